@@ -20,7 +20,7 @@ missing is left out: `cmt --set compressor.window=8 codebook --bytes 24` makes o
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -34,8 +34,6 @@ from model_bars import stored_bytes
 from rich.console import Console
 
 import cmt
-from cmt.answering.answer import Answer
-from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import Prediction
 from cmt.cli.context import run_script
 from cmt.cli.output import write_json
@@ -53,7 +51,6 @@ from cmt.training.word_knowledge import WordKnowledge
 from cmt.workspace import Workspace
 
 Row = dict[str, Any]
-Ask = Callable[[Answerer, Sequence[str]], Sequence[Answer]]
 
 
 class Part(StrEnum):
@@ -68,14 +65,8 @@ class Part(StrEnum):
 LOSSES = {Part.OBJECTIVE: {"objective.alpha": 0.0}, Part.MATCHING: {"objective.beta": 0.0}}
 FORMATS = {4: ("fp16", "int8", "pq"), 8: ("fp16", "int4", "pq"), 16: ("fp16", "int4", "pq")}
 """Tokens a vector → `bank.codes`, fp16 before the others."""
-NO_ABSTENTION = {"selection.abstain_below": -1.0}
 PARAGRAPHS_WITHOUT_TOP_K = 60
 MADE_PER_PARAGRAPH = 4
-
-
-def by_selection(answerer: Answerer, questions: Sequence[str]) -> Sequence[Answer]:
-    """The answers from selected memories."""
-    return answerer.answer(questions, as_of=[None] * len(questions))
 
 
 @dataclass(frozen=True)
@@ -89,25 +80,26 @@ class Study:
     f1: dict[str, Floats] = field(default_factory=dict)
     """(n,) F1 of each question, 0–1, by the name of a row."""
 
-    def bank(self, folder: Path, changes: Mapping[str, Any]) -> TemporaryBank:
+    def bank(self, folder: Path, changes: dict[str, Any]) -> TemporaryBank:
         """The held-out articles, compressed by the compressor in `folder`, with `changes` of the parameters."""
-        params = load_params(self.params_file, {**changes, **NO_ABSTENTION})
+        params = load_params(self.params_file, changes).without_abstention()
         return TemporaryBank.of(folder, lm=self.workspace.lm, documents=self.data.held_out, params=params)
 
-    def row(self, name: str, bank: TemporaryBank, against: str = "", ask: Ask = by_selection) -> Row:
-        """Scores of the answers to the questions on the documents of `bank`, and what F1 is `less` than `against`."""
+    def row(self, name: str, bank: TemporaryBank, against: str = "", whole: bool = False) -> Row:
+        """Scores of answers from selected memories of `bank`, or from the whole; F1 is `less` than `against`."""
         asked = rows_with(self.questions, "doc_id", bank.rows["doc_id"].to_pylist())
+        texts = asked["question"].to_pylist()
         with bank.answerer() as answerer:
             started = time.perf_counter()
-            answers = list(map(Prediction.of, ask(answerer, asked["question"].to_pylist())))
+            given, dates = [bank.rows.to_pylist()] * len(texts), [None] * len(texts)
+            found = answerer.answer_from(texts, given) if whole else answerer.answer(texts, as_of=dates)
             seconds = time.perf_counter() - started
+        answers = list(map(Prediction.of, found))
         marks = mark([answer.text for answer in answers], asked["answers"].to_pylist())
         most, seed = max(len(answer.doc_ids) for answer in answers), self.workspace.params.seed
-        found = recalled(answers, asked["doc_id"].to_pylist(), depth=most)
-        row, self.f1[name] = (
-            SystemScores(name, summarise(marks, recalled=found, seed=seed), seconds).to_json(),
-            marks.f1,
-        )
+        right = recalled(answers, asked["doc_id"].to_pylist(), depth=most)
+        row = SystemScores(name, summarise(marks, recalled=right, seed=seed), seconds).to_json()
+        self.f1[name] = marks.f1
         if against:
             difference = paired_bootstrap(self.f1[name], self.f1[against], seed=seed)
             row["less"] = [round(100 * value, 2) for value in difference]
@@ -127,9 +119,9 @@ class Study:
     def variant_rows(self, parts: Sequence[Part], pairs: int, output: Path) -> Iterator[Row]:
         """Scores of the whole method, and of the variants without `parts`."""
 
-        def trained(folder: Path, questions: pa.Table, loss: Mapping[str, Any]) -> TemporaryBank:
-            params = load_params(self.params_file, {"train.questions": pairs, **loss})
-            params = params.model_copy(update={"train": params.train.model_copy(update={"output": folder.resolve()})})
+        def trained(folder: Path, questions: pa.Table, loss: dict[str, Any]) -> TemporaryBank:
+            changes = {"train.questions": pairs, "train.output": str(folder.resolve()), **loss}
+            params = load_params(self.params_file, changes)
             with redirect_stdout(sys.stderr):  # the Trainer prints its summary to stdout
                 train(lm=self.workspace.lm, documents=self.data.seen, questions=questions, params=params)
             return self.bank(folder, loss)
@@ -146,14 +138,9 @@ class Study:
         if Part.TOP_K in parts:
             doc_ids = sorted(set(self.questions["doc_id"].to_pylist()))[:PARAGRAPHS_WITHOUT_TOP_K]
             small = replace(bank, rows=rows_with(bank.rows, "doc_id", doc_ids))
-            memories, label = small.rows.to_pylist(), f", {PARAGRAPHS_WITHOUT_TOP_K} paragraphs"
+            label = f", {PARAGRAPHS_WITHOUT_TOP_K} paragraphs"
             yield self.row(f"whole{label}", small)
-            yield self.row(
-                f"without {Part.TOP_K}{label}",
-                small,
-                f"whole{label}",
-                lambda answerer, questions: answerer.answer_from(questions, [memories] * len(questions)),
-            )
+            yield self.row(f"without {Part.TOP_K}{label}", small, f"whole{label}", whole=True)
         # 2. the variants of the loss
         for number, (part, loss) in enumerate(LOSSES.items(), start=1):
             if part in parts:

@@ -200,9 +200,8 @@ def bar_1() -> Iterator[Bar]:
         f"{medians['small']:.3f} s ({spread(seconds['small'])}) beside {SMALL:,}; after 1,000 new rows one write "
         f"updates the indexes of the large bank, in {refresh:.1f} s"
     )
-    yield Bar(
-        1, "round of 20 documents: 1,000,000 rows ÷ 1,000", medians["large"] / medians["small"], 1.5, False, detail
-    )
+    ratio = medians["large"] / medians["small"]
+    yield Bar(1, "round of 20 documents: 1,000,000 rows ÷ 1,000", ratio, 1.5, False, detail)
 
 
 def bar_2() -> Iterator[Bar]:
@@ -275,12 +274,9 @@ def bar_12() -> Iterator[Bar]:
     early, late = (statistics.median(seconds[end - MAINTENANCE_EVERY : end]) for end in (MAINTENANCE_EVERY, THOUSAND))
     detail = f"median of 50 rounds: {early:.3f} s, then {late:.3f} s, while the bank grew to {bank.count_rows():,} rows"
     yield Bar(12, "1,000 rounds: time of a round at the end ÷ at round 50", late / early, 1.3, False, detail)
-    detail = (
-        f"{sizes[MAINTENANCE_EVERY]:,.0f} bytes a row after round 50, {sizes[THOUSAND]:,.0f} at the end, each after "
-        "maintenance"
-    )
-    ratio = sizes[THOUSAND] / sizes[MAINTENANCE_EVERY]
-    yield Bar(12, "1,000 rounds: bytes a row at the end ÷ at round 50", ratio, 1.3, False, detail)
+    early, late = sizes[MAINTENANCE_EVERY], sizes[THOUSAND]
+    detail = f"{early:,.0f} bytes a row after round 50, {late:,.0f} at the end, each after maintenance"
+    yield Bar(12, "1,000 rounds: bytes a row at the end ÷ at round 50", late / early, 1.3, False, detail)
 
 
 def bar_8() -> Iterator[Bar]:
@@ -370,9 +366,8 @@ def main(
         others = [bar for bar in (json.loads(kept.read_text()) if kept.exists() else []) if bar["number"] != number]
         write_json(kept, sorted([*others, *measured], key=lambda bar: bar["number"]))
     bars = [Bar(**bar) for bar in json.loads(kept.read_text()) if bar["number"] in BARS]
-    write_json(
-        METRICS, [{"bar": bar.bar, "value": round(bar.value, 3), "limit": bar.limit, "ok": bar.ok} for bar in bars]
-    )
+    values = [{"bar": bar.bar, "value": round(bar.value, 3), "limit": bar.limit, "ok": bar.ok} for bar in bars]
+    write_json(METRICS, values)
     write_bytes(RESULTS, page(bars).encode())
     typer.echo(page(bars))
     if not all(bar.ok for bar in bars):
@@ -384,24 +379,23 @@ def page(bars: Sequence[Bar]) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "lancedb", "pyarrow"))
     missing = sorted(BARS.keys() - {bar.number for bar in bars})
     signs, words = {True: "≥", False: "≤"}, {True: "holds", False: "**fails**"}
-    rows = [
+    rows = "\n".join(
         f"| {bar.number} | {bar.bar} | {bar.value:.3g} | {signs[bar.at_least]} {bar.limit:g} | {words[bar.ok]} |"
         for bar in bars
-    ]
+    )
     details = list(dict.fromkeys(f"- **{bar.number}**: {bar.detail}." for bar in bars))
     details += [f"- Not measured yet: {', '.join(map(str, missing))}."] if missing else []
     machine = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    return "\n".join(
-        [
-            "# The bars\n",
-            f"`make bench-bank`, then `make bench`. Medians, and in parentheses the middle half. {machine}, {versions}.\n",
-            "| # | figure | value | limit | |\n|---|---|---|---|---|",
-            *rows,
-            "",
-            *details,
-            "",
-        ]
-    )
+    return f"""# The bars
+
+`make bench-bank`, then `make bench`. Medians, and in parentheses the middle half. {machine}, {versions}.
+
+| # | figure | value | limit | |
+|---|---|---|---|---|
+{rows}
+
+{chr(10).join(details)}
+"""
 
 
 if __name__ == "__main__":

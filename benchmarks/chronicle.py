@@ -36,7 +36,9 @@ value, noise a text about the same entity that answers no question."""
 
 Row = dict[str, Any]
 WORDINGS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-ASIDES, NOISE, RUMOURS = (WORDINGS[name] for name in ("asides", "noise", "rumours"))
+ASIDES: list[str] = WORDINGS["asides"]
+NOISE: list[str] = WORDINGS["noise"]
+RUMOURS: list[str] = WORDINGS["rumours"]
 _ONSETS, _MIDDLES, _ENDINGS, _COATS, _BEASTS = (
     WORDINGS[name].split() for name in ("onsets", "middles", "endings", "coats", "beasts")
 )

@@ -4,7 +4,7 @@
 
 Takes a minute or two. Articles of the bundled newspaper are compressed and asked about with the shipped compressor; a
 training step has PARAGRAPHS of them. The last row is about a device beside the CPU: calls of the commonest operations
-with a result on the host while questions are answered (search and decoding are there), and what the device lacks.
+with a result on the host while questions are answered (search, decoding), and what the device lacks.
 """
 
 import statistics
@@ -34,15 +34,14 @@ from cmt.lm.weights import installed
 from cmt.retrieval.indexer import compress_documents
 from cmt.training.plan import TIMED_STEPS, measure_plan
 
-ROOT = Path(__file__).parents[1]
-PARAGRAPHS, TOKENS = 4, 4096
+ROOT, PARAGRAPHS, TOKENS = Path(__file__).parents[1], 4, 4096
 
 
-class HostCalls(TorchDispatchMode):
+class HostCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations whose result is on the host."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls = Counter[str]()
 
     def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -14,8 +14,7 @@ class Swap(NamedTuple):
     """A question and its variant with another name."""
 
     row: dict[str, Any]
-    kind: str
-    """`year`, `name`, or `part` of a name."""
+    kind: str  # `year`, `name`, or `part` of a name
     question: str
 
 
@@ -40,8 +39,8 @@ def swaps(rows: Sequence[dict[str, Any]], texts: Sequence[str], names_from: Sequ
         rng, question = random.Random(f"{seed} {row['question']}"), row["question"]
         if not (matches := list(NAME_OR_YEAR.finditer(question))):
             continue
-        match = rng.choice(matches)
-        words, kind = match[0].split(), "name"
+        match, kind = rng.choice(matches), "name"
+        words = match[0].split()
         if match[0].isdigit():
             kind, other = "year", str(rng.choice([year for year in YEARS if str(year) not in known]))
         elif len(words) > 1 and rng.random() < 0.5:

@@ -34,7 +34,6 @@ from rich.progress import track
 from sklearn.cluster import MiniBatchKMeans
 
 import cmt
-from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
 from cmt.answering.prompting import Prediction
 from cmt.bank.quantization import dequantize, quantize
@@ -49,7 +48,7 @@ from cmt.errors import ModelError, StreamError
 from cmt.evaluation import systems
 from cmt.evaluation.calibration import calibrated_by, likely_shares, reliability
 from cmt.evaluation.evaluate import SystemScores, recalled
-from cmt.evaluation.metrics import Floats, mark, summarise
+from cmt.evaluation.metrics import mark, summarise
 from cmt.evaluation.sampling import draw
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
@@ -166,9 +165,12 @@ class Benchmark:
 
     def confidence(self) -> Scores:
         """Calibration of the confidence, F1 without an answer being 0, and the shares of likely and refused answers."""
-        sample, count = self.sample, self.asked
+        count, table = self.asked, pa.concat_tables([self.sample.questions, self.sample.unanswerable])
         with self.bank.answerer() as answerer:
-            confidence, f1 = self._confidences(answerer, pa.concat_tables([sample.questions, sample.unanswerable]))
+            answers = answerer.answer(table["question"].to_pylist(), as_of=table["asked_at"].to_pylist())
+        confidence = np.array([answer.confidence for answer in answers])
+        f1 = mark([answer.text for answer in answers], [row or [""] for row in table["answers"].to_pylist()]).f1
+        f1[count:] = 0.0
         refused = confidence < self.selection.abstain_below
         measured = reliability(confidence, f1)
         scores: Scores = {"calibration error": measured.error, "unanswerable": len(f1) - count}
@@ -264,8 +266,8 @@ class Benchmark:
             calibration, _ = calibrated_by([pa.table(columns | {"uncalibrated": [a.uncalibrated for a in own]})])
             other = answerer.with_params(calibration=calibration).answer([s.question for s in swapped], as_of=dates)
         # 3. count; a calibration changes no refusal
-        likely = [calibration.apply(answer.uncalibrated) >= self.selection.likely_from for answer in own]
-        verdicts = {"as they are": [_verdict(*pair) for pair in zip(own, likely, strict=True)]}
+        names, least, apply = ("unsure", "likely"), self.selection.likely_from, calibration.apply
+        verdicts = {"as they are": [names[apply(a.uncalibrated) >= least] if a.known else "not_in_memory" for a in own]}
         for answer, swap in zip(other, swapped, strict=True):
             for group in ("swapped", f"swapped {swap.kind}"):
                 verdicts.setdefault(group, []).append(answer.verdict)
@@ -287,9 +289,8 @@ class Benchmark:
             known = [document, documents.get(document["supersedes"], {})]
             text = "\n".join(one.get(key) or "" for one in known for key in ("source", "title", "text"))
             names = find_names(row["question"], text, day=document["published_at"].date())
-            counts[
-                "all" if names.all_missing else "some" if names.missing else "doubtful" if names.doubtful else ""
-            ] += 1
+            group = "all" if names.all_missing else "some" if names.missing else "doubtful" if names.doubtful else ""
+            counts[group] += 1
         shares = {group: counts[group] / counts.total() for group in ("all", "some", "doubtful")}
         return {"questions": counts.total()} | shares
 
@@ -298,14 +299,14 @@ class Benchmark:
 
         Raises StreamError if there are none.
         """
-        by_document: dict[str, list[Scores]] = {}
+        by_document = defaultdict[str, list[Scores]](list)
         for row in self.sample.all_questions.to_pylist():
-            by_document.setdefault(row["doc_id"], []).append(row)
+            by_document[row["doc_id"]].append(row)
         pairs = [
             (old, new)
             for doc_id, document in documents.items()
-            for new in by_document.get(doc_id, ())
-            for old in by_document.get(document["supersedes"], ())
+            for new in by_document[doc_id]
+            for old in by_document[document["supersedes"]]
             if normalise_answer(old["question"]) == normalise_answer(new["question"])
             and {*map(normalise_answer, old["answers"])}.isdisjoint(map(normalise_answer, new["answers"]))
         ]
@@ -346,13 +347,6 @@ class Benchmark:
         low, high = scores.ci
         known = float((marks.f1 >= KNOWN_F1).mean())
         return {"questions": scores.n, "em": scores.em, "f1": scores.f1, "low": low, "high": high, "known": known}
-
-    def _confidences(self, answerer: Answerer, table: pa.Table) -> tuple[Floats, Floats]:
-        """Confidence and F1 (0–1) of each question (n,); F1 is 0 without an answer."""
-        answers = answerer.answer(table["question"].to_pylist(), as_of=table["asked_at"].to_pylist())
-        f1 = mark([answer.text for answer in answers], [row or [""] for row in table["answers"].to_pylist()]).f1
-        answerable = pc.greater(pc.list_value_length(table["answers"]), 0).to_numpy(zero_copy_only=False)
-        return np.array([answer.confidence for answer in answers]), np.where(answerable, f1, 0.0)
 
     def _abstention_scores(self, answerer: Answerer, *, absent: pa.Table, present: pa.Table) -> Scores:
         """Share of "not in memory" on questions whose document is `absent` and on those whose document is `present`.
@@ -462,8 +456,8 @@ def main(
             measured.append(row)
             stderr.print(f"{path.name}, {row['row']}: F1 {row['f1']:.1f}")  # at once, because a later system may fail
         found = {name: PARTS[name](benchmark) for name in track(measurements, f"{path.name}: parts", console=stderr)}
-        text = {"data": str(path), "documents": sample.documents.num_rows, "seed": seed, "rows": measured}
-        texts.append(text | found)
+        of = {"data": str(path), "documents": sample.documents.num_rows, "seed": seed, "rows": measured}
+        texts.append(of | found)
     if out:
         write_json(out, texts[0])
     print_json(texts)
@@ -475,10 +469,6 @@ def _names(names: str, accepted: Mapping[str, Any], option: str) -> list[str]:
     if unknown := [name for name in chosen if name not in accepted]:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {','.join(accepted)}", param_hint=option)
     return chosen
-
-
-def _verdict(answer: Answer, likely: bool) -> str:
-    return "not_in_memory" if not answer.known else "likely" if likely else "unsure"
 
 
 if __name__ == "__main__":

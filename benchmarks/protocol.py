@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,6 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.stream.admission import Intake, select_with_unanswerable
 from cmt.stream.rows import read
 
-Name = TypeVar("Name")
 MAX_ABSENT_QUESTIONS = 500  # questions whose document is not in the bank
 TRAINED_WAYS = ("BM25 top-1", "BM25 top-3")  # on SQuAD the best two of `trained_rag_ways`, the best one last
 
@@ -41,16 +39,11 @@ def valid_rows(data: Path) -> Intake:
 class Sample:
     """A seeded sample of documents and questions. Only the questions in `unanswerable` have no answer."""
 
-    documents: pa.Table
-    """The documents of the bank."""
-    all_questions: pa.Table
-    """All questions on them."""
-    questions: pa.Table
-    """The questions that the rows are asked."""
-    absent: pa.Table
-    """Questions on other documents."""
-    unanswerable: pa.Table
-    """Unanswerable questions on the documents, in the same proportion as `questions`."""
+    documents: pa.Table  # of the bank
+    all_questions: pa.Table  # on them
+    questions: pa.Table  # that the systems are asked
+    absent: pa.Table  # questions on other documents
+    unanswerable: pa.Table  # questions on the documents, in the same proportion as `questions`
 
     @classmethod
     def draw(cls, data: Path, *, documents: int, questions: int, seed: int) -> "Sample":
@@ -112,9 +105,8 @@ def trained_rag_ways(params: Params) -> dict[str, Params]:
     ways = {}
     for (name, weight), top_k in product(weights.items(), (1, 3)):
         update = {"top_k": top_k, "max_logprob_gap": math.inf, "full_text_weight": weight}
-        ways[f"{name} top-{top_k}"] = params.model_copy(
-            update={"selection": params.selection.model_copy(update=update)}
-        )
+        selection = params.selection.model_copy(update=update)
+        ways[f"{name} top-{top_k}"] = params.model_copy(update={"selection": selection})
     return ways
 
 
@@ -142,9 +134,9 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def take_turns(turns: Iterable[Mapping[Name, Callable[[], object]]]) -> dict[Name, list[float]]:
+def take_turns(turns: Iterable[Mapping[str, Callable[[], object]]]) -> dict[str, list[float]]:
     """The seconds of each action of each turn, by its name."""
-    seconds = defaultdict[Name, list[float]](list)
+    seconds = defaultdict[str, list[float]](list)
     for actions in turns:
         for name, action in actions.items():
             seconds[name].append(timed(action))

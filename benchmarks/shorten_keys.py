@@ -50,14 +50,13 @@ def main(
     keys = np.stack([key for batch in batches for key, _ in encode_batch(model, batch, with_content=False)])  # (n, p)
     # 2. their principal directions
     directions = np.linalg.svd(keys.astype(np.float64), full_matrices=False)[2][:numbers]  # (numbers, p)
-    # 3. the compressor whose map to keys ends in them
+    # 3. the compressor whose map to keys ends in them, and its card, which names the slices that it was trained on
     checkpoint = load_checkpoint(source)
     to_key = checkpoint.weights[TO_KEY]  # (p, D)
     short = (torch.from_numpy(directions) @ to_key.double()).to(to_key.dtype)  # (numbers, D)
     shutil.copytree(source, folder)
     config, weights = replace(checkpoint.config, key_dim=numbers), checkpoint.weights | {TO_KEY: short}
     name = save_checkpoint(folder, checkpoint._replace(config=config, weights=weights))[:12]
-    # 4. its card, which names the slices of the stream that it was trained on
     if (source / "card.md").exists():
         _, _, rest = (source / "card.md").read_text(encoding="utf-8").partition("\n")
         note = f"Its search keys have {numbers} of {model.key_dim} numbers; the scores below are with all."

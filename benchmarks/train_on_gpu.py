@@ -63,17 +63,11 @@ def main(
     mix = {**workspace.params.train.mix, "path:stories.json": STORIES}
     settings = SETTINGS | {"mix": mix, "paragraphs": paragraphs_a_step, "start": workspace.params.compressor.path}
     train = workspace.params.train.model_copy(update=settings)
-    with (
-        patch.object(SpanReader, "_equal_width_batches", wide_batches),
-        patch.object(Linear, "forward", merged_forward),
-    ):
-        continue_training(
-            workspace.lm,
-            [*mixed_paragraphs(workspace.lm, workspace.params), *story_paragraphs(workspace.lm, left_out)],
-            workspace.params.model_copy(update={"train": train}),
-            output,
-            seconds,
-        )
+    pool = [*mixed_paragraphs(workspace.lm, workspace.params), *story_paragraphs(workspace.lm, left_out)]
+    changed = workspace.params.model_copy(update={"train": train})
+    batches = patch.object(SpanReader, "_equal_width_batches", wide_batches)
+    with batches, patch.object(Linear, "forward", merged_forward):
+        continue_training(workspace.lm, pool, changed, output, seconds)
 
 
 def continue_training(lm: FrozenLM, pool: Sequence[Paragraph], params: Params, output: Path, seconds: float) -> None:
