@@ -3,7 +3,8 @@
     python benchmarks/train_on_gpu.py --params mix.yaml --seconds 470    # an H100: 318 pairs a second, 59 GB
 
 `mix.yaml` is a `params.yaml` whose `train.mix` `cmt data pull` has fetched. Unlike in `cmt train`, adapters are merged
-into the weights once a step, ψ reads 256 pairs at once, and the rate falls with the time.
+into the weights once a step, ψ reads 256 pairs at once, and the rate falls with the time. Weights are written every
+hundred steps.
 """
 
 import json
@@ -97,8 +98,10 @@ def continue_training(lm: FrozenLM, pool: Sequence[Paragraph], params: Params, o
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        # 4. log
+        # 4. log and save
         log.append({name: round(float(value), 4) for name, value in result["logs"].items()} | {"step": number + 1})
+        if number % 100 == 99:
+            model.save(output)
         if number % 20 == 0:
             console().print(f"step {number + 1}, {time.monotonic() - begin:.0f} s: {log[-1]}")
     console().print(f"{model.save(output)[:12]} is in {output} after {len(log)} steps")
