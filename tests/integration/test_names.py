@@ -22,7 +22,7 @@ def rows(name: str) -> list[dict[str, Any]]:
 @pytest.mark.timeout(900)  # minutes on a CPU without fast bfloat16
 def test_nothing_is_told_of_a_town_that_no_article_names(real_lm: FrozenLM) -> None:
     # 1. articles with the mayor of Port Ellery among them, and questions that name one town and nothing else
-    articles = [row for row in rows("documents") if "mayor" in row["text"].lower()][:16]
+    articles = [row for row in rows("documents") if "mayor" in row["text"].lower()]
     asked = [
         row["question"].replace(town, "Antwerp")
         for row in rows("questions")
@@ -30,8 +30,8 @@ def test_nothing_is_told_of_a_town_that_no_article_names(real_lm: FrozenLM) -> N
         if row["doc_id"] in {article["doc_id"] for article in articles}
         and town in row["question"]
         and sum(word[0].isupper() for word in row["question"].split()[1:]) == len(town.split())
-    ][:10]
-    assert len(asked) >= 6
+    ][:4]
+    assert len(asked) == 4
     # 2. ask
     params = load_params(ROOT / "params.yaml")
     bank = TemporaryBank.of(params.compressor.path, lm=real_lm, documents=documents(articles), params=params)
