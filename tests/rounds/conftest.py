@@ -5,23 +5,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.projects import JANUARY, name_champion, open_workspace, save_other_compressor
+from tests.helpers.projects import JANUARY, change_params, name_champion, open_workspace, save_other_compressor
 
 
 def copy(project: Path, folder: Path) -> Path:
     return Path(shutil.copytree(project, folder / "project"))
 
 
-def without_baselines(folder: Path) -> Path:
-    """Let the rounds of the project ask no baseline, which takes longer than the rest; returns `folder`."""
-    params = folder / "params.yaml"
-    params.write_text(params.read_text().replace("round_baselines: true", "round_baselines: false"))
+def quiet(folder: Path) -> Path:
+    """Let the rounds of the project ask no question, which takes longer than the rest; returns `folder`.
+
+    Tests that need answers override `evaluation.questions`, `evaluation.earlier_questions` or `gate.canaries`.
+    """
+    evaluation = {"round_baselines": False, "questions": 0, "earlier_questions": 0}
+    change_params(folder, evaluation=evaluation, gate={"canaries": 0})
     return folder
 
 
 @pytest.fixture(scope="session")
 def pending_project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = without_baselines(copy(tiny_project, tmp_path_factory.mktemp("pending")))
+    folder = quiet(copy(tiny_project, tmp_path_factory.mktemp("pending")))
     open_workspace(folder).ingest()
     return folder
 
@@ -35,7 +38,7 @@ def begun_project(pending_project: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def two_compressors(adapted_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = without_baselines(copy(adapted_project, tmp_path_factory.mktemp("changed")))
+    folder = quiet(copy(adapted_project, tmp_path_factory.mktemp("changed")))
     other = save_other_compressor(open_workspace(folder), folder / "new")
     open_workspace(folder, compressor__path=str(other)).update(slice_id=JANUARY)
     return folder
@@ -44,7 +47,7 @@ def two_compressors(adapted_project: Path, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="session")
 def champion_project(adapted_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project after its two rounds, and another compressor as its champion, whose bank is empty."""
-    return name_champion(without_baselines(copy(adapted_project, tmp_path_factory.mktemp("champion"))))
+    return name_champion(quiet(copy(adapted_project, tmp_path_factory.mktemp("champion"))))
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def begun(begun_project: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def adapted_workspace(adapted_project: Path, tmp_path: Path) -> Path:
     """The project after its two rounds."""
-    return without_baselines(copy(adapted_project, tmp_path))
+    return quiet(copy(adapted_project, tmp_path))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from cmt.rounds import runner
 from cmt.rounds.lineage import lineage
 from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
-from tests.helpers.projects import open_workspace, run_steps
+from tests.helpers.projects import change_params, open_workspace, run_steps
 from tests.helpers.word_reader import WordReader, read_words
 
 MAYOR = "Who is the mayor of Port Ellery?"
@@ -26,13 +26,16 @@ HONEST = {"doc_id": "lamp", "text": "Lamps are lit in Saltby at nine."}
 
 
 @pytest.fixture(scope="module")
-def answered(pending_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def answered(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with two committed rounds, whose later slice says that Vell is the mayor.
 
     Their reader answered who is the mayor, and nothing else, so that this is the one canary.
     """
-    folder = Path(shutil.copytree(pending_project, tmp_path_factory.mktemp("answered") / "project"))
-    for slice_id in open_workspace(folder).pending():
+    folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("answered") / "project"))
+    change_params(folder, evaluation={"round_baselines": False})
+    workspace = open_workspace(folder)
+    workspace.ingest()
+    for slice_id in workspace.pending():
         update(folder, slice_id)
     return folder
 
@@ -109,22 +112,15 @@ def test_forgetting_and_purging_reach_a_set_aside_document(project: Path) -> Non
     assert workspace.pending() == []
 
 
-def test_a_slice_of_which_every_document_is_set_aside_is_committed_empty(project: Path) -> None:
-    ingest(project, POISON)
-    before = open_workspace(project).open_bank().digest()
-    round_, workspace, _ = update(project, MARCH)
-    assert (round_.state, round_.set_aside, workspace.bank.digest()) == ("committed", ("handbill",), before)
-
-
-def test_an_earlier_version_of_a_set_aside_document_stays(project: Path) -> None:
+def test_a_slice_of_which_every_document_is_set_aside_is_committed_empty_and_earlier_versions_stay(
+    project: Path,
+) -> None:
     ingest(project, HONEST | {"doc_id": "handbill"})
-    update(project, MARCH)
+    before = update(project, MARCH)[0].bank_digest
     ingest(project, POISON, month=4)
     round_, workspace, _ = update(project, APRIL)
-    assert (round_.set_aside, workspace.bank.documents({"handbill"})["text"].to_pylist()) == (
-        ("handbill",),
-        [HONEST["text"]],
-    )
+    assert (round_.state, round_.set_aside, workspace.bank.digest()) == ("committed", ("handbill",), before)
+    assert workspace.bank.documents({"handbill"})["text"].to_pylist() == [HONEST["text"]]
 
 
 @pytest.mark.parametrize(("key", "value"), [("gate__max_set_aside", 0), ("gate__min_f1", 100.0)])
@@ -146,7 +142,7 @@ def test_an_accepted_harm_is_committed_and_does_not_count_against_later_rounds(p
     assert (round_.judgement, round_.canaries["wrong"], round_.canaries["harmed"]) == ("passed", 1, 0)
 
 
-@pytest.mark.parametrize("step", ["leave out", "ask_canaries", "evaluate", "quarantine"])
+@pytest.mark.parametrize("step", ["leave out", "evaluate", "quarantine"])
 def test_a_kill_leaves_the_bank_as_before_or_after_the_round(
     project: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -154,7 +150,7 @@ def test_a_kill_leaves_the_bank_as_before_or_after_the_round(
     workspace = open_workspace(project)
     before = workspace.open_bank().digest()
     read_words(workspace)
-    if step in ("ask_canaries", "evaluate"):
+    if step == "evaluate":
         run_steps(workspace, MARCH, last=step)
     else:
         real = Ledger.write
@@ -199,14 +195,7 @@ def test_a_step_that_is_repeated_gives_the_same_result(project: Path) -> None:
 # Updates
 
 
-@pytest.mark.parametrize("lineage", [{"doc_id": "mayor-3", "supersedes": "mayor-2"}, {"doc_id": "mayor-2"}])
-def test_a_declared_update_of_its_document_removes_a_canary(project: Path, lineage: dict[str, str]) -> None:
-    ingest(project, POISON | lineage, publisher="Desk")
-    round_, *_ = update(project, MARCH)
-    assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
-
-
-def test_an_update_of_a_refused_update_removes_a_canary(project: Path) -> None:
+def test_a_declared_update_removes_a_canary_also_through_a_refused_one(project: Path) -> None:
     ingest(
         project,
         {"doc_id": "mayor-3", "supersedes": "mayor-2", "text": "Orme is the mayor of Port Ellery."},
@@ -219,7 +208,7 @@ def test_an_update_of_a_refused_update_removes_a_canary(project: Path) -> None:
     assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
 
 
-def test_an_undeclared_change_by_an_authorised_source_is_the_new_reference(project: Path) -> None:
+def test_an_undeclared_change_by_an_authorised_source_or_a_peer_is_the_new_reference(project: Path) -> None:
     ingest(project, POISON, publisher="Desk")
     round_, workspace, _ = update(project, MARCH)
     assert (round_.state, round_.set_aside, round_.notes) == ("committed", (), ["1 canary follows an update"])
@@ -229,11 +218,8 @@ def test_an_undeclared_change_by_an_authorised_source_is_the_new_reference(proje
     ingest(project, {"doc_id": "leaflet", "text": "Orme is the mayor, mayor of Port Ellery."}, month=4)
     round_, *_ = update(project, APRIL)
     assert (round_.set_aside, read_canaries_of(project, APRIL)[0]) == (("leaflet",), (MAYOR, "handbill", "Grubb"))
-
-
-def test_a_peer_may_change_the_fact(project: Path) -> None:
-    ingest(project, POISON)
-    round_, *_ = update(project, MARCH, stream__peers=[["Mallory", "file:news"]])
+    open_workspace(project).rollback(APRIL)
+    round_, *_ = update(project, APRIL, stream__peers=[["Mallory", "Desk"]])
     assert (round_.set_aside, round_.canaries["changed"]) == ((), 1)
 
 

@@ -58,14 +58,6 @@ def test_a_kill_after_the_commit_leaves_the_old_table_until_the_next_update(
     assert (new.bank.count_rows(), problems(new.bank)) == (6, [])
 
 
-def test_recovery_moves_the_pointer_once(changed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kill_before_promotion(changed, monkeypatch)
-    workspace = with_new(changed)
-    assert (workspace.recover(), workspace.pending()) == (None, [])
-    assert answering(changed) == workspace.compressor_digest[:12]
-    assert not workspace.move_pointer()
-
-
 def test_a_new_compressor_takes_over_when_it_has_adapted_to_the_whole_stream(changed: Path) -> None:
     old, new = open_workspace(changed), with_new(changed)
     assert new.pending() == [FEBRUARY]

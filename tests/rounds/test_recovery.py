@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,16 +96,6 @@ def test_later_rounds_are_those_that_were_committed_later(adapted_workspace: Pat
     workspace.rollback("2031-01/0002")
     assert states(workspace) == {JANUARY: "committed", "2031-01/0002": "rolled_back", FEBRUARY: "rolled_back"}
     assert workspace.bank.count_rows() == 3
-
-
-def test_a_round_whose_version_was_dropped_cannot_be_rolled_back(adapted_workspace: Path) -> None:
-    workspace = open_workspace(adapted_workspace)
-    workspace.bank.optimize(keep=timedelta(milliseconds=1))
-    before = workspace.bank.digest()
-    with pytest.raises(cmt.BankError, match="dropped by `cmt bank optimize"):
-        open_workspace(adapted_workspace).rollback(FEBRUARY)
-    assert states(workspace) == {JANUARY: "committed", FEBRUARY: "committed"}
-    assert open_workspace(adapted_workspace).open_bank().digest() == before
 
 
 def test_only_a_committed_round_can_be_rolled_back(begun: Path) -> None:

@@ -34,7 +34,7 @@ def test_rounds_adapt_to_the_slices_in_time_order(adapted_project: Path) -> None
 
 
 def test_a_round_calibrates_the_confidence_by_the_answers_of_earlier_rounds(project: Path) -> None:
-    workspace = open_workspace(project, selection__abstain_below=0)
+    workspace = open_workspace(project, selection__abstain_below=0, evaluation__questions=2)
     january = workspace.update()
     serving = open_workspace(project)
     assert january.calibration == {}
@@ -71,7 +71,7 @@ def test_a_round_asks_as_many_questions_as_its_seconds_allow(begun: Path, monkey
 
 
 def test_the_seconds_of_a_round_limit_its_sample(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    workspace = open_workspace(begun)
+    workspace = open_workspace(begun, evaluation__questions=2, evaluation__earlier_questions=2)
     run_steps(workspace, FEBRUARY, last="ask_canaries")
     runner = RoundRunner(workspace, FEBRUARY)
     monkeypatch.setattr(runner, "_affordable", lambda seconds: (seconds, seconds))
@@ -98,7 +98,7 @@ def test_a_round_records_the_dtype_of_the_lm_and_does_not_change_it(project: Pat
 
 
 def test_a_slice_without_questions_is_committed_without_scores(project: Path) -> None:
-    workspace = open_workspace(project, gate__min_f1=100, evaluation__earlier_questions=0)
+    workspace = open_workspace(project, gate__min_f1=100, evaluation__questions=2)
     ingest_more(project, month=3, doc_ids=["quiet"])
     round_ = workspace.update(slice_id="2031-03/0001")
     assert (round_.state, round_.judgement, round_.rows, round_.scores) == ("committed", "not judged", 1, {})
@@ -131,7 +131,7 @@ def test_slices_in_any_order_leave_every_version_of_a_document_for_its_time(proj
 
 def test_a_refused_round_restores_the_bank_and_stays_pending(begun: Path) -> None:
     [before] = open_workspace(begun).rounds()
-    strict = open_workspace(begun, gate__min_f1=100)
+    strict = open_workspace(begun, gate__min_f1=100, evaluation__questions=2)
     refused = strict.update()
     reason = f"F1 {refused.memory_scores['f1']:.1f} is below gate.min_f1 100"
     assert (refused.state, refused.reason) == ("refused", reason)

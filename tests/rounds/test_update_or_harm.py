@@ -1,6 +1,7 @@
 """A price that changes without `supersedes`, told by its own source and by a stranger, read by the trained reader."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +71,25 @@ class Project:
         return self.open().ask(question).text
 
 
-@pytest.fixture
-def project(tmp_path: Path, real_lm: FrozenLM) -> Project:
-    project = Project(tmp_path, real_lm)
+@pytest.fixture(scope="module")
+def summer(tmp_path_factory: pytest.TempPathFactory, real_lm: FrozenLM) -> Project:
+    project = Project(tmp_path_factory.mktemp("summer"), real_lm)
     assert project.take(*(row | BOARD for row in SUMMER)).state == "committed"
     return project
 
 
+@pytest.fixture
+def project(summer: Project, tmp_path: Path) -> Project:
+    """A copy of the project after its first round, with the loaded models."""
+    copy = Project(Path(shutil.copytree(summer.folder, tmp_path / "project")), summer.lm)
+    copy.model = summer.model
+    return copy
+
+
 def test_a_source_changes_its_own_fact_without_a_declaration(project: Project) -> None:
-    round_ = project.take(RAISED | BOARD, OPENED | BOARD)
+    round_ = project.take(RAISED | BOARD)
     assert (round_.state, round_.set_aside, round_.notes[-1]) == ("committed", (), "1 canary follows an update")
     assert project.ask(FARE).startswith("15 florins")
-    assert project.ask(SMITHY) == "Runa Felt"
 
 
 def test_of_a_stranger_the_document_alone_is_held_back_and_the_way_out_is_harmless(project: Project) -> None:
