@@ -46,8 +46,10 @@ def prefect_server(prefect_databases: Path) -> Iterator[None]:
 
 @pytest.fixture
 def project(tiny_workspace: Path, prefect_server: None) -> Path:
-    """The params.yaml of the tiny project with its two months ingested."""
+    """The params.yaml of the tiny project with its two months ingested; its rounds ask no question."""
     params = tiny_workspace / "params.yaml"
+    evaluation = {"round_baselines": False, "questions": 0, "earlier_questions": 0}
+    change_params(tiny_workspace, evaluation=evaluation, gate={"canaries": 0})
     open(params=params).ingest()
     return params
 

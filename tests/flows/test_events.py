@@ -27,12 +27,12 @@ def events(name: str, resource: str) -> list[dict[str, Any]]:
             found = client._client.post("/events/filter", json=body).json()["events"]
             if found:
                 return [event["payload"] for event in found]
-            time.sleep(0.5)
+            time.sleep(0.1)
     raise AssertionError(f"no event {name} of {resource}")
 
 
 def test_rounds_and_drift_are_events_with_their_figures(project: Path, change: Callable[..., None]) -> None:
-    change(drift={"reference_rounds": 1})
+    change(drift={"reference_rounds": 1}, evaluation={"questions": 2})
     online_update(params=str(project))
     first = open(params=project).rounds()[0]
     figures = next(event for event in events(COMMITTED, f"cmt.slice.{JANUARY}") if event["rows"] == first.rows)

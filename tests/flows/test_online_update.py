@@ -25,7 +25,10 @@ def artifact(key: str) -> str:
     return str(found.data)
 
 
-def test_a_flow_run_is_a_committed_round_with_artifacts(project: Path, workspace: Workspace) -> None:
+def test_a_flow_run_is_a_committed_round_with_artifacts(
+    project: Path, workspace: Workspace, change: Callable[..., None]
+) -> None:
+    change(evaluation={"round_baselines": True, "questions": 2})
     assert online_update(slice=JANUARY, params=str(project)) == ["committed"]
     (round_,) = workspace.rounds()
     assert (round_.slice_id, round_.state, round_.rows) == (JANUARY, "committed", 3)
@@ -85,7 +88,7 @@ def test_a_refused_round_fails_the_run_and_leaves_the_bank(
     project: Path, workspace: Workspace, change: Callable[..., None]
 ) -> None:
     online_update(slice=JANUARY, params=str(project))
-    change(gate={"min_f1": 100.0})
+    change(gate={"min_f1": 100.0}, evaluation={"questions": 2})
     before = workspace.open_bank().digest()
     tasks.workspace.cache_clear()  # a flow run is a process of its own
     with pytest.raises(RoundError, match=r"2031-02/0001 was refused .* below gate\.min_f1"):
@@ -94,7 +97,10 @@ def test_a_refused_round_fails_the_run_and_leaves_the_bank(
     assert "refused" in artifact("round-2031-02-0001")
 
 
-def test_a_failure_after_the_bank_was_written_puts_it_back(project: Path, workspace: Workspace) -> None:
+def test_a_failure_after_the_bank_was_written_puts_it_back(
+    project: Path, workspace: Workspace, change: Callable[..., None]
+) -> None:
+    change(evaluation={"earlier_questions": 2})
     online_update(slice=JANUARY, params=str(project))
     before = workspace.open_bank().digest()
     questions = workspace.store.slice(JANUARY).path.with_name("0001.questions.parquet")

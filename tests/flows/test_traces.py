@@ -30,10 +30,10 @@ def write(path: Path, *rows: dict[str, str]) -> str:
 
 def await_trace(home: Path, phrase: str) -> None:
     """Wait until `phrase` is in Prefect's database."""
-    for _ in range(60):
+    for _ in range(300):
         if traces(home, (), phrases=[phrase]):
             return
-        time.sleep(0.5)
+        time.sleep(0.1)
     raise AssertionError(f"{phrase!r} is not there")
 
 
@@ -47,7 +47,7 @@ def test_a_purge_leaves_no_answer_and_no_question_in_prefect_mlflow_and_project(
 ) -> None:
     folder, home, params = project.parent, prefect_databases / "home", str(project)
     shutil.copy(mlflow_database, folder / "mlflow.db")
-    change(tracking={"enabled": True}, gate={"max_set_aside": 0}, evaluation={"round_baselines": False})
+    change(tracking={"enabled": True}, gate={"max_set_aside": 0, "canaries": 8}, evaluation={"questions": 2})
     tasks.workspace.cache_clear()
     read_words(tasks.workspace(params))
     # 1. Two rounds, and one that is refused because it turns the answer wrong.

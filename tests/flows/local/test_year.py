@@ -15,9 +15,7 @@ from tests.helpers.servers import serving
 from tests.helpers.training import FARES, write_squad
 
 
-def test_the_project_has_a_source_a_month_and_trains_on_the_stream(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_project_has_a_source_a_month_and_trains_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(year, "YEAR", tmp_path / "year")
     base = write_squad(tmp_path / "base.json", {fare["doc_id"]: fare["text"] for fare in FARES})
     params = load_params(year.write_project(f"path:{base}"))
