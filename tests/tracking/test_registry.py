@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 import cmt
 from cmt.answering.answer import Source
 from cmt.cli.main import app
-from cmt.evaluation.challenger_decision import Decision
+from cmt.common.difference import Difference
+from cmt.evaluation.challenger_decision import Decision, Figures, Measured
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.rounds.promotion import promote_version
@@ -173,10 +174,12 @@ def test_a_promotion_names_the_champion_and_keeps_both_compressors(
 def test_a_killed_promotion_is_completed_by_the_next_one(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    lessons(project)
     workspace = open_workspace(project)
     assert add(project, save_other_compressor(workspace, tmp_path / "b"), f1=None) == "2"
-    monkeypatch.setattr("cmt.rounds.promotion.decide", lambda *_: Decision(True, "a test"))
+    # as measured of two compressors, the second of which is better
+    measured, better = Measured(60.0, 60.0, 0.2, 1000.0), Difference(5.0, 1.0, 9.0)
+    figures = Figures(JANUARY, 80, 500, measured, measured, better, better)
+    monkeypatch.setattr("cmt.rounds.promotion.compare_with_challenger", lambda *_args, **_options: figures)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(step, kill)
         promote_version(workspace)

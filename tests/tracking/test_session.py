@@ -49,13 +49,6 @@ def test_a_copied_project_does_not_write_into_the_original(
     assert list((tmp_path / "copy/mlruns").rglob("note.txt")) and not list(project.rglob("note.txt"))
 
 
-def test_a_run_is_found_by_its_key(project: Path) -> None:
-    first = session_of(project).run("a", tags={"cmt.stream": "data/stream"}, key="key")
-    again = session_of(project).run("b", tags={}, key="key")
-    assert (again.info.run_id, again.info.run_name) == (first.info.run_id, "a")
-    assert session_of(project).run("a", tags={}, key="other").info.run_id != first.info.run_id
-
-
 def test_a_missing_mlflow_and_a_missing_driver_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = MlflowSession(TrackingParams(uri="postgresql://ann@127.0.0.1/db"), tmp_path)
     with pytest.raises(ServiceError, match=r"cmt-memory\[postgres\]"), session.translate_errors():
