@@ -11,28 +11,14 @@ import pytest
 
 import cmt
 from cmt import errors
+from tests.helpers.projects import change_params
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "lancedb", "mlflow", "prefect", "pyarrow", "peft", "matplotlib", "numpy"}
 PUBLIC = [
-    "Answer",
-    "BankError",
-    "CmtError",
-    "ConfigError",
-    "DamageError",
-    "ModelError",
-    "Params",
-    "Round",
-    "RoundError",
-    "ServiceError",
-    "Source",
-    "StreamError",
-    "UnknownDocumentError",
-    "Workspace",
-    "__version__",
-    "load_params",
-    "open",
-]
+    "Answer", "BankError", "CmtError", "ConfigError", "DamageError", "ModelError", "Params", "Round", "RoundError",
+    "ServiceError", "Source", "StreamError", "UnknownDocumentError", "Workspace", "__version__", "load_params", "open",
+]  # fmt: skip
 MEASURE = """
 import contextlib, io, resource, sys
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
@@ -79,7 +65,7 @@ def test_open_takes_keywords_only(tiny_workspace: Path) -> None:
 
 
 def test_the_main_operations_return_public_types(tiny_workspace: Path) -> None:
-    memory = cmt.open(params=tiny_workspace / "params.yaml")
+    memory = cmt.open(params=tiny_workspace / "params.yaml", overrides={"evaluation.round_baselines": False})
     assert memory.ingest(source=str(tiny_workspace / "news"), file_format="jsonl").accepted == 6
     round_ = memory.update()
     assert isinstance(round_, cmt.Round)
@@ -96,6 +82,7 @@ def test_the_example_in_the_docstring_runs_as_written_and_again(
     assert cmt.__doc__
     example = dedent(cmt.__doc__.partition("`cmt model pull`:\n")[2])
     assert len([line for line in example.splitlines() if line]) <= 11
+    change_params(tiny_workspace, evaluation={"round_baselines": False, "questions": 0})
     monkeypatch.chdir(tiny_workspace)
     for _ in range(2):  # the second run has no pending slice
         exec(example, {})  # noqa: S102 - the code under test

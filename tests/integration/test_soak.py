@@ -1,5 +1,6 @@
 """A slice of `make soak`: it can find faults, and it finds none in `cmt`."""
 
+import json
 import random
 import shutil
 from dataclasses import replace
@@ -11,13 +12,13 @@ from cmt.modeling.champion import read_champion
 from tests.soak.chaos import chaos
 from tests.soak.damage import every_flip
 from tests.soak.faults import FAULTS
-from tests.soak.findings import difference, kind_of_file
+from tests.soak.findings import difference
 from tests.soak.injection import one_fault
 from tests.soak.points import check, every_point, measure
 from tests.soak.processes import run
 from tests.soak.project import MONTHS, build, content, opened, problems, with_champion
 
-MOMENTS = 4
+MOMENTS = 2
 """Of hundreds; `make soak` has a fault at every moment of the other operations."""
 
 
@@ -48,30 +49,21 @@ def test_each_kind_of_fault_ends_the_command_as_it_should(project: Path, tmp_pat
 def test_a_clock_can_be_moved(project: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(project, tmp_path / "copy")
     run(copy, "update", "--all", clock=40 * 24 * 3600)
-    assert run(copy, "rounds", "--json").output.count(MONTHS[2]) > 0
-    started = [line.split('"')[3] for line in run(copy, "rounds", "--json").output.splitlines() if "started_at" in line]
-    assert started[-1][:7] > started[0][:7]
+    rounds = json.loads(run(copy, "rounds", "--json").output)["rounds"]
+    assert rounds[-1]["slice_id"] == MONTHS[2]
+    assert rounds[-1]["started_at"][:7] > rounds[0]["started_at"][:7]
 
 
-def test_lost_and_doubled_content_are_told_apart(project: Path) -> None:
+def test_lost_and_doubled_content_and_damage_are_told_apart(project: Path, tmp_path: Path) -> None:
     whole = content(project)
     assert difference(replace(whole, rounds=whole.rounds[:1]), [whole]) == "lost"
     assert difference(replace(whole, slices=whole.slices * 2), [whole]) == "doubled"
     assert difference(replace(whole, answering="another"), [whole]) == "wrong"
-
-
-def test_lost_rows_and_damage_are_found(project: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(project, tmp_path / "copy")
     [memories] = (copy / "bank").glob("memories_*.lance")
     newest = min((memories / "_versions").glob("*.manifest"))  # Lance numbers its manifests downwards
     newest.unlink()
     assert problems(copy)
-
-
-def test_kinds_of_files() -> None:
-    name = "bank/memories_0103f268a532.lance/_indices/a88849b8-5a01-4cc8-8df6-a9066217dfb0/part_0_docs.lance"
-    assert kind_of_file(Path(name)) == "bank/memories/_indices/*/part_0_docs.lance"
-    assert kind_of_file(Path("stream/2031-01/0001.documents.parquet")) == "stream/*/*.documents.parquet"
 
 
 @pytest.mark.timeout(600)
@@ -81,9 +73,9 @@ def test_nothing_is_lost_doubled_silent_or_wrong(project: Path, tmp_path: Path) 
 
     findings = every_point(project, tmp_path, workers=1, every=150, names=("round", "purge"), on_point=ignore)
     findings.merge(chaos(tmp_path, rounds=1, seed=7, workers=1, on_round=ignore))
-    findings.merge(every_flip(project, tmp_path, count=10, seed=7, workers=1, on_flip=ignore))
+    findings.merge(every_flip(project, tmp_path, count=6, seed=7, workers=1, on_flip=ignore))
     assert not findings.sentences
-    assert findings.checked["fault_points"] >= 3 and findings.checked["flips"] == 10
+    assert findings.checked["fault_points"] >= 3 and findings.checked["flips"] == 6
 
 
 @pytest.mark.timeout(900)
