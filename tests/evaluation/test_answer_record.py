@@ -65,9 +65,7 @@ def record(tmp_path: Path) -> AnswerRecord:
     return AnswerRecord(tmp_path / "state")
 
 
-def test_recorded_answers_are_not_computed_again_for_any_batch_size(
-    answerer: CountingAnswerer, record: AnswerRecord
-) -> None:
+def test_recorded_answers_are_read_for_any_batch_size(answerer: CountingAnswerer, record: AnswerRecord) -> None:
     expected = unrecorded(answerer)
     for batch_size, count in ((3, 5), (1, 0), (32, 0)):
         repeated, heard = counting(answerer, answering={"batch_size": batch_size}), list[int]()
@@ -86,7 +84,6 @@ def test_recorded_answers_are_not_computed_again_for_any_batch_size(
 @pytest.mark.parametrize(
     "sections",
     [
-        {"selection": {"top_k": 1}},
         {"selection": {"abstain_below": 0.99}},
         {"answering": {"max_new_tokens": 3}},
         {"bank": {"exact_below": 7}},
@@ -111,9 +108,7 @@ def test_another_lm_or_compressor_asks_again(
     assert answerer.count == 10
 
 
-def test_a_change_of_the_bank_discards_its_answers(
-    answerer: CountingAnswerer, record: AnswerRecord, tmp_path: Path
-) -> None:
+def test_a_changed_bank_discards_its_answers(answerer: CountingAnswerer, record: AnswerRecord, tmp_path: Path) -> None:
     before = record.answer(answerer, QUESTIONS, as_of=DATES)
     version = answerer.bank.version
     changes: list[Callable[[], object]] = [

@@ -94,7 +94,8 @@ def test_costs_are_measured(comparison_data: ComparisonData, results: dict[str, 
 
 
 def test_a_bank_without_texts_has_no_rag(tiny_workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
-    textless = cmt.open(params=tiny_workspace / "params.yaml", overrides={"bank.keep_text": False})
+    overrides = {"bank.keep_text": False, "evaluation.questions": 0, "gate.canaries": 0}
+    textless = cmt.open(params=tiny_workspace / "params.yaml", overrides=overrides)
     textless.ingest()
     textless.update()
     results = measure_systems(ComparisonData.of(textless, limit=50), ["rag-bm25-1", "full", "cmt"])

@@ -16,9 +16,7 @@ def test_without_a_bank_there_is_nothing_to_compare(tiny_workspace: Path) -> Non
     assert not (tiny_workspace / "data").exists()
 
 
-def test_without_a_question_there_is_nothing_to_compare(
-    half_adapted: cmt.Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_questions_nothing_is_compared(half_adapted: cmt.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     none = half_adapted.store.all_questions().slice(0, 0)
     monkeypatch.setattr(type(half_adapted.store), "all_questions", lambda _: none)
     with pytest.raises(StreamError, match="no question about a banked document"):
@@ -39,9 +37,3 @@ def test_seconds_of_a_stage_are_unknown_if_no_round_recorded_them(comparison_dat
     assert compress is not None and bank is not None
     assert comparison_data.spent("compress", "bank") == compress + bank
     assert comparison_data.spent("bank", "unheard of") is None
-
-
-def test_keys_add_to_the_bytes_that_a_search_needs(comparison_data: ComparisonData) -> None:
-    key = comparison_data.memories.schema.field("key").type.list_size
-    without, with_keys = (comparison_data.bytes_to_search(keys=keys) for keys in (False, True))
-    assert with_keys - without == 3 * 4 * key

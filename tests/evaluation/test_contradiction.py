@@ -1,16 +1,13 @@
 """Contradiction: a new document harms a canary if the two documents state different values of the same fact, surely."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from cmt.answering.answer import Answer, Verdict
 from cmt.common.arrow import rows_with
 from cmt.common.digests import sha256_hex
 from cmt.config import GateParams, load_params
@@ -22,6 +19,7 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from cmt.stream.authority import Authority
 from cmt.stream.schema import DOCUMENT_SCHEMA
+from tests.helpers.fact_reader import FactReader
 
 ROOT = Path(__file__).parents[2]
 ASKED, STATED = "What is the fare to Saltby?", "The ferry to Saltby costs how many crowns?"
@@ -29,7 +27,6 @@ OWN, NEW = "The ferry to Saltby costs 6 crowns.", "The ferry to Saltby costs 9 c
 RIGHT = Outcome("6 crowns", 1.0, right=True, doc_id="own")
 WRONG = Outcome("9 crowns", 0.5, right=False, doc_id="new")
 CANARY = Canary("q", "own", ASKED, ("6 crowns",), best=RIGHT, now=WRONG, without=RIGHT)
-SCHEMA = pa.schema({"memory_id": pa.string(), "doc_id": pa.string(), "text": pa.string(), "superseded_at": pa.date32()})
 Script = dict[tuple[str, str], tuple[str, float]]
 """(question, doc_id) → answer and confidence."""
 SAME_FACT: Script = {
@@ -40,33 +37,12 @@ SAME_FACT: Script = {
 }
 
 
-@dataclass(frozen=True)
-class ScriptedAnswerer:
-    """Reads documents by a script; its bank holds the canary's document."""
-
-    script: Mapping[tuple[str, str], tuple[str, float]]
-    text: str | None = OWN
-
-    @property
-    def bank(self) -> SimpleNamespace:
-        row = {"memory_id": "own#0", "doc_id": "own", "text": self.text, "superseded_at": None}
-        table = pa.Table.from_pylist([row], schema=SCHEMA)
-        return SimpleNamespace(schema=SCHEMA, documents=lambda _ids: table, rows=lambda _columns, _ids: table)
-
-    def answer_from(self, questions: Sequence[str], memories: Sequence[Sequence[Mapping[str, Any]]]) -> list[Answer]:
-        answers = []
-        for question, rows in zip(questions, memories, strict=True):
-            text, confidence = self.script.get((question, rows[0]["doc_id"]), ("", 0.0))
-            verdict: Verdict = "likely" if text else "not_in_memory"
-            answers.append(Answer(question, text, verdict, confidence, (), uncalibrated=confidence))
-        return answers
-
-
-def is_harm(changes: Script, *, text: str | None = OWN) -> bool:
-    row = {"memory_id": "new#0", "doc_id": "new", "text": NEW, "superseded_at": None}
-    rows = pa.Table.from_pylist([row], schema=SCHEMA)
-    answerer: Any = ScriptedAnswerer(SAME_FACT | changes, text)
-    return contradicted(answerer, [CANARY], rows, {"new": NEW}) == {"q"}
+def is_harm(changes: Script, *, text: Any = OWN) -> bool:
+    facts: dict[str, dict[str, tuple[str, float]]] = {"own": {}, "new": {}}
+    for (question, doc_id), answer in (SAME_FACT | changes).items():
+        facts[doc_id][question] = answer
+    reader = FactReader.of(facts, {"own": text, "new": NEW})
+    return contradicted(reader, [CANARY], reader.bank.documents(["new"]), {"new": NEW}) == {"q"}
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,7 @@ def test_without_baselines_only_the_memory_answers(script: Any, bank: Bank) -> N
     assert found.records["rag"].null_count == found.records["closed_f1"].null_count == 4
 
 
-def test_a_bank_without_texts_has_no_rag_and_still_counts_its_progress(
-    script: Any, bank: Bank, textless_bank: Bank
-) -> None:
+def test_a_bank_without_texts_has_no_rag_and_counts_its_progress(script: Any, bank: Bank, textless_bank: Bank) -> None:
     advances: list[int] = []
     found = run(script, textless_bank, searched=bank, on_progress=advances.append)
     assert [system.system for system in found.systems] == ["cmt", "closed"]

@@ -58,9 +58,7 @@ def test_exact_match_accepts_any_gold_answer(prediction: str, answers: list[str]
         ("", ["Tomas"], 0.0),
     ],
 )
-def test_prefix_match_cuts_the_prediction_to_the_shortest_gold(
-    prediction: str, answers: list[str], expected: float
-) -> None:
+def test_prefix_match_cuts_to_the_shortest_gold(prediction: str, answers: list[str], expected: float) -> None:
     assert prefix_match(prediction, answers) == expected
 
 

@@ -14,9 +14,7 @@ def compressed(workspace: cmt.Workspace, folder: Path) -> TemporaryBank:
     )
 
 
-def test_the_projects_compressor_has_the_window_of_the_parameters_and_any_other_its_own(
-    tiny_workspace: Path, tmp_path: Path
-) -> None:
+def test_another_compressor_has_a_window_of_its_own(tiny_workspace: Path, tmp_path: Path) -> None:
     workspace = cmt.open(params=tiny_workspace / "params.yaml", overrides={"compressor.window": 8})
     workspace.ingest()
     folder = workspace.params.compressor.path

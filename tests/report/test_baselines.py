@@ -33,12 +33,12 @@ def test_rows_of_another_bank_are_not_shown(adapted: cmt.Workspace) -> None:
         assert stored_baselines(adapted, lineage | {key: "0" * 64}) == []
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"rows": 3}', '{"lineage": 3}'])
-def test_a_file_that_cannot_be_read_is_ignored(
-    adapted: cmt.Workspace, caplog: pytest.LogCaptureFixture, text: str
-) -> None:
-    (adapted.state / "baselines.json").write_text(text)
-    assert stored_baselines(adapted, bank_lineage(adapted)) == []
-    assert "baselines.json cannot be read and is ignored" in caplog.text
-    store_baselines(adapted, [RESULT], bank_lineage(adapted))
-    assert len(json.loads((adapted.state / "baselines.json").read_text())["rows"]) == 1
+def test_a_file_that_cannot_be_read_is_ignored(adapted: cmt.Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    lineage = bank_lineage(adapted)
+    for text in ("", "[]", '{"rows": 3}', '{"lineage": 3}'):
+        caplog.clear()
+        (adapted.state / "baselines.json").write_text(text)
+        assert stored_baselines(adapted, lineage) == []
+        assert "baselines.json cannot be read and is ignored" in caplog.text
+        store_baselines(adapted, [RESULT], lineage)
+        assert len(json.loads((adapted.state / "baselines.json").read_text())["rows"]) == 1

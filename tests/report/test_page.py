@@ -155,7 +155,8 @@ def test_a_stream_without_questions_has_a_page_and_loads_no_lm(tiny_workspace: P
 
 
 def test_a_refused_round_is_shown_with_its_reason(tiny_workspace: Path) -> None:
-    workspace = cmt.open(params=tiny_workspace / "params.yaml", overrides={"gate.min_f1": 100.0})
+    overrides = {"gate.min_f1": 100.0, "evaluation.round_baselines": False}
+    workspace = cmt.open(params=tiny_workspace / "params.yaml", overrides=overrides)
     workspace.ingest()
     assert workspace.update().state == "refused"
     html = render(gather(workspace, progress=NullProgress()))
@@ -164,12 +165,12 @@ def test_a_refused_round_is_shown_with_its_reason(tiny_workspace: Path) -> None:
 
 def test_the_page_of_a_long_stream_stays_small(adapted: cmt.Workspace) -> None:
     last = adapted.ledger.rounds()[-1]
-    names = [f"2030-{place:04d}/0001" for place in range(300)]
-    rounds = [replace(last, round_id=name, slice_id=name, number=place - 300) for place, name in enumerate(names)]
+    names = [f"2030-{place:04d}/0001" for place in range(LATEST + 9)]
+    rounds = [replace(last, round_id=name, slice_id=name, number=place - 999) for place, name in enumerate(names)]
     adapted.ledger.write(*rounds)
     gathered = gather(adapted, progress=NullProgress())
-    assert (len(gathered["entries"]), gathered["left_out"]) == (LATEST, 302 - LATEST)
+    assert (len(gathered["entries"]), gathered["left_out"]) == (LATEST, 11)
     html = render(gathered)
-    assert f"{302 - LATEST} earlier rounds are left out" in html
+    assert "11 earlier rounds are left out" in html
     assert len(html.encode()) < 2_000_000
-    assert html.count("2030-0299/0001") >= 2
+    assert html.count(names[-1]) >= 2
