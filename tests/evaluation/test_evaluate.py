@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-import cmt
 from cmt.answering.cache import PromptCache
 from cmt.bank.bank import Bank
 from cmt.config import Params
@@ -178,16 +177,6 @@ def test_an_evaluation_without_questions_has_no_scores(lm: FrozenLM, bank: Bank)
     found = run(lm, bank, QUESTIONS.slice(0, 0))
     assert [system.scores.n for system in found.systems] == [0, 0, 0]
     assert found.records.schema == RECORD_SCHEMA
-
-
-def test_a_project_is_evaluated_with_its_own_answerer(adapted_workspace: Path) -> None:
-    workspace = cmt.open(params=adapted_workspace / "params.yaml")
-    found = workspace.evaluate()
-    assert [(system.system, system.scores.n) for system in found.systems] == [("cmt", 4), ("closed", 4), ("rag", 4)]
-    assert found.systems[2].scores.recall == 1.0
-    for record in found.records.to_pylist():
-        assert 0 < len(set(record["sources"])) == len(record["sources"]) <= workspace.params.selection.top_k
-        assert record["recalled"] == (record["doc_id"] in record["sources"])
 
 
 def make_store(folder: Path, *, order: int = 1, months: Sequence[str] = MONTHS) -> SliceStore:

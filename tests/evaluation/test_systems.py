@@ -1,6 +1,5 @@
 """The compared systems, each by itself."""
 
-from cmt.answering.prompting import Prediction
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES
 from cmt.evaluation.comparison_data import ComparisonData
 from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS
@@ -25,9 +24,3 @@ def test_rag_retrieves_as_many_texts_as_it_reads(comparison_data: ComparisonData
         assert run is not None
         assert run.recall_depth == int(name[-1])
         assert all(0 < len(prediction.doc_ids) <= run.recall_depth for prediction in run.predictions)
-
-
-def test_the_memory_answers_as_the_answerer_does(comparison_data: ComparisonData) -> None:
-    run = SYSTEMS["cmt"](comparison_data)
-    answers = comparison_data.answerer.answer(comparison_data.questions, as_of=comparison_data.as_of)
-    assert run and run.predictions == [Prediction.of(answer) for answer in answers]

@@ -47,7 +47,7 @@ def test_a_purge_leaves_no_answer_and_no_question_in_prefect_mlflow_and_project(
 ) -> None:
     folder, home, params = project.parent, prefect_databases / "home", str(project)
     shutil.copy(mlflow_database, folder / "mlflow.db")
-    change(tracking={"enabled": True}, gate={"max_set_aside": 0, "canaries": 8}, evaluation={"questions": 2})
+    change(tracking={"enabled": True}, gate={"max_set_aside": 0, "canaries": 40}, evaluation={"questions": 2})
     tasks.workspace.cache_clear()
     read_words(tasks.workspace(params))
     # 1. Two rounds, and one that is refused because it turns the answer wrong.

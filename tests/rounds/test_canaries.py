@@ -262,12 +262,6 @@ def test_a_canary_that_turns_wrong_is_asked_again_without_the_slice(project: Pat
     assert (round_.set_aside, reader.asked.count(MAYOR)) == (("handbill",), 5)
 
 
-def test_without_canaries_a_round_is_not_judged(project: Path) -> None:
-    ingest(project, POISON)
-    round_, *_ = update(project, MARCH, gate__canaries=0)
-    assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
-
-
 @pytest.mark.parametrize("last", ["choose_canaries", "ask_canaries"])
 def test_a_kill_leaves_no_trace_in_the_canaries(project: Path, last: str) -> None:
     ingest(project, HONEST)
