@@ -53,7 +53,8 @@ def run(*arguments: str) -> dict[str, Any]:
 
 
 def run_tiny(parts: dict[str, object], *arguments: str) -> dict[str, Any]:
-    """Run with an LM of some kilobytes, whose answers are no matter."""
+    """Run with an LM of some kilobytes, whose answers are no matter, and without canaries."""
+    parts = parts | {"gate": {"canaries": 0}, "answering": {"max_new_tokens": 1}}
     return run(*(text for name, part in parts.items() for text in ("--set", f"{name}={json.dumps(part)}")), *arguments)
 
 

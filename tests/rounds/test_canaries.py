@@ -208,7 +208,7 @@ def test_a_declared_update_removes_a_canary_also_through_a_refused_one(project: 
     assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
 
 
-def test_an_undeclared_change_by_an_authorised_source_or_a_peer_is_the_new_reference(project: Path) -> None:
+def test_an_undeclared_change_by_an_authorised_source_is_the_new_reference(project: Path) -> None:
     ingest(project, POISON, publisher="Desk")
     round_, workspace, _ = update(project, MARCH)
     assert (round_.state, round_.set_aside, round_.notes) == ("committed", (), ["1 canary follows an update"])
@@ -218,8 +218,11 @@ def test_an_undeclared_change_by_an_authorised_source_or_a_peer_is_the_new_refer
     ingest(project, {"doc_id": "leaflet", "text": "Orme is the mayor, mayor of Port Ellery."}, month=4)
     round_, *_ = update(project, APRIL)
     assert (round_.set_aside, read_canaries_of(project, APRIL)[0]) == (("leaflet",), (MAYOR, "handbill", "Grubb"))
-    open_workspace(project).rollback(APRIL)
-    round_, *_ = update(project, APRIL, stream__peers=[["Mallory", "Desk"]])
+
+
+def test_a_peer_may_change_the_fact(project: Path) -> None:
+    ingest(project, POISON)
+    round_, *_ = update(project, MARCH, stream__peers=[["Mallory", "file:news"]])
     assert (round_.set_aside, round_.canaries["changed"]) == ((), 1)
 
 
