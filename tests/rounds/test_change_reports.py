@@ -1,12 +1,13 @@
 """Inferred changes of a project: their values, rejection, and what takes them back."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import cmt
-from cmt.rounds.change_reports import describe
+from cmt.rounds.change_reports import describe, set_states
 from cmt.rounds.runner import RoundRunner
 from tests.helpers.changes import find, record, write
 from tests.helpers.projects import FEBRUARY, JANUARY, STEPS, open_workspace, run_steps
@@ -33,10 +34,40 @@ def test_a_change_shows_the_values_of_its_documents(changed_mayor: Path) -> None
         describe(open_workspace(changed_mayor), ["mayor-1", "nobody"])
     [part] = [part for part in open_workspace(changed_mayor).verify() if part.part == "ledger"]
     assert (part.content, part.problems) == ("2 rounds, 1 change", ())
-    # as JSON, with the offsets of the value
-    [report], new = describe(open_workspace(changed_mayor)), find(open_workspace(changed_mayor)).new
-    place = {"doc_id": "mayor-2", "chunk": 0, "first": new.first, "last": new.last, "value": "Vell"}
-    assert report.to_json()["new"].items() >= place.items()
+
+
+def test_a_rejected_change_stays_rejected_when_its_round_is_repeated(changed_mayor: Path) -> None:
+    change = find(open_workspace(changed_mayor))
+    set_states(open_workspace(changed_mayor), reject=[change.id])
+    open_workspace(changed_mayor).rollback(FEBRUARY)
+    assert shown(changed_mayor) == []
+    open_workspace(changed_mayor).update()
+    workspace = open_workspace(changed_mayor)
+    assert find(workspace).id == change.id
+    record(workspace, FEBRUARY, find(workspace))
+    assert shown(changed_mayor) == [("Moss → Vell", "rejected")]
+    set_states(open_workspace(changed_mayor), restore=[change.id])
+    assert shown(changed_mayor) == [("Moss → Vell", "found")]
+
+
+def test_a_contradictory_request_changes_nothing(changed_mayor: Path) -> None:
+    workspace = open_workspace(changed_mayor)
+    change = find(workspace)
+    with pytest.raises(cmt.RoundError, match=f"change '{change.id}' is to be rejected and restored"):
+        set_states(workspace, reject=[change.id], restore=[change.id])
+    assert shown(changed_mayor) == [("Moss → Vell", "found")]
+
+
+def test_an_interrupted_round_leaves_no_change(begun: Path) -> None:
+    killed = open_workspace(begun)
+    with killed.updating():
+        run_steps(killed, FEBRUARY, last="upsert_memories")
+        write(killed, FEBRUARY, find(killed))
+    assert [change.round_id for change in open_workspace(begun).changes()] == [FEBRUARY]
+    workspace = open_workspace(begun)
+    with workspace.updating():
+        workspace.recover()
+    assert workspace.changes() == []
 
 
 def test_a_round_counts_the_changes_that_it_commits(begun: Path) -> None:
@@ -50,14 +81,15 @@ def test_a_round_counts_the_changes_that_it_commits(begun: Path) -> None:
     assert [round_.changes for round_ in open_workspace(begun).rounds()] == [0, 1]
 
 
-def test_purging_a_document_takes_its_changes_along(changed_mayor: Path) -> None:
+@pytest.mark.parametrize("purge", [False, True])
+def test_forgetting_a_document_takes_its_changes_along(changed_mayor: Path, purge: bool) -> None:
     workspace = open_workspace(changed_mayor)
     record(workspace, JANUARY, find(workspace, ("ferry", "six crowns"), ("raft", "Greta")))
-    report = open_workspace(changed_mayor).forget_all(["mayor-2"], purge=True)
+    report = open_workspace(changed_mayor).forget_all(["mayor-2"], purge=purge)
     assert (report.rows, report.changes) == (1, 1)
     assert shown(changed_mayor) == [("six crowns → Greta", "found")]
     files = [path for path in (changed_mayor / "data/bank/changes.lance").rglob("*") if path.is_file()]
-    assert files and not any(b"mayor-2" in path.read_bytes() for path in files)
+    assert any(b"mayor-2" in path.read_bytes() for path in files) is not purge
     assert not any(part.problems for part in open_workspace(changed_mayor).verify())
 
 
@@ -78,3 +110,15 @@ def test_a_correction_leaves_the_values_of_other_versions(
     assert open_workspace(changed_mayor).ingest().accepted == 1
     open_workspace(changed_mayor).update()
     assert shown(changed_mayor) == [(values, "found")]
+
+
+def test_the_json_of_a_change_has_values_beside_offsets(changed_mayor: Path) -> None:
+    workspace = open_workspace(changed_mayor)
+    [values] = [report.to_json() for report in describe(workspace)]
+    change = replace(find(workspace), round_id=FEBRUARY)
+    assert (values["id"], values["round_id"], values["confidence"]) == (change.id, FEBRUARY, 0.93)
+    assert values["old"]["value"] == "Moss"
+    assert {name: values["new"][name] for name in ("doc_id", "chunk", "first", "last", "value")} == {
+        "doc_id": "mayor-2", "chunk": 0, "first": change.new.first, "last": change.new.last, "value": "Vell",
+    }  # fmt: skip
+    assert json.dumps(values, default=str)
