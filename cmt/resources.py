@@ -135,6 +135,7 @@ class Resources:
 
             compressor = self.params.compressor
             self._model = MemoryModel.load(compressor.path, lm=self.lm, window=compressor.window, merged=True)
+            self._compressor_digest = self._model.digest  # of the same files: they are not hashed again
         return self._model
 
     @property

@@ -186,7 +186,8 @@ def _check_sums(folder: Path) -> None:
 def _check_finite(weights: dict[str, Tensor]) -> None:
     """Raise ValueError if a weight holds a number that a training never leaves: every answer would be NaN."""
     for name, weight in weights.items():
-        if weight.is_floating_point() and not torch.isfinite(weight).all():
+        # the extremes are NaN where one number is, and take a tenth of the time of `isfinite` on all numbers
+        if weight.is_floating_point() and weight.numel() and not torch.isfinite(torch.stack(weight.aminmax())).all():
             raise ValueError(f"the weight {name} holds NaN or infinite numbers")
 
 

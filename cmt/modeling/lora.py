@@ -85,13 +85,12 @@ def merge_lora(decoder: nn.Module, adapters: dict[str, Tensor]) -> None:
         raise _misfit(wrong[0])
     for name, linear in linears.items():
         down, up = (adapters[name + suffix].float() for suffix in LORA_SUFFIXES)  # (r, in), (out, r)
-        weight = linear.weight.detach().clone()
         try:
-            change = up @ down * LORA_SCALE  # (out, in)
-            weight += change.T if isinstance(linear, Conv1D) else change
+            change = (up * LORA_SCALE) @ down  # (out, in); a power of two, so exact on either side of the product
+            weight = linear.weight + (change.T if isinstance(linear, Conv1D) else change)  # float32: `+=` is slower
         except RuntimeError:
             raise _misfit(name) from None
-        linear.weight = nn.Parameter(weight, requires_grad=False)
+        linear.weight = nn.Parameter(weight.to(linear.weight.dtype), requires_grad=False)
 
 
 def _linears(decoder: nn.Module) -> dict[str, Any]:
