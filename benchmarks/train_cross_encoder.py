@@ -335,7 +335,7 @@ class Writer:
     def _made(self, one: Row, two: Row, weight: float) -> Iterator[Example]:
         story, other = self.story_of[two["doc_id"]], self.story_of[one["doc_id"]]
         trap, declared = story["kind"].startswith("trap"), bool(story["update_of"])
-        for question, answer, of_earlier in made_probes(text_of(one), text_of(two)):
+        for question, answer, of_earlier, _ in made_probes(text_of(one), text_of(two)):
             values = self.values[(one if of_earlier else two)["doc_id"]]
             told = any(same_value(answer, value) for value in values)  # the question asks for the story's fact
             if other is not story:

@@ -7,9 +7,9 @@ differently, and the cross-encoder finds a change. The cost follows the new memo
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import nlargest
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from cmt.answering.comparison import POSSIBLE, Statement, probabilities
 from cmt.bank.changes import Change, Span
-from cmt.bank.lexical import coverage, names_covered, names_shared, stems
+from cmt.bank.lexical import coverage, names_shared, stems
 from cmt.bank.schema import key_matrix
 from cmt.common.answers import same_value
 from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
@@ -26,20 +26,18 @@ from cmt.evaluation.made_questions import question_on
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
 
-FEWEST_SHARED = 0.12
+FEWEST_SHARED = 0.08
 """Share of an earlier text's words in the later one from which the two are compared."""
 COMPARED = 2
 """Earlier memories that a new one is compared with at most."""
-NAMES_SHARED = 0.3
+NAMES_SHARED = 0.15
 """Share of the earlier text's names in the later one from which the two are compared."""
 QUESTIONS = 4
 """Questions on one of two texts at most, those first whose words the other text has most of."""
-FEWEST_ASKED = 0.3
+FEWEST_ASKED = 0.2
 """Share of a question's words that the other text has."""
-FEWEST_NAMES = 0.5
-"""Share of a question's names and numbers that the other text has."""
 SURE = -9.0
-"""ψ's log-score of an answer against "nowhere" from which it counts, in nats."""
+"""ψ's log-score of an answer against "nowhere" from which it counts without a cross-encoder, in nats."""
 COMPARED_ANSWERS = 3
 """Questions on two memories at most whose answers the cross-encoder compares."""
 AT_ONCE = 256
@@ -53,7 +51,7 @@ _VALUE = re.compile(f"{TIME}|{QUANTITY}|{LONG_NAME}")
 
 
 class _Probe(NamedTuple):
-    """A question that is made of one of two memories, and asked to both."""
+    """A question that is made of one of two memories, and asked to the other one."""
 
     question: str
     answer: str
@@ -61,6 +59,8 @@ class _Probe(NamedTuple):
     later: dict[str, Any]
     of_earlier: bool
     """Whether the question is made of the earlier memory."""
+    share: float
+    """Share of the question's words in the other memory, 0–1."""
 
     @property
     def memories(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -69,13 +69,12 @@ class _Probe(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    """Two answers to a question that may tell a change."""
+    """Two values that answer a question, and may tell a change."""
 
-    sureness: float
-    """The lower one of both log-scores."""
     probe: _Probe
-    old: Statement
-    new: Statement
+    own: Statement
+    """Of the memory that the question is made of."""
+    other: Statement
 
 
 def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
@@ -96,33 +95,28 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
     # 1. make questions on each new memory, and on the earlier ones like it
     rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
     probes = [
-        _Probe(question, answer, earlier, row, of_earlier)
+        _Probe(question, answer, earlier, row, of_earlier, share)
         for row, memories in zip(rows.to_pylist(), _earlier_memories(answerer, rows), strict=True)
         for earlier in memories
-        for question, answer, of_earlier in made_probes(earlier["text"], row["text"])
+        for question, answer, of_earlier, share in made_probes(earlier["text"], row["text"])
     ]
-    # 2. keep questions that the other memory answers with another value
+    # 2. keep those that the other memory answers with another value
     others = _read(answerer, [(probe.question, probe.memories[1]) for probe in probes])
-    answered = [
-        (probe, other)
+    candidates = [
+        _Candidate(probe, _stated(probe), other)
         for probe, other in zip(probes, others, strict=True)
-        if other.score >= SURE and not same_value(other.answer, probe.answer)
+        if other.answer and not same_value(other.answer, probe.answer)
     ]
-    # 3. keep the questions that the memory that made them answers with their value
-    candidates = defaultdict[tuple[str, str], list[_Candidate]](list)
-    owns = _read(answerer, [(probe.question, probe.memories[0]) for probe, _ in answered])
-    for (probe, other), own in zip(answered, owns, strict=True):
-        if own.score < SURE or not same_value(own.answer, probe.answer) or same_value(own.answer, other.answer):
-            continue
-        old, new = (own, other) if probe.of_earlier else (other, own)
-        if new.answer.lower() in old.text.lower() and old.answer.lower() in new.text.lower():
-            continue  # each text has both values
-        sureness = min(own.score, other.score)
-        candidates[probe.earlier["doc_id"], probe.later["doc_id"]].append(_Candidate(sureness, probe, old, new))
-    # 4. compare the answers to the questions that both memories answer most surely, as long as a change is possible
+    if not answerer.model.cross_encoder:
+        candidates = _surely_answered(answerer, candidates)
+    of_pair = defaultdict[tuple[str, str], list[_Candidate]](list)
+    for candidate in candidates:
+        of_pair[candidate.probe.earlier["doc_id"], candidate.probe.later["doc_id"]].append(candidate)
+    # 3. compare the answers to the questions with most common words, as long as a change is possible
     changes = []
-    for found in candidates.values():
-        for _, probe, old, new in nlargest(COMPARED_ANSWERS, found, key=attrgetter("sureness")):
+    for found in of_pair.values():
+        for probe, own, other in nlargest(COMPARED_ANSWERS, found, key=lambda candidate: candidate.probe.share):
+            old, new = (own, other) if probe.of_earlier else (other, own)
             changed = probabilities(probe.question, old, new, answerer.model.cross_encoder).changed
             if changed >= CHANGED:
                 spans = _span(probe.earlier, old), _span(probe.later, new)
@@ -130,6 +124,24 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
             if changed >= CHANGED or changed < POSSIBLE:
                 break
     return changes
+
+
+def _stated(probe: _Probe) -> Statement:
+    """The value of which the question is made, in its memory; ψ did not read it."""
+    memory = probe.memories[0]
+    first = memory["text"].index(probe.answer)
+    return Statement(memory["text"], first, first + len(probe.answer), 0.0, memory["published_at"])
+
+
+def _surely_answered(answerer: "Answerer", candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """The candidates of which ψ surely reads both values, unless each text has both."""
+    owns = _read(answerer, [(probe.question, probe.memories[0]) for probe, _, _ in candidates])
+    return [
+        _Candidate(probe, own, other)
+        for (probe, _, other), own in zip(candidates, owns, strict=True)
+        if min(own.score, other.score) >= SURE and same_value(own.answer, probe.answer)
+        if other.answer.lower() not in own.text.lower() or own.answer.lower() not in other.text.lower()
+    ]
 
 
 def _read(answerer: "Answerer", asked: list[tuple[str, dict[str, Any]]]) -> list[Statement]:
@@ -159,20 +171,20 @@ def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[st
     return memories
 
 
-def made_probes(earlier: str, later: str) -> Iterator[tuple[str, str, bool]]:
-    """Questions about values of either text that share words and names with the other text.
+def made_probes(earlier: str, later: str) -> Iterator[tuple[str, str, bool, float]]:
+    """Questions about values of either text that share words with the other text.
 
-    Yields the question, the value, and whether the earlier text has it.
+    Yields the question, the value, whether the earlier text has it, and the share of the question's words, 0–1.
     """
     for of_earlier, text, other in ((True, earlier, later), (False, later, earlier)):
         shares = []
         for value in dict.fromkeys(found[0] for found in _VALUE.finditer(text)):
             question = _about(text, value)
-            if question and names_covered(question, other) >= FEWEST_NAMES:
+            if question:
                 shares.append((coverage(question, other), question, value))
         for share, question, value in nlargest(QUESTIONS, shares, key=itemgetter(0)):
             if share >= FEWEST_ASKED:
-                yield question, value, of_earlier
+                yield question, value, of_earlier, share
 
 
 def _about(text: str, value: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -61,23 +62,25 @@ def test_a_new_value_of_an_earlier_statement_is_a_change(bank: TemporaryBank) ->
 def test_questions_are_made_of_both_texts() -> None:
     earlier = "The gates of the garden in Dunmarrow close at dusk, and dogs are not admitted."
     later = "From May the gates of the garden in Dunmarrow close at 18.30, and dogs are not admitted."
-    made = {(of_earlier, answer) for _, answer, of_earlier in made_probes(earlier, later)}
+    made = {(of_earlier, answer) for _, answer, of_earlier, _ in made_probes(earlier, later)}
     assert (False, "18.30") in made
     assert {of_earlier for of_earlier, _ in made} == {True, False}
 
 
 def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """All at once, a slice of 50,000 documents would need more than 10 GB."""
-    asked, rows = list[int](), [{"doc_id": f"d{n}", "text": "A text.", "key": [0.0] * 4} for n in range(1_000)]
+    asked, rows = list[int](), [{"doc_id": f"d{n}", "text": "one text", "key": [0.0] * 4} for n in range(1_000)]
     schema = pa.schema({"doc_id": pa.string(), "text": pa.string(), "key": pa.list_(pa.float16(), 4)})
 
     class Reader:
+        model = SimpleNamespace(cross_encoder=None)
+
         def statements(self, questions: list[str], read: list[Any], *, expand: bool) -> list[Statement]:
             asked.append(len(questions))
             return [Statement("two", 0, 3, 0.0, datetime(2031, 1, 1, tzinfo=UTC)) for _ in questions]
 
     monkeypatch.setattr(f"{find_changes.__module__}._earlier_memories", lambda _, new: [[rows[0]]] * len(new))
-    monkeypatch.setattr(f"{find_changes.__module__}.made_probes", lambda *_: [("How many?", "one", True)] * 4)
+    monkeypatch.setattr(f"{find_changes.__module__}.made_probes", lambda *_: [("How many?", "one", True, 0.5)] * 4)
     assert find_changes(Reader(), pa.Table.from_pylist(rows, schema=schema)) == []  # type: ignore[arg-type]
     assert max(asked) <= 4 * AT_ONCE and sum(asked) >= 4_000
 
