@@ -69,15 +69,17 @@ def test_questions_are_made_of_both_texts() -> None:
 
 def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """All at once, a slice of 50,000 documents would need more than 10 GB."""
-    asked, rows = list[int](), [{"doc_id": f"d{n}", "text": "one text", "key": [0.0] * 4} for n in range(1_000)]
-    schema = pa.schema({"doc_id": pa.string(), "text": pa.string(), "key": pa.list_(pa.float16(), 4)})
+    date, asked = datetime(2031, 1, 1, tzinfo=UTC), list[int]()
+    rows = [{"doc_id": f"d{n}", "published_at": date, "text": "one text", "key": [0.0] * 4} for n in range(1_000)]
+    when, key = pa.timestamp("us", "UTC"), pa.list_(pa.float16(), 4)
+    schema = pa.schema({"doc_id": pa.string(), "published_at": when, "text": pa.string(), "key": key})
 
     class Reader:
         model = SimpleNamespace(cross_encoder=None)
 
         def statements(self, questions: list[str], read: list[Any], *, expand: bool) -> list[Statement]:
             asked.append(len(questions))
-            return [Statement("two", 0, 3, 0.0, datetime(2031, 1, 1, tzinfo=UTC)) for _ in questions]
+            return [Statement("two", 0, 3, 0.0, date) for _ in questions]
 
     monkeypatch.setattr(f"{find_changes.__module__}._earlier_memories", lambda _, new: [[rows[0]]] * len(new))
     monkeypatch.setattr(f"{find_changes.__module__}.made_probes", lambda *_: [("How many?", "one", True, 0.5)] * 4)
