@@ -12,12 +12,11 @@ from starlette.staticfiles import StaticFiles
 
 from cmt import __version__
 from cmt.serving import admin, openai, routes
-from cmt.serving.auth import Authorization, Identification
+from cmt.serving.auth import Gate
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
 from cmt.serving.errors import HANDLERS
 from cmt.serving.middleware import BodyLimit, SecurityHeaders
-from cmt.serving.rate_limit import RateLimit
 from cmt.serving.request_log import RequestLog, log_handler
 from cmt.serving.tokens import TokenFile
 from cmt.stream.limits import MEGABYTE
@@ -67,12 +66,7 @@ def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> Fa
     # 2. Middleware, the innermost first.
     app.add_middleware(BodyLimit, larger={admin.INGEST: serving.ingest_megabytes * MEGABYTE} if tokens else {})
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    if tokens:
-        app.add_middleware(Authorization)
-    if serving.requests_per_minute:
-        app.add_middleware(RateLimit, per_minute=serving.requests_per_minute)
-    if tokens:
-        app.add_middleware(Identification, tokens=tokens)
+    app.add_middleware(Gate, tokens=tokens, per_minute=serving.requests_per_minute)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog, handler=log, questions=serving.log_questions, metrics=batcher.metrics)
     return app

@@ -1,12 +1,9 @@
-"""Authentication: bearer tokens (RFC 6750) and their scopes.
-
-`Identification` precedes the rate limit, which counts the requests of each token. `Authorization` follows it, so that
-requests with wrong tokens are limited too.
-"""
+"""Access: bearer tokens (RFC 6750) and their scopes, and the limit on the requests of each token."""
 
 import logging
 
 from fastapi import HTTPException, Request
+from fastapi.responses import JSONResponse
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cmt.errors import ConfigError
 from cmt.serving.errors import problem
 from cmt.serving.middleware import request_state
+from cmt.serving.rate_limit import TokenBuckets, client_of
 from cmt.serving.tokens import Token, TokenFile
 
 log = logging.getLogger(__name__)
@@ -23,43 +21,45 @@ _OPEN = ("/", "/docs", LIVENESS)  # need no token: the pages, whose scripts ask 
 _OPEN_FOLDER = "/web/"
 
 
-class Identification:
-    """Stores the token of a request in its state; None without a valid token."""
+class Gate:
+    """Refuses requests above the rate limit with 429, and those without a valid token with 401.
 
-    def __init__(self, app: ASGIApp, *, tokens: TokenFile) -> None:
-        self.app, self.tokens = app, tokens
+    The pages and the liveness route need no token. Requests with wrong tokens are limited too, by their address.
+    """
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_open(scope["path"]):
-            return await self.app(scope, receive, send)
-        try:
-            request_state(scope)["token"] = self.tokens.find(_secret(scope))
-        except ConfigError as error:
-            log.error("%s", error)
-            message = "the server cannot read its tokens: its log says why"
-            return await problem(503, message, kind="server_error")(scope, receive, send)
-        await self.app(scope, receive, send)
-
-
-class Authorization:
-    """Refuses requests without a valid token with 401, except for the pages and the liveness route."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, *, tokens: TokenFile | None, per_minute: int) -> None:
+        """Without `tokens` no request needs one; a `per_minute` of 0 sets no limit."""
+        self.app, self.tokens, self.buckets = app, tokens, TokenBuckets(per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_open(scope["path"]) or request_state(scope)["token"]:
-            return await self.app(scope, receive, send)
-        sent = bool(_secret(scope))
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (refusal or self.app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        # 1. the token, which the state of the request keeps
+        is_open = not self.tokens or scope["path"] in _OPEN or scope["path"].startswith(_OPEN_FOLDER)
+        scheme, secret = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
+        sent = bool(secret) and scheme.lower() == "bearer"
+        if self.tokens and not is_open:
+            try:
+                request_state(scope)["token"] = self.tokens.find(secret if sent else "")
+            except ConfigError as error:
+                log.error("%s", error)
+                return problem(503, "the server cannot read its tokens: its log says why", kind="server_error")
+        # 2. the rate
+        limit = self.buckets.per_minute
+        if limit and (wait := self.buckets.take(client_of(scope))):
+            message = f"more than {limit:,} requests a minute from this client: try again in {wait} s, "
+            response = problem(429, f"{message}or raise serving.requests_per_minute", kind="rate_limit_error")
+            response.headers["Retry-After"] = str(wait)
+            return response
+        # 3. no valid token
+        if is_open or request_state(scope)["token"]:
+            return None
         message = "this token is not valid here" if sent else "this server needs a token"
         response = problem(401, f"{message}: send `Authorization: Bearer TOKEN`", kind="authentication_error")
         response.headers["WWW-Authenticate"] = 'Bearer realm="cmt"' + (', error="invalid_token"' if sent else "")
-        await response(scope, receive, send)
-
-
-def is_open(path: str) -> bool:
-    """Whether a path needs no token."""
-    return path in _OPEN or path.startswith(_OPEN_FOLDER)
+        return response
 
 
 def admin_token(request: Request) -> Token:
@@ -72,9 +72,3 @@ def admin_token(request: Request) -> Token:
             headers={"WWW-Authenticate": 'Bearer realm="cmt", error="insufficient_scope", scope="admin"'},
         )
     return token
-
-
-def _secret(scope: Scope) -> str:
-    """The token in a request's header; "" without one."""
-    scheme, secret = get_authorization_scheme_param(Headers(scope=scope).get("authorization"))
-    return secret if scheme.lower() == "bearer" else ""

@@ -1,35 +1,15 @@
-"""Limit on the requests of one client: a token bucket for each bearer token or address; 429 when it is empty."""
+"""Limit on the requests of one client: a token bucket for each bearer token or address."""
 
 import math
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from time import monotonic
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from cmt.serving.errors import problem
 from cmt.serving.middleware import request_state
 
 LARGEST_NUMBER = 10_000  # largest number of remembered clients; the least recent one is dropped first
-
-
-class RateLimit:
-    """Refuses requests of a client above `per_minute` with 429; Retry-After has the seconds to wait."""
-
-    def __init__(self, app: ASGIApp, *, per_minute: int) -> None:
-        self.app, self.buckets = app, TokenBuckets(per_minute)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        wait = self.buckets.take(client_of(scope)) if scope["type"] == "http" else 0
-        if wait:
-            message = (
-                f"more than {self.buckets.per_minute:,} requests a minute from this client: try again in {wait} s, "
-                "or raise serving.requests_per_minute"
-            )
-            response = problem(429, message, kind="rate_limit_error")
-            response.headers["Retry-After"] = str(wait)
-            return await response(scope, receive, send)
-        await self.app(scope, receive, send)
 
 
 class TokenBuckets:
