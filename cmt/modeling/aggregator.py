@@ -5,8 +5,7 @@
 positions across memories, so their order does not matter (check c of docs/method.md#checks).
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -69,9 +68,11 @@ class SpanReader(nn.Module):
         # 1. order the pairs by length, without pairs of padding
         lengths = mask.sum(1)  # (B·S,)
         order = [pair for pair in lengths.argsort().tolist() if lengths[pair]]
-        # 2. score batches of N pairs of similar length
+        # 2. score batches of N pairs of one padded width, since a row must not depend on other rows
+        groups = [list(group) for _, group in groupby(order, key=lambda pair: padded_length(int(lengths[pair])))]
+        batches = [group[i : i + PAIRS_PER_BATCH] for group in groups for i in range(0, len(group), PAIRS_PER_BATCH)]
         parts = []
-        for batch in self._equal_width_batches(order, lengths.tolist()):
+        for batch in batches:
             pairs = torch.tensor(batch, device=windows.device)  # (N,)
             longest = min(count, padded_length(int(lengths[pairs[-1]])))
             tokens = longest * window
@@ -93,12 +94,6 @@ class SpanReader(nn.Module):
             scores = scores.index_put((torch.tensor(order, device=windows.device),), torch.cat(parts))
         return scores.view(rows, memories, -1, 2)
 
-    def _equal_width_batches(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Batches of at most PAIRS_PER_BATCH pairs of one padded width: a row's must not depend on other rows."""
-        for _, group in groupby(order, key=lambda pair: padded_length(lengths[pair])):
-            while batch := list(islice(group, PAIRS_PER_BATCH)):
-                yield batch
-
     def _score_pairs(
         self, question: Tensor, question_mask: Tensor, windows: Tensor, mask: Tensor, ids: Tensor
     ) -> Tensor:
@@ -114,14 +109,16 @@ class SpanReader(nn.Module):
         middles = torch.arange(windows.shape[1], device=question.device) * window + window // 2
         window_positions = middles + question_mask.sum(1, keepdim=True) + 1 + POSITION_GAP
         positions = torch.cat([question_positions, window_positions], 1)  # (N, 1 + T + k)
-        # 3. read
-        read = self.blocks(
-            inputs_embeds=states,
-            attention_mask=self._attention_bias(real, before),
-            position_ids=positions,
-            use_cache=False,
-        ).last_hidden_state[:, before:]  # (N, k, D)
-        # 4. score
+        # 3. attention: causal for the question, open for the windows; padding attends to itself only
+        size = real.shape[1]
+        allowed = torch.ones(size, size, dtype=torch.bool, device=real.device).tril()
+        allowed[before:] = True
+        allowed = (allowed & real[:, None]) | torch.eye(size, dtype=torch.bool, device=real.device)  # (N, T', T')
+        bias = torch.zeros(allowed.shape, dtype=self.dtype, device=real.device)
+        bias = bias.masked_fill(~allowed, torch.finfo(self.dtype).min).unsqueeze(1)  # (N, 1, T', T')
+        # 4. read and score
+        read = self.blocks(inputs_embeds=states, attention_mask=bias, position_ids=positions, use_cache=False)
+        read = read.last_hidden_state[:, before:]  # (N, k, D)
         scores = self._score_tokens(self.norm(read.float()), ids).flatten(1, 2)  # (N, n, 2)
         return scores.masked_fill(ids.unsqueeze(-1) < 0, float("-inf"))
 
@@ -140,19 +137,6 @@ class SpanReader(nn.Module):
         positions = torch.unflatten(F.linear(read, position_weights), -1, (window, 2))  # (N, k, W, 2)
         scores: Tensor = self.out(read).unsqueeze(2) + positions + words @ pointer / POINTER_DIM**0.5
         return scores.float()
-
-    def _attention_bias(self, real: Tensor, before: int) -> Tensor:
-        """Bias (N, 1, T, T) of attention scores: causal for the first `before` positions, open for the windows.
-
-        `real` (N, T) is false on padding, which only attends to itself.
-        """
-        size = real.shape[1]
-        allowed = torch.ones(size, size, dtype=torch.bool, device=real.device).tril()
-        allowed[before:] = True
-        masked = ~(allowed & real[:, None, :]).unsqueeze(1)  # (N, 1, T, T)
-        masked = masked & ~torch.eye(size, dtype=torch.bool, device=real.device)
-        bias = torch.zeros(masked.shape, dtype=self.dtype, device=real.device)
-        return bias.masked_fill(masked, torch.finfo(self.dtype).min)
 
 
 class Attention(nn.Module):

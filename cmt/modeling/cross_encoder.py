@@ -51,9 +51,19 @@ class CrossEncoder:
 
     @classmethod
     def load(cls, folder: Path, lm: FrozenLM) -> "CrossEncoder | None":
-        """The cross-encoder for `lm` beside the compressor in `folder`, or the shipped one; None without one."""
-        paths = [path for path in (folder / FILE, SHIPPED / FILE) if path.exists() and _lm_digest(path) == lm.digest]
-        return cls(lm, paths[0]) if paths else None
+        """The cross-encoder for `lm` beside the compressor in `folder`, or the shipped one; None without one.
+
+        Raises ModelError if a file is damaged.
+        """
+        for path in [path for path in (folder / FILE, SHIPPED / FILE) if path.exists()]:
+            try:
+                with safe_open(path, "pt") as file:
+                    digest = (file.metadata() or {}).get("lm_digest")
+            except (SafetensorError, OSError) as error:
+                raise _damaged(path, error) from None
+            if digest == lm.digest:
+                return cls(lm, path)
+        return None
 
     @cached_property
     def _parts(self) -> tuple[nn.Module, Tensor, Tensor]:
@@ -81,16 +91,6 @@ class CrossEncoder:
         return Odds(*F.linear(states[0, len(ids) - 1].float(), weight, bias).tolist())
 
 
-def _lm_digest(path: Path) -> str | None:
-    """Digest of the LM that the cross-encoder in `path` belongs to. Raises ModelError if the file is damaged."""
-    try:
-        with safe_open(path, "pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from None
-    return metadata.get("lm_digest")
-
-
 def _damaged(path: Path, error: Exception) -> ModelError:
     reason = " ".join(str(error).split())
     return ModelError(f"{path} is damaged ({reason}): restore it, or delete it")
@@ -98,20 +98,15 @@ def _damaged(path: Path, error: Exception) -> ModelError:
 
 def reading(lm: FrozenLM, question: str, earlier: Report, later: Report, asked: date) -> list[int]:
     """The token ids that the cross-encoder reads."""
+    day, before, after = (
+        f"{one.day} {MONTHS[one.month - 1]} {one.year}" for one in (asked, earlier.published, later.published)
+    )
+    old, new = (report.text.replace("\n", ". ", 1) for report in (earlier, later))
     parts = [
-        lm.tokenize(f"Question, asked on {_day(asked)}: {question}\nEarlier report "),
-        lm.tokenize(_report(earlier))[:LONGEST],
+        lm.tokenize(f"Question, asked on {day}: {question}\nEarlier report "),
+        lm.tokenize(f"({before}) {old}")[:LONGEST],
         lm.tokenize("\nLater report "),
-        lm.tokenize(_report(later))[:LONGEST],
+        lm.tokenize(f"({after}) {new}")[:LONGEST],
         lm.tokenize(f"\n{question} Does the later report change the answer? "),
     ]
     return [lm.bos, *(token for part in parts for token in part)]
-
-
-def _report(report: Report) -> str:
-    text = report.text.replace("\n", ". ", 1)
-    return f"({_day(report.published)}) {text}"
-
-
-def _day(day: date) -> str:
-    return f"{day.day} {MONTHS[day.month - 1]} {day.year}"

@@ -348,19 +348,15 @@ class MemoryModel(nn.Module):
         assert isinstance(self.aggregator, SpanReader)  # noqa: S101 - narrows the type
         vectors, mask, ids = self._stack_memories(memories, window)  # (B, S, k, D), (B, S, k), (B, S, n)
         scores: Tensor = self.aggregator(question, vectors, mask, ids)
-        self._discount_superseded(scores, memories)
-        # half at the beginning and half at the end, so a span has it once
-        prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
-        prior = PRIOR_WEIGHT * prior.to(vectors.device)  # (B, S)
-        return scores + prior[..., None, None] / 2
-
-    def _discount_superseded(self, scores: Tensor, memories: Sequence[Sequence[RetrievedMemory]]) -> None:
-        """Apply `discount_superseded` to the scores (B, S, n, 2) of updates, in place."""
         for row, row_memories in enumerate(memories):
             for column, memory in enumerate(row_memories):
                 if memory.superseded_tokens:
                     found = scores[row, column]
                     scores[row, column] = self._without_words(found, memory.tokens, memory.superseded_tokens)
+        # half at the beginning and half at the end, so a span has it once
+        prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
+        prior = PRIOR_WEIGHT * prior.to(vectors.device)  # (B, S)
+        return scores + prior[..., None, None] / 2
 
     def _without_words(self, scores: Tensor, tokens: Sequence[int], superseded: Sequence[int]) -> Tensor:
         """`scores` (n, 2) of a memory's `tokens` after `discount_superseded`, given the superseded text's tokens."""

@@ -6,6 +6,7 @@ superseded document, which the bank knows, identifies the old value.
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -58,16 +59,13 @@ def leave_out_value(scores: Tensor, token_texts: Sequence[str], value: str) -> T
 
 def _words_of_tokens(token_texts: Sequence[str]) -> list[str | None]:
     """The word in lower case that each token is part of: the first of several, or None."""
-    words = list(_WORD.finditer("".join(token_texts).lower()))
-    words_of_tokens: list[str | None] = []
-    number, end = 0, 0
-    for text in token_texts:
-        while number < len(words) and words[number].end() <= end:
-            number += 1
-        end += len(text)
-        overlaps = number < len(words) and words[number].start() < end
-        words_of_tokens.append(words[number][0] if overlaps else None)
-    return words_of_tokens
+    found = _WORD.finditer("".join(token_texts).lower())
+    word_at = {index: word[0] for word in found for index in range(*word.span())}
+    ends = list(accumulate(map(len, token_texts)))
+    return [
+        next((word_at[index] for index in range(end - len(text), end) if index in word_at), None)
+        for text, end in zip(token_texts, ends, strict=True)
+    ]
 
 
 def _counts(flags: Tensor, longest: int) -> Tensor:

@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from cmt.common.storage import write_json
+from cmt.common.storage import write_bytes, write_json
 from cmt.config import Params
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
-from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, load_checkpoint, write_weights
+from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, load_checkpoint, weights_bytes
 from cmt.modeling.lora import cast_lora_inputs
 from cmt.modeling.model import MemoryModel
 from cmt.training.augmentation import add_changed_values
@@ -94,13 +94,18 @@ def make_trainer(
     model: MemoryModel, steps: Sized, params: Params, *, folder: Path, callbacks: Sequence[TrainerCallback]
 ) -> "CompressorTrainer":
     """A Trainer of `model` on `steps`, with its checkpoints in `folder`."""
-    bf16, device = _autocasts(model, params), model.lm.device
+    bf16, device, rate = _autocasts(model, params), model.lm.device, params.train.learning_rate
+    # AdamW; the LoRA adapters have half the learning rate of the other tensors
+    trained = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
+    adapters = {"params": [tensor for name, tensor in trained if "lora_" in name], "lr": rate / 2}
+    others = {"params": [tensor for name, tensor in trained if "lora_" not in name], "lr": rate}
+    optimizer = torch.optim.AdamW([adapters, others], lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
     return CompressorTrainer(
         model=TrainingStep(model, params),
         args=_training_arguments(folder, len(steps), params, bf16=bf16, device=device),
         train_dataset=steps,
         data_collator=lambda items: items[0],  # an item is a whole step
-        optimizers=(_optimizer(model, params), None),
+        optimizers=(optimizer, None),
         callbacks=list(callbacks),
     )
 
@@ -163,16 +168,13 @@ def explain_out_of_memory(params: Params, device: torch.device) -> Iterator[None
 class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not followed
     """A Trainer with checkpoints of the trained tensors only and with the steps in the order of the dataset."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.last_logs: dict[str, float] = {}
+    last_logs: dict[str, float] = {}  # parts of the loss of the latest step
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if not self.args.should_save:  # one of several processes saves
             return
         folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_weights(folder, self.model.model.trained_tensors())
+        write_bytes(folder / WEIGHTS, weights_bytes(self.model.model.trained_tensors()))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         try:
@@ -218,15 +220,6 @@ def _compile_layers(model: MemoryModel) -> None:
             layers = next(module for module in part.modules() if isinstance(module, torch.nn.ModuleList))
             for layer in layers:
                 layer.compile(dynamic=True)
-
-
-def _optimizer(model: MemoryModel, params: Params) -> torch.optim.Optimizer:
-    """AdamW; the LoRA adapters have half the learning rate of the other tensors."""
-    adapters = [p for name, p in model.named_parameters() if p.requires_grad and "lora_" in name]
-    others = [p for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name]
-    rate = params.train.learning_rate
-    groups = [{"params": adapters, "lr": rate / 2}, {"params": others, "lr": rate}]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
 def _training_arguments(
