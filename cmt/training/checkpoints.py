@@ -50,21 +50,20 @@ def claim_folder(folder: Path, identity: str) -> None:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint in `folder`, or None; incomplete ones are deleted with a warning."""
+    """The newest complete checkpoint in `folder`, or None; incomplete ones are deleted with a warning.
+
+    The Trainer writes its state last, but a full disk truncates any file.
+    """
     while folder.is_dir() and (newest := get_last_checkpoint(str(folder))):
-        if _is_complete(Path(newest)):
-            return str(newest)
+        checkpoint = Path(newest)
+        try:
+            read_json(checkpoint / "trainer_state.json", dict[str, Any])
+            with safe_open(checkpoint / WEIGHTS, "pt"):  # compares the header with the length of the file
+                pass
+            if all(zipfile.is_zipfile(checkpoint / name) for name in ("optimizer.pt", "scheduler.pt")):
+                return str(newest)
+        except (OSError, ValueError, SafetensorError):
+            pass
         log.warning("checkpoint %s is incomplete: deleting it, resuming from the one before", newest)
         shutil.rmtree(newest)
     return None
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    """Whether all files exist and are whole. The Trainer writes its state last, but a full disk truncates any file."""
-    try:
-        read_json(checkpoint / "trainer_state.json", dict[str, Any])
-        with safe_open(checkpoint / WEIGHTS, "pt"):  # compares the header with the length of the file
-            pass
-    except (OSError, ValueError, SafetensorError):
-        return False
-    return all(zipfile.is_zipfile(checkpoint / name) for name in ("optimizer.pt", "scheduler.pt"))

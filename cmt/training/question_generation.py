@@ -49,7 +49,7 @@ VERB_BEHIND = re.compile(
     rf"(?:is|are|was|were|has|have|had|can|could|will|would|may|must|did|{PAST_VERB}|\w{{3,}}s)\b"
 )
 AUXILIARIES = frozenset(["is", "are", "was", "were", "has", "had", "have", "can", "could", "will", "would", "did"])
-_PRONOUNS, _POSSESSIVES = frozenset(["it", "he", "she", "they"]), frozenset(["its", "his", "her", "their"])
+_PRONOUNS, _POSSESSIVES = ("it", "he", "she", "they"), ("its", "his", "her", "their")
 _PUNCTUATION = ".,;:()[]{}\"“”‘’'–—-!?"
 
 
@@ -142,7 +142,11 @@ class _QuestionWriter:
             starts[0] = starts[0].lower()
         # 3. a pronoun most likely refers to the title
         if title and title not in span.answer:
-            starts, ends = ([_without_pronoun(word, title, rng) for word in part] for part in (starts, ends))
+            pronouns = dict.fromkeys(_PRONOUNS, title) | dict.fromkeys(_POSSESSIVES, f"{title}'s")
+            starts, ends = (
+                [pronouns.get(word.lower(), word) if rng.random() < _NAMED else word for word in part]
+                for part in (starts, ends)
+            )
         # 4. people seldom repeat the words on both sides of an answer: often use one side, without the nearest words
         if rng.random() < _ONE_SIDE:
             starts, ends = (starts, []) if len(starts) > len(ends) else ([], ends)
@@ -215,16 +219,6 @@ def _around(span: Span, fewest: int) -> tuple[str, str]:
             starts.pop()
         if len(ends) > 1:
             ends.pop(0)
-
-
-def _without_pronoun(word: str, title: str, rng: random.Random) -> str:
-    """`title` for most pronouns; other words are unchanged."""
-    if rng.random() < _NAMED:
-        if word.lower() in _PRONOUNS:
-            return title
-        if word.lower() in _POSSESSIVES:
-            return f"{title}'s"
-    return word
 
 
 def with_verb_first(words: Sequence[str], verb: int, knowledge: WordKnowledge) -> list[str]:

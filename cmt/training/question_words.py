@@ -75,8 +75,16 @@ class QuestionWords:
             return f"{rng.choice(['What', 'Which'])} {apposition['noun']}", before[: apposition.start()]
         # 3. the others
         before = re.sub(rf"\b{DETERMINER} $", "", before)
-        preposition = PREPOSITION.search(before)
-        asking = self._by_kind(span, preposition["word"].lower() if preposition else "", behind, rng)
+        preposition, asking = PREPOSITION.search(before), "What"
+        if span.kind == "when":
+            asking = _when(span.answer, rng)
+        elif span.kind == "number":
+            asking = _how_many(span.answer, behind, rng)
+        elif span.kind == "name":
+            asking = self._who_or_what(span, preposition["word"].lower() if preposition else "", behind, rng)
+        elif span.kind == "phrase" and " " in span.answer and " of " not in span.answer and rng.random() < _WHAT_KIND:
+            noun = span.answer.split()[-1]
+            asking = rng.choice([f"What kind of {noun}", f"What type of {noun}", f"What {noun}", f"Which {noun}"])
         # 4. remove a preposition left without its noun
         if preposition and asking.split()[0] in ("When", "Where", "In", "On", "During", "How"):
             before = before[: preposition.start()]
@@ -97,18 +105,6 @@ class QuestionWords:
         kinds = self._occurrences[name]
         titled = re.match(rf"(?:{_TITLE})\b", name)
         return bool(5 * kinds["person"] > kinds.total() or titled or has_surname)
-
-    def _by_kind(self, span: Span, preposition: str, behind: str, rng: random.Random) -> str:
-        if span.kind == "when":
-            return _when(span.answer, rng)
-        if span.kind == "number":
-            return _how_many(span.answer, behind, rng)
-        if span.kind == "name":
-            return self._who_or_what(span, preposition, behind, rng)
-        if span.kind == "phrase" and " " in span.answer and " of " not in span.answer and rng.random() < _WHAT_KIND:
-            noun = span.answer.split()[-1]
-            return rng.choice([f"What kind of {noun}", f"What type of {noun}", f"What {noun}", f"Which {noun}"])
-        return "What"
 
     def _who_or_what(self, span: Span, preposition: str, behind: str, rng: random.Random) -> str:
         first, last = span.answer.split()[0], span.answer.split()[-1]

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from cmt.lm.decoding import shared_prefix
 from cmt.lm.model import FrozenLM
-from cmt.lm.prompt import Prefix
 from cmt.training.question_spans import FUNCTION_WORD
 
 PERSONS = frozenset(["person", "god"])
@@ -91,13 +90,14 @@ class WordKnowledge:
     def kinds(self, names: Iterable[str]) -> dict[str, str]:
         """The kind of each name, one of KINDS; "" where the LM is unsure."""
         distinct = sorted(set(names), key=lambda name: (len(name), name))
+        examples = shared_prefix(self._lm, _EXAMPLES)
         first_tokens = [self._lm.tokenize(f" {kind}")[0] for kind in KINDS]
         kinds: dict[str, str] = {}
         for start in range(0, len(distinct), _BATCH):
             # 1. the names behind the examples
             batch = distinct[start : start + _BATCH]
             rows = [self._lm.tokenize(f" {name} is a") for name in batch]
-            keys, values = (part.expand(-1, len(rows), -1, -1, -1) for part in self._examples)
+            keys, values = (part.expand(-1, len(rows), -1, -1, -1) for part in examples)
             prompt = self._lm.prompt(rows, prefix=(keys, values))
             # 2. the likeliest kind of each
             last = torch.tensor([(row, len(tokens) - 1) for row, tokens in enumerate(rows)], device=self._lm.device)
@@ -106,10 +106,6 @@ class WordKnowledge:
             for name, certainty, kind in zip(batch, probability.tolist(), best.tolist(), strict=True):
                 kinds[name] = KINDS[kind] if certainty >= _LEAST_PROBABILITY else ""
         return kinds
-
-    @cached_property
-    def _examples(self) -> Prefix:
-        return shared_prefix(self._lm, _EXAMPLES)
 
     @cached_property
     def _tokens(self) -> list[int]:
