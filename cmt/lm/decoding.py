@@ -139,8 +139,7 @@ def _generate_rest(texts: "_Continuations", decoder: "_BatchDecoder", accepted: 
     active = [row for row in range(len(accepted)) if row not in texts.ended]
     if not active:
         return
-    decoder.drop_drafts(accepted)
-    decoder.keep_rows(active)
+    decoder.keep_rows(active, accepted)
     while active:
         # 1. read the last tokens, and choose the next ones
         decoder.append([texts.tokens[row][-1] for row in active])
@@ -217,18 +216,14 @@ class _BatchDecoder:
         """Logits (B', V) of the next token of the rows at `positions`, behind `accepted` tokens of their drafts."""
         return self.lm.exact_logits(self._hidden[list(positions), accepted])
 
-    def drop_drafts(self, accepted: Sequence[int]) -> None:
-        """Hide the rest of each draft behind its first `accepted` (B) tokens."""
-        drafted = self._hidden.shape[1] - 1
-        if drafted:
-            counts = torch.tensor(accepted, device=self.lm.device)[:, None]  # (B, 1)
-            self.mask[:, -drafted:] = torch.arange(drafted, device=self.lm.device) < counts
-
-    def keep_rows(self, positions: Sequence[int]) -> None:
-        """Continue with the B' rows at `positions`.
+    def keep_rows(self, positions: Sequence[int], accepted: Sequence[int] = ()) -> None:
+        """Continue with the B' rows at `positions`, each draft hidden behind its first `accepted` (B) tokens.
 
         A single row is computed twice, because a matrix product of one row rounds differently from one of several rows.
         """
+        if drafted := self._hidden.shape[1] - 1:
+            counts = torch.tensor(accepted, device=self.lm.device)[:, None]  # (B, 1)
+            self.mask[:, -drafted:] = torch.arange(drafted, device=self.lm.device) < counts
         if len(positions) == len(self.mask) > 1:
             return
         kept = torch.tensor([*positions, *positions] if len(positions) == 1 else positions, device=self.lm.device)

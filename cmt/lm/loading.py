@@ -108,20 +108,19 @@ def check_folder(folder: Path) -> None:
                 raise ModelError(
                     f"{file.resolve()} may not be read by this user: let its owner give the right (chmod a+r)"
                 ) from None
-    # 1. the configuration: a known architecture, with its own fields
+    # 1. the configuration: a known architecture, with its own fields; it and the tokenizer name no code
     config = read_object(folder / CONFIG)
     kind = architecture(folder / CONFIG, config)
-    _refuse_code(folder / CONFIG, config)
+    for file in (folder / CONFIG, folder / TOKENIZER_CONFIG):
+        if file.exists() and (names := without_code(read_object(file))[1]):
+            raise _refused(file, f"{names[0]!r} can load code, kernels or other weights")
     if unknown := sorted(config.keys() - fields_of(kind) - HARMLESS):
         raise _refused(folder / CONFIG, f"{', '.join(unknown)[:500]} is no field of a {kind}")
     for name, value in config.items():
         most = MAX_LAYERS if "layer" in name else LARGEST_NUMBER
         if isinstance(value, int | float) and not abs(value) <= most:
             raise _refused(folder / CONFIG, f"{name} is above {most:,}, which no LM has")
-    # 2. the tokenizer: no code
-    if (folder / TOKENIZER_CONFIG).exists():
-        _refuse_code(folder / TOKENIZER_CONFIG, read_object(folder / TOKENIZER_CONFIG))
-    # 3. the weights: no files outside the folder
+    # 2. the weights: no files outside the folder
     if (folder / "adapter_config.json").exists():
         raise _refused(folder / "adapter_config.json", "it names another model to load: merge the adapter")
     if (folder / WEIGHTS_INDEX).exists():
@@ -167,11 +166,6 @@ def without_code(content: Any) -> tuple[Any, list[str]]:
         kept[key], found = without_code(value)
         names += found
     return kept, sorted(set(names))
-
-
-def _refuse_code(file: Path, content: Any) -> None:
-    if names := without_code(content)[1]:
-        raise _refused(file, f"{names[0]!r} can load code, kernels or other weights")
 
 
 def read_object(file: Path) -> dict[str, Any]:
