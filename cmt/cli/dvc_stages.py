@@ -191,6 +191,7 @@ def _answering_workspace(params: Path) -> Workspace:
 
 def _trained(params: Path) -> Path:
     """Train a compressor with these settings, or continue or reuse an earlier training; returns its folder."""
+    from cmt.modeling.checkpoint import CompressorConfig
     from cmt.training.sources import installed_sources, pull_sources
 
     # 1. the data
@@ -202,29 +203,23 @@ def _trained(params: Path) -> Path:
         pull_sources(train_params, limits=Limits(replay_workspace.params.stream))
         files = installed_sources(train_params)
     replay_workspace.pull()
-    # 2. the training, in a folder named after its settings
-    folder = train_params.output / _training_digest(replay_workspace, list(files.values()))[:12]
-    if not (folder / "card.md").exists():  # written at the end of a training
-        workspace(params, {"train.output": str(folder)}).train()
-    return folder
-
-
-def _training_digest(replay_workspace: Workspace, files: Sequence[Path]) -> str:
-    """Digest of everything that shapes a trained compressor."""
-    from cmt.modeling.checkpoint import CompressorConfig
-
-    params, lm = replay_workspace.params, replay_workspace.lm
+    # 2. the training, in a folder named after the digest of everything that shapes a trained compressor
+    settings, lm = replay_workspace.params, replay_workspace.lm
     record = [
-        CompressorConfig.of(params).to_dict(),
-        params.train.model_dump(exclude={"enabled", "source", "mix", "base_fraction", "path", "output", "compile"}),
-        list(params.train.shares.values()),
-        [slice_.digest for slice_ in replay_workspace.store.slices()] if params.train.from_stream else [],
-        params.selection.model_dump(include={"best_windows", "neighbour_windows"}),
-        params.seed,
+        CompressorConfig.of(settings).to_dict(),
+        train_params.model_dump(exclude={"enabled", "source", "mix", "base_fraction", "path", "output", "compile"}),
+        list(train_params.shares.values()),
+        [slice_.digest for slice_ in replay_workspace.store.slices()] if train_params.from_stream else [],
+        settings.selection.model_dump(include={"best_windows", "neighbour_windows"}),
+        settings.seed,
         str(lm.model.dtype),
         lm.digest,
     ]
-    return sha256_hex(json.dumps(record, sort_keys=True), *map(sha256_file, files))
+    digest = sha256_hex(json.dumps(record, sort_keys=True), *map(sha256_file, files.values()))
+    folder = train_params.output / digest[:12]
+    if not (folder / "card.md").exists():  # written at the end of a training
+        workspace(params, {"train.output": str(folder)}).train()
+    return folder
 
 
 def _pin_path(replay_workspace: Workspace) -> Path:

@@ -145,21 +145,16 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
             "--from and add a database to `sources` in params.yaml, see docs/sources.md"
         )
     # 2. who names a host of the private network may read it; a feed is known by its content
-    private = _is_private(host)
+    try:
+        private = host == "localhost" or not ipaddress.ip_address(host).is_global
+    except ValueError:  # a name, which is not looked up
+        private = False
     source |= {"allow_private": True} if private else {}
     if "*" not in address:
         url = Setting(DEFAULT_LIMITS).expand(address)
         page = Web(url, headers={}, allow_private=private, limits=DEFAULT_LIMITS).get(url)
         source["kind"] = "feed" if detect(page.body, parts.path) == "feed" else "remote"
     return source
-
-
-def _is_private(host: str) -> bool:
-    """Whether `host` is this computer or an address of the private network; names are not looked up."""
-    try:
-        return host == "localhost" or not ipaddress.ip_address(host).is_global
-    except ValueError:  # a name
-        return False
 
 
 def answered_questions(workspace: "Workspace", slices: "Sequence[Slice]") -> "list[tuple[PlainQuestion, Answer]]":

@@ -68,20 +68,15 @@ class DocumentBrowser:
         return [ChangeEntry(**report.to_json()) for report in with_values(bank, changes)] if changes else []
 
     def _newest_first(self) -> pa.Table:
+        """The latest version of each document, newest first, with the number of its memories."""
         with self._lock:
             bank = self._bank()
             state = bank.name, bank.version, bank.excluded_doc_ids
             if state != self._cached_for:
-                rows = rows_without(bank.rows(_COLUMNS), "doc_id", bank.excluded_doc_ids)
-                self._documents, self._cached_for = _documents(rows), state
+                rows = latest_versions(rows_without(bank.rows(_COLUMNS), "doc_id", bank.excluded_doc_ids))
+                counts = rows.group_by("doc_id").aggregate([("memory_id", "count")])
+                counts = counts.rename_columns({"memory_id_count": "memories"})
+                first = rows.filter(pc.ends_with(rows["memory_id"], "#0")).drop_columns(["memory_id"])
+                order = [("published_at", "descending"), ("doc_id", "ascending")]
+                self._documents, self._cached_for = first.join(counts, "doc_id").sort_by(order), state
             return self._documents
-
-
-def _documents(rows: pa.Table) -> pa.Table:
-    """The latest version of each document, newest first, with the number of its memories."""
-    rows = latest_versions(rows)
-    counts = rows.group_by("doc_id").aggregate([("memory_id", "count")])
-    first = rows.filter(pc.ends_with(rows["memory_id"], "#0")).drop_columns(["memory_id"])
-    memories = pa.table({"doc_id": counts["doc_id"], "memories": counts["memory_id_count"]})
-    joined = first.join(memories, "doc_id")
-    return joined.sort_by([("published_at", "descending"), ("doc_id", "ascending")])
