@@ -55,13 +55,11 @@ def generate(
     result = Generation([[] for _ in prompt.embeds], [float("inf")] * len(prompt.embeds))
     for width, rows in groups.items():
         group_copies = [copies[row] for row in rows] if copies else None
-        # read each prompt together with its quote, the likely answer, and accept the tokens that would be generated
+        # each prompt is read together with its quote, the likely answer
         drafts = [list(copy.tokens[:-1][:DRAFT_TOKENS]) for copy in group_copies or ()]
         decoder = _BatchDecoder(lm, prompt.take_rows(rows, width), drafts)
         texts = _Continuations(lm, rows, max_new_tokens, group_copies, on_token)
-        accepted = _follow_drafts(texts, drafts, decoder)
-        # generate the rest token by token
-        _generate_rest(texts, decoder, accepted)
+        _continue(texts, drafts, decoder)
         for row, ids, margin in zip(rows, texts.tokens, texts.margins, strict=True):
             result.tokens[row], result.margins[row] = ids, margin
     return result
@@ -116,36 +114,29 @@ def shared_prefix(lm: FrozenLM, text: str) -> Prefix:
     return torch.stack(keys)[..., : len(ids), :], torch.stack(values)[..., : len(ids), :]
 
 
-def _follow_drafts(texts: "_Continuations", drafts: Sequence[Sequence[int]], decoder: "_BatchDecoder") -> list[int]:
-    """Extend each row as far as its draft is right, and by one token; returns the accepted tokens of each draft.
+def _continue(texts: "_Continuations", drafts: Sequence[Sequence[int]], decoder: "_BatchDecoder") -> None:
+    """Extend each row until it has ended: as far as its draft is right, then token by token.
 
-    Speculative decoding (arXiv 2211.17192). Without `drafts` each row gets its first token.
+    Drafts are accepted as in speculative decoding (arXiv 2211.17192).
     """
-    accepted = [0] * len(texts.tokens)
-    following = list(range(len(accepted)))
+    # 1. accept the tokens of the drafts that would be generated; without drafts each row gets its first token
+    following = list(range(len(texts.tokens)))
     for length in range(DRAFT_TOKENS + 1):
-        chosen = dict(zip(following, texts.extend(following, decoder.scores(following, length)), strict=True))
-        following = [row for row in following if drafts and drafts[row][length : length + 1] == [chosen[row]]]
-        following = [row for row in following if row not in texts.ended]
+        chosen = texts.extend(following, decoder.scores(following, length))
+        expected = [drafts[row][length : length + 1] if drafts else [] for row in following]
+        right = [row for row, token, draft in zip(following, chosen, expected, strict=True) if draft == [token]]
+        following = [row for row in right if row not in texts.ended]
         if not following:
             break
-        for row in following:
-            accepted[row] += 1
-    return accepted
-
-
-def _generate_rest(texts: "_Continuations", decoder: "_BatchDecoder", accepted: Sequence[int]) -> None:
-    """Extend each row until it has ended, with B `active` rows in the decoder."""
-    active = [row for row in range(len(accepted)) if row not in texts.ended]
-    if not active:
-        return
-    decoder.keep_rows(active, accepted)
+    # 2. generate the rest, with B `active` rows in the decoder
+    active = [row for row in range(len(texts.tokens)) if row not in texts.ended]
+    if active:
+        decoder.keep_rows(active, [len(tokens) - 1 for tokens in texts.tokens])
     while active:
-        # 1. read the last tokens, and choose the next ones
         decoder.append([texts.tokens[row][-1] for row in active])
         positions = [position for position, row in enumerate(active) if row not in texts.ended]
         texts.extend([active[position] for position in positions], decoder.scores(positions))
-        # 2. drop ended rows once they are half of the batch: from there on it pays to copy the cache
+        # drop ended rows once they are half of the batch: from there on it pays to copy the cache
         positions = [position for position in positions if active[position] not in texts.ended]
         if 2 * len(positions) <= len(active):
             active = [active[position] for position in positions]

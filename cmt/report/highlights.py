@@ -40,19 +40,19 @@ class Highlights(NamedTuple):
 
 def passage(source: "Source") -> Highlights:
     """The text of `source` in pieces. A memory's text begins with the title of its document, which is split off."""
-    text_pieces = pieces(source.text or "", source.spans, source.quote)
-    if source.title and (source.text or "").startswith(f"{source.title}\n"):
-        heading, rest = _split(text_pieces, len(source.title))
-        return Highlights(heading, _split(rest, 1)[1])
-    return Highlights([Piece(source.title or source.doc_id, None)], text_pieces)
+    text, title = source.text or "", source.title or ""
+    if title and text.startswith(f"{title}\n"):
+        heading = pieces(text[: len(title)], source.spans, source.quote)
+        return Highlights(heading, pieces(text, source.spans, source.quote, start=len(title) + 1))
+    return Highlights([Piece(title or source.doc_id, None)], pieces(text, source.spans, source.quote))
 
 
-def pieces(text: str, spans: "Sequence[Span]", quote: "Span | None" = None) -> list[Piece]:
-    """All of `text`, cut at the ends of `spans` and `quote`. Of overlapping spans the highest probability counts."""
+def pieces(text: str, spans: "Sequence[Span]", quote: "Span | None" = None, *, start: int = 0) -> list[Piece]:
+    """`text` from `start` on, cut at the ends of `spans` and `quote`; of overlapping spans the likeliest counts."""
     # 1. the positions of all cuts
-    ends = {0, len(text)}
+    ends = {start, len(text)}
     for span in (*spans, *([quote] if quote else [])):
-        ends |= {min(max(span.first, 0), len(text)), min(max(span.last, 0), len(text))}
+        ends |= {min(max(end, start), len(text)) for end in (span.first, span.last)}
     cuts = sorted(ends)
     # 2. a piece between each two, joined to the piece before if both are marked alike
     result: list[Piece] = []
@@ -64,15 +64,3 @@ def pieces(text: str, spans: "Sequence[Span]", quote: "Span | None" = None) -> l
             piece = piece._replace(text=result.pop().text + piece.text)
         result.append(piece)
     return result
-
-
-def _split(pieces: Sequence[Piece], position: int) -> tuple[list[Piece], list[Piece]]:
-    """The pieces before and from character `position` on; a piece that spans it is cut in two."""
-    before: list[Piece] = []
-    after: list[Piece] = []
-    for piece in pieces:
-        head, tail = piece._replace(text=piece.text[:position]), piece._replace(text=piece.text[position:])
-        before += [head] if head.text else []
-        after += [tail] if tail.text else []
-        position = max(0, position - len(piece.text))
-    return before, after
