@@ -62,11 +62,6 @@ class CliContext:
     overrides: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def root(self) -> Path:
-        """The folder of the project."""
-        return self.params_path.resolve().parent
-
-    @cached_property
     def params(self) -> "Params":
         """The parameters; read at their first use, so that --help reads no file. Raises ConfigError."""
         from cmt.config import load_params
@@ -78,7 +73,8 @@ class CliContext:
         """The project. Raises ConfigError."""
         from cmt.workspace import Workspace
 
-        return Workspace(self.params, self.root, follow="compressor.path" not in self.overrides)
+        root = self.params_path.resolve().parent
+        return Workspace(self.params, root, follow="compressor.path" not in self.overrides)
 
     @cached_property
     def progress(self) -> ProgressBar:

@@ -17,40 +17,11 @@ OnProgress = Callable[[str, int, int | None], None]
 
 def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) -> None:
     """Write the model and tokenizer of `file` to the new `folder`. Raises ModelError if it is no decoder-only LM."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
-    try:
-        with _faster_gguf_reading(on_progress), quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(**source, local_files_only=True, trust_remote_code=False)
-            dequantize = GgufConfig(dequantize=True)
-            model = AutoModelForCausalLM.from_pretrained(
-                **source,
-                dtype=torch.bfloat16,
-                quantization_config=dequantize,
-                local_files_only=True,
-                trust_remote_code=False,
-                attn_implementation="eager",  # every architecture has it, and only weights are read
-            )
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-    except (OSError, SafetensorError):
-        raise  # a problem of the disk, which the caller explains
-    except Exception as error:  # transformers and gguf raise many kinds for a damaged or foreign file
-        raise ModelError(f"{file} cannot be read as a decoder-only LM in GGUF: {error}") from error
-
-
-@contextlib.contextmanager
-def _faster_gguf_reading(on_progress: OnProgress | None) -> Iterator[None]:
-    """Read the header and build the table of tensor names once, and report progress.
-
-    transformers reads the header three times and builds a table for every module: 13 s instead of 5 s.
-    """
     from unittest.mock import patch
 
     import gguf
-    from transformers import modeling_gguf_pytorch_utils
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
 
     def report_tensors(tensors: Iterable[Any], **_: object) -> Iterator[Any]:
         all_tensors = list(tensors)
@@ -59,12 +30,29 @@ def _faster_gguf_reading(on_progress: OnProgress | None) -> Iterator[None]:
             if on_progress:
                 on_progress("convert", done, len(all_tensors))
 
-    with (
-        patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
-        patch.object(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
-        patch.object(modeling_gguf_pytorch_utils, "tqdm", report_tensors),
-    ):
-        yield
+    source: dict[str, Any] = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
+    source |= {"local_files_only": True, "trust_remote_code": False}
+    try:
+        with (
+            # transformers reads the header three times and builds a table of names for every module: 13 s instead of 5
+            patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
+            patch.object(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
+            patch.object(modeling_gguf_pytorch_utils, "tqdm", report_tensors),
+            quiet_transformers(),
+        ):
+            tokenizer = AutoTokenizer.from_pretrained(**source)
+            model = AutoModelForCausalLM.from_pretrained(
+                **source,
+                dtype=torch.bfloat16,
+                quantization_config=GgufConfig(dequantize=True),
+                attn_implementation="eager",  # every architecture has it, and only weights are read
+            )
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    except (OSError, SafetensorError):
+        raise  # a problem of the disk, which the caller explains
+    except Exception as error:  # transformers and gguf raise many kinds for a damaged or foreign file
+        raise ModelError(f"{file} cannot be read as a decoder-only LM in GGUF: {error}") from error
 
 
 @contextlib.contextmanager

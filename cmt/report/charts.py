@@ -29,10 +29,15 @@ class Chart:
     name: str
     title: str
     note: str  # what it shows, in a sentence
-    svg: Markup
+    draw: "Callable[[Figure], None]"
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     basis: str  # the slices, compressor, parameters and commit behind its numbers
+
+    @property
+    def svg(self) -> Markup:
+        """The drawing."""
+        return svg(self.draw, name=f"chart-{self.name}", title=f"{self.title}. {self.note}")
 
 
 def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
@@ -56,7 +61,7 @@ def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
     head = ["round", *(f"{system_label(name)}, F1" for name in systems)]
     note = "On the questions of the round’s slice and a sample of earlier ones, each as of its own date."
     note += few_questions(entry.asked for entry in scored)
-    return _chart("rounds", "F1 after each round", note, draw, head, rows, basis)
+    return Chart("rounds", "F1 after each round", note, draw, head, rows, basis) if rows else None
 
 
 def seconds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
@@ -78,7 +83,7 @@ def seconds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
     ]
     head = ["round", *(f"{stage}, seconds" for stage in seconds)]
     note = "Wall-clock seconds of each round. Its evaluation asks every question of every system."
-    return _chart("seconds", "Where the time goes", note, draw, head, rows, basis)
+    return Chart("seconds", "Where the time goes", note, draw, head, rows, basis) if rows else None
 
 
 def reliability_chart(reliability: Reliability, basis: str) -> Chart | None:
@@ -104,7 +109,7 @@ def reliability_chart(reliability: Reliability, basis: str) -> Chart | None:
     note += "Refused questions are left out: they have no F1."
     note += few_questions([reliability.count])
     head = ["confidence", "answers", "mean confidence", "mean F1"]
-    return _chart("reliability", "F1 against confidence", note, draw, head, rows, basis)
+    return Chart("reliability", "F1 against confidence", note, draw, head, rows, basis)
 
 
 def score(value: float | None) -> str:
@@ -123,20 +128,6 @@ def few_questions(counts: Iterable[int]) -> str:
     if fewest >= FEW_QUESTIONS:
         return ""
     return f" From {fewest} question{'s' if fewest > 1 else ''} only: small differences are not significant."
-
-
-def _chart(
-    name: str,
-    title: str,
-    note: str,
-    draw: "Callable[[Figure], None]",
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    basis: str,
-) -> Chart | None:
-    if not rows:
-        return None
-    return Chart(name, title, note, svg(draw, name=f"chart-{name}", title=f"{title}. {note}"), head, rows, basis)
 
 
 def _finish(figure: "Figure", axes: "Axes", entries: Sequence[Entry], label: str) -> None:

@@ -57,7 +57,11 @@ class TokenFile:
             info = self.path.stat()
             state = info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
             if state != self._state:
-                self._check_owner(info)
+                if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or info.st_uid not in (0, os.geteuid()):
+                    raise ConfigError(
+                        f"{self.path} can be written by other users: make it your own (chown, chmod 600), and look for "
+                        "tokens that you did not make with `cmt token list`"
+                    )
                 self._tokens, self._state = read_json(self.path, list[Token]), state
         except FileNotFoundError:
             raise ConfigError(f"no tokens in {self.path}: make one with `cmt token add NAME`") from None
@@ -116,11 +120,3 @@ class TokenFile:
             raise ConfigError(f"another process is changing {self.path}: wait for it and repeat") from None
         except OSError as error:
             raise ConfigError(f"{self.path} cannot be written: {error.strerror}; check space and rights") from None
-
-    def _check_owner(self, info: os.stat_result) -> None:
-        """Raise ConfigError if another user can write the file and so issue tokens."""
-        if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or info.st_uid not in (0, os.geteuid()):
-            raise ConfigError(
-                f"{self.path} can be written by other users: make it your own (chown, chmod 600), and look for "
-                "tokens that you did not make with `cmt token list`"
-            )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cmt.common.scratch import scratch_folder
 from cmt.config import Params, TrackingParams, state_folder
@@ -21,7 +21,6 @@ from cmt.tracking.runs import STARTED_BY, training_run
 from cmt.tracking.session import MlflowSession
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
 
 NAME = "cmt"
@@ -91,7 +90,19 @@ class Registry:
         with self.session.translate_errors():
             found = self.session.client.search_model_versions(f"name = '{NAME}'", order_by=["version_number DESC"])
             aliases = self._aliases() if found else {}
-        return [_version(model_version, aliases) for model_version in found]
+        return [
+            Version(
+                version=str(one.version),
+                digest=one.tags.get("cmt.digest", ""),
+                f1=float(one.tags["f1"]) if "f1" in one.tags else None,
+                held_out=one.tags.get("cmt.held_out", ""),
+                decision=one.tags.get(DECISION, ""),
+                run=one.run_id or "",
+                slices=one.tags.get("cmt.slices", ""),
+                aliases=tuple(sorted(alias for alias, version in aliases.items() if version == str(one.version))),
+            )
+            for one in found
+        ]
 
     def version(self, name: str | None = None) -> Version:
         """The version `name`, by default the newest. Raises ConfigError if there is none."""
@@ -203,19 +214,4 @@ def _signature() -> "ModelSignature":
     return ModelSignature(
         inputs=Schema([ColSpec(text, "question"), ColSpec(text, "as_of", required=False)]),
         outputs=Schema([*answer, ColSpec(Array(source), "sources")]),
-    )
-
-
-def _version(found: "ModelVersion", aliases: Mapping[str, str]) -> Version:
-    tags: dict[str, Any] = found.tags
-    f1 = tags.get("f1")
-    return Version(
-        version=str(found.version),
-        digest=tags.get("cmt.digest", ""),
-        f1=float(f1) if f1 is not None else None,
-        held_out=tags.get("cmt.held_out", ""),
-        decision=tags.get(DECISION, ""),
-        run=found.run_id or "",
-        slices=tags.get("cmt.slices", ""),
-        aliases=tuple(sorted(alias for alias, version in aliases.items() if version == str(found.version))),
     )
