@@ -342,10 +342,7 @@ def forget(
     if found and not as_json:
         rows = [[one.published_at.date(), one.doc_id, one.title or "", one.source or MISSING] for one in found]
         output.write_table(["date", "doc_id", "title", "source"], rows, left=4)
-    if found and not (yes or as_json) and sys.stdin.isatty() and sys.stderr.isatty():
-        what = "purge, with all earlier versions of the bank," if purge else "forget"
-        yes = typer.confirm(f"{what} {len(found):,} documents?", err=True)
-    if (source or matching) and not (found and yes):
+    if (source or matching) and not (found and (yes or _confirmed(len(found), purge=purge, as_json=as_json))):
         line = "nothing was forgotten" + (": run the command again with --yes" if found else ", no document matches")
         print_result({"documents": found, "forgotten": False}, line, as_json=as_json)
         return
@@ -431,6 +428,14 @@ def optimize_banks(
     with ctx.obj.progress as progress:
         result = optimize(ctx.obj.workspace, keep_days=keep_days, progress=progress)
     print_result(result, lambda: output.write_bank_stats(result), as_json=as_json)
+
+
+def _confirmed(documents: int, *, purge: bool, as_json: bool) -> bool:
+    """Whether the user agrees; False if stdin and stderr are no terminal."""
+    if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    what = "purge, with all earlier versions of the bank," if purge else "forget"
+    return typer.confirm(f"{what} {documents:,} documents?", err=True)
 
 
 # in the order of --help, after the commands above

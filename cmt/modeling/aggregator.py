@@ -66,15 +66,15 @@ class SpanReader(nn.Module):
         window = ids.shape[2] // count  # W
         windows, mask, ids = windows.flatten(0, 1), mask.flatten(0, 1), ids.flatten(0, 1)  # B·S pairs first
         # 1. order the pairs by length, without pairs of padding
-        lengths = mask.sum(1)  # (B·S,)
-        order = [pair for pair in lengths.argsort().tolist() if lengths[pair]]
+        lengths = mask.sum(1).tolist()  # (B·S,)
+        order = [pair for pair in mask.sum(1).argsort().tolist() if lengths[pair]]
         # 2. score batches of N pairs of one padded width, since a row must not depend on other rows
-        groups = [list(group) for _, group in groupby(order, key=lambda pair: padded_length(int(lengths[pair])))]
+        groups = [list(group) for _, group in groupby(order, key=lambda pair: padded_length(lengths[pair]))]
         batches = [group[i : i + PAIRS_PER_BATCH] for group in groups for i in range(0, len(group), PAIRS_PER_BATCH)]
         parts = []
         for batch in batches:
             pairs = torch.tensor(batch, device=windows.device)  # (N,)
-            longest = min(count, padded_length(int(lengths[pairs[-1]])))
+            longest = min(count, padded_length(lengths[batch[-1]]))
             tokens = longest * window
             inputs = (
                 question.states[pairs // memories],  # (N, T, D)

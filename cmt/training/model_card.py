@@ -35,13 +35,7 @@ def write_card(
         raise ModelError(f"{path} is not the log of a training ({error}): run `cmt train` again") from None
     _plot(history, folder / "curve.png")
     train, objective = params.train, params.objective
-    shares = train.shares or {train.source: 1.0}
-    names, licences = zip(*map(describe_source, shares), strict=True)
-    source, licence = names[0], f"Licence: Apache-2.0; {licences[0]} and not contained."
-    if len(names) > 1:
-        total = sum(shares.values())
-        source = ", ".join(f"{name} ({one / total:.1%})" for name, one in zip(names, shares.values(), strict=True))
-        licence = f"Licence: Apache-2.0; {', '.join(licences)}; no source is contained."
+    source, licence = _describe_sources(train.shares or {train.source: 1.0})
     seen = sorted({*slices, *(seen_slices(train.start) if train.start else ())})
     stream = f"| {SLICES_ROW} | {', '.join(seen)} |\n" if seen else ""
     held_out = f"{train.validation_articles} articles{' of each' if train.mix else ''} held out"
@@ -70,6 +64,16 @@ It belongs to the base LM above and is refused with any other.
 {licence}
 """.encode(),
     )
+
+
+def _describe_sources(sources: Mapping[str, float]) -> tuple[str, str]:
+    """Names of the sources, with their shares if several, and a sentence on licences."""
+    names, licences = zip(*map(describe_source, sources), strict=True)
+    if len(names) == 1:
+        return names[0], f"Licence: Apache-2.0; {licences[0]} and not contained."
+    total = sum(sources.values())
+    shares = [f"{name} ({share / total:.1%})" for name, share in zip(names, sources.values(), strict=True)]
+    return ", ".join(shares), f"Licence: Apache-2.0; {', '.join(licences)}; no source is contained."
 
 
 def describe_source(source: str) -> tuple[str, str]:

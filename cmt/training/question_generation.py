@@ -143,10 +143,8 @@ class _QuestionWriter:
         # 3. a pronoun most likely refers to the title
         if title and title not in span.answer:
             pronouns = dict.fromkeys(_PRONOUNS, title) | dict.fromkeys(_POSSESSIVES, f"{title}'s")
-            starts, ends = (
-                [pronouns.get(word.lower(), word) if rng.random() < _NAMED else word for word in part]
-                for part in (starts, ends)
-            )
+            starts = [pronouns.get(word.lower(), word) if rng.random() < _NAMED else word for word in starts]
+            ends = [pronouns.get(word.lower(), word) if rng.random() < _NAMED else word for word in ends]
         # 4. people seldom repeat the words on both sides of an answer: often use one side, without the nearest words
         if rng.random() < _ONE_SIDE:
             starts, ends = (starts, []) if len(starts) > len(ends) else ([], ends)
