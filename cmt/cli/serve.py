@@ -32,7 +32,15 @@ def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool =
             f"without tokens anyone who reaches {host} can read every document: set serving.token_file, run "
             "`cmt token add NAME`, or leave out --host"
         )
-    with _listen(host, port) as listener:
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # Python repeats the address there
+        raise ServiceError(
+            f"cannot listen on {host} port {port} ({reason}): "
+            "stop the program that listens there, or name another address with --host and --port"
+        ) from None
+    with listener:
         # 1. load the model while connections wait
         with ctx.obj.stage("load"):
             import uvicorn
@@ -60,15 +68,3 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket that accepts connections from now on. Raises ServiceError if the address is not available."""
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        reason = str(error.strerror).partition(" (while")[0]  # Python repeats the address there
-        raise ServiceError(
-            f"cannot listen on {host} port {port} ({reason}): "
-            "stop the program that listens there, or name another address with --host and --port"
-        ) from None

@@ -68,12 +68,9 @@ class ReadSpan(NamedTuple):
 class Weighed(NamedTuple):
     """What a comparison of the memories of a question changes."""
 
-    shifts: Sequence[float]
-    """Nats to add to the log-scores of each memory."""
-    replaced: Sequence[tuple[int, int]] = ()
-    """Indices of a later and an earlier memory, of which the later one is read without the value of the earlier one."""
-    margin: float = float("inf")
-    """Smallest change in nats that would alter a decision on the way."""
+    shifts: Sequence[float]  # nats to add to the log-scores of each memory
+    replaced: Sequence[tuple[int, int]] = ()  # a later memory, and an earlier one without whose value it is read
+    margin: float = float("inf")  # smallest change in nats that would alter a decision on the way
 
 
 ReadWithout = Callable[[int, int], ReadSpan]

@@ -38,8 +38,7 @@ class Failure:
     answered: str  # the recorded answer; empty for "not in memory"
     f1: float  # F1 of the recorded answer, 0–100
     confidence: float
-    answered_now: str
-    """The answer of the bank in its present state; empty if it is the recorded one or "not in memory"."""
+    answered_now: str  # answer of the bank in its present state; empty if it is the recorded one or "not in memory"
     reason: str
     selected: Sequence[Selected]
 

@@ -27,8 +27,7 @@ class SystemSummary:
 
     name: str
     scores: Mapping[str, float | None]  # SCORE_NAMES, as the round recorded them
-    behind: Difference | None
-    """F1 of the memory minus F1 of this system, paired by question, with its 95 % interval; None for the memory."""
+    behind: Difference | None  # F1 of the memory minus F1 of this system, paired by question; None for the memory
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,10 @@ class Entry:
     """One round of the report."""
 
     round: Round
-    questions: int | None = None
-    """Number of questions of its slice; None if the slice is no longer in the store."""
-    superseding: int | None = None
-    """Number of documents of its slice that supersede another one; None as above."""
-    own: Mapping[str, float] = field(default_factory=dict)
-    """System → F1 (0–100) on the questions of the slice itself; empty without records."""
-    earlier: Mapping[str, float] = field(default_factory=dict)
-    """The same on the sample of questions of earlier slices."""
+    questions: int | None = None  # of its slice; None if the slice is no longer in the store
+    superseding: int | None = None  # documents of its slice that supersede another one; None as above
+    own: Mapping[str, float] = field(default_factory=dict)  # system → F1 (0–100) on the slice's own questions, if asked
+    earlier: Mapping[str, float] = field(default_factory=dict)  # the same on the sample of earlier questions
     asked: int = 0  # number of questions of its evaluation; 0 without records
 
     @property

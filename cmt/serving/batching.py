@@ -45,8 +45,7 @@ class _Request:
 
     question: str
     as_of: datetime | None
-    on_text: Callable[[str], None] | None = None
-    """Receives the answer in pieces; None: not a streaming request."""
+    on_text: Callable[[str], None] | None = None  # receives the answer in pieces; None: not a streaming request
     answer: ServedAnswer | None = None
     error: Exception | None = None
 

@@ -22,8 +22,7 @@ class TimedProtocol(H11Protocol):
 
     header_seconds, body_seconds = HEADER_SECONDS, BODY_SECONDS
     _timer: asyncio.TimerHandle | None = None
-    _state: Any = None
-    """What the timer waits for, a state of h11: IDLE for headers, SEND_BODY for a body."""
+    _state: Any = None  # what the timer waits for, a state of h11: IDLE for headers, SEND_BODY for a body
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for headers."""

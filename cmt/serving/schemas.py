@@ -48,25 +48,20 @@ class Ask(BaseModel):
 class Answered(BaseModel):
     """An answer with its sources, best first; `known` is false when `verdict` is "not_in_memory"."""
 
-    id: str
-    """Argument of `cmt lineage`: compressor, version of the bank, and a digest of question and answer."""
+    id: str  # argument of `cmt lineage`: compressor, version of the bank, and a digest of question and answer
     question: str
     as_of: datetime | None
     answer: str
     verdict: Verdict
     known: bool
     confidence: float
-    uncalibrated: float
-    """Confidence before calibration; used for abstention."""
-    day: date | None
-    """The day that a relative date in the answer names, such as "yesterday"; null without one."""
+    uncalibrated: float  # confidence before calibration; used for abstention
+    day: date | None  # the day that a relative date in the answer names, such as "yesterday"; null without one
     other_value: OtherValue | None
     """The value before a change, or a value that may have replaced the answer; null if no document states one."""
-    missing: tuple[str, ...]
-    """Names and numbers of the question that the document of the answer lacks."""
+    missing: tuple[str, ...]  # names and numbers of the question that the document of the answer lacks
     sources: tuple[Source, ...]
-    compressor: str
-    """First 12 digits of the compressor whose bank answered."""
+    compressor: str  # first 12 digits of the compressor whose bank answered
 
     @classmethod
     def of(cls, answer: "Answer", as_of: datetime | None, *, compressor: str) -> "Answered":
@@ -88,8 +83,7 @@ class ChangedValue(BaseModel):
 class ChangeEntry(BaseModel):
     """An inferred change; it has no effect if it is rejected."""
 
-    id: str
-    """Argument of `cmt changes --reject`."""
+    id: str  # argument of `cmt changes --reject`
     holds_from: datetime
     old: ChangedValue
     new: ChangedValue
@@ -204,8 +198,7 @@ class Forget(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     doc_ids: Annotated[list[str], Field(min_length=1, max_length=1000, examples=[["mayor"]])]
-    everywhere: bool = False
-    """Whether near-copies are refused of every source, not only of the documents' own."""
+    everywhere: bool = False  # whether near-copies are refused of every source, not only of the documents' own
 
 
 class Forgotten(BaseModel):

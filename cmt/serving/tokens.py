@@ -24,8 +24,7 @@ from cmt.common.secrets import TOKEN_PREFIX
 from cmt.common.storage import atomic_path, read_json
 from cmt.errors import ConfigError
 
-Scope = Literal["ask", "admin"]
-"""`ask`: ask questions and read the bank; `admin`: also ingest and forget documents."""
+Scope = Literal["ask", "admin"]  # `ask`: ask questions and read the bank; `admin`: also ingest and forget documents
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RANDOM_BYTES = 32
