@@ -35,7 +35,6 @@ from cmt.training.data import load_base_data
 from cmt.training.dataset import Paragraph, ParagraphQuestion, StepDataset, _occurrences, paragraphs
 from cmt.training.entity_swaps import entity_swaps
 from cmt.training.step import TrainingStep
-from cmt.training.trainer import _optimizer
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = {
@@ -77,8 +76,11 @@ def continue_training(lm: FrozenLM, pool: Sequence[Paragraph], params: Params, o
     model = MemoryModel.load(params.compressor.path, lm=lm).train()
     steps = StepDataset(pool, params)
     loader = DataLoader(steps, batch_size=1, collate_fn=lambda items: items[0], num_workers=4)
-    step, optimizer = TrainingStep(model, params), _optimizer(model, params)
-    rates = [group["lr"] for group in optimizer.param_groups]
+    step, named = TrainingStep(model, params), {n: p for n, p in model.named_parameters() if p.requires_grad}
+    adapters, others = ([p for name, p in named.items() if ("lora_" in name) is adapts] for adapts in (True, False))
+    rates = [params.train.learning_rate / 2, params.train.learning_rate]
+    groups = [{"params": part, "lr": rate} for part, rate in zip((adapters, others), rates, strict=True)]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
     layers = [module for module in model.modules() if isinstance(module, Linear)]
     log, begin = list[dict[str, float]](), time.monotonic()
     for number, item in enumerate(loader):
