@@ -42,7 +42,7 @@ COMPARED_ANSWERS = 3
 """Questions on two memories at most whose answers the cross-encoder compares."""
 AT_ONCE = 256
 """New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
-CHANGED = 0.7
+CHANGED = 0.8
 """Probability from which a change is recorded."""
 FEWEST_WORDS = 6
 """Content words of the clauses that make a question, if the sentence has so many."""
