@@ -65,12 +65,11 @@ class Setting:
     def expand(self, text: str) -> str:
         """`text` with the values of its `${NAME}`. Raises ConfigError for a name without a value."""
 
-        def value(match: re.Match[str]) -> str:
-            if match[1] not in self.secrets:
-                raise ConfigError(f"${{{match[1]}}} has no value: set the environment variable {match[1]}")
-            return self.secrets[match[1]]
-
-        return re.sub(ENVIRONMENT_NAME, value, text)
+        try:
+            return re.sub(ENVIRONMENT_NAME, lambda match: self.secrets[match[1]], text)
+        except KeyError as error:
+            name = error.args[0]
+            raise ConfigError(f"${{{name}}} has no value: set the environment variable {name}") from None
 
     def conceal(self, text: str) -> str:
         """`text` with `${NAME}` in place of the values of `names`."""

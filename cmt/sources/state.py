@@ -72,16 +72,13 @@ class SourceState:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 rows = file.read()
             cursor, slices = (json.loads(rows.schema.metadata[name]) for name in (_CURSOR, _SLICES))
-            columns = (rows[name].to_pylist() for name in _SCHEMA.names)
+            items = [(row.pop("key"), row | {"doc_ids": tuple(row["doc_ids"])}) for row in rows.to_pylist()]
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise StreamError(
                 f"{path} cannot be read ({' '.join(str(error).split())}): remove it; the next sync reads the whole "
                 "source and takes nothing twice, but documents that vanished from it meanwhile stay"
             ) from None
-        entries = {
-            fsdecode(key): Entry(order, mark, tuple(ids)) for key, order, mark, ids in zip(*columns, strict=True)
-        }
-        return cls(path, entries, cursor, slices)
+        return cls(path, {fsdecode(key): Entry(**values) for key, values in items}, cursor, slices)
 
     def write(self) -> None:
         """Replace the table. Raises OSError."""

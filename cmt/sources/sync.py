@@ -9,9 +9,10 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
@@ -36,12 +37,12 @@ log = logging.getLogger(__name__)
 _BATCH_ROWS, _BATCH_CHARACTERS = 10_000, 50_000_000
 """After either of them a batch is ingested and recorded."""
 _PROBLEMS = 20  # that a report has in words
-_WITHDRAWN_ROWS = "withdrawn documents"
-"""In place of the key of an item."""
-
+_WITHDRAWN_ROWS = "withdrawn documents"  # in place of the key of an item
 
 DocIds = Mapping[str, tuple[str, ...]]
 """Key of an item → its documents."""
+Place = tuple[str, int]
+"""File and number of a row; the file is the key of an item."""
 _NONE = Entry(None, "", ())
 
 
@@ -79,8 +80,7 @@ class SyncReport:
 
     def summary(self) -> str:
         """The result in one line."""
-        counts = {name: getattr(self, name) for name in COUNTS}
-        return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing there"
+        return ", ".join(f"{count:,} {name}" for name in COUNTS if (count := getattr(self, name))) or "nothing there"
 
     def add(self, taken: IngestReport, files: Collection[str]) -> None:
         """Add the slices of an ingest, and its refused rows of `files`."""
@@ -97,9 +97,7 @@ class SyncReport:
             self.problems.append(line)
 
 
-COUNTS = (
-    "listed", "new", "changed", "vanished", "documents", "versions", "expired", "forgotten", "refused", "failed",
-)  # fmt: skip
+COUNTS = tuple(one.name for one in fields(SyncReport) if one.type is int)
 """The counts of a SyncReport, in the order of a table."""
 
 
@@ -158,8 +156,7 @@ class Sync:
             # 3. Fetch, ingest and record.
             todo.sort(key=lambda item: (item.order or datetime.min.replace(tzinfo=UTC), item.key))
             final = self._take(todo, state, report, vanished)
-            # 4. What vanished. A document may be about to appear in an item that failed or waits, and to forget is for
-            # good.
+            # 4. What vanished. To forget is for good, and an item that failed or waits may have the document.
             unread = report.failed or waiting
             if deletes and (vanished or final) and not (unread and self.source.on_delete == "forget"):
                 self._remove(vanished, final, state, report, accepted=accept_vanished)
@@ -183,7 +180,6 @@ class Sync:
                 state.cursor = {}
 
     def _digests(self) -> set[str]:
-        """The digests of the slices of the stream."""
         return {slice_.digest for slice_ in self.store.slices()}
 
     def _list(self, state: SourceState) -> dict[str, Item] | None:
@@ -276,9 +272,9 @@ class Sync:
         ]
         rows = collect(numbered, self._columns)
         if len(rows.documents) == 1:
-            on_web = item.key.startswith(("http://", "https://"))
-            own = {"url": item.key} if on_web else {}
-            own["doc_id"] = item.key if on_web else f"{self.source.name}/{item.key.lstrip('/')}"
+            own = {"doc_id": f"{self.source.name}/{item.key.lstrip('/')}"}
+            if item.key.startswith(("http://", "https://")):
+                own = {"doc_id": item.key, "url": item.key}
             [document] = rows.documents
             values = {name: value for name, value in document.values.items() if value not in (None, "")}
             rows.documents[0] = document._replace(values=own | values)
@@ -287,23 +283,21 @@ class Sync:
     def _ingest(
         self,
         rows: RawRows,
-        undated: Collection[tuple[str, int]] = (),
+        undated: Collection[Place],
         announce: Callable[[DocIds], None] = lambda _: None,
     ) -> tuple[IngestReport, DocIds]:
         """Ingest `rows`, each document dated so that it is what the stream has of it from now on.
 
-        Returns the report and what the stream has of each item. `undated`: file and number of the rows whose date is
-        not their own. `announce` gets the documents before they are taken or refused.
+        Returns the report and what the stream has of each item. `undated`: the rows whose date is not their own.
+        `announce` gets the documents before they are taken or refused.
         """
-        origins: list[tuple[str, int, str]] = []
+        found: dict[Place, str] = {}
 
         def revise(documents: ValidatedRows, find: Find) -> ValidatedRows:
             doc_ids = documents.table["doc_id"].to_pylist()
-            places = [(row.file, row.row) for row in documents.origins]
-            origins.extend((*place, doc_id) for place, doc_id in zip(places, doc_ids, strict=True))
-            announce(_by_file(origins))
-            named = [place in undated for place in places]
-            dates = revised_dates(documents, find(doc_ids, ()), undated=named, now=self.stream.now())
+            found.update(zip((row[:2] for row in documents.origins), doc_ids, strict=True))
+            announce(_by_file(found))
+            dates = revised_dates(documents, find(doc_ids, ()), undated=undated, now=self.stream.now())
             return replace(documents, table=replace_column(documents.table, "published_at", dates))
 
         report = ingest_rows(
@@ -316,8 +310,9 @@ class Sync:
             revise=revise,
             newest=self.newest,
         )
-        refused = {(row.file, row.row) for row in report.rejected}
-        return report, _by_file(origin for origin in origins if origin[:2] not in refused)
+        for row in report.rejected:
+            found.pop((row.file, row.row), None)
+        return report, _by_file(found)
 
     def _remove(
         self, vanished: list[str], final: dict[str, Entry], state: SourceState, report: SyncReport, *, accepted: bool
@@ -340,8 +335,8 @@ class Sync:
             now = self.stream.now()
             texts = [{"doc_id": name, "published_at": now, "text": withdrawn(name)} for name in gone]
             rows = [RawRow(_WITHDRAWN_ROWS, number, values) for number, values in enumerate(texts, 1)]
-            now_dated = {(row.file, row.row) for row in rows}  # a repetition keeps the date of the first try
-            taken, _ = self._ingest(RawRows(rows, rejected=self._quarantined()), now_dated)
+            undated = {row[:2] for row in rows}  # a repetition keeps the date of the first try
+            taken, _ = self._ingest(RawRows(rows, rejected=self._quarantined()), undated)
             report.add(taken, {_WITHDRAWN_ROWS})
             report.expired = taken.accepted
         # 3. Record.
@@ -360,7 +355,6 @@ class Sync:
         return f"source-{self.source.name}.jsonl"
 
     def _quarantined(self) -> list[Rejected]:
-        """The refused rows of the last sync."""
         path = self.store.quarantine / self._quarantine
         lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
         return [Rejected(**json.loads(line)) for line in lines]
@@ -372,8 +366,8 @@ class _Batch:
 
     items: list[Item] = field(default_factory=list)
     rows: RawRows = field(default_factory=RawRows)
-    undated: set[tuple[str, int]] = field(default_factory=set)
-    """File and number of the documents that got the date of their item."""
+    undated: set[Place] = field(default_factory=set)
+    """The documents that got the date of their item."""
     characters: int = 0
 
     def add(self, item: Item, rows: RawRows, *, now: datetime) -> None:
@@ -381,7 +375,7 @@ class _Batch:
         self.items.append(item)
         for row in rows.documents:
             if not row.values.get("published_at"):
-                self.undated.add((row.file, row.row))
+                self.undated.add(row[:2])
                 row = row._replace(values={**row.values, "published_at": min(item.order or now, now)})
             self.rows.documents.append(row)
             self.characters += len(str(row.values.get("text", "")))
@@ -390,7 +384,7 @@ class _Batch:
 
 
 def revised_dates(
-    documents: ValidatedRows, stored: Iterable[Version], *, undated: Sequence[bool], now: datetime
+    documents: ValidatedRows, stored: Iterable[Version], *, undated: Collection[Place], now: datetime
 ) -> list[datetime]:
     """The dates of `documents` such that the latest row of each document becomes what the stream has of it.
 
@@ -405,16 +399,12 @@ def revised_dates(
     stored = sorted(stored, key=attrgetter("order"))
     there = {(version.doc_id, version.published_at, version.sha256) for version in stored}
     latest = {version.doc_id: version for version in stored if version.banked}
-    last_rows: dict[str, int] = {}
-    for row, doc_id in enumerate(documents.table["doc_id"].to_pylist()):
-        if doc_id not in last_rows or dates[row] >= dates[last_rows[doc_id]]:
-            last_rows[doc_id] = row
-    for doc_id, row in last_rows.items():
-        if doc_id not in latest:
-            continue
-        version = latest[doc_id]
+    doc_ids = documents.table["doc_id"].to_pylist()
+    last_rows = {doc_ids[row]: row for row in sorted(range(len(doc_ids)), key=dates.__getitem__)}
+    for doc_id in last_rows.keys() & latest.keys():
+        row, version = last_rows[doc_id], latest[doc_id]
         older = dates[row] < version.published_at
-        if version.sha256 == hashes[row] and (older or undated[row]):
+        if version.sha256 == hashes[row] and (older or documents.origins[row][:2] in undated):
             dates[row] = version.published_at
         elif older:
             dates[row] = max(now, version.published_at)
@@ -428,16 +418,15 @@ def withdrawn(doc_id: str) -> str:
     return f"The document {doc_id} was withdrawn by its source."
 
 
-def _by_file(origins: Iterable[tuple[str, int, str]]) -> DocIds:
-    """The documents of each file; `origins`: file, number and doc_id of rows."""
-    found = defaultdict[str, dict[str, None]](dict)
-    for file, _, doc_id in origins:
-        found[file][doc_id] = None
-    return {file: tuple(doc_ids) for file, doc_ids in found.items()}
+def _by_file(found: Mapping[Place, str]) -> DocIds:
+    files = defaultdict[str, list[str]](list)
+    for (file, _), doc_id in found.items():
+        files[file].append(doc_id)
+    return {file: _union(doc_ids) for file, doc_ids in files.items()}
 
 
-def _union(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*first, *second)))
+def _union(*parts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(chain(*parts)))
 
 
 def _worded(error: Exception) -> str:

@@ -16,10 +16,7 @@ _LISTING_SHARE = 0.1  # of the time, at most
 
 
 class WatchedSource:
-    """A source, due at once, and then at its schedule; a folder also after a change.
-
-    Folders are listed, because file systems of other machines report no changes.
-    """
+    """A source, due at once, and then at its schedule; a folder also after a change, which two listings show."""
 
     def __init__(self, source: SourceParams, connector: Connector) -> None:
         self.name, self._schedule = source.name, source.schedule

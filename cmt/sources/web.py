@@ -36,7 +36,7 @@ _WEAK = timedelta(seconds=2)  # a file may change again within the second that `
 
 
 class Response(NamedTuple):
-    """A response without redirects: its status is 200, or 304 to a request with a condition."""
+    """The last response behind redirects."""
 
     url: str
     status: int
@@ -73,10 +73,7 @@ class _CheckedNetwork(httpcore.SyncBackend):
 
 
 class Web:
-    """Requests for one source: its headers go to the host of its address alone.
-
-    `body` limits apply after decompression. Proxies of the environment are not used.
-    """
+    """Requests for one source, without proxies: its headers go to the host of its address alone."""
 
     def __init__(self, address: str, *, headers: Mapping[str, str], allow_private: bool, limits: Limits) -> None:
         transport = httpx.HTTPTransport()
@@ -94,24 +91,21 @@ class Web:
         return cls(url, headers=headers, allow_private=source.allow_private, limits=setting.limits)
 
     def get(self, url: str, *, method: str = "GET", conditions: Mapping[str, str] | None = None) -> Response:
-        """Request `url`, again after transient failures, and follow redirects. Raises StreamError."""
+        """Request `url`, again after transient failures, and follow redirects. Raises StreamError unless 200 or 304."""
         for attempt in range(1, ATTEMPTS + 1):
-            pause = _FIRST_PAUSE * 2**attempt
+            wanted = ""
             try:
                 response = self._follow(url, method, conditions or {})
+                if response.status in (200, 304):
+                    return response
                 if response.status not in RETRIED:
-                    break
-                reason = f"status {response.status}"
-                wanted = response.headers.get("retry-after", "")
-                pause = min(float(wanted), LONGEST) if wanted.isdecimal() else pause
+                    raise StatusError(url, response.status)
+                reason, wanted = f"status {response.status}", response.headers.get("retry-after", "")
             except httpx.HTTPError as error:
                 reason = str(error) or type(error).__name__
-            if attempt == ATTEMPTS:
-                raise StreamError(f"{url} cannot be read: {reason}, after {ATTEMPTS} attempts")
-            time.sleep(pause)
-        if response.status not in (200, 304):
-            raise StatusError(url, response.status)
-        return response
+            if attempt < ATTEMPTS:
+                time.sleep(min(float(wanted), LONGEST) if wanted.isdecimal() else _FIRST_PAUSE * 2**attempt)
+        raise StreamError(f"{url} cannot be read: {reason}, after {ATTEMPTS} attempts")
 
     def get_changed(self, url: str, cursor: Mapping[str, str]) -> Response:
         """`get`, but raises Unchanged if the response would be the one of the validators `cursor`."""
@@ -169,8 +163,7 @@ class Web:
 class WebSource(Connector):
     """What `address` names: one file; with `*` in its last part, the links of the page before it that match; a sitemap.
 
-    A file or page has changed if its entity tag has, or its date, or else its content. Links that `robots.txt` of their
-    host excludes, and pages that are gone (404, 410), are not listed.
+    Links that `robots.txt` of their host excludes, and pages that are gone (404, 410), are not listed.
     """
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
@@ -182,19 +175,18 @@ class WebSource(Connector):
         self._pattern = url if "*" in last else None
         self._url = f"{base}/" if self._pattern else url
         self.web = Web.of(source, setting)
-        self._whole: Response | None = None
-        """The only file of the source."""
+        self._whole: Response | None = None  # the only file of the source
 
     def list(self) -> Iterator[Item]:
         response = self.web.get_changed(self._url, {} if self._pattern else self.cursor)
-        pages = list(self._links(response) if self._pattern else self._sitemap(response))
-        if pages or self._pattern:
-            for url, lastmod in dict(pages).items():
-                yield from self._page(url, lastmod)
-        else:
+        pages = dict(self._links(response) if self._pattern else self._sitemap(response))
+        if not (pages or self._pattern):
             self._whole, self.cursor = response, validators(response)
             changed = instant_of(response.headers.get("last-modified"))
             yield Item(self._address, changed, sha256_hex(response.body))
+        for url, lastmod in pages.items():
+            if self.web.allowed(url):
+                yield from self._page(url, lastmod)
 
     def fetch(self, key: str) -> Iterator[Record]:
         url = self._setting.expand(key)
@@ -222,9 +214,7 @@ class WebSource(Connector):
                 yield from self._sitemap(self.web.get(found["loc"]), depth + 1)
 
     def _page(self, url: str, changed: str | None) -> Iterator[Item]:
-        """The item of a page, unless it is gone or excluded."""
-        if not self.web.allowed(url):
-            return
+        """The item of a page, unless it is gone."""
         key = self._setting.conceal(url)
         if changed:
             yield Item(key, instant_of(changed), changed)
@@ -244,10 +234,7 @@ class WebSource(Connector):
 
 
 class FeedSource(Connector):
-    """The entries of the feed `address`. A feed shows its newest entries alone, so none of them ever vanishes.
-
-    It is asked with the entity tag and the date of the last response, so that an unchanged feed is not sent again.
-    """
+    """The entries of the feed `address`. A feed shows its newest entries alone, so none of them ever vanishes."""
 
     complete = False
 

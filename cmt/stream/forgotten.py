@@ -86,17 +86,17 @@ class Forgotten:
 
         Raises StreamError if a file is damaged, or if the doc_ids alone are missing.
         """
-        stored_ids = read_doc_ids(folder)
+        ids = read_doc_ids(folder)
         names = tuple(
             Version(doc_id, parse_instant(date), slice_id, source, "", supersedes, banked=False)
-            for doc_id, date, slice_id, source, supersedes in stored_ids.names
+            for doc_id, date, slice_id, source, supersedes in ids.names
         )
-        known = cls(frozenset(stored_ids.doc_ids), names=names)
-        stored = _read(folder / SKETCHES, _Sketches)
-        if stored is None:
+        known = cls(frozenset(ids.doc_ids), names=names)
+        if (stored := _read(folder / SKETCHES, _Sketches)) is None:
             return known
-        salt, texts, sources = stored.salt, stored.texts, stored.sources
-        return replace(known, salt=salt, texts=texts, sources=sources, exempt_doc_ids=stored.spared)
+        return replace(
+            known, salt=stored.salt, texts=stored.texts, sources=stored.sources, exempt_doc_ids=stored.spared
+        )
 
     def write(self, folder: Path) -> None:
         """Write both files, each atomically, the doc_ids first: sketches alone show a loss. Raises OSError."""
@@ -131,9 +131,7 @@ class Forgotten:
         """
         # 1. the sketches of the forgotten texts
         salt = bytes.fromhex(self.salt)
-        sketches = {
-            name: [sketch(text, salt=salt) for text in versions] for name, versions in texts.items() if versions
-        }
+        sketches = {name: [sketch(text, salt=salt) for text in own] for name, own in texts.items() if own}
         kept = {name: found for name, found in self.sources.items() if sources is not None or name not in texts}
         for name, found in (sources or {}).items():
             if name not in self.doc_ids or name in kept:  # one that is forgotten in every source stays so
@@ -144,9 +142,8 @@ class Forgotten:
         probe = {shingle for versions in texts.values() for text in versions for shingle in shingles(words(text))}
         for doc_id, text in stream:
             own = sorted(shingles(words(text)))
-            if doc_id in added.doc_ids or probe.isdisjoint(own[:: max(1, len(own) // _PROBES)]):
-                continue
-            if nearest := new.nearest(doc_id, text):
+            unlike = probe.isdisjoint(own[:: max(1, len(own) // _PROBES)])
+            if doc_id not in added.doc_ids and not unlike and (nearest := new.nearest(doc_id, text)):
                 similar[doc_id] = nearest
         exempt = (self.exempt_doc_ids | similar.keys()) - added.doc_ids
         return replace(added, exempt_doc_ids=exempt), sorted(similar.values())
@@ -160,9 +157,7 @@ class Forgotten:
         for row, (doc_id, text, source) in enumerate(rows):
             if doc_id in self.doc_ids:
                 found[row] = f"document {doc_id!r} was forgotten"
-            elif doc_id in self.exempt_doc_ids or not self.texts:
-                continue
-            elif similar := self.nearest(doc_id, text, source):
+            elif doc_id not in self.exempt_doc_ids and (similar := self.nearest(doc_id, text, source)):
                 found[row] = (
                     f"{similar.overlap:.0%} of its text is that of document {similar.forgotten!r}, which was "
                     "forgotten; `cmt forget --undo` takes that back"
@@ -170,10 +165,7 @@ class Forgotten:
         return found
 
     def nearest(self, doc_id: str, text: str, source: str | None = None) -> Similar | None:
-        """The document with the most similar text that is forgotten in `source` (None: in any).
-
-        None if none has an overlap of NEARLY_EQUAL.
-        """
+        """The document with the most similar text that is forgotten in `source` (None: in any); None below NEARLY_EQUAL."""
         own = sketch(text, salt=bytes.fromhex(self.salt))
         candidates = {version for value in own for version in self._versions_with.get(value, ())}
         found = [
@@ -199,31 +191,30 @@ def reject_forgotten(
     documents: ValidatedRows, questions: ValidatedRows, forgotten: Forgotten
 ) -> tuple[ValidatedRows, ValidatedRows]:
     """Reject forgotten documents and the questions about them; the quarantine keeps no content of them."""
-    if not forgotten.doc_ids:
-        return documents, questions
-    # 1. documents
+    doc_ids = documents.table["doc_id"].to_pylist()
     refused = forgotten.reasons(documents.table)
-    refused_ids = forgotten.doc_ids.union(documents.table["doc_id"].take(pa.array(refused, pa.int64())).to_pylist())
-    # 2. questions about them
-    refused_questions = {
+    refused_ids = forgotten.doc_ids.union(doc_ids[row] for row in refused)
+    about_them = {
         row: f"its document, {name!r}, was forgotten"
         for row, name in enumerate(questions.table["doc_id"].to_pylist())
         if name in refused_ids
     }
-    return (
-        _without_content(documents, forgotten).without(refused, with_content=False),
-        _without_content(questions, forgotten).without(refused_questions, with_content=False),
-    )
+
+    def without(rows: ValidatedRows, reasons: Mapping[int, str]) -> ValidatedRows:
+        rest, earlier = rows.without(reasons), len(rows.rejected)
+        rejected = [
+            replace(row, raw="") if number >= earlier or _doc_id_in(row.raw) in forgotten.doc_ids else row
+            for number, row in enumerate(rest.rejected)
+        ]
+        return replace(rest, rejected=rejected)
+
+    return without(documents, refused), without(questions, about_them)
 
 
-def _without_content(rows: ValidatedRows, forgotten: Forgotten) -> ValidatedRows:
-    """`rows` without the content of the rejected rows of forgotten documents."""
-
-    def is_forgotten(raw: str) -> bool:
-        found = _DOC_ID.search(raw)
-        return found is not None and json.loads(found[1], strict=False) in forgotten.doc_ids
-
-    return replace(rows, rejected=[replace(row, raw="") if is_forgotten(row.raw) else row for row in rows.rejected])
+def _doc_id_in(raw: str) -> str | None:
+    """The doc_id of a row of the quarantine; None if the part that was kept has none."""
+    found = _DOC_ID.search(raw)
+    return json.loads(found[1], strict=False) if found else None
 
 
 def read_doc_ids(folder: Path) -> DocIds:

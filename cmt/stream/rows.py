@@ -55,14 +55,12 @@ class ValidatedRows:
     """The raw row of each row of `table`."""
     rejected: list[Rejected]
 
-    def without(self, reasons: Mapping[int, str], *, with_content: bool = True) -> "ValidatedRows":
-        """These rows without the rows in `reasons` (row → why), which are rejected with or without their content."""
+    def without(self, reasons: Mapping[int, str]) -> "ValidatedRows":
+        """Reject the rows in `reasons` (row → why)."""
         if not reasons:
             return self
         kept = [row for row in range(self.table.num_rows) if row not in reasons]
         rejected = [reject(self.origins[row], reason) for row, reason in reasons.items()]
-        if not with_content:
-            rejected = [replace(row, raw="") for row in rejected]
         return ValidatedRows(take(self.table, kept), [self.origins[row] for row in kept], self.rejected + rejected)
 
 

@@ -1,4 +1,4 @@
-"""Batches of Parquet and Arrow files, and their Python values, counted while they are decoded.
+"""The rows of Parquet and Arrow files, whose bytes are counted while they are decoded.
 
 In both formats a few bytes can expand to gigabytes: a repeated value, a compressed buffer.
 """
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cmt.stream.limits import VALUES_A_ROW, Limits
+from cmt.stream.readers.files import Record
 
 _BATCH_ROWS = 1_000
 _ONCE = {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "DELTA_LENGTH_BYTE_ARRAY"}
@@ -26,31 +27,32 @@ class Unreadable:
         return "an unreadable value"
 
 
-def parquet_batches(file: pq.ParquetFile, source: pa.Buffer, name: str, limits: Limits) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of `file`, which reads `source`; strings that repeat are decoded once, as dictionaries.
+def parquet_batches(data: bytes, name: str, limits: Limits) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a Parquet file; strings that repeat are decoded once, as dictionaries.
 
     Raises StreamError if the file declares more rows or bytes than `limits`.
     """
-    metadata, widest = file.metadata, 1
+    # 1. what the file declares
+    source = pa.py_buffer(data)
+    metadata, schema = pq.read_metadata(source), pq.read_schema(source)
+    limits.check_rows(name, metadata.num_rows, columns=len(schema.names))
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    limits.check_rows(name, metadata.num_rows, columns=len(file.schema_arrow.names))
-    size, dictionaries = 0, list[str]()
+    size, widest, dictionaries = 0, 1, list[str]()
     for number in range(metadata.num_columns):
-        chunks = [group.column(number) for group in groups]
-        path, leaf = file.schema.column(number).path, file.schema.column(number)
+        leaf, chunks = metadata.schema.column(number), [group.column(number) for group in groups]
         size += sum(chunk.total_uncompressed_size for chunk in chunks)
         limits.check_rows(name, sum(chunk.num_values for chunk in chunks) // VALUES_A_ROW)
         if leaf.physical_type == "BYTE_ARRAY" and all(set(chunk.encodings) <= _ONCE for chunk in chunks):
-            dictionaries.append(path)
+            dictionaries.append(leaf.path)
         elif leaf.physical_type == "BYTE_ARRAY":  # each value may repeat the whole chunk
             widest += max((chunk.total_uncompressed_size for chunk in chunks), default=0)
         elif leaf.physical_type == "FIXED_LEN_BYTE_ARRAY":
             widest += leaf.length
     if size > limits.file_bytes:
         raise limits.too_large(name)
-    rows = max(1, min(_BATCH_ROWS, limits.file_bytes // widest))
-    with pq.ParquetFile(source, read_dictionary=dictionaries) as decoded:
-        yield from decoded.iter_batches(batch_size=rows)
+    # 2. its batches
+    with pq.ParquetFile(source, read_dictionary=dictionaries) as file:
+        yield from file.iter_batches(batch_size=max(1, min(_BATCH_ROWS, limits.file_bytes // widest)))
 
 
 def arrow_batches(data: bytes, name: str, limits: Limits) -> Iterator[pa.RecordBatch]:
@@ -67,19 +69,23 @@ def arrow_batches(data: bytes, name: str, limits: Limits) -> Iterator[pa.RecordB
         yield from reader
 
 
-class Decoder:
-    """Decodes the rows of one file to Python values, up to `stream.file_megabytes`."""
+def decoded(batches: Iterator[pa.RecordBatch], name: str, limits: Limits) -> Iterator[Record]:
+    """Yield the rows of `batches`, with `Unreadable` in place of some values. Raises StreamError above the limits."""
+    decoder, number = _Decoder(name, limits), 0
+    for batch in batches:
+        limits.check_rows(name, number + batch.num_rows, columns=batch.num_columns)
+        for values in zip(*map(decoder.column, batch.columns), strict=True):
+            number += 1
+            yield Record(dict(zip(batch.schema.names, values, strict=True)), f"{name} row {number}")
+
+
+class _Decoder:
+    """Decodes the values of one file, up to `stream.file_megabytes`."""
 
     def __init__(self, name: str, limits: Limits) -> None:
-        self._name, self._limits, self._left, self._rows = name, limits, limits.file_bytes, 0
+        self._name, self._limits, self._left = name, limits, limits.file_bytes
 
-    def rows(self, batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
-        """Yield the values of each row, `Unreadable` in place of some. Raises StreamError above the limits."""
-        self._rows += batch.num_rows
-        self._limits.check_rows(self._name, self._rows, columns=batch.num_columns)
-        yield from zip(*map(self._column, batch.columns), strict=True)
-
-    def _column(self, column: pa.Array, *, least: int = 1) -> Iterator[Any]:
+    def column(self, column: pa.Array, *, least: int = 1) -> Iterator[Any]:
         """The values of a column; each counts `least` bytes at least."""
         if pa.types.is_dictionary(column.type):
             for index in column.indices.to_pylist():
@@ -88,9 +94,7 @@ class Decoder:
             yield from map(self._value, column)
         else:
             self._count(column.nbytes + least * len(column))
-            if pa.types.is_timestamp(
-                column.type
-            ):  # nanoseconds are cut, a coarser unit that does not fit raises ArrowInvalid
+            if pa.types.is_timestamp(column.type):  # a coarser unit that does not fit raises ArrowInvalid
                 column = column.cast(pa.timestamp("us", tz=column.type.tz and "UTC"), safe=column.type.unit != "ns")
             try:
                 yield from column.to_pylist()
@@ -103,7 +107,7 @@ class Decoder:
         if isinstance(scalar, pa.DictionaryScalar | pa.RunEndEncodedScalar | pa.ExtensionScalar):
             return self._value(scalar.value)
         if isinstance(scalar, pa.ListScalar):
-            return list(self._column(scalar.values, least=8))
+            return list(self.column(scalar.values, least=8))
         if isinstance(scalar, pa.StructScalar):
             return {field.name: self._value(scalar[number]) for number, field in enumerate(scalar.type)}
         value = _python_value(scalar)
@@ -134,16 +138,17 @@ def _expanded(message: pa.Message) -> int:
     """Bytes that the compressed buffers of a message declare, by its flatbuffer (Arrow's format, Message.fbs)."""
     data, body = memoryview(message.metadata), memoryview(message.body or b"")
 
-    def field(table: int, number: int) -> int:
+    def number(form: str, position: int) -> int:
+        return int(struct.unpack_from(form, data, position)[0])
+
+    def field(table: int, index: int) -> int:
         """Position of a field of the table; 0 if it is absent."""
-        (back,) = struct.unpack_from("<i", data, table)
-        (length,) = struct.unpack_from("<H", data, table - back)
-        position = 4 + 2 * number
-        (offset,) = struct.unpack_from("<H", data, table - back + position) if position < length else (0,)
+        fields, entry = table - number("<i", table), 4 + 2 * index
+        offset = number("<H", fields + entry) if entry < number("<H", fields) else 0
         return table + offset if offset else 0
 
     def reference(position: int) -> int:
-        return position + int(struct.unpack_from("<I", data, position)[0])
+        return position + number("<I", position)
 
     root = reference(0)
     kind = data[field(root, 1)] if field(root, 1) else 0
@@ -154,11 +159,8 @@ def _expanded(message: pa.Message) -> int:
         batch = reference(field(batch, 1))
     if not field(batch, 3):  # not compressed
         return 0
-    buffers = reference(field(batch, 2))
-    (count,) = struct.unpack_from("<I", data, buffers)
-    total = 0
-    for number in range(count):
-        offset, length = struct.unpack_from("<qq", data, buffers + 4 + 16 * number)
+    buffers, total = reference(field(batch, 2)), 0
+    for offset, length in struct.iter_unpack("<qq", data[buffers + 4 :][: 16 * number("<I", buffers)]):
         if length >= 8:  # the length before compression, -1 for a buffer that is not compressed
             total += max(0, struct.unpack_from("<q", body, offset)[0])
     return total

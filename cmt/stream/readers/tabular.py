@@ -8,13 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits
 from cmt.stream.readers import squad
-from cmt.stream.readers.decoding import Decoder, arrow_batches, parquet_batches
+from cmt.stream.readers.decoding import arrow_batches, decoded, parquet_batches
 from cmt.stream.readers.files import Record
 from cmt.stream.readers.text import decode
 from cmt.stream.schema import RAW_LENGTH, raw_text
@@ -63,28 +60,25 @@ def read_json(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 
 def _json_line(line: bytes, where: str, limits: Limits, *, first: bool) -> Record:
-    raw = line[:RAW_LENGTH].decode("utf-8", "backslashreplace")[:RAW_LENGTH]
+    raw = {"raw": line[:RAW_LENGTH].decode("utf-8", "backslashreplace")[:RAW_LENGTH].rstrip("\r")}
     if len(line) > limits.line_bytes:
         reason = f"the line has {len(line):,} bytes: split the document, or raise stream.document_characters"
-        return Record({"raw": raw}, where, reason)
+        return Record(raw, where, reason)
     try:
         values = json.loads(line.decode("utf-8-sig" if first else "utf-8"), object_pairs_hook=_unique_keys)
     except UnicodeDecodeError as error:
-        reason = f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1} of the line"
-        return Record({"raw": raw}, where, reason)
+        return Record(raw, where, f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1} of the line")
     except (ValueError, RecursionError) as error:
-        return Record({"raw": raw.rstrip("\r")}, where, f"broken JSON: {error}")
+        return Record(raw, where, f"broken JSON: {error}")
     if not isinstance(values, dict):
-        reason = f"not a JSON object but {type(values).__name__}; write one object a line"
-        return Record({"raw": raw.rstrip("\r")}, where, reason)
+        return Record(raw, where, f"not a JSON object but {type(values).__name__}; write one object a line")
     return Record(values, where)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object hook of `json.loads` that raises ValueError for a repeated key."""
-    values = dict(pairs)
+    values, keys = dict(pairs), [key for key, _ in pairs]
     if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
         raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
     return values
 
@@ -100,12 +94,9 @@ def _items(content: Any) -> list[Any]:
                 waiting.append(inner)
                 longest = max(longest, _longest(inner) if best == [content] else 0)
             elif isinstance(inner, list) and inner and isinstance(inner[0], dict):
-                length = max(
-                    max(map(_longest, [one, *(v for v in one.values() if isinstance(v, dict))]), default=0)
-                    for one in inner
-                    if isinstance(one, dict)
-                )
-                if length > longest:
+                objects = [one for one in inner if isinstance(one, dict)]
+                objects += [v for one in objects for v in one.values() if isinstance(v, dict)]
+                if (length := max(map(_longest, objects))) > longest:
                     best, longest = inner, length
     return best
 
@@ -174,18 +165,9 @@ def read_csv(data: bytes, name: str, limits: Limits, *, required: Sequence[str] 
 
 def read_parquet(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the rows of a Parquet file with all columns. Raises StreamError or ArrowException."""
-    buffer = pa.py_buffer(data)
-    with pq.ParquetFile(buffer) as file:
-        yield from _batch_rows(parquet_batches(file, buffer, name, limits), name, limits)
+    yield from decoded(parquet_batches(data, name, limits), name, limits)
 
 
 def read_arrow(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the rows of an Arrow file or stream. Raises StreamError or ArrowException."""
-    yield from _batch_rows(arrow_batches(data, name, limits), name, limits)
-
-
-def _batch_rows(batches: Iterator[pa.RecordBatch], name: str, limits: Limits) -> Iterator[Record]:
-    decoder = Decoder(name, limits)
-    rows = (dict(zip(batch.schema.names, values, strict=True)) for batch in batches for values in decoder.rows(batch))
-    for number, values in enumerate(rows, 1):
-        yield Record(values, f"{name} row {number}")
+    yield from decoded(arrow_batches(data, name, limits), name, limits)
