@@ -60,7 +60,6 @@ class Setting:
     secrets: Mapping[str, str] = field(default_factory=lambda: os.environ)
     """Name → value, for `${NAME}`."""
     names: Sequence[str] = ()
-    """The names that the source uses."""
 
     def expand(self, text: str) -> str:
         """`text` with the values of its `${NAME}`. Raises ConfigError for a name without a value."""

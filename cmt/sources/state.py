@@ -33,13 +33,10 @@ _CURSOR, _SLICES = b"cursor", b"slices"
 
 
 class Entry(NamedTuple):
-    """An item as it was taken."""
-
     order: datetime | None
     fingerprint: str
     """Of the listing; "" if it is to be fetched again in any case."""
     doc_ids: tuple[str, ...]
-    """Its documents in the stream."""
 
 
 @dataclass
@@ -49,7 +46,6 @@ class SourceState:
     path: Path
     entries: dict[str, Entry] = field(default_factory=dict)
     cursor: Mapping[str, str] = field(default_factory=dict)
-    """See `Connector.cursor`."""
     slices: Collection[str] = ("unknown",)
     """Digests of the slices of the stream at the last write; the stream has lost no document while it has them all."""
 
@@ -88,5 +84,4 @@ class SourceState:
 
     @property
     def doc_ids(self) -> set[str]:
-        """The documents of all items."""
         return {doc_id for entry in self.entries.values() for doc_id in entry.doc_ids}

@@ -57,22 +57,17 @@ class SyncReport:
     source: str
     dry_run: bool = False
     listed: int = 0
-    """Number of items that the source has."""
     new: int = 0
     changed: int = 0
     """Number of items with another fingerprint, or that are read again."""
     vanished: int = 0
-    """Number of known items that the source no longer lists."""
     documents: int = 0
-    """Number of documents that were taken."""
     versions: int = 0
-    """Number of these that are new versions of known documents."""
     expired: int = 0
     forgotten: int = 0
     refused: int = 0
     """Number of rows in the quarantine, of items that were read now."""
     failed: int = 0
-    """Number of items that could not be fetched."""
     slices: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     """The first of them, a line each."""
@@ -109,10 +104,8 @@ class Sync:
     connector: Connector
     store: SliceStore
     folder: Path
-    """Of the states of all sources."""
     stream: StreamParams
     forget: Callable[[Collection[str]], object]
-    """Forgets documents for good."""
     conceal: Callable[[str], str] = mask_secrets
     """Hides credentials in a text that is shown."""
     settled: Callable[[str, str | None], bool] | None = None

@@ -38,7 +38,6 @@ class WatchedSource:
         return True
 
     def settled(self, key: str, fingerprint: str | None) -> bool:
-        """Whether the last two listings had the item with this fingerprint; see `Sync.settled`."""
         return not self._folder or self._resting.get(key) == self._last.get(key) == fingerprint
 
     def _list(self) -> dict[str, str]:

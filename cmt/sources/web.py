@@ -194,7 +194,6 @@ class WebSource(Connector):
         yield from self._setting.read(urlsplit(response.url).path, [response.body], self._format)
 
     def _links(self, response: Response) -> Iterator[tuple[str, str | None]]:
-        """The links of a page that match the pattern."""
         for href in re.findall(r"""(?i)\bhref\s*=\s*["']?([^"'>\s]+)""", response.body.decode("utf-8", "replace")):
             url = urljoin(response.url, unescape(href)).partition("#")[0]
             if fnmatch.fnmatchcase(url, self._pattern or "*"):

@@ -45,7 +45,6 @@ class StoreIndex:
     records: set[tuple[Any, ...]] = field(default_factory=set)
     """The values of RECORD of the documents that the ingest names."""
     questions: dict[str, str] = field(default_factory=dict)
-    """question_id → question."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +55,11 @@ class Intake:
     """All rows that are not in the store, in their order."""
     questions: pa.Table
     versions: int
-    """Number of `documents` that are new versions of known ones."""
     repeats: int
     """Number of `documents` that repeat another one of their source."""
     duplicates: int
-    """Number of documents that are in the store already."""
     question_duplicates: int
     rejected: tuple[Rejected, ...]
-    """By file and row."""
     dangling: tuple[tuple[str, str], ...]
     """doc_id and `supersedes` of the `documents` that supersede a document which is nowhere."""
     timeline: Timeline
@@ -222,5 +218,4 @@ def _select_questions(
 
 
 def _columns(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
-    """The rows of these columns."""
     return zip(*(table.column(name).to_pylist() for name in names), strict=True)

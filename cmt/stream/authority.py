@@ -1,11 +1,7 @@
-"""Who published a document, and whose documents it may supersede or correct.
-
-The publisher of a document is the name that the ingest gives; or, for a trusted file, the name in its own column
-`source`; or else `file:<name>` of the ingested file or folder. A slice keeps it in the column `source`.
-"""
+"""Who published a document, and whose documents it may supersede or correct (docs/concepts.md)."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -47,23 +43,19 @@ class Authority:
 
     def why_not_supersede(self, update: Version, document: Version) -> str | None:
         """Why `update` may not supersede `document`; None if it may."""
+        what = f"supersedes {document.doc_id!r}"
         if update.published_at < document.published_at:
-            return (
-                f"supersedes {document.doc_id!r}, which is younger ({iso(document.published_at)}); correct the date, "
-                "or leave supersedes out"
-            )
+            date = iso(document.published_at)
+            return f"{what}, which is younger ({date}); correct the date, or leave supersedes out"
         if self.covers(update.source, document.source):
             return None
-        return (
-            f"supersedes {document.doc_id!r} of {document.source!r}, which {update.source!r} may not; "
-            f"{_advice(update.source, document.source)}, or leave supersedes out"
-        )
+        advice = _advice(update.source, document.source)
+        return f"{what} of {document.source!r}, which {update.source!r} may not; {advice}, or leave supersedes out"
 
-    def why_not_add(self, document: Version, updates: Sequence[Version]) -> str | None:
+    def why_not_add(self, document: Version, updates: Iterable[Version]) -> str | None:
         """Why a new `document` may not be added; None if it may.
 
-        `updates` are documents of the store that supersede it already. An update by a publisher without authority
-        would hide it from the start.
+        `updates` of the store supersede it already; one without authority would hide it from the start.
         """
         for update in updates:
             if update.published_at >= document.published_at and not self.covers(update.source, document.source):
@@ -86,10 +78,8 @@ def check_publisher(name: str) -> str:
 
 
 def publisher_of_each(claimed: Sequence[str | None], *, named: str | None, origin: str, trusted: bool) -> list[str]:
-    """The publisher of each row of the file or folder `origin`; `claimed` is the file's own column `source`.
-
-    `named`: the publisher that the ingest gives. `trusted`: whether `claimed` counts without one; a claim that begins
-    with `file:` never counts.
+    """The publisher of each row of the file or folder `origin`: the name that the ingest gives; or, if the file is
+    `trusted`, the name in its own column `source`, unless that begins with `file:`; or else `file:` and `origin`.
     """
     file = _FILE_PREFIX + (normalise(origin) or "/")
     if named is not None or not trusted:

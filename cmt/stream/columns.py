@@ -1,20 +1,21 @@
 """The columns of a source, matched with those of the schema by their names.
 
-A row with a question is a question, any other a document. Blank values count as missing, so that each row is matched by
-the columns that it fills. Between two columns that may both hold the text nothing is guessed: the row is rejected.
+A row with a question is a question, any other a document. Each row is matched by the columns that it fills. Between two
+columns that may both hold the text nothing is guessed: the row is rejected.
 """
 
 import difflib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args
 from unicodedata import combining, normalize
 
 from cmt.common.date_formats import WITHOUT_ZONE
 from cmt.config import Column
-from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Notes, unwrap
+from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Notes, is_blank, unwrap
 
 Kind = Literal["document", "question"]
 
@@ -66,10 +67,8 @@ class _Match:
 
     kind: Kind
     keys: dict[str, str]
-    """Column of the schema → column of the source."""
     unread: list[str]
     rivals: list[str]
-    """Columns of which each may hold the text."""
 
 
 class Columns:
@@ -79,7 +78,7 @@ class Columns:
         """`chosen`: column of the schema → column of the source, `fields.body` inside an object; blank: not read."""
         self._chosen: dict[str, str] = {**(chosen or {})}
         self._found: set[str] = set()
-        self._matches: dict[tuple[str, ...], _Match] = {}
+        self._match = lru_cache(maxsize=_SHAPES)(self._match_shape)
         self._matched: Counter[tuple[str, str]] = Counter()
         self._unread: Counter[str] = Counter()
 
@@ -89,15 +88,10 @@ class Columns:
         A row with columns of the schema alone is not copied.
         """
         if not self._chosen and fields.keys() <= _OWN:
-            is_question = "question" in fields and not ("text" in fields and _is_blank(fields["question"]))
+            is_question = "question" in fields and not ("text" in fields and is_blank(fields["question"]))
             return "question" if is_question else "document", fields
         filled = _flat(fields)
-        shape = tuple(filled)
-        match = self._matches.get(shape)
-        if match is None:
-            if len(self._matches) >= _SHAPES:
-                self._matches.clear()
-            match = self._matches[shape] = self._match(shape)
+        match = self._match(tuple(filled))
         if len(match.rivals) > 1 and len({str(filled[key]) for key in match.rivals}) > 1:
             raise ValueError(
                 f"the text may be {_listed(match.rivals, ' or ')}: choose one with --map text="
@@ -112,16 +106,15 @@ class Columns:
 
     def matched(self, notes: Notes) -> str:
         """What was read from which column, and in which form its dates were; blank for the columns of the schema."""
-        forms, keys = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
-        for counts, found in ((notes.forms, forms), (self._matched, keys)):
-            for (column, name), _ in counts.most_common():
-                found[column].append(name)
         parts = []
         for column in dict.fromkeys((*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names)):
-            read, odd = keys[column], set(forms[column]) - _PLAIN_FORMS
-            if set(read) - {column} or odd:
-                form = f" ({', '.join(forms[column])})" if forms[column] else ""
-                parts.append(f"{column} ← {_listed(read or [column], ' or ')}{form}")
+            forms, keys = (
+                [name for (of, name), _ in counts.most_common() if of == column]
+                for counts in (notes.forms, self._matched)
+            )
+            if set(keys) - {column} or set(forms) - _PLAIN_FORMS:
+                form = f" ({', '.join(forms)})" if forms else ""
+                parts.append(f"{column} ← {_listed(keys or [column], ' or ')}{form}")
         return ", ".join(parts)
 
     def chosen(self) -> dict[Column, str]:
@@ -134,7 +127,10 @@ class Columns:
         lines = []
         if self._unread:
             unread = [key for key, _ in self._unread.most_common()]
-            lines.append(f"not read: {_listed([*map(_with_nearest, unread[:_LISTED]), *unread[_LISTED:]])}")
+            for number, key in enumerate(unread[:_LISTED]):
+                for nearest in difflib.get_close_matches(key[:_LONGEST].casefold(), sorted(_OWN), n=1, cutoff=0.8):
+                    unread[number] = f"{key} (did you mean {nearest}?)"
+            lines.append(f"not read: {_listed(unread)}")
         lines += [f"{count:,} × {change}, such as {notes.examples[change]}" for change, count in notes.changes.items()]
         if missing := sorted({key for key in self._chosen.values() if key} - self._found):
             lines.append(f"no row has the column {_listed(missing)}, which --map or stream.columns names")
@@ -143,7 +139,7 @@ class Columns:
             lines.append(f"{zoneless:,} × a date has no time zone and is read in stream.timezone")
         return lines
 
-    def _match(self, shape: tuple[str, ...]) -> _Match:
+    def _match_shape(self, shape: tuple[str, ...]) -> _Match:
         """Match a set of columns. A column that is chosen for one purpose serves no other."""
         chosen = {column: key for column, key in self._chosen.items() if key in shape}
         self._found.update(chosen.values())
@@ -165,35 +161,21 @@ class Columns:
         return _Match(kind, keys, [key for key in shape if "." not in key and key not in used], rivals)
 
 
-def _is_blank(value: Any) -> bool:
-    return bool(value is None or value == "" or value != value)  # NaN is unequal to itself
-
-
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The values that are not blank; those of an object also by `object.key`."""
-    filled = {key: unwrap(value) for key, value in fields.items() if isinstance(key, str) and not _is_blank(value)}
+    filled = {key: unwrap(value) for key, value in fields.items() if isinstance(key, str) and not is_blank(value)}
     for key, value in fields.items():
         if isinstance(value, Mapping):
-            filled = {f"{key}.{name}": unwrap(one) for name, one in value.items() if not _is_blank(one)} | filled
+            filled = {f"{key}.{name}": unwrap(one) for name, one in value.items() if not is_blank(one)} | filled
     return filled
 
 
 def _name(key: str) -> str:
-    """The name by which a column is known: `dc:date` and `Dc Date` are `dcdate`, `fields.bodyText` is `bodytext`.
-
-    Accents do not count, nor does the word before a date: `Veröffentlicht am` is `veroffentlicht`.
-    """
+    """`dcdate` of `dc:date` and `Dc Date`, `bodytext` of `fields.bodyText`, `veroffentlicht` of `Veröffentlicht am`."""
     outer, _, inner = key.partition(".")
     known = inner if inner and outer.casefold() in _CONTAINERS else key
     plain = "".join(filter(lambda one: not combining(one), normalize("NFKD", known.casefold())))
     return re.sub(r"[^\w.]|_", "", _BEFORE_DATE.sub("", plain))
-
-
-def _with_nearest(key: str) -> str:
-    if len(key) > _LONGEST:
-        return key
-    nearest = difflib.get_close_matches(key.casefold(), sorted(_OWN), n=1, cutoff=0.8)
-    return f"{key} (did you mean {nearest[0]}?)" if nearest else key
 
 
 def _listed(names: list[str], separator: str = ", ") -> str:

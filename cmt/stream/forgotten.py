@@ -38,7 +38,6 @@ class Similar:
 
     doc_id: str
     forgotten: str
-    """doc_id of the forgotten document."""
     overlap: float
     """Share of common shingles, 0–1."""
 
@@ -60,7 +59,6 @@ class _Sketches:
     """Hexadecimal and random, so that hashes of different stores cannot be compared."""
     texts: dict[str, list[Sketch]]
     spared: frozenset[str]
-    """`Forgotten.exempt_doc_ids`."""
     sources: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
@@ -165,7 +163,7 @@ class Forgotten:
         return found
 
     def nearest(self, doc_id: str, text: str, source: str | None = None) -> Similar | None:
-        """The document with the most similar text that is forgotten in `source` (None: in any); None below NEARLY_EQUAL."""
+        """The document with the nearest text that is forgotten in `source` (None: in any); None below NEARLY_EQUAL."""
         own = sketch(text, salt=bytes.fromhex(self.salt))
         candidates = {version for value in own for version in self._versions_with.get(value, ())}
         found = [
@@ -178,7 +176,6 @@ class Forgotten:
 
     @cached_property
     def _versions_with(self) -> dict[int, list[tuple[str, Sketch]]]:
-        """Hash → the sketches that contain it, each with its doc_id."""
         versions_with = defaultdict[int, list[tuple[str, Sketch]]](list)
         for name, versions in self.texts.items():
             for version in versions:

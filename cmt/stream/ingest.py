@@ -41,9 +41,6 @@ from cmt.stream.waiting import WaitingRow, by_publisher, read_waiting, write_wai
 
 log = logging.getLogger(__name__)
 
-Revise = Callable[[ValidatedRows, Find], ValidatedRows]
-"""The valid documents of an ingest, what the store has of them → the documents to take."""
-
 _PREVIEWED = 3  # documents of a dry run
 _QUOTED = r"""(?<!\w)'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _VALUES = re.compile(rf"""{_QUOTED}|\{{.*\}}|\[.*\]|\d(?:[\d,.:TZ+-]*[\dZ])?""")
@@ -52,41 +49,31 @@ _VALUES = re.compile(rf"""{_QUOTED}|\{{.*\}}|\[.*\]|\d(?:[\d,.:TZ+-]*[\dZ])?""")
 
 @dataclass(frozen=True)
 class IngestReport:
-    """Result of one ingest."""
+    """Result of one ingest, counted as in `Intake`."""
 
     slices: tuple[Slice, ...]
     accepted: int
-    """Number of documents that were taken."""
     versions: int
-    """Number of these that are new versions of known documents."""
     repeats: int
-    """Number of these that repeat the text of another document of their source, for which they stand."""
     duplicates: int
-    """Number of documents that were in the store already."""
     questions: int
-    """Number of new questions."""
     question_duplicates: int
     rejected: tuple[Rejected, ...]
     quarantine: Path | None
     """The file with the rejected rows; None if no row was rejected."""
     publisher: str | None
-    """The publisher that the caller named."""
     clock: str | None
     """The instant at which `stream.clock` is fixed; None if the computer's clock counts."""
     waiting: int = 0
-    """Number of rows that are dated up to a day ahead; a later ingest takes them."""
     matched: str = ""
     """The columns that were matched and the forms of their dates; blank for those of the schema."""
     columns: Mapping[Column, str] = field(default_factory=dict)
-    """Column of the schema → the column of another name that most rows have for it."""
     files: tuple[tuple[str, str, str], ...] = ()
     """Of a dry run, name, format and encoding of each file; a blank encoding is declared by the file itself."""
     notices: tuple[str, ...] = ()
-    """What else a person should know, one line each."""
     parts: tuple[tuple[str, int, int], ...] = ()
     """Period, documents and questions of each slice; of a dry run, of each slice that it would write."""
     preview: tuple[Mapping[str, Any], ...] = ()
-    """The first documents of a dry run."""
     dry_run: bool = False
 
     def summary(self) -> str:
@@ -158,11 +145,9 @@ def ingest(
     or period, or a bad `publisher`; StreamError if a path cannot be read, if every row is rejected, if the store is
     damaged or cannot be written, or if another process is writing to it.
     """
-    params, paths = params or StreamParams(), [path] if isinstance(path, Path) else path
+    params, paths, notes = params or StreamParams(), [path] if isinstance(path, Path) else path, Notes()
     period_unit(period)
-    limits, matching = Limits(params), Columns({**params.columns, **(columns or {})})
-    notes = Notes()
-    sources = list[tuple[str, RawRows]]()
+    limits, matching, sources = Limits(params), Columns({**params.columns, **(columns or {})}), []
     for one in paths:
         found = records(one, format=file_format, limits=limits, notes=notes)
         sources.append((one.resolve().name, collect(found, matching, published_at=published_at)))
@@ -205,7 +190,7 @@ def ingest_rows(
     now: datetime | None = None,
     publisher: str | None = None,
     params: StreamParams,
-    revise: Revise | None = None,
+    revise: Callable[[ValidatedRows, Find], ValidatedRows] | None = None,
     columns: Columns | None = None,
     wait: bool = False,
     dry_run: bool = False,
@@ -214,13 +199,12 @@ def ingest_rows(
 ) -> IngestReport:
     """Validate rows, quarantine rejected ones, and add new ones to `store` as slices; all may be rejected.
 
-    `sources`: each file or source with its rows, see `cmt.stream.rows.collect`.
-    Rows dated after `now` (default: the clock of `params`) are rejected; with `wait` those dated up to a day after the
-    computer's clock wait for a later ingest. `publisher`: who published the documents, see `cmt.stream.authority`.
-    `quarantine`: the name of the file of rejected rows. `params`: limits, trust, authority, dates and clock. `revise`:
-    changes the valid documents, given what the store has, before they are compared with it. `columns`: what matched
-    the rows, for the report. `newest`: the newest documents become a slice of their own, if the last one is large. A
-    dry run writes nothing. `notes`: of the readers, for the report.
+    `sources`: each file or source with its rows. Rows dated after `now` (default: the clock of `params`) are rejected;
+    with `wait` those dated up to a day after the computer's clock wait for a later ingest. `publisher`: who published
+    the documents, see `cmt.stream.authority`. `quarantine`: the name of the file of rejected rows. `revise`: changes
+    the valid documents, given what the store has. `columns`, `notes`: what matched the rows and what the readers noted,
+    for the report. `newest`: the newest documents become a slice of their own, if the last one is large. A dry run
+    writes nothing.
     """
     unit, notes = period_unit(period), notes or Notes()
     named = None if publisher is None else check_publisher(publisher)
@@ -348,10 +332,8 @@ def store_index(store: SliceStore, find: Find, documents: pa.Table, questions: p
 
 
 def _check_unit(store: SliceStore, unit: str) -> None:
-    """Raise StreamError if the store is cut by another unit than `unit`."""
-    for slice_ in store.slices():
-        if unit_of(slice_.period) != unit:
-            raise StreamError(
-                f"{store.path} is cut by {unit_of(slice_.period)}, not by {unit}: "
-                "set stream.period back, or name another folder in stream.path"
-            )
+    for other in {unit_of(slice_.period) for slice_ in store.slices()} - {unit}:
+        raise StreamError(
+            f"{store.path} is cut by {other}, not by {unit}: set stream.period back, or name another folder in "
+            "stream.path"
+        )

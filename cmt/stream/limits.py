@@ -1,7 +1,4 @@
-"""Limits on the size of a file, its rows, and the length of a text.
-
-A small archive can expand to gigabytes, and readers hold a whole file in memory.
-"""
+"""Limits on the size of a file, its rows and its texts: a small archive can expand to gigabytes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +8,6 @@ from cmt.errors import StreamError
 
 MEGABYTE = 1_000_000  # bytes
 MAX_NESTING = 3
-"""Archives within archives."""
 VALUES_A_ROW = 30
 """Values that a row has at most on average, if a file has as many rows as it may."""
 LONGEST = {
@@ -66,8 +62,7 @@ class Limits:
             )
 
     def check_length(self, key: str, text: str) -> None:
-        """Raise ValueError if `text`, the field `key` of a row, exceeds `stream.document_characters`, or its own limit
-        in LONGEST."""
+        """Raise ValueError if `text`, the field `key` of a row, is longer than its limit."""
         longest = min(LONGEST.get(key, self.stream.document_characters), self.stream.document_characters)
         if len(text) > longest:
             remedy = "shorten it" if key in LONGEST else "split the document, or raise stream.document_characters"
@@ -81,4 +76,3 @@ def check_xml(data: bytes, name: str) -> None:
 
 
 DEFAULT_LIMITS = Limits(StreamParams())
-"""The default limits, for callers without a params.yaml."""

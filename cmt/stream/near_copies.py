@@ -26,11 +26,10 @@ def excess_near_duplicates(documents: pa.Table, *, slices: Sequence[Hashable], l
     """
     if not limit:
         return {}
-    members = defaultdict[Hashable, list[int]](list)
+    members, found = defaultdict[Hashable, list[int]](list), dict[int, int]()
     dates = documents["published_at"].to_pylist()
     for row in sorted(range(documents.num_rows), key=dates.__getitem__):
         members[slices[row]].append(row)
-    found: dict[int, int] = {}
     for rows in members.values():
         excess = _excess_in_slice(take(documents, rows), limit)
         found |= {rows[row]: rows[near] for row, near in excess.items()}
@@ -43,15 +42,11 @@ def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
     found: dict[int, int] = {}
     buckets = defaultdict[tuple[int, ...], list[int]](list)
     current: dict[str, int] = {}  # doc_id → row that was taken and is not superseded
-    seen: set[tuple[str | None, str]] = set()
-    for row in range(documents.num_rows):
-        if (sources[row], hashes[row]) in seen:
-            continue
-        seen.add((sources[row], hashes[row]))
+    first = {key: row for row, key in reversed(list(enumerate(zip(sources, hashes, strict=True))))}
+    for row in sorted(first.values()):
         # 1. candidates by MinHash, without what this row replaces
         runs = _runs(texts[row])
-        bands = _bands(runs)
-        replaced = {doc_ids[row], supersedes[row]}
+        bands, replaced = _bands(runs), {doc_ids[row], supersedes[row]}
         candidates = {
             other
             for band in bands

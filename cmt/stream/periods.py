@@ -1,5 +1,6 @@
 """Periods: the slice that a document or question belongs to."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -12,10 +13,8 @@ from cmt.common.arrow import rows_with, rows_without, take
 from cmt.errors import ConfigError
 
 Part = tuple[str, pa.Table, pa.Table]
-"""Label, documents and questions of a slice."""
 
 NEWEST_DOCUMENTS, NEWEST_CHARACTERS = 40, 40_000
-"""Size of the slice of the newest documents: about half a minute of a round on two cores."""
 _UNITS = ("day", "week", "month")
 
 
@@ -59,11 +58,13 @@ def split(documents: pa.Table, questions: pa.Table, *, period: str | int) -> Ite
     else:
         question_slices = [period_label(at, unit=period) for at in questions["asked_at"].to_pylist()]
     # 2. the rows of each slice
-    published, asked = _group(slices), _group(question_slices)
-    for key in sorted(published.keys() | asked.keys()):
+    rows = defaultdict[Any, tuple[list[int], list[int]]](lambda: ([], []))
+    for number, keys in enumerate((slices, question_slices)):
+        for row, key in enumerate(keys):
+            rows[key][number].append(row)
+    for key, (published, asked) in sorted(rows.items()):
         label = period_unit(period) if isinstance(period, int) else key
-        own, about_them = take(documents, published[key]), take(questions, asked[key])
-        yield label, own.sort_by("published_at"), about_them.sort_by("asked_at")
+        yield label, take(documents, published).sort_by("published_at"), take(questions, asked).sort_by("asked_at")
 
 
 def newest_apart(parts: Sequence[Part]) -> list[Part]:
@@ -72,15 +73,12 @@ def newest_apart(parts: Sequence[Part]) -> list[Part]:
     if last is None:
         return list(parts)
     label, documents, questions = parts[last]
-    size = newest = 0
-    for text in reversed(documents["text"].slice(max(0, documents.num_rows - NEWEST_DOCUMENTS)).to_pylist()):
-        size += len(text)
-        if newest and size > NEWEST_CHARACTERS:
-            break
-        newest += 1
-    older, newer = documents.slice(0, documents.num_rows - newest), documents.slice(documents.num_rows - newest)
-    if not older.num_rows:
+    latest = documents["text"].slice(max(0, documents.num_rows - NEWEST_DOCUMENTS)).to_pylist()[::-1]
+    sizes = itertools.accumulate(map(len, latest))
+    start = documents.num_rows - max(1, sum(size <= NEWEST_CHARACTERS for size in sizes))
+    if not start:
         return list(parts)
+    older, newer = documents.slice(0, start), documents.slice(start)
     own = newer["doc_id"].to_pylist()
     about_older, about_newer = rows_without(questions, "doc_id", own), rows_with(questions, "doc_id", own)
     return [*parts[:last], (label, older, about_older), (label, newer, about_newer), *parts[last + 1 :]]
@@ -94,11 +92,3 @@ def slice_of_each(documents: pa.Table, *, period: str | int) -> list[Any]:
             slices[row] = position // period
         return slices
     return [period_label(at, unit=period) for at in documents["published_at"].to_pylist()]
-
-
-def _group(keys: Sequence[Any]) -> defaultdict[Any, list[int]]:
-    """key → its indices."""
-    groups: defaultdict[Any, list[int]] = defaultdict(list)
-    for index, key in enumerate(keys):
-        groups[key].append(index)
-    return groups

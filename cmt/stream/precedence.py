@@ -46,13 +46,11 @@ class KnownVersions:
 
     def why_not(self, version: Version, authority: Authority, *, there: bool) -> str | None:
         """Why its publisher may not add `version`, nor have it `there`; None if it may."""
-        known = self._versions.get(version.doc_id, [])
+        known, why = self._versions.get(version.doc_id, []), None
         if not known:
-            why = authority.why_not_add(version, [one for one in self._updates.get(version.doc_id, ()) if one.banked])
+            why = authority.why_not_add(version, (one for one in self._updates.get(version.doc_id, ()) if one.banked))
         elif version.source not in {one.source for one in known}:
             why = authority.why_not_correct(version, known[0])
-        else:
-            why = None
         if why or there or not version.supersedes:
             return why
         targets = self._versions.get(version.supersedes, [])

@@ -41,9 +41,7 @@ class RawRows:
     documents: list[RawRow] = field(default_factory=list)
     questions: list[RawRow] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    """Rows that could not be read."""
     digest: str = ""
-    """Hex SHA-256 of their records."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,6 @@ class ValidatedRows:
 
     table: pa.Table
     origins: list[RawRow]
-    """The raw row of each row of `table`."""
     rejected: list[Rejected]
 
     def without(self, reasons: Mapping[int, str]) -> "ValidatedRows":

@@ -70,7 +70,7 @@ class Rejected:
 
 @dataclass
 class Notes:
-    """What validation reads otherwise than it is written, by kind."""
+    """What is read otherwise than it is written, by kind."""
 
     forms: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Column and form of its dates (`cmt.common.date_formats`) → number of rows."""
@@ -82,17 +82,16 @@ class Notes:
     """File → its format, and its encoding if it is a text that declares none."""
 
     def add(self, change: str, value: Any) -> None:
-        """Count a change of a `value`."""
+        """Count a change."""
         self.changes[change] += 1
         self.examples.setdefault(change, reprlib.repr(value))
 
 
 @dataclass(frozen=True)
 class Checks:
-    """How rows are validated."""
+    """How rows are validated: none may be dated after `now`."""
 
     now: datetime
-    """The clock: no row may be dated after it."""
     limits: Limits = DEFAULT_LIMITS
     dates: DateReader = DateReader()
     allow_unanswerable: bool = False
@@ -139,9 +138,7 @@ def validate_document(values: Mapping[str, Any], checks: Checks) -> dict[str, An
     doc_id = _identifier(values, "doc_id", checks) or address or sha256[:16]
     supersedes = _identifier(values, "supersedes", checks)
     if supersedes == doc_id:
-        raise ValueError(
-            f"supersedes is the document's own doc_id {doc_id!r}; name the earlier document, or leave it out"
-        )
+        raise ValueError(f"supersedes is the document's own doc_id {doc_id!r}; name the earlier one, or leave it out")
     published_at = _instant(values, "published_at", checks)
     return dict(lines, doc_id=doc_id, published_at=published_at, text=text, supersedes=supersedes, sha256=sha256)
 
@@ -162,6 +159,11 @@ def validate_question(values: Mapping[str, Any], checks: Checks) -> dict[str, An
     answers = _answers(values, checks)
     asked_at = _instant(values, "asked_at", checks)
     return dict(question_id=question_id, doc_id=doc_id, question=question, answers=answers, asked_at=asked_at)
+
+
+def is_blank(value: Any) -> bool:
+    """Whether `value` is None, the empty string or NaN."""
+    return bool(value is None or value == "" or value != value)  # NaN is unequal to itself
 
 
 def unwrap(value: Any) -> Any:
@@ -202,26 +204,22 @@ def _required(values: Mapping[str, Any], key: str, checks: Checks) -> str:
     if isinstance(value, str):
         checks.limits.check_length(key, value)
         return value
-    if value is None or value != value:
+    if is_blank(value):
         return ""
     raise ValueError(f"{key} must be a string, not {reprlib.repr(value)}")
 
 
 def _optional(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
     """The string; a number as its digits; of an object its name, of a list its only item. Others are left out."""
-    value = given = values.get(key)
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    value = unwrap(value)
-    if isinstance(value, str):
-        return value
-    if value is None or value != value:
-        return None
-    if text := _number_text(value):
-        checks.notes.add(f"{key} is a number and is read as text", given)
-        return text
-    checks.notes.add(f"{key} is left out, because it is no string", given)
-    return None
+    given = values.get(key)
+    value = unwrap(given[0] if isinstance(given, list) and len(given) == 1 else given)
+    if isinstance(value, str) or is_blank(value):
+        return value if isinstance(value, str) else None
+    text = _number_text(value)
+    checks.notes.add(
+        f"{key} is a number and is read as text" if text else f"{key} is left out, because it is no string", given
+    )
+    return text
 
 
 def _number_text(value: Any) -> str | None:
@@ -244,9 +242,7 @@ def _line(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
 
 def _identifier(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
     """The string in NFC; None if it is missing or blank."""
-    value = _optional(values, key, checks)
-    if not value:
-        return None
+    value = _optional(values, key, checks) or ""
     if _NOT_IN_IDS.search(value):
         raise ValueError(f"{key} {value[:40]!r} contains a control character or a line break")
     identifier = unicodedata.normalize("NFC", value).strip()
@@ -257,7 +253,7 @@ def _identifier(values: Mapping[str, Any], key: str, checks: Checks) -> str | No
 def _instant(values: Mapping[str, Any], key: str, checks: Checks) -> datetime:
     """The date-time in UTC: the start of a plain date of publication, the end of one of asking."""
     value = values.get(key)
-    if value is None or value == "" or value != value:
+    if is_blank(value):
         raise ValueError(f"no {key}; write {INSTANT_OR_DATE}")
     try:
         start, end, form = checks.dates.read(value)

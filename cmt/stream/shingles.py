@@ -36,11 +36,8 @@ def shingles(words: list[str], size: int = SHINGLE_WORDS) -> set[str]:
 
 def sketch(text: str, *, salt: bytes) -> Sketch:
     """The sketch of `text`, comparable with sketches of the same `salt`. Empty without words."""
-    digests = (
-        hashlib.blake2b(shingle.encode(), digest_size=_HASH_BYTES, key=salt).digest()
-        for shingle in shingles(words(text))
-    )
-    return frozenset(_smallest(int.from_bytes(digest, "big") for digest in digests))
+    hashes = (hashlib.blake2b(one.encode(), digest_size=_HASH_BYTES, key=salt) for one in shingles(words(text)))
+    return frozenset(_smallest(int.from_bytes(one.digest(), "big") for one in hashes))
 
 
 def overlap(first: Sketch, second: Sketch) -> float:

@@ -62,7 +62,6 @@ def write_quarantine(folder: Path, *, name: str, rejected: Sequence[Rejected]) -
 
 
 def _canonical_lines(table: pa.Table) -> list[bytes]:
-    """Each row as a JSON list, with instants as microseconds since 1970."""
     schema = pa.schema(
         [field.with_type(pa.int64()) if pa.types.is_timestamp(field.type) else field for field in table.schema]
     )

@@ -7,6 +7,7 @@ document.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -37,13 +38,12 @@ class Slice:
     """`<period>/<seq>`, such as 2031-01/0001."""
     period: str
     seq: int
-    """Number of the slice in its period, from 1."""
     digest: str
     """Hex SHA-256 of the sorted rows, not of the files."""
     n_documents: int
     n_questions: int
     path: Path
-    """The manifest; both tables are in the same folder."""
+    """The manifest; both tables are beside it."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,24 @@ class SliceStore:
         `purge`. Raises StreamError.
         """
         with self.locked():
-            documents = self.all_documents().select(["doc_id", "text", "source"])
-            pairs, sources = list[tuple[str, str]](), dict[str, set[str]]()
+            # 1. their texts and sources, and documents with nearly the same text
+            documents = self.all_documents()
             all_texts = {doc_id: set(versions) for doc_id, versions in texts.items()}
-            for doc_id, text, source in zip(*documents.to_pydict().values(), strict=True):
-                pairs.append((doc_id, text))
-                if doc_id in all_texts:
-                    all_texts[doc_id].add(text)
-                    sources.setdefault(doc_id, set()).add(source)
+            sources = defaultdict[str, set[str]](set)
+            for row in rows_with(documents, "doc_id", texts).select(["doc_id", "text", "source"]).to_pylist():
+                all_texts[row["doc_id"]].add(row["text"])
+                sources[row["doc_id"]].add(row["source"])
+            pairs = zip(documents["doc_id"].to_pylist(), documents["text"].to_pylist(), strict=True)
             forgotten, similar = Forgotten.read(self.path).with_documents(
                 all_texts, pairs, sources=None if everywhere else sources
             )
-            names = {version[:3]: version for version in (*forgotten.names, *self._names(texts.keys()))}
+            # 2. the versions whose names still lead on
+            versions = related(texts, self.find_versions())
+            repeats, names = Timeline(versions).repeats, {version[:3]: version for version in forgotten.names}
+            for version in versions:
+                if version.doc_id in texts and version.banked:
+                    supersedes = repeats.get(version[:2], version.supersedes)
+                    names[version[:3]] = version._replace(sha256="", supersedes=supersedes, banked=False)
             replace(forgotten, names=tuple(names.values())).write(self.path)
         return similar
 
@@ -102,15 +108,6 @@ class SliceStore:
         own = {version.doc_id for version in versions if version[:2] not in timeline.repeats}
         repeats = {doc_id for doc_id, _ in timeline.repeats} - own
         return {doc_id for doc_id in repeats if timeline.original(doc_id) in doc_ids}
-
-    def _names(self, doc_ids: Collection[str]) -> Iterator[Version]:
-        """The versions of the documents `doc_ids`, as `Forgotten.names`."""
-        versions = related(doc_ids, self.find_versions())
-        timeline = Timeline(versions)
-        for version in versions:
-            if version.doc_id in doc_ids and version.banked:
-                supersedes = timeline.repeats.get(version[:2], version.supersedes)
-                yield version._replace(sha256="", supersedes=supersedes, banked=False)
 
     def versions(self, slice_: Slice) -> list[Version]:
         """The versions of the documents of `slice_`, without forgotten ones. Raises StreamError."""
@@ -193,14 +190,11 @@ class SliceStore:
         return slices[slice_id]
 
     def documents(self, slice_: Slice) -> pa.Table:
-        """The documents of `slice_` in DOCUMENT_SCHEMA, by `published_at`. Raises StreamError if a file is damaged."""
+        """The documents of `slice_` in DOCUMENT_SCHEMA, by `published_at`. Raises StreamError."""
         return read_rows(slice_, "documents")
 
     def questions(self, slice_: Slice) -> pa.Table:
-        """The questions of `slice_` in QUESTION_SCHEMA, by `asked_at`, without those about forgotten documents.
-
-        Raises StreamError if a file is damaged.
-        """
+        """The questions in QUESTION_SCHEMA, by `asked_at`, except about forgotten documents. Raises StreamError."""
         return rows_without(read_rows(slice_, "questions"), "doc_id", self.forgotten())
 
     def all_documents(self) -> pa.Table:
@@ -222,11 +216,7 @@ class SliceStore:
             )
 
     def verify(self, *, skip: Collection[str] = ()) -> list[str]:
-        """Problems of the store: a line for each slice that lacks a file, is damaged or was altered, and for a damaged
-        list of forgotten documents.
-
-        `skip`: slice_ids that a purge is rewriting.
-        """
+        """A line for each damaged slice or list of forgotten documents. `skip`: slices that a purge is rewriting."""
         problems = []
         try:
             Forgotten.read(self.path)
@@ -250,7 +240,6 @@ class SliceStore:
         return sorted(self.path.glob("*/[0-9]*.json"))
 
     def _write(self, period: str, seq: int, documents: pa.Table, questions: pa.Table) -> Slice:
-        """Write the files of a slice, the manifest last."""
         slice_ = Slice(
             slice_id=f"{period}/{seq:04d}",
             period=period,
@@ -267,7 +256,6 @@ class SliceStore:
         return slice_
 
     def _without(self, slice_: Slice, doc_ids: Collection[str]) -> tuple[pa.Table, pa.Table]:
-        """Documents and questions of `slice_` without the documents `doc_ids` and the questions about them."""
         documents, questions = read_rows(slice_, "documents"), read_rows(slice_, "questions")
         return rows_without(documents, "doc_id", doc_ids), rows_without(questions, "doc_id", doc_ids)
 

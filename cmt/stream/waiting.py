@@ -4,6 +4,7 @@ They are whole, as lines of JSON in the quarantine, so that a purge removes thos
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -21,8 +22,6 @@ FILE = "waiting.jsonl"
 
 @dataclass(frozen=True)
 class WaitingRow:
-    """A row by the columns of the schema, and who published it."""
-
     kind: Kind
     publisher: str
     file: str
@@ -32,7 +31,9 @@ class WaitingRow:
     @property
     def line(self) -> str:
         """The row as JSON; equal rows have equal lines."""
-        return json.dumps(vars(self), ensure_ascii=False, default=_written)
+        return json.dumps(
+            vars(self), ensure_ascii=False, default=lambda v: v.isoformat() if isinstance(v, date) else str(v)
+        )
 
 
 def read_waiting(folder: Path) -> list[WaitingRow]:
@@ -50,22 +51,15 @@ def read_waiting(folder: Path) -> list[WaitingRow]:
 
 def write_waiting(folder: Path, rows: Iterable[WaitingRow]) -> None:
     """Replace the waiting rows, each content once. Raises OSError."""
-    lines = dict.fromkeys(row.line for row in rows)
-    if lines:
+    if lines := dict.fromkeys(row.line for row in rows):
         write_bytes(folder / FILE, "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
     else:
         (folder / FILE).unlink(missing_ok=True)
 
 
 def by_publisher(rows: Iterable[WaitingRow]) -> Iterator[tuple[str, RawRows]]:
-    """Each publisher with its rows."""
-    groups: dict[str, RawRows] = {}
+    groups = defaultdict[str, RawRows](RawRows)
     for row in rows:
-        group = groups.setdefault(row.publisher, RawRows())
-        listed = group.documents if row.kind == "document" else group.questions
-        listed.append(RawRow(row.file, row.row, row.values))
+        group = groups[row.publisher]
+        (group.documents if row.kind == "document" else group.questions).append(RawRow(row.file, row.row, row.values))
     return iter(groups.items())
-
-
-def _written(value: Any) -> str:
-    return value.isoformat() if isinstance(value, date) else str(value)

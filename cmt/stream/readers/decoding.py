@@ -80,8 +80,6 @@ def decoded(batches: Iterator[pa.RecordBatch], name: str, limits: Limits) -> Ite
 
 
 class _Decoder:
-    """Decodes the values of one file, up to `stream.file_megabytes`."""
-
     def __init__(self, name: str, limits: Limits) -> None:
         self._name, self._limits, self._left = name, limits, limits.file_bytes
 
@@ -142,7 +140,6 @@ def _expanded(message: pa.Message) -> int:
         return int(struct.unpack_from(form, data, position)[0])
 
     def field(table: int, index: int) -> int:
-        """Position of a field of the table; 0 if it is absent."""
         fields, entry = table - number("<i", table), 4 + 2 * index
         offset = number("<H", fields + entry) if entry < number("<H", fields) else 0
         return table + offset if offset else 0

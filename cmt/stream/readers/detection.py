@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
-from cmt.stream.readers import archivalqa, mail, pages, prose, streamingqa, tabular
+from cmt.stream.readers import datasets, mail, pages, prose, tabular
 from cmt.stream.readers.files import Record, compression_of, decompress, read_member, read_regular
-from cmt.stream.readers.text import chapters, decode, encoding_of, without_markup
+from cmt.stream.readers.text import chapters, decode, without_markup
 from cmt.stream.schema import Notes
 
 _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
@@ -33,8 +33,8 @@ _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
     "docx": prose.read_docx,
     "mail": mail.read_message,
     "mbox": mail.read_mailbox,
-    "streamingqa": streamingqa.read,
-    "archivalqa": archivalqa.read,
+    "streamingqa": datasets.read_streamingqa,
+    "archivalqa": datasets.read_archivalqa,
 }
 """Format → its reader. The last two, and `squad`, are used only if they are named."""
 _OWN_FILES = ("documents.jsonl", "questions.jsonl", "documents.parquet", "questions.parquet")
@@ -83,8 +83,8 @@ def records(
             data = read_regular(file, name, limits)
         except StreamError as error:
             yield Record({}, name, str(error))
-            continue
-        yield from records_of(data, name, format=format, limits=limits, notes=notes, inside=inside)
+        else:
+            yield from records_of(data, name, format=format, limits=limits, notes=notes, inside=inside)
 
 
 def records_of(
@@ -151,10 +151,8 @@ class _Reading:
 
     def __init__(self, limits: Limits, format: str | None, notes: Notes, *, inside: bool) -> None:
         self._limits, self._format, self._notes, self._inside = limits, format, notes, inside
-        self._found: str | None = None
-        """The format of the present file."""
-        self._left = limits.file_bytes
-        """Bytes that may still be unpacked."""
+        self._found: str | None = None  # the format of the present file
+        self._left = limits.file_bytes  # that may still be unpacked
 
     def read(self, data: bytes, name: str, nesting: int = 0) -> Iterator[Record]:
         """Yield the records of a file, at least one: an error if it has none or cannot be read."""
@@ -178,25 +176,24 @@ class _Reading:
         if not data.strip():
             raise StreamError(f"{name} is empty")
         self._found = form = detect(data, name)
-        if form in ("gz", "xz", "bz2", "zst", "zip"):
-            if nesting >= MAX_NESTING:
-                raise StreamError(f"{name} is an archive more than {MAX_NESTING} deep in others; unpack it first")
-            if form == "zip":
-                yield from self._zip(data, name, nesting)
-                return
+        packed = form in ("gz", "xz", "bz2", "zst", "zip")
+        if packed and nesting >= MAX_NESTING:
+            raise StreamError(f"{name} is an archive more than {MAX_NESTING} deep in others; unpack it first")
+        if form == "zip":
+            yield from self._zip(data, name, nesting)
+        elif form and packed:
             data = decompress(data, form, name, self._left, self._limits)
             self._left -= len(data)
             yield from self.read(data, name.removesuffix(f".{form}"), nesting + 1)
-            return
-        self._found = form = self._format or form
-        text = form == "text" and self._inside and PurePosixPath(name).suffix.lower() not in _TEXTS
-        if form is None or text:
-            raise StreamError(f"{name} is in no known format: leave it out, or convert it to text, HTML or CSV")
-        self._notes.files[name] = (form, encoding_of(data) if form in _ENCODED else "")
-        yield from _finished(_READERS[form](data, name, self._limits), name, form, self._limits, self._notes)
+        else:
+            self._found = form = self._format or form
+            text = form == "text" and self._inside and PurePosixPath(name).suffix.lower() not in _TEXTS
+            if form is None or text:
+                raise StreamError(f"{name} is in no known format: leave it out, or convert it to text, HTML or CSV")
+            self._notes.files[name] = (form, decode(data)[1] if form in _ENCODED else "")
+            yield from _finished(_READERS[form](data, name, self._limits), name, form, self._limits, self._notes)
 
     def _zip(self, data: bytes, name: str, nesting: int) -> Iterator[Record]:
-        """Yield the records of the members of an archive; nothing is written to disk."""
         self._inside = True
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             self._limits.check_rows(name, len(archive.infolist()))

@@ -10,7 +10,6 @@ from cmt.stream.readers.files import Record
 from cmt.stream.readers.text import decode, plain_text
 
 FROM_LINE = re.compile(rb"^From \S+ .*\d\d:\d\d.*\d{4}.*\r?\n", re.MULTILINE)
-"""The line before each message of a mailbox."""
 
 
 def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
@@ -19,19 +18,23 @@ def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
         message = email.message_from_bytes(data, policy=email.policy.default)
         part = message.get_body(("plain", "html"))
         content = part.get_payload(decode=True) if part else b""
-        text = _decoded(content, part.get_content_charset() if part else None) if isinstance(content, bytes) else ""
-        headers = {key: message[key] for key in ("subject", "date", "message-id")}
+        headers = {key: str(message[key] or "") for key in ("subject", "date", "message-id")}
     except RecursionError:
         raise ValueError(f"{name} is a message of too deeply nested parts") from None
+    content = content if isinstance(content, bytes) else b""
+    try:
+        text = content.decode((part and part.get_content_charset()) or "utf-8")
+    except (LookupError, UnicodeDecodeError):
+        text = decode(content)[0]
     if part and part.get_content_type() == "text/html":
         text = plain_text(text)
     if not text.strip():
         raise ValueError(f"{name} is a message without text")
     fields = {
-        "doc_id": str(headers["message-id"] or "").strip().strip("<>"),
-        "title": str(headers["subject"] or ""),
+        "doc_id": headers["message-id"].strip().strip("<>"),
+        "title": headers["subject"],
         "text": text.replace("\r\n", "\n").strip(),
-        "published_at": str(headers["date"] or ""),
+        "published_at": headers["date"],
     }
     yield Record({key: value for key, value in fields.items() if value}, name)
 
@@ -44,10 +47,3 @@ def read_mailbox(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
             yield from read_message(re.sub(rb"^>(>*From )", rb"\1", message, flags=re.MULTILINE), where, limits)
         except (ValueError, LookupError) as error:
             yield Record({}, where, str(error))
-
-
-def _decoded(content: bytes, charset: str | None) -> str:
-    try:
-        return content.decode(charset or "utf-8")
-    except (LookupError, UnicodeDecodeError):
-        return decode(content)[0]

@@ -61,7 +61,6 @@ def _front_matter(mark: str, written: str, name: str) -> dict[str, Any]:
 
 
 def _cells(table: str) -> list[list[str]]:
-    """The cells of a Markdown table, without the line below its header."""
     rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
     return rows[:1] + rows[2:]
 

@@ -41,9 +41,8 @@ def _paragraphs(articles: list[Any]) -> Iterator[tuple[Any, Any, Any]]:
     """Yield (title, date, paragraph); an article without paragraphs is yielded as one, which is rejected."""
     for article in articles:
         if isinstance(article, dict) and isinstance(article.get("paragraphs"), list):
-            title = article.get("title")
-            for paragraph in article["paragraphs"]:
-                dated = article.get("published_at") or article.get("date") or RELEASED_AT
-                yield title.replace("_", " ") if isinstance(title, str) else title, dated, paragraph
+            title, dated = article.get("title"), article.get("published_at") or article.get("date") or RELEASED_AT
+            title = title.replace("_", " ") if isinstance(title, str) else title
+            yield from ((title, dated, paragraph) for paragraph in article["paragraphs"])
         else:
             yield None, RELEASED_AT, article

@@ -22,7 +22,6 @@ _DELIMITERS = ",;\t|"
 _HEADER = re.compile(r"[^\n.!?]{1,60}")
 _RESTARTS = 100  # of a CSV file after a quotation mark that is never closed
 _NOTICES = {"channel_join", "channel_leave", "channel_topic", "channel_purpose", "channel_name", "bot_add"}
-"""Subtypes of messages of Slack that nobody wrote."""
 
 
 def read_json_lines(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
@@ -67,7 +66,9 @@ def _json_line(line: bytes, where: str, limits: Limits, *, first: bool) -> Recor
     try:
         values = json.loads(line.decode("utf-8-sig" if first else "utf-8"), object_pairs_hook=_unique_keys)
     except UnicodeDecodeError as error:
-        return Record(raw, where, f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1} of the line")
+        return Record(
+            raw, where, f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1} of the line"
+        )
     except (ValueError, RecursionError) as error:
         return Record(raw, where, f"broken JSON: {error}")
     if not isinstance(values, dict):
@@ -76,7 +77,6 @@ def _json_line(line: bytes, where: str, limits: Limits, *, first: bool) -> Recor
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object hook of `json.loads` that raises ValueError for a repeated key."""
     values, keys = dict(pairs), [key for key, _ in pairs]
     if len(values) < len(pairs):
         raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
@@ -102,7 +102,6 @@ def _items(content: Any) -> list[Any]:
 
 
 def _longest(value: dict[str, Any]) -> int:
-    """Characters of the longest string of an object."""
     return max((len(one) for one in value.values() if isinstance(one, str)), default=0)
 
 

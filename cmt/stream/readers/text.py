@@ -65,11 +65,6 @@ def decode(data: bytes) -> tuple[str, str]:
     return data.decode(encoding, "replace"), encoding
 
 
-def encoding_of(data: bytes) -> str:
-    """The encoding that `decode` reads `data` in."""
-    return "utf-8" if data.isascii() and b"\0" not in data[:_SAMPLE] else decode(data)[1]
-
-
 def plain_text(markup: str) -> str:
     """The text of HTML: a line a block, a table as lines `row: column value`; scripts and navigation are left out."""
     parser = _Text(keep_lines=not _BLOCK_TAG.search(markup))
@@ -106,12 +101,10 @@ class _Text(HTMLParser):
 
     def __init__(self, *, keep_lines: bool) -> None:
         super().__init__(convert_charrefs=True)
-        self._keep_lines = keep_lines
+        self._keep_lines, self._preformatted = keep_lines, 0
         self._hidden: list[str] = []
-        self._preformatted = 0
         self._outer: list[str] = []
-        self._tables: list[list[list[list[str]]]] = []
-        """Tables that are open, as rows of cells of parts."""
+        self._tables: list[list[list[list[str]]]] = []  # that are open, as rows of cells of parts
 
     def text(self) -> str:
         while self._tables:
