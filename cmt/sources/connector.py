@@ -78,10 +78,7 @@ class Setting:
         return text
 
     def read(self, name: str, blocks: Iterable[bytes], file_format: str | None) -> Iterator[Record]:
-        """The records of the file `name` with the content `blocks`.
-
-        Raises StreamError above `stream.file_megabytes`, without taking a further block.
-        """
+        """The records of the file `name`. Raises StreamError as soon as `blocks` exceed `stream.file_megabytes`."""
         content = bytearray()
         for block in blocks:
             content += block

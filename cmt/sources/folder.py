@@ -12,10 +12,7 @@ from cmt.stream.readers import Record, records
 
 
 class FolderSource(Connector):
-    """The files below the folder `address`, or the matches of its pattern, without hidden files.
-
-    A file has changed if its size or its time of modification has.
-    """
+    """The files below the folder `address`, or the matches of its pattern, without hidden files."""
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         path = Path(setting.expand(source.address))

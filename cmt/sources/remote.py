@@ -14,11 +14,7 @@ _DATES = ("LastModified", "last_modified", "updated", "mtime", "created")
 
 
 class StorageSource(Connector):
-    """The objects that the pattern `address` matches, such as `s3://bucket/news/**/*.jsonl`; a folder means all below.
-
-    An object has changed if its entity tag, hash, size or date has. Credentials are those of the protocol's own
-    environment variables and files.
-    """
+    """The objects that the pattern `address` matches, or all in a folder, with the credentials of their protocol."""
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         import fsspec

@@ -19,10 +19,7 @@ _ROWS = 1000  # of one batch from the server
 
 
 class SqlSource(Connector):
-    """The rows of `query` on the database `address`; `key` names its column of keys.
-
-    A row has changed if its column `updated_at` has, or without one, if any column has; then every sync reads all rows.
-    """
+    """The rows of `query` on the database `address`. Without `updated_at` every sync reads them all to compare them."""
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         self._name, self._key, self._updated_at = source.name, source.key or "", source.updated_at

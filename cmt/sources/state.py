@@ -1,8 +1,4 @@
-"""What the stream has of a source: one table a source in the state folder, replaced as a whole.
-
-It holds keys, fingerprints and doc_ids, no text. Without it the next sync reads the whole source again and takes
-nothing twice, because ingest recognises what is there.
-"""
+"""What the stream has of a source: a table of keys, fingerprints and doc_ids, without texts, replaced as a whole."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping

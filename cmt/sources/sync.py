@@ -195,10 +195,7 @@ class Sync:
             )
 
     def _take(self, todo: list[Item], state: SourceState, report: SyncReport, vanished: list[str]) -> dict[str, Entry]:
-        """Fetch, ingest and record the items `todo`, batch by batch.
-
-        Returns the entries that are final once the documents that their items lost are removed.
-        """
+        """Take the items `todo`; return the entries that are final once the documents that they lost are removed."""
         self.progress.stage("fetch", len(todo))
         final: dict[str, Entry] = {}
         read = {item.key for item in todo}.union(vanished)

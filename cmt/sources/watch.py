@@ -22,8 +22,7 @@ class WatchedSource:
         self.name, self._schedule = source.name, source.schedule
         self._folder = connector if source.kind == "folder" else None
         self._due = datetime.min.replace(tzinfo=UTC)
-        self._resting: dict[str, str | None] = {}
-        """Key → its last fingerprint that two listings had; None: it vanished."""
+        self._resting: dict[str, str | None] = {}  # key → its last fingerprint that two listings had; None: it vanished
         self._last = self._list()
 
     def is_due(self, now: datetime) -> bool:

@@ -161,10 +161,7 @@ class Web:
 
 
 class WebSource(Connector):
-    """What `address` names: one file; with `*` in its last part, the links of the page before it that match; a sitemap.
-
-    Links that `robots.txt` of their host excludes, and pages that are gone (404, 410), are not listed.
-    """
+    """A file, the pages of a sitemap, or the links that match an address with `*`; as far as `robots.txt` allows."""
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         self._address, self._format, self._setting = source.address, source.format, setting

@@ -1,14 +1,7 @@
 """Admission of valid rows to the stream: each row is compared with the store and with the others of its ingest.
 
-- A row that is in the store already, with the same doc_id, text and record, is left out.
-- A known doc_id with another text, date, title, url or `supersedes` is a new version, whatever its date.
-- A new doc_id is a new document, also with a known text: `cmt.common.visibility` says what it stands for.
-- `cmt.stream.authority` decides who may correct or supersede whose documents. Nothing supersedes a younger document,
-  and documents of one date do not supersede each other in a ring.
-- Each slice takes a limited number of near-copies (`cmt.stream.near_copies`).
-- A question needs its document in the same ingest or in the store, and belongs to the document that this one stands
-  for. A known question_id is a duplicate.
-- A question needs an answer, except for training and measuring (`select_with_unanswerable`).
+docs/concepts.md lists what becomes of a document. A question needs its document in the same ingest or in the store, and
+belongs to the document that this one stands for. A known question_id is a duplicate.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -24,8 +17,6 @@ from cmt.common.digests import sha256_hex
 from cmt.common.visibility import Timeline, Version
 from cmt.stream.authority import Authority
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
-from cmt.stream.near_copies import excess_near_duplicates
-from cmt.stream.periods import slice_of_each
 from cmt.stream.precedence import KnownVersions
 from cmt.stream.rows import RawRows, ValidatedRows, reject, validate_rows
 from cmt.stream.schema import Checks, Rejected
@@ -64,18 +55,6 @@ class Intake:
     """doc_id and `supersedes` of the `documents` that supersede a document which is nowhere."""
     timeline: Timeline
     """Of `documents` and the versions of the index."""
-
-
-def without_floods(documents: ValidatedRows, *, period: str | int, limit: int) -> ValidatedRows:
-    """`documents` with at most `limit` near-copies in each slice of a `period`; further ones are rejected."""
-    slices = slice_of_each(documents.table, period=period)
-    doc_ids = documents.table["doc_id"].to_pylist()
-    reasons = {
-        row: f"nearly the same text as {doc_ids[near]!r} and others of its slice, which takes {limit}; name the "
-        "document that it supersedes, or raise stream.max_near_duplicates"
-        for row, near in excess_near_duplicates(documents.table, slices=slices, limit=limit).items()
-    }
-    return documents.without(reasons)
 
 
 def select(
@@ -123,8 +102,7 @@ def versions_of(table: pa.Table) -> list[Version]:
 def select_with_unanswerable(raw: RawRows, *, now: datetime, limits: Limits = DEFAULT_LIMITS) -> Intake:
     """The valid rows of `raw`: of each document the latest version, of each text the first document.
 
-    Rows dated after `now` are rejected. A question that its document does not answer (SQuAD 2.0) has an empty list of
-    `answers` and is kept.
+    Rows dated after `now` are rejected. Questions with an empty list of `answers` are kept (SQuAD 2.0).
     """
     documents, questions = validate_rows(raw, Checks(now, limits, allow_unanswerable=True))
     intake = select(documents, questions, unread=raw.rejected, index=StoreIndex())
@@ -142,10 +120,9 @@ def select_with_unanswerable(raw: RawRows, *, now: datetime, limits: Limits = DE
 def own_ids(
     documents: ValidatedRows, questions: ValidatedRows, *, owners: dict[str, str | None]
 ) -> tuple[ValidatedRows, ValidatedRows]:
-    """Both, where a document that came without doc_id has a text that another publisher has published without one.
+    """Rename documents without a doc_id of their own, if another publisher has the same text, by publisher and text.
 
-    Such a document gets a doc_id made from publisher and text, instead of one made from the text alone. `owners`:
-    doc_id → publisher in the store; documents of this ingest are added.
+    `owners`: doc_id → publisher in the store; documents of this ingest are added.
     """
     renamed, doc_ids = dict[str, str](), []
     for doc_id, publisher, sha256 in _columns(documents.table, "doc_id", "source", "sha256"):
@@ -191,9 +168,7 @@ def _select_documents(
 def _select_questions(
     questions: ValidatedRows, index: StoreIndex, known: Collection[str], timeline: Timeline
 ) -> tuple[pa.Table, int, list[Rejected]]:
-    """Return new rows, each with the document that its own one stood for when it was asked, number of duplicates,
-    rejected rows. `known`: the doc_ids of the store and of the ingest.
-    """
+    """Return new rows, number of duplicates, rejected rows. `known`: the doc_ids of the store and of the ingest."""
     new: list[int] = []
     doc_ids: list[str] = []
     rejected: list[Rejected] = []

@@ -77,14 +77,13 @@ def check_publisher(name: str) -> str:
     return publisher
 
 
-def publisher_of_each(claimed: Sequence[str | None], *, named: str | None, origin: str, trusted: bool) -> list[str]:
-    """The publisher of each row of the file or folder `origin`: the name that the ingest gives; or, if the file is
-    `trusted`, the name in its own column `source`, unless that begins with `file:`; or else `file:` and `origin`.
+def publisher_of(claimed: str | None, *, named: str | None, origin: str, trusted: bool) -> str:
+    """The publisher of a row of the file or folder `origin`: the one that the ingest `named`; or, if the file is
+    `trusted`, the one that its column `source` `claimed`, unless that begins with `file:`; or else `file:` and `origin`.
     """
-    file = _FILE_PREFIX + (normalise(origin) or "/")
-    if named is not None or not trusted:
-        return [named or file] * len(claimed)
-    return [file if name is None or name.startswith(_FILE_PREFIX) else name for name in claimed]
+    if named or (trusted and claimed and not claimed.startswith(_FILE_PREFIX)):
+        return named or str(claimed)
+    return _FILE_PREFIX + (normalise(origin) or "/")
 
 
 def _advice(publisher: str | None, other: str | None) -> str:

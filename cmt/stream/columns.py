@@ -83,10 +83,7 @@ class Columns:
         self._unread: Counter[str] = Counter()
 
     def match(self, fields: Mapping[str, Any]) -> tuple[Kind, Mapping[str, Any]]:
-        """The kind of a row, and its values by column of the schema. Raises ValueError if two columns may be its text.
-
-        A row with columns of the schema alone is not copied.
-        """
+        """The kind of a row, and its values by column of the schema. Raises ValueError if it has no text, or two."""
         if not self._chosen and fields.keys() <= _OWN:
             is_question = "question" in fields and not ("text" in fields and is_blank(fields["question"]))
             return "question" if is_question else "document", fields

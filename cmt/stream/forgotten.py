@@ -1,8 +1,7 @@
 """Forgotten documents, which must not come back: their doc_ids, and sketches that recognise nearly equal texts.
 
-Both files are beside the slices; neither holds a word of a text. Texts that are nearly equal are recognised in the
-sources of the forgotten document, or in every source. A document that was already in the stream when one with nearly
-its text was forgotten counts as another document: it may stay.
+Neither file holds a word of a text. A document that was already in the stream when one with nearly its text was
+forgotten counts as another document: it may stay.
 """
 
 import json
@@ -80,10 +79,7 @@ class Forgotten:
 
     @classmethod
     def read(cls, folder: Path) -> "Forgotten":
-        """Read both files in `folder`; without files nothing is forgotten.
-
-        Raises StreamError if a file is damaged, or if the doc_ids alone are missing.
-        """
+        """Read the files in `folder`, if any. Raises StreamError if one is damaged, or the doc_ids alone are missing."""
         ids = read_doc_ids(folder)
         names = tuple(
             Version(doc_id, parse_instant(date), slice_id, source, "", supersedes, banked=False)

@@ -24,12 +24,13 @@ from cmt.common.text import counted
 from cmt.common.visibility import Find, in_memory, related
 from cmt.config import Column, StreamParams
 from cmt.errors import StreamError
-from cmt.stream.admission import NEW, RECORD, Intake, StoreIndex, own_ids, select, versions_of, without_floods
-from cmt.stream.authority import Authority, check_publisher, publisher_of_each
+from cmt.stream.admission import NEW, RECORD, Intake, StoreIndex, own_ids, select, versions_of
+from cmt.stream.authority import Authority, check_publisher, publisher_of
 from cmt.stream.columns import Columns, Kind
 from cmt.stream.forgotten import Forgotten, reject_forgotten
 from cmt.stream.languages import SAMPLE, language_notice
 from cmt.stream.limits import LONGEST, Limits
+from cmt.stream.near_copies import excess_near_duplicates
 from cmt.stream.periods import newest_apart, period_unit, split, unit_of
 from cmt.stream.readers import records
 from cmt.stream.readers.squad import RELEASED_AT
@@ -230,7 +231,8 @@ def ingest_rows(
         documents, questions = own_ids(documents, questions, owners=owners)
         documents, questions = reject_forgotten(documents, questions, Forgotten.read(store.path))
         documents = revise(documents, find) if revise else documents
-        documents = without_floods(documents, period=period, limit=params.max_near_duplicates)
+        excess = excess_near_duplicates(documents.table, period=period, limit=params.max_near_duplicates)
+        documents = documents.without(excess)
         index = store_index(store, find, documents.table, questions.table)
         unread = [row for _, one in sources for row in one.rejected]
         intake = select(documents, questions, unread=unread, index=index, authority=Authority(params.authority))
@@ -274,9 +276,9 @@ def _validated(
     """The valid documents with their publishers, the valid questions, and with `wait` the rows that wait."""
     # 1. the publishers
     documents, questions = validate_rows(raw, checks)
-    publishers = partial(publisher_of_each, named=publisher, origin=origin, trusted=params.trust_source)
-    claimed = documents.table["source"].to_pylist()
-    documents = replace(documents, table=replace_column(documents.table, "source", publishers(claimed)))
+    published_by = partial(publisher_of, named=publisher, origin=origin, trusted=params.trust_source)
+    publishers = [published_by(claimed) for claimed in documents.table["source"].to_pylist()]
+    documents = replace(documents, table=replace_column(documents.table, "source", publishers))
     # 2. the rows that wait
     waiting = list[WaitingRow]()
     parts: dict[Kind, ValidatedRows] = {"document": documents, "question": questions}
@@ -285,7 +287,7 @@ def _validated(
             if row.early is not None:
                 source = unwrap(row.early.get("source"))
                 claim = source if isinstance(source, str) and len(source) <= LONGEST["source"] else None
-                waiting.append(WaitingRow(kind, publishers([claim])[0], row.file, row.row, row.early))
+                waiting.append(WaitingRow(kind, published_by(claim), row.file, row.row, row.early))
         parts[kind] = replace(part, rejected=[row for row in part.rejected if row.early is None])
     return parts["document"], parts["question"], waiting
 

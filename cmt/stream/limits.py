@@ -22,7 +22,6 @@ LONGEST = {
 }
 """Field → its largest number of characters. The title is in each memory of a document, an id in each row of a file."""
 _XML_PROLOG = 1_000_000  # bytes; declarations come before the content
-_BYTES_A_CHARACTER = 6  # of an escaped character in JSON
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,6 @@ class Limits:
     def file_bytes(self) -> int:
         """Largest size of a file, decompressed."""
         return self.stream.file_megabytes * MEGABYTE
-
-    @property
-    def line_bytes(self) -> int:
-        """Largest size of a line of JSON with an acceptable document; parsing needs up to 20 times the memory."""
-        return MEGABYTE + _BYTES_A_CHARACTER * self.stream.document_characters
 
     def too_large(self, path: Path | str) -> StreamError:
         """The error for a file above `file_bytes`."""

@@ -1,16 +1,16 @@
 """Floods of near-copies: more than `stream.max_near_duplicates` documents of one slice with nearly the same text.
 
-Two texts are near-copies if they share at least 0.8 of their runs of five words (Jaccard): one word changed in fifty,
-or any change of case or punctuation. Short reports on different things share few runs. MinHash finds the candidates
+Two texts are near-copies if they share at least 0.8 of their runs of five words (Jaccard). MinHash finds the candidates
 (Broder 1997; 16 bands of 8 miss 5 % of the pairs at 0.8 and 0.01 % at 0.9), and a comparison of the texts decides.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from cmt.common.arrow import take
+from cmt.stream.periods import slice_of_each
 from cmt.stream.shingles import NEARLY_EQUAL, shingles, words
 
 _BANDS, _BAND = 16, 8
@@ -18,22 +18,26 @@ _BUCKET = 16  # documents to compare for one band: bounds the cost of a document
 _SEED = 0
 
 
-def excess_near_duplicates(documents: pa.Table, *, slices: Sequence[Hashable], limit: int) -> dict[int, int]:
-    """The rows of `documents` beyond the first `limit` near-copies in a slice, each with a near-copy's row.
+def excess_near_duplicates(documents: pa.Table, *, period: str | int, limit: int) -> dict[int, str]:
+    """Row → why it is refused, of the rows beyond the first `limit` near-copies in a slice of `period`.
 
-    `slices`: the slice of each row. Rows count by date, then in their order. A document that supersedes one of its
-    near-copies replaces it. Equal texts of one source count once. `limit` 0: no limit.
+    Rows count by date, then in their order. A document that supersedes one of its near-copies replaces it. Equal texts
+    of one source count once. `limit` 0: no limit.
     """
     if not limit:
         return {}
-    members, found = defaultdict[Hashable, list[int]](list), dict[int, int]()
-    dates = documents["published_at"].to_pylist()
+    dates, doc_ids = documents["published_at"].to_pylist(), documents["doc_id"].to_pylist()
+    slices, members = slice_of_each(documents, period=period), defaultdict[Any, list[int]](list)
     for row in sorted(range(documents.num_rows), key=dates.__getitem__):
         members[slices[row]].append(row)
-    for rows in members.values():
-        excess = _excess_in_slice(take(documents, rows), limit)
-        found |= {rows[row]: rows[near] for row, near in excess.items()}
-    return found
+    return {
+        rows[
+            row
+        ]: f"nearly the same text as {doc_ids[rows[near]]!r} and others of its slice, which takes {limit}; name "
+        "the document that it supersedes, or raise stream.max_near_duplicates"
+        for rows in members.values()
+        for row, near in _excess_in_slice(take(documents, rows), limit).items()
+    }
 
 
 def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
@@ -73,7 +77,6 @@ def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
 
 
 def _runs(text: str) -> set[str]:
-    """The shingles of `text`; the text itself if it has no words."""
     return shingles(words(text)) or {text}
 
 

@@ -14,18 +14,15 @@ class KnownVersions:
     """The versions of the store and the accepted ones of an ingest, and what they do not allow."""
 
     def __init__(self, stored: Iterable[Version], candidates: Iterable[Version]) -> None:
-        self._versions = defaultdict[str, list[Version]](list)
-        """doc_id → its versions. The publisher of the first one is the publisher of the document."""
+        # doc_id → its versions, of which the first has the publisher of the document; the versions that supersede it
+        self._versions, self._updates = defaultdict[str, list[Version]](list), defaultdict[str, list[Version]](list)
+        # the first versions in the ingest, for updates that come before the document that they name
         self._candidates: dict[str, Version] = {}
-        """The first versions in the ingest, for updates that come before the document that they name."""
-        self._updates = defaultdict[str, list[Version]](list)
-        """doc_id → the versions that supersede it."""
+        # the documents with several versions, or one that supersedes another document
         self._changing: set[str] = set()
-        """The documents with several versions, or one that supersedes another document."""
+        # source and text → the documents that have had it, and since when; those that superseded nothing with it
         self._of_text = defaultdict[tuple[Any, ...], dict[str, datetime]](dict)
-        """Source and text → the documents that have had it, and since when."""
         self._plain = defaultdict[tuple[Any, ...], set[str]](set)
-        """Source and text → the documents that superseded nothing with it."""
         for version in sorted(stored, key=attrgetter("order")):
             self.add(version)
         for version in sorted(candidates, key=attrgetter("published_at")):

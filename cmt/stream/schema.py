@@ -259,8 +259,7 @@ def _instant(values: Mapping[str, Any], key: str, checks: Checks) -> datetime:
         start, end, form = checks.dates.read(value)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
-    # compare the start of a plain date's day, or no question could be dated today
-    if start > checks.now:
+    if start > checks.now:  # the end of a plain date is ahead of the clock all day
         raise (EarlyError if start - checks.now <= AHEAD else ValueError)(
             f"{key} {iso(start)} is in the future: the clock is at {iso(checks.now)}; "
             "correct the date, or set stream.clock in params.yaml if the stream has a time of its own"

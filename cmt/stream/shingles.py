@@ -1,7 +1,6 @@
 """Runs of words that recognise nearly equal texts, and sketches of them that keep no text.
 
-A sketch is the set of the smallest hashes of the text's word shingles (Broder, 1997). Two sketches estimate how many
-shingles their texts share. Shingles ignore punctuation, case and blanks.
+A sketch is the set of the smallest hashes of the text's word shingles (Broder, 1997), without punctuation and case.
 """
 
 import hashlib

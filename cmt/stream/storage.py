@@ -16,10 +16,7 @@ _BATCH_ROWS = 10_000
 
 
 def read_table(path: Path, *, schema: pa.Schema, columns: tuple[str, ...] | None = None) -> pa.Table:
-    """Read the Parquet file `path`, or some of its `columns`.
-
-    Raises StreamError if the file is missing, damaged, or has another schema than `schema`.
-    """
+    """Read the Parquet file `path`. Raises StreamError if it is missing, damaged, or has another schema."""
     remedy = f"restore it from a backup or DVC, or delete {path.with_name(path.name.split('.')[0])}.* and ingest again"
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -46,10 +43,7 @@ def rows_digest(documents: pa.Table, questions: pa.Table) -> str:
 
 
 def write_quarantine(folder: Path, *, name: str, rejected: Sequence[Rejected]) -> Path | None:
-    """Write `rejected` as JSON lines to `folder`/`name` and return the path.
-
-    It replaces the file of an earlier ingest with this `name`; without rejected rows it is deleted.
-    """
+    """Replace `folder`/`name` by `rejected` as JSON lines and return the path; without rows, delete it."""
     path = folder / name
     if not rejected:
         path.unlink(missing_ok=True)

@@ -1,9 +1,7 @@
 """The slice store: the rows that each ingest admitted for each period, immutable and in time order.
 
 `<store>/<period>/<seq>.documents.parquet` and `.questions.parquet` hold the rows. The manifest `<seq>.json` is written
-last; without it the slice does not exist. A document belongs to the period in which it was published, a question to
-the period in which it was asked. If the period is a number of documents (`every-100`), a question goes with its
-document.
+last; without it the slice does not exist.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""Rows dated up to a day after the clock, which a later ingest takes when their time has come.
-
-They are whole, as lines of JSON in the quarantine, so that a purge removes those of forgotten documents.
-"""
+"""Rows dated up to a day after the clock, which a later ingest takes; in the quarantine, where a purge looks."""
 
 import json
 from collections import defaultdict

@@ -28,10 +28,7 @@ class Unreadable:
 
 
 def parquet_batches(data: bytes, name: str, limits: Limits) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of a Parquet file; strings that repeat are decoded once, as dictionaries.
-
-    Raises StreamError if the file declares more rows or bytes than `limits`.
-    """
+    """Yield the batches of a Parquet file; strings that repeat are decoded once. Raises StreamError above `limits`."""
     # 1. what the file declares
     source = pa.py_buffer(data)
     metadata, schema = pq.read_metadata(source), pq.read_schema(source)

@@ -32,10 +32,7 @@ class Record(NamedTuple):
 
 
 def read_regular(path: Path, name: str, limits: Limits) -> bytes:
-    """The content of a regular file, at most one byte more than `limits`; never waits for a pipe or a device.
-
-    Raises StreamError, which calls it `name`.
-    """
+    """The content of a regular file, at most one byte more than `limits`. Raises StreamError, also for a pipe."""
     try:
         with open_regular(path) as file:
             return file.read(limits.file_bytes + 1)
@@ -44,10 +41,7 @@ def read_regular(path: Path, name: str, limits: Limits) -> bytes:
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """A member of a ZIP archive, at most one byte more than it declares. Raises BadZipFile, also without Deflate.
-
-    `ZipFile.read` decompresses a whole member, even one that declares a smaller size.
-    """
+    """A member of a ZIP archive, at most one byte more than it declares. Raises BadZipFile, also without Deflate."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others expand without a bound
         raise zipfile.BadZipFile("its compression is not Deflate")
     with archive.open(member) as file:
@@ -78,10 +72,7 @@ def decompress(data: bytes, compression: str, name: str, size: int, limits: Limi
 
 
 def _read_xz(packed: bytes, size: int) -> bytes:
-    """At most `size` decompressed bytes of all streams of `packed`.
-
-    `lzma.open` does not limit the memory of the dictionary, whose size the file determines.
-    """
+    """At most `size` decompressed bytes. `lzma.open` does not limit the dictionary, whose size the file determines."""
     content = io.BytesIO()
     while packed and content.tell() < size:
         stream = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)

@@ -78,10 +78,7 @@ def read_wiki(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 
 def read_warc(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the HTML pages and plain texts of a web archive, dated by the page or else by its capture.
-
-    Responses other than 200, and of other types, are left out.
-    """
+    """Yield the HTML pages and plain texts with status 200, dated by the page or else by its capture."""
     archive = extra("warcio.archiveiterator", name).ArchiveIterator(io.BytesIO(data))
     left = limits.file_bytes
     for number, record in enumerate(archive, 1):

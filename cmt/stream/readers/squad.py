@@ -1,7 +1,6 @@
-"""SQuAD 1.1 in its official JSON layout (Rajpurkar et al. 2016), plain, .gz or .xz.
+"""SQuAD in its official JSON layout (Rajpurkar et al. 2016): each context is a document, each qa a question.
 
-Each unique context is a document, each qa a question. SQuAD has no dates: all rows get the day of its release,
-or the `published_at` or `date` of their article.
+SQuAD has no dates: all rows get the day of its release, or the `published_at` or `date` of their article.
 """
 
 from collections.abc import Iterator

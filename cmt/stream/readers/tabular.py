@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cmt.errors import StreamError
-from cmt.stream.limits import Limits
+from cmt.stream.limits import MEGABYTE, Limits
 from cmt.stream.readers import squad
 from cmt.stream.readers.decoding import arrow_batches, decoded, parquet_batches
 from cmt.stream.readers.files import Record
 from cmt.stream.readers.text import decode
 from cmt.stream.schema import RAW_LENGTH, raw_text
 
+_ESCAPED = 6  # bytes of an escaped character
 _MAX_FIELD = 2**31 - 1  # characters; the default of csv, 128 KiB, is shorter than a long article
 _BRACKETS_A_ROW = 10  # lists and objects that a row of JSON needs
 _DELIMITERS = ",;\t|"
@@ -38,8 +39,7 @@ def read_json_lines(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 def read_json(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the objects of a JSON array, of the array that an object holds at any key, or the only object.
 
-    A file in SQuAD's layout gives its documents and questions; notices of a Slack channel are left out. Raises
-    StreamError if the file is not valid JSON.
+    A file in SQuAD's layout gives its documents and questions. Raises StreamError if the file is not valid JSON.
     """
     limits.check_rows(name, (data.count(b"[") + data.count(b"{")) // _BRACKETS_A_ROW)
     try:
@@ -60,7 +60,7 @@ def read_json(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 def _json_line(line: bytes, where: str, limits: Limits, *, first: bool) -> Record:
     raw = {"raw": line[:RAW_LENGTH].decode("utf-8", "backslashreplace")[:RAW_LENGTH].rstrip("\r")}
-    if len(line) > limits.line_bytes:
+    if len(line) > MEGABYTE + _ESCAPED * limits.stream.document_characters:  # parsing needs up to 20 times the memory
         reason = f"the line has {len(line):,} bytes: split the document, or raise stream.document_characters"
         return Record(raw, where, reason)
     try:
@@ -120,10 +120,7 @@ def delimiter_of(text: str) -> str | None:
 
 
 def read_csv(data: bytes, name: str, limits: Limits, *, required: Sequence[str] = ()) -> Iterator[Record]:
-    """Yield the rows of a CSV file with a header, numbered by line; comma, semicolon, tab or | between its columns.
-
-    Raises StreamError if the header lacks one of the columns `required`.
-    """
+    """Yield the rows of a CSV file, numbered by line. Raises StreamError if its header lacks one of `required`."""
     text = decode(data)[0].replace("\0", "")
     source = io.StringIO(text, newline="")
     told = re.match(r'"?sep=(.)"?\s*$', source.readline())  # a line for spreadsheets

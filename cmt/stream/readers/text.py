@@ -37,10 +37,7 @@ _LAYOUT_CELL = 200  # characters; a longer cell is a column of a page, not of a 
 
 
 def decode(data: bytes) -> tuple[str, str]:
-    """`data` as text, and its encoding: that of its mark, UTF-8, or else the likeliest one.
-
-    In a text that is mostly UTF-8, other bytes become lone surrogates.
-    """
+    """The text, and its encoding. In a text that is mostly UTF-8, other bytes become lone surrogates."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data.decode(encoding, "replace"), encoding.removesuffix("-sig")
