@@ -30,8 +30,7 @@ _CURSOR, _SLICES = b"cursor", b"slices"
 
 class Entry(NamedTuple):
     order: datetime | None
-    fingerprint: str
-    """Of the listing; "" if it is to be fetched again in any case."""
+    fingerprint: str  # of the listing; "" if it is to be fetched again in any case
     doc_ids: tuple[str, ...]
 
 

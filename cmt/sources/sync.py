@@ -34,8 +34,7 @@ from cmt.stream.store import SliceStore, read_rows
 
 log = logging.getLogger(__name__)
 
-_BATCH_ROWS, _BATCH_CHARACTERS = 10_000, 50_000_000
-"""After either of them a batch is ingested and recorded."""
+_BATCH_ROWS, _BATCH_CHARACTERS = 10_000, 50_000_000  # after either of them a batch is ingested and recorded
 _PROBLEMS = 20  # that a report has in words
 _WITHDRAWN_ROWS = "withdrawn documents"  # in place of the key of an item
 
@@ -58,19 +57,16 @@ class SyncReport:
     dry_run: bool = False
     listed: int = 0
     new: int = 0
-    changed: int = 0
-    """Number of items with another fingerprint, or that are read again."""
+    changed: int = 0  # number of items with another fingerprint, or that are read again
     vanished: int = 0
     documents: int = 0
     versions: int = 0
     expired: int = 0
     forgotten: int = 0
-    refused: int = 0
-    """Number of rows in the quarantine, of items that were read now."""
+    refused: int = 0  # number of rows in the quarantine, of items that were read now
     failed: int = 0
     slices: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    """The first of them, a line each."""
+    problems: list[str] = field(default_factory=list)  # the first of them, a line each
     quarantine: Path | None = None
 
     def summary(self) -> str:
@@ -106,12 +102,10 @@ class Sync:
     folder: Path
     stream: StreamParams
     forget: Callable[[Collection[str]], object]
-    conceal: Callable[[str], str] = mask_secrets
-    """Hides credentials in a text that is shown."""
+    conceal: Callable[[str], str] = mask_secrets  # hides credentials in a text that is shown
     settled: Callable[[str, str | None], bool] | None = None
     """Whether a key may be taken with a fingerprint, or as vanished (None); others wait for a later sync."""
-    newest: bool = False
-    """Whether the newest documents become a slice of their own, if the last one is large."""
+    newest: bool = False  # whether the newest documents become a slice of their own, if the last one is large
     progress: Progress = field(default_factory=NullProgress)
 
     def run(self, *, dry_run: bool = False, everything: bool = False, accept_vanished: bool = False) -> SyncReport:
@@ -356,8 +350,7 @@ class _Batch:
 
     items: list[Item] = field(default_factory=list)
     rows: RawRows = field(default_factory=RawRows)
-    undated: set[Place] = field(default_factory=set)
-    """The documents that got the date of their item."""
+    undated: set[Place] = field(default_factory=set)  # the documents that got the date of their item
     characters: int = 0
 
     def add(self, item: Item, rows: RawRows, *, now: datetime) -> None:

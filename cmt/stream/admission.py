@@ -31,8 +31,7 @@ NEW = "new/999999999"
 class StoreIndex:
     """What a store has of some documents: short strings and dates, no texts."""
 
-    versions: Iterable[Version] = ()
-    """All that `related` finds in the store for the rows of the ingest."""
+    versions: Iterable[Version] = ()  # all that `related` finds in the store for the rows of the ingest
     records: set[tuple[Any, ...]] = field(default_factory=set)
     """The values of RECORD of the documents that the ingest names."""
     questions: dict[str, str] = field(default_factory=dict)
@@ -42,19 +41,16 @@ class StoreIndex:
 class Intake:
     """The new rows of an ingest, and the fate of its other rows."""
 
-    documents: pa.Table
-    """All rows that are not in the store, in their order."""
+    documents: pa.Table  # all rows that are not in the store, in their order
     questions: pa.Table
     versions: int
-    repeats: int
-    """Number of `documents` that repeat another one of their source."""
+    repeats: int  # number of `documents` that repeat another one of their source
     duplicates: int
     question_duplicates: int
     rejected: tuple[Rejected, ...]
     dangling: tuple[tuple[str, str], ...]
     """doc_id and `supersedes` of the `documents` that supersede a document which is nowhere."""
-    timeline: Timeline
-    """Of `documents` and the versions of the index."""
+    timeline: Timeline  # of `documents` and the versions of the index
 
 
 def select(
@@ -169,10 +165,7 @@ def _select_questions(
     questions: ValidatedRows, index: StoreIndex, known: Collection[str], timeline: Timeline
 ) -> tuple[pa.Table, int, list[Rejected]]:
     """Return new rows, number of duplicates, rejected rows. `known`: the doc_ids of the store and of the ingest."""
-    new: list[int] = []
-    doc_ids: list[str] = []
-    rejected: list[Rejected] = []
-    asked = dict(index.questions)
+    new, doc_ids, rejected, asked = list[int](), list[str](), list[Rejected](), dict(index.questions)
     rows = _columns(questions.table, "question_id", "doc_id", "question", "asked_at")
     for row, (question_id, doc_id, question, asked_at) in enumerate(rows):
         known_question = asked.get(question_id)

@@ -79,7 +79,7 @@ def check_publisher(name: str) -> str:
 
 def publisher_of(claimed: str | None, *, named: str | None, origin: str, trusted: bool) -> str:
     """The publisher of a row of the file or folder `origin`: the one that the ingest `named`; or, if the file is
-    `trusted`, the one that its column `source` `claimed`, unless that begins with `file:`; or else `file:` and `origin`.
+    `trusted`, the `claimed` one of its column `source`, unless that begins with `file:`; or else `file:` and `origin`.
     """
     if named or (trusted and claimed and not claimed.startswith(_FILE_PREFIX)):
         return named or str(claimed)

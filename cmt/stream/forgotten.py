@@ -37,8 +37,7 @@ class Similar:
 
     doc_id: str
     forgotten: str
-    overlap: float
-    """Share of common shingles, 0–1."""
+    overlap: float  # share of common shingles, 0–1
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,6 @@ class _Sketches:
     """The content of the file SKETCHES."""
 
     salt: Annotated[str, Field(pattern=r"^([0-9a-f]{2}){1,64}$")]
-    """Hexadecimal and random, so that hashes of different stores cannot be compared."""
     texts: dict[str, list[Sketch]]
     spared: frozenset[str]
     sources: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -65,32 +63,27 @@ class _Sketches:
 class Forgotten:
     """The forgotten documents of one store."""
 
-    doc_ids: frozenset[str] = frozenset()
-    salt: str = field(default_factory=lambda: secrets.token_hex(16))
-    texts: Mapping[str, Sequence[Sketch]] = field(default_factory=dict)
-    """doc_id → the sketches of its versions."""
-    sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """doc_id → the sources in which nearly its text is refused. A document without an entry: every source."""
-    exempt_doc_ids: frozenset[str] = frozenset()
-    """Documents that were in the stream when one with nearly their text was forgotten."""
-    names: tuple[Version, ...] = ()
+    doc_ids: frozenset[str]
+    names: tuple[Version, ...]
     """The versions of the forgotten documents without their texts. Each supersedes what it named, or the document that
     it stood for, so that an update of a forgotten document still hides what that one hid."""
+    salt: str  # random, so that hashes of different stores cannot be compared
+    texts: Mapping[str, Sequence[Sketch]]  # doc_id → the sketches of its versions
+    sources: Mapping[str, frozenset[str]]
+    """doc_id → the sources in which nearly its text is refused. A document without an entry: every source."""
+    exempt_doc_ids: frozenset[str]
+    """Documents that were in the stream when one with nearly their text was forgotten."""
 
     @classmethod
     def read(cls, folder: Path) -> "Forgotten":
-        """Read the files in `folder`, if any. Raises StreamError if one is damaged, or the doc_ids alone are missing."""
+        """Read the files in `folder`, if any. Raises StreamError if one is damaged, or only the doc_ids are missing."""
         ids = read_doc_ids(folder)
         names = tuple(
             Version(doc_id, parse_instant(date), slice_id, source, "", supersedes, banked=False)
             for doc_id, date, slice_id, source, supersedes in ids.names
         )
-        known = cls(frozenset(ids.doc_ids), names=names)
-        if (stored := _read(folder / SKETCHES, _Sketches)) is None:
-            return known
-        return replace(
-            known, salt=stored.salt, texts=stored.texts, sources=stored.sources, exempt_doc_ids=stored.spared
-        )
+        stored = _read(folder / SKETCHES, _Sketches) or _Sketches(secrets.token_hex(16), {}, frozenset())
+        return cls(frozenset(ids.doc_ids), names, stored.salt, stored.texts, stored.sources, stored.spared)
 
     def write(self, folder: Path) -> None:
         """Write both files, each atomically, the doc_ids first: sketches alone show a loss. Raises OSError."""

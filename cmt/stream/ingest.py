@@ -60,11 +60,9 @@ class IngestReport:
     questions: int
     question_duplicates: int
     rejected: tuple[Rejected, ...]
-    quarantine: Path | None
-    """The file with the rejected rows; None if no row was rejected."""
+    quarantine: Path | None  # the file with the rejected rows; None if no row was rejected
     publisher: str | None
-    clock: str | None
-    """The instant at which `stream.clock` is fixed; None if the computer's clock counts."""
+    clock: str | None  # the instant at which `stream.clock` is fixed; None if the computer's clock counts
     waiting: int = 0
     matched: str = ""
     """The columns that were matched and the forms of their dates; blank for those of the schema."""

@@ -1,7 +1,7 @@
 """The rows of an ingest: collected from the records of its sources, then validated one by one."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,27 +106,22 @@ def concat(parts: Sequence[ValidatedRows]) -> ValidatedRows:
 
 def validate_rows(raw: RawRows, checks: Checks) -> tuple[ValidatedRows, ValidatedRows]:
     """Validate each row of `raw` alone; return documents and questions."""
-    documents = _validate(raw.documents, validate_document, DOCUMENT_SCHEMA, checks)
-    return documents, _validate(raw.questions, validate_question, QUESTION_SCHEMA, checks)
+    of_documents = raw.documents, validate_document, DOCUMENT_SCHEMA
+    of_questions = raw.questions, validate_question, QUESTION_SCHEMA
+    parts = list[ValidatedRows]()
+    for rows, validate, schema in (of_documents, of_questions):
+        accepted, origins, rejected = list[dict[str, Any]](), list[RawRow](), list[Rejected]()
+        for row in rows:
+            try:
+                accepted.append(validate(row.values, checks))
+                origins.append(row)
+            except ValueError as error:
+                early = row.values if isinstance(error, EarlyError) else None
+                rejected.append(replace(reject(row, str(error)), early=early))
+        parts.append(ValidatedRows(pa.Table.from_pylist(accepted, schema=schema), origins, rejected))
+    return parts[0], parts[1]
 
 
 def reject(origin: RawRow, reason: str) -> Rejected:
     """The rejection of the row `origin`."""
     return Rejected(origin.file, origin.row, reason, raw_text(origin.values))
-
-
-def _validate(
-    rows: Iterable[RawRow],
-    validate: Callable[[Mapping[str, Any], Checks], dict[str, Any]],
-    schema: pa.Schema,
-    checks: Checks,
-) -> ValidatedRows:
-    accepted, origins, rejected = list[dict[str, Any]](), list[RawRow](), list[Rejected]()
-    for row in rows:
-        try:
-            accepted.append(validate(row.values, checks))
-            origins.append(row)
-        except ValueError as error:
-            early = row.values if isinstance(error, EarlyError) else None
-            rejected.append(replace(reject(row, str(error)), early=early))
-    return ValidatedRows(pa.Table.from_pylist(accepted, schema=schema), origins, rejected)

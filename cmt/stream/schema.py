@@ -59,11 +59,9 @@ class Rejected:
     """A rejected row, and why it was rejected."""
 
     file: str
-    row: int
-    """Number of the row, counted from 1; in text files the number of the line."""
+    row: int  # number of the row, counted from 1; in text files the number of the line
     reason: str
-    raw: str = field(default="", repr=False)
-    """The row before validation, cut at RAW_LENGTH characters."""
+    raw: str = field(default="", repr=False)  # the row before validation, cut at RAW_LENGTH characters
     early: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     """All values of a row that is dated at most AHEAD after the clock, and valid otherwise; else None."""
 
@@ -76,8 +74,7 @@ class Notes:
     """Column and form of its dates (`cmt.common.date_formats`) → number of rows."""
     changes: Counter[str] = field(default_factory=Counter)
     """Such as `title is left out, because it is no string` → number of rows."""
-    examples: dict[str, str] = field(default_factory=dict)
-    """The first value of each change."""
+    examples: dict[str, str] = field(default_factory=dict)  # the first value of each change
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     """File → its format, and its encoding if it is a text that declares none."""
 
@@ -94,8 +91,7 @@ class Checks:
     now: datetime
     limits: Limits = DEFAULT_LIMITS
     dates: DateReader = DateReader()
-    allow_unanswerable: bool = False
-    """Whether a question with an empty list of answers is valid."""
+    allow_unanswerable: bool = False  # whether a question with an empty list of answers is valid
     notes: Notes = field(default_factory=Notes)
 
 

@@ -37,7 +37,12 @@ def rows_digest(documents: pa.Table, questions: pa.Table) -> str:
     digest = hashlib.sha256()
     for name, table in (("documents", documents), ("questions", questions)):
         digest.update(f"{name} {table.num_rows}\n".encode())
-        for line in sorted(_canonical_lines(table)):
+        schema = pa.schema([f.with_type(pa.int64()) if pa.types.is_timestamp(f.type) else f for f in table.schema])
+        lines = list[bytes]()  # each row as a JSON list, with instants as microseconds since 1970
+        for batch in table.cast(schema).to_batches(max_chunksize=_BATCH_ROWS):
+            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            lines += [json.dumps(row, ensure_ascii=False).encode() for row in rows]
+        for line in sorted(lines):
             digest.update(line + b"\n")
     return digest.hexdigest()
 
@@ -53,14 +58,3 @@ def write_quarantine(folder: Path, *, name: str, rejected: Sequence[Rejected]) -
     # a lone surrogate cannot be encoded as UTF-8; its \u escape is valid JSON
     write_bytes(path, "".join(lines).encode("utf-8", "backslashreplace"))
     return path
-
-
-def _canonical_lines(table: pa.Table) -> list[bytes]:
-    schema = pa.schema(
-        [field.with_type(pa.int64()) if pa.types.is_timestamp(field.type) else field for field in table.schema]
-    )
-    lines: list[bytes] = []
-    for batch in table.cast(schema).to_batches(max_chunksize=_BATCH_ROWS):
-        columns = [column.to_pylist() for column in batch.columns]
-        lines += [json.dumps(row, ensure_ascii=False).encode() for row in zip(*columns, strict=True)]
-    return lines

@@ -32,16 +32,13 @@ _VERSION_COLUMNS = tuple(name for name in Version._fields if name not in ("slice
 class Slice:
     """The documents and questions that one ingest admitted for one period."""
 
-    slice_id: str
-    """`<period>/<seq>`, such as 2031-01/0001."""
+    slice_id: str  # `<period>/<seq>`, such as 2031-01/0001
     period: str
     seq: int
-    digest: str
-    """Hex SHA-256 of the sorted rows, not of the files."""
+    digest: str  # hex SHA-256 of the sorted rows, not of the files
     n_documents: int
     n_questions: int
-    path: Path
-    """The manifest; both tables are beside it."""
+    path: Path  # the manifest; both tables are beside it
 
 
 @dataclass(frozen=True)
@@ -50,8 +47,7 @@ class SliceStore:
 
     path: Path
     quarantine: Path
-    lock_timeout: float = 10.0
-    """Seconds to wait for another process that is writing to the store."""
+    lock_timeout: float = 10.0  # seconds to wait for another process that is writing to the store
 
     def forgotten(self) -> list[str]:
         """doc_ids of the forgotten documents, sorted; no bank keeps a memory of them. Raises StreamError."""

@@ -39,8 +39,7 @@ _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
 """Format → its reader. The last two, and `squad`, are used only if they are named."""
 _OWN_FILES = ("documents.jsonl", "questions.jsonl", "documents.parquet", "questions.parquet")
 """Of a folder with one of these files only these are read."""
-_MARKED_UP = {"jsonl", "json", "csv", "parquet", "arrow", "feed"}
-"""Formats whose fields may hold HTML."""
+_MARKED_UP = {"jsonl", "json", "csv", "parquet", "arrow", "feed"}  # formats whose fields may hold HTML
 
 _HEAD = 200_000  # bytes that decide the format
 _STARTS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"WARC/": "warc", b"PK\3\4": "zip"}
@@ -164,11 +163,14 @@ class _Reading:
             if not count:
                 yield Record({}, name, f"{name} has no documents")
         except Exception as error:  # of any library: one file must not stop the others
-            if isinstance(error, StreamError | ValueError) and not isinstance(error, pa.ArrowException):
-                yield Record({}, name, str(error))
-                return
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            yield Record({}, name, f"{name} cannot be read as {self._found} ({reason})")
+            if isinstance(error, ModuleNotFoundError):
+                reason = f"{name} needs {error.name}, which is not installed: pip install 'cmt-memory[formats]'"
+            elif isinstance(error, StreamError | ValueError) and not isinstance(error, pa.ArrowException):
+                reason = str(error)
+            else:
+                words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                reason = f"{name} cannot be read as {self._found} ({words})"
+            yield Record({}, name, reason)
 
     def _records(self, data: bytes, name: str, nesting: int) -> Iterator[Record]:
         if len(data) > self._limits.file_bytes:

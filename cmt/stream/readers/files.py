@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import importlib
 import io
 import lzma
 import zipfile
@@ -23,12 +22,9 @@ _XZ_MEMORY = 256_000_000  # bytes; `xz -9` needs 65 MB, the format allows 4 GB
 class Record(NamedTuple):
     """One record of a source as it is written there, before its fields are matched with the schema."""
 
-    fields: dict[str, Any]
-    """Raw keys and values; readers of pages, feeds and mail use the names of the schema."""
-    where: str
-    """`feed.xml row 3`, or `pages.zip/news/a.html` inside a folder or archive."""
-    error: str | None = None
-    """Why the record could not be read, and what to do."""
+    fields: dict[str, Any]  # raw keys and values; readers of pages, feeds and mail use the names of the schema
+    where: str  # `feed.xml row 3`, or `pages.zip/news/a.html` inside a folder or archive
+    error: str | None = None  # why the record could not be read, and what to do
 
 
 def read_regular(path: Path, name: str, limits: Limits) -> bytes:
@@ -86,13 +82,3 @@ def _read_xz(packed: bytes, size: int) -> bytes:
             raise EOFError("the file ends within its compressed data")
         packed = stream.unused_data.lstrip(b"\0")  # streams may be padded
     return content.getvalue()
-
-
-def extra(module: str, name: str) -> Any:
-    """The module of an optional library that the file `name` needs. Raises StreamError if it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError:
-        raise StreamError(
-            f"{name} needs {module.partition('.')[0]}, which is not installed: pip install 'cmt-memory[formats]'"
-        ) from None

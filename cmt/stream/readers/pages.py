@@ -11,7 +11,7 @@ import feedparser
 
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits, check_xml
-from cmt.stream.readers.files import Record, extra
+from cmt.stream.readers.files import Record
 from cmt.stream.readers.text import decode, plain_text, without_markup
 
 _DATES = {"original_date": True, "extensive_search": False, "outputformat": "%Y-%m-%dT%H:%M:%S%z"}
@@ -25,8 +25,10 @@ def read_html(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 def page(data: bytes, name: str) -> dict[str, Any]:
     """The fields of an HTML page, without navigation, banners and other furniture. Raises ValueError if it is empty."""
+    import trafilatura
+
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # an empty page is an error of its own
-    found = extra("trafilatura", name).extract_with_metadata(
+    found = trafilatura.extract_with_metadata(
         data, output_format="html", include_comments=False, date_extraction_params=dict(_DATES)
     )
     text = plain_text(found.text if found else decode(data)[0])
@@ -79,9 +81,10 @@ def read_wiki(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 def read_warc(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the HTML pages and plain texts with status 200, dated by the page or else by its capture."""
-    archive = extra("warcio.archiveiterator", name).ArchiveIterator(io.BytesIO(data))
+    from warcio.archiveiterator import ArchiveIterator
+
     left = limits.file_bytes
-    for number, record in enumerate(archive, 1):
+    for number, record in enumerate(ArchiveIterator(io.BytesIO(data)), 1):
         http = record.http_headers
         kind = (http.get_header("content-type") or "").partition(";")[0].strip().lower() if http else ""
         readable = kind in ("text/html", "application/xhtml+xml", "text/plain")

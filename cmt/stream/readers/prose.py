@@ -14,7 +14,7 @@ import yaml
 from cmt.common.strict_yaml import WithoutAliases
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits, check_xml
-from cmt.stream.readers.files import Record, extra, read_member
+from cmt.stream.readers.files import Record, read_member
 from cmt.stream.readers.text import decode, plain_text, table_lines
 
 _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -67,7 +67,8 @@ def _cells(table: str) -> list[list[str]]:
 
 def read_pdf(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the text of a PDF and the title that it declares. Raises ValueError if it has no text or cannot be read."""
-    pypdf = extra("pypdf", name)
+    import pypdf
+
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it mends what it warns of
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))
@@ -87,7 +88,8 @@ def read_pdf(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 def read_docx(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the text of a Word file, its tables as lines. Raises StreamError or ValueError if it cannot be read."""
-    mammoth = extra("mammoth", name)
+    import mammoth
+
     try:
         unpacked = io.BytesIO()  # for mammoth, which reads members without a limit
         with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(unpacked, "w") as plain:
