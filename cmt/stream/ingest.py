@@ -29,13 +29,13 @@ from cmt.stream.authority import Authority, check_publisher, publisher_of
 from cmt.stream.columns import Columns, Kind
 from cmt.stream.forgotten import Forgotten, reject_forgotten
 from cmt.stream.languages import SAMPLE, language_notice
-from cmt.stream.limits import LONGEST, Limits
+from cmt.stream.limits import Limits
 from cmt.stream.near_copies import excess_near_duplicates
 from cmt.stream.periods import newest_apart, period_unit, split, unit_of
 from cmt.stream.readers import records
 from cmt.stream.readers.squad import RELEASED_AT
 from cmt.stream.rows import RawRows, ValidatedRows, collect, concat, validate_rows
-from cmt.stream.schema import Checks, Notes, Rejected, unwrap
+from cmt.stream.schema import Checks, Notes, Rejected, one_line
 from cmt.stream.storage import write_quarantine
 from cmt.stream.store import Slice, SliceStore, read_rows
 from cmt.stream.waiting import WaitingRow, by_publisher, read_waiting, write_waiting
@@ -283,8 +283,7 @@ def _validated(
     for kind, part in parts.items() if wait else ():
         for row in part.rejected:
             if row.early is not None:
-                source = unwrap(row.early.get("source"))
-                claim = source if isinstance(source, str) and len(source) <= LONGEST["source"] else None
+                claim = one_line(row.early, "source", replace(checks, notes=Notes()))
                 waiting.append(WaitingRow(kind, published_by(claim), row.file, row.row, row.early))
         parts[kind] = replace(part, rejected=[row for row in part.rejected if row.early is None])
     return parts["document"], parts["question"], waiting

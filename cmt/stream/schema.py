@@ -127,7 +127,7 @@ def validate_document(values: Mapping[str, Any], checks: Checks) -> dict[str, An
     if text.endswith("chars]") and (cut := _CUT_AT_SOURCE.search(text)):
         checks.notes.add("the text is cut at its source, which sends its beginning alone", cut[0])
     sha256 = sha256_hex(text)
-    lines = {key: _line(values, key, checks) for key in ("title", "source", "url")}
+    lines = {key: one_line(values, key, checks) for key in ("title", "source", "url")}
     address = url_identity(lines["url"])
     if address and len(address) > LONGEST["doc_id"]:
         address = sha256_hex(address)[:16]
@@ -225,7 +225,7 @@ def _number_text(value: Any) -> str | None:
     return str(int(value)) if isinstance(value, int) or value.is_integer() else str(value)
 
 
-def _line(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
+def one_line(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
     """The string on one line; None if it is missing or blank. An overlong title is cut, another field left out."""
     value, longest = _optional(values, key, checks), LONGEST[key]
     line = " ".join(normalise(value).split()) if value else ""

@@ -42,6 +42,18 @@ def test_a_row_ahead_of_the_clock_waits_and_is_taken_by_a_later_ingest_of_anothe
     assert sources == {"a": "file:rows.jsonl", "soon": "file:rows.jsonl", "b": "file:other.jsonl"}
 
 
+@pytest.mark.parametrize(("claimed", "publisher"), [("", "file:rows.jsonl"), (" The  Courier ", "The Courier")])
+def test_a_row_that_waited_has_the_publisher_of_one_that_did_not(
+    ingest: Ingest, store: SliceStore, claimed: str, publisher: str
+) -> None:
+    params = StreamParams(trust_source=True)
+    rows = [make_document("a", source=claimed), make_document("b", source=claimed, published_at=SOON)]
+    ingest(rows, params=params, now=CLOCK)
+    ingest(rows[:1], params=params, now=CLOCK + timedelta(hours=1), name="other.jsonl")
+    sources = dict(zip(*(store.all_documents()[name].to_pylist() for name in ("doc_id", "source")), strict=True))
+    assert sources == {"a": publisher, "b": publisher}
+
+
 def test_nothing_waits_for_a_fixed_clock(ingest: Ingest, store: SliceStore) -> None:
     params = StreamParams(clock=CLOCK.isoformat())
     with pytest.raises(StreamError, match="in the future"):
