@@ -31,7 +31,7 @@ def page(data: bytes, name: str) -> dict[str, Any]:
     found = trafilatura.extract_with_metadata(
         data, output_format="html", include_comments=False, date_extraction_params=dict(_DATES)
     )
-    text = plain_text(found.text if found else decode(data)[0])
+    text = plain_text((found.text or "") if found else decode(data)[0])
     if not text:
         raise ValueError(f"{name} is a page without text")
     if not found:
