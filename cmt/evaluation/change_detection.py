@@ -26,11 +26,11 @@ from cmt.evaluation.made_questions import question_on
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
 
-FEWEST_SHARED = 0.08
+FEWEST_SHARED = 0.12
 """Share of an earlier text's words in the later one from which the two are compared."""
 COMPARED = 2
 """Earlier memories that a new one is compared with at most."""
-NAMES_SHARED = 0.15
+NAMES_SHARED = 0.3
 """Share of the earlier text's names in the later one from which the two are compared."""
 QUESTIONS = 4
 """Questions on one of two texts at most, those first whose words the other text has most of."""
