@@ -7,9 +7,9 @@ import pytest
 from tests.helpers.scripts import load_script, run_main
 
 
-def test_every_device_has_its_figures(tiny_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tiny_project)
-    options = ["--params", str(tiny_project / "params.yaml"), "--data", str(tiny_project / "news")]
+def test_every_device_has_its_figures(tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_workspace)
+    options = ["--params", str(tiny_workspace / "params.yaml"), "--data", str(tiny_workspace / "news")]
     status, stdout, stderr = run_main("device", *options)
     assert status == 0, stderr
     figures = {name.strip(): value for name, _, value in (line.rpartition("  ") for line in stdout.splitlines())}
