@@ -45,18 +45,12 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 ROOT = Path(__file__).resolve().parent.parent
 UNSEEN = "st"
 """Two of the four writers whose stories the cross-encoder was not trained on. CALIBRATION is fitted to them."""
-OTHER_STORY = 0.1
-"""Weight of a pair of two stories in the fit, that of one story being 1."""
-SHARED = 0.06
-"""Share of the earlier text's words in the later one from which a pair of two stories is fitted to."""
-WRITERS = 3
-"""Writers in whose pairs an n-gram occurs that gets a weight."""
-SCALE = 0.8
-"""Value of an n-gram beside the standardised features; a smaller one regularises its weight more."""
-REGULARISATION = 0.05
-"""C of the logistic regression."""
-SMALLEST_WEIGHT = 0.002
-"""N-grams with a smaller weight are left out."""
+OTHER_STORY = 0.1  # weight of a pair of two stories in the fit, that of one story being 1
+SHARED = 0.06  # share of the earlier text's words in the later one from which a pair of two stories is fitted to
+WRITERS = 3  # writers in whose pairs an n-gram occurs that gets a weight
+SCALE = 0.8  # value of an n-gram beside the standardised features; a smaller one regularises its weight more
+REGULARISATION = 0.05  # C of the logistic regression
+SMALLEST_WEIGHT = 0.002  # n-grams with a smaller weight are left out
 
 
 @dataclass(frozen=True)
