@@ -230,14 +230,18 @@ def _harmful(
     memories = [new.memories(doc_id) for doc_id in culprits]
     alone = answerer.answer_from([canary.question] * len(culprits), memories)
     crosswise = answerer.answer_from([stated] * len(culprits), memories)
-    # 2. Keep documents that state no value, state or tell another one of the same fact, or contradict the canary's one.
+    # 2. Keep a document that states no value, or another value of the same fact, or a change of it.
     harmful = []
     for doc_id, rows, answer, other in zip(culprits, memories, alone, crosswise, strict=True):
         turned, texts = replace(canary, now=replace(reply.outcome, doc_id=doc_id)), {doc_id: new.documents[doc_id].text}
         is_value = answer.known and answer.uncalibrated >= SURE and not _NOTHING.search(answer.text)
         is_told = stated != canary.question and other.uncalibrated >= TOLD and same_value(answer.text, other.text)
-        changes = own and compare(answerer, canary.question, own, rows).probability >= UPDATE
-        if not is_value or is_told or changes or contradicted(answerer, [turned], new.rows, texts):
+        if (
+            not is_value
+            or is_told
+            or (own and compare(answerer, canary.question, own, rows).probability >= UPDATE)
+            or contradicted(answerer, [turned], new.rows, texts)
+        ):
             harmful.append(doc_id)
     return harmful
 

@@ -1,7 +1,7 @@
 """Finding the changes that the documents of a slice make to earlier ones without naming them.
 
 Each new memory is compared with the few earlier memories most like it. The values of both texts, their numbers, dates
-and names, give questions; both texts are read with them, and a pair is a change if the texts answer one of them
+and names, give questions; the other text is read with them, and a pair is a change if it answers one of them
 differently, and the cross-encoder finds a change. The cost follows the new memories.
 """
 
@@ -100,7 +100,7 @@ def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
         for earlier in memories
         for question, answer, of_earlier, share in made_probes(earlier["text"], row["text"])
     ]
-    # 2. keep those that the other memory answers with another value
+    # 2. read the other memory with each, and drop the questions to which it gives the same value or none
     others = _read(answerer, [(probe.question, probe.memories[1]) for probe in probes])
     candidates = [
         _Candidate(probe, _stated(probe), other)

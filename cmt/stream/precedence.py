@@ -20,8 +20,9 @@ class KnownVersions:
         self._candidates: dict[str, Version] = {}
         # the documents with several versions, or one that supersedes another document
         self._changing: set[str] = set()
-        # source and text → the documents that have had it, and since when; those that superseded nothing with it
+        # source and text → the date from which each document has had this text
         self._of_text = defaultdict[tuple[Any, ...], dict[str, datetime]](dict)
+        # source and text → the documents that had this text and superseded nothing
         self._plain = defaultdict[tuple[Any, ...], set[str]](set)
         for version in sorted(stored, key=attrgetter("order")):
             self.add(version)

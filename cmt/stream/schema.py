@@ -68,7 +68,7 @@ class Rejected:
 
 @dataclass
 class Notes:
-    """What is read otherwise than it is written, by kind."""
+    """How ingest read the files: forms of dates, formats, and the values that it converted."""
 
     forms: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Column and form of its dates (`cmt.common.date_formats`) → number of rows."""

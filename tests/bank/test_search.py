@@ -224,7 +224,7 @@ def test_rows_are_found_by_key_before_and_after_the_vector_index_has_them(tmp_pa
     bank = open_bank(BankLocation(str(tmp_path), 300), schema=SCHEMA)
     bank.upsert(table(*(document(f"d{n}", at=0 if n < 5 else 9) for n in range(300))))
     bank.optimize()
-    # as many as asked for, although the index has nearer ones that are not visible
+    # it returns k rows, although nearer rows in the index are not visible
     hits = bank.search(key=key_of("d99#0"), text=None, k=5, as_of=day(1))
     assert set(names(hits)) == {f"d{n}#0" for n in range(5)}
     bank.upsert(table(document("new", at=12, supersedes="d7")))
