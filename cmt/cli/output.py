@@ -22,9 +22,9 @@ from cmt.common.text import MISSING, counted, format_optional, plain
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
+    from cmt.bank.change_values import ChangeReport
     from cmt.bank.ledger import Round
     from cmt.evaluation.evaluate import Evaluation
-    from cmt.rounds.change_reports import ChangeReport
     from cmt.rounds.forgetting import ForgetReport, ForgottenDocument
     from cmt.rounds.verification import PartReport
     from cmt.sources.sync import SyncReport

@@ -4,12 +4,13 @@ A part of the canaries is a fixed sample. The others are questions on the docume
 attack aims at one fact. Sources take turns in both, so that none can crowd out the questions of the others.
 
 A question counts for the document that it names, with the source of this document, and only if one of its answers is in
-the document, so a source cannot give false answers to the document of another one.
+the document, so a source cannot give false answers to the document of another one. Once another document changed the
+answer, the question counts for that document.
 """
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.bank.schema import key_matrix, memory_id
-from cmt.common.answers import words_of
+from cmt.common.answers import same_value, words_of
 from cmt.common.arrow import rows_with
 from cmt.common.digests import sha256_hex
 from cmt.evaluation.canary import Canary
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from cmt.answering.answerer import Answerer
     from cmt.bank.bank import Bank
+    from cmt.bank.change_values import ChangeReport
     from cmt.stream.store import Slice, SliceStore
 
 STANDING = 4
@@ -52,13 +54,15 @@ def choose(
     kept: Sequence[Canary],
     unseen: Sequence[str],
     refused: Callable[[], Sequence["Slice"]],
+    changes: Callable[[Collection[str]], Sequence["ChangeReport"]],
     authority: Authority,
     limit: int,
 ) -> list[Canary]:
     """At most `limit` canaries for the round of `slice_`, whose memories are `rows`, before they are banked.
 
     `kept`: the canaries of the round before. `unseen`: ids of the slices that were committed since. `refused`: lists
-    the refused slices, the earliest first. Reads the slices `unseen` and those of the memories nearest to `rows`.
+    the refused slices, the earliest first. `changes`: the inferred changes of some documents. Reads the slices `unseen`
+    and those of the memories nearest to `rows`.
     """
     documents = store.documents(slice_)
     updated = _updated(store, answerer.bank, slice_, refused)
@@ -75,10 +79,11 @@ def choose(
     standing = [*serving, *_in_turn(sorted(others, key=_rank), lambda canary: canary.source)][:size]
     chosen = {canary.question_id: replace(canary, fixed=True) for canary in standing}
     # 2. Questions near the new documents.
-    for canary in _canaries_near(store, answerer, documents, rows, updated, authority, limit=POOL * limit):
+    for canary in _canaries_near(store, answerer, documents, rows, updated, changes, authority, limit=POOL * limit):
         if len(chosen) == limit:
             break
-        chosen.setdefault(canary.question_id, pool.get(canary.question_id, canary))
+        served = pool.get(canary.question_id, canary)
+        chosen.setdefault(canary.question_id, served if served.doc_id == canary.doc_id else canary)
     return list(chosen.values())
 
 
@@ -106,6 +111,7 @@ def _canaries_near(
     documents: pa.Table,
     rows: pa.Table,
     updated: set[str],
+    changes: Callable[[Collection[str]], Sequence["ChangeReport"]],
     authority: Authority,
     *,
     limit: int,
@@ -118,7 +124,8 @@ def _canaries_near(
     # 1. The earlier documents near each new memory, and their questions.
     keys = key_matrix(rows["key"])  # (n, p)
     of_slice, beside = _near_documents(answerer.bank, keys, updated)
-    canaries = [canary for name in sorted(of_slice) for canary in _canaries_on(store, name, of_slice[name])]
+    passed_on = _passed_on(store, answerer.bank, changes(beside.keys()))
+    canaries = [canary for name in sorted(of_slice) for canary in _canaries_on(store, name, of_slice[name], passed_on)]
     # 2. The new memories that share words with each question, and whether their source may change its answer.
     shares = _word_shares(canaries, beside, documents, rows)
     sources = dict(zip(documents["doc_id"].to_pylist(), documents["source"].to_pylist(), strict=True))
@@ -202,14 +209,36 @@ def _canaries_of(store: "SliceStore", bank: "Bank", slice_id: str) -> Iterator[C
         yield from _described(canaries, of_slice)
 
 
-def _canaries_on(store: "SliceStore", slice_id: str, doc_ids: set[str]) -> list[Canary]:
-    """The questions on documents of a slice; questions made of the documents that have none."""
+def _canaries_on(
+    store: "SliceStore", slice_id: str, doc_ids: set[str], passed_on: Mapping[str, Canary]
+) -> list[Canary]:
+    """The questions on documents of a slice, with those `passed_on`; questions made of the documents that have none."""
     slice_ = store.slice(slice_id)
     documents = rows_with(store.documents(slice_), "doc_id", doc_ids)
     canaries = _with_answers(rows_with(store.questions(slice_), "doc_id", doc_ids))
     without = doc_ids - {canary.doc_id for canary in canaries}
+    canaries = [canary for canary in canaries if canary.question_id not in passed_on]
+    canaries += [canary for canary in passed_on.values() if canary.doc_id in doc_ids]
     canaries += _made(rows_with(documents, "doc_id", without))
     return list(_described(canaries, documents))
+
+
+def _passed_on(store: "SliceStore", bank: "Bank", reports: Sequence["ChangeReport"]) -> dict[str, Canary]:
+    """The questions whose answer another document changed, by id: each counts for that document, with its value."""
+    found = [report for report in reports if report.change.state == "found" and report.old_value and report.new_value]
+    rows = bank.rows(["memory_id", "doc_id", "slice_id"], {memory_id(report.change.old.doc_id, 0) for report in found})
+    slice_of = dict(zip(rows["doc_id"].to_pylist(), rows["slice_id"].to_pylist(), strict=True))
+    questions = {
+        name: _with_answers(rows_with(store.questions(store.slice(name)), "doc_id", slice_of))
+        for name in sorted(set(slice_of.values()))
+    }
+    return {
+        canary.question_id: replace(canary, doc_id=report.change.new.doc_id, references=(report.new_value or "",))
+        for report in sorted(found, key=lambda report: report.change.holds_from)  # of several, the last one
+        for canary in questions.get(slice_of.get(report.change.old.doc_id, ""), ())
+        if canary.doc_id == report.change.old.doc_id
+        if any(same_value(reference, report.old_value or "") for reference in canary.references)
+    }
 
 
 def _described(canaries: Sequence[Canary], documents: pa.Table) -> Iterator[Canary]:

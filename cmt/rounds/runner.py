@@ -201,6 +201,7 @@ class RoundRunner:
 
     def choose_canaries(self) -> int:
         """Choose the canaries, before the bank changes; returns their number."""
+        from cmt.bank.change_values import with_values
         from cmt.evaluation.canary_choice import choose
         from cmt.evaluation.canary_storage import write_canaries
 
@@ -218,6 +219,7 @@ class RoundRunner:
                 kept=kept,
                 unseen=unseen,
                 refused=self._slices_left_out,
+                changes=lambda doc_ids: with_values(resources.bank, resources.changes(doc_ids)),
                 authority=resources.authority,
                 limit=limit,
             )

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.bank.bank import Bank
+from cmt.bank.change_values import with_values
 from cmt.bank.changes import Change
 from cmt.bank.schema import latest_versions
 from cmt.common.arrow import rows_without
-from cmt.rounds.change_reports import with_values
 from cmt.serving.schemas import ChangeEntry, Document, Entry, Memory, Page, Range
 
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "supersedes"]

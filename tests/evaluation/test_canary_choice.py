@@ -1,7 +1,7 @@
 """The canaries of a round: a fixed sample, and questions on the documents nearest to the new ones."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from cmt.bank.bank import Bank, open_bank
+from cmt.bank.change_values import with_values
+from cmt.bank.changes import Change, Span
 from cmt.bank.location import BankLocation
 from cmt.bank.schema import bank_schema
 from cmt.common.digests import sha256_hex
@@ -89,6 +91,7 @@ class Project:
             "kept": (),
             "unseen": (),
             "refused": lambda: list(map(slice_of, refused)),
+            "changes": lambda _: [],
             "authority": Authority(),
         } | options
         slice_: Any = slice_of(slice_id)
@@ -158,6 +161,28 @@ def test_a_new_document_that_also_has_the_right_answer_counts_less(project: Proj
     project.add("2", {"new": news, "bridge": "The toll on the Amber Bridge is 4 crowns."}, banked=False)
     assert names(project.choose("2", limit=3))[:1] == ["toll"]
     assert "ferry" in names(project.choose("2", limit=3))
+
+
+def test_a_question_counts_for_the_document_that_changed_its_answer(project: Project) -> None:
+    project.add("1", {"ferry": FERRY}, asked={"ferry": "What does the ferry to Saltby cost?"}, answer="6 crowns")
+    news = "From today on, 9 crowns take a passenger to Saltby by ferry."
+    project.add("2", {"rise": news}, source="Herald")
+    project.add("3", {"lie": "The ferry to Saltby costs 2 crowns."}, banked=False)
+    old, new = (
+        Span.of(project._row(name, project.slices[name]["documents"][0]), text.index(value), text.index(value) + 8)
+        for name, text, value in (("1", FERRY, "6 crowns"), ("2", news, "9 crowns"))
+    )
+    change = Change(old, new, holds_from=DATE, confidence=0.9)
+
+    def chosen(change: Change) -> dict[str, tuple[str, tuple[str, ...], str]]:
+        canaries = project.choose("3", limit=9, changes=lambda _: with_values(project.bank, [change]))
+        return {canary.question_id: (canary.doc_id, canary.references, canary.source) for canary in canaries}
+
+    name = "ferry-What does the ferry to Saltby cost?"
+    assert chosen(change)[name] == ("rise", ("9 crowns",), "Herald")
+    assert chosen(replace(change, state="rejected"))[name] == ("ferry", ("6 crowns",), "Courier")
+    elsewhere = replace(change.old, first=0, last=9)  # another statement of the document
+    assert chosen(replace(change, old=elsewhere))[name] == ("ferry", ("6 crowns",), "Courier")
 
 
 def test_a_flood_of_one_source_leaves_room_for_the_questions_of_others(project: Project) -> None:
