@@ -11,6 +11,11 @@ def plain(text: object) -> str:
     return "".join(character for character in line if unicodedata.category(character) not in ("Cc", "Cs"))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of the error's message; its class if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def counted(number: int, noun: str) -> str:
     """`1 row`, `2,000 rows`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

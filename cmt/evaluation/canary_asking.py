@@ -26,8 +26,8 @@ def ask(
     gate: GateParams,
     leave_out: Callable[[Collection[str]], None],
     on_progress: OnProgress | None = None,
-) -> tuple[list[Canary], list[str]]:
-    """Ask `canaries` as of now; returns them, and the doc_ids of the documents that were set aside.
+) -> list[Canary]:
+    """Ask `canaries` as of now; returns those that show something.
 
     If more than `gate.max_harmed` are harmed, `leave_out` is called with the documents to leave out of the bank, and
     the harmed canaries are asked again, REPEATS times at most. If that takes more than `gate.max_set_aside` documents,
@@ -45,9 +45,7 @@ def ask(
         leave_out(set_aside)
         again = _asked(answerer, [_spared(canary) for canary in harmed], new.without(set_aside), None)
         asked |= {canary.question_id: canary for canary in again}
-    return [canary for canary in asked.values() if not canary.now or (canary.best and canary.best.right)], sorted(
-        set_aside
-    )
+    return [canary for canary in asked.values() if not canary.now or (canary.best and canary.best.right)]
 
 
 def _spared(canary: Canary) -> Canary:

@@ -14,6 +14,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from cmt.common.storage import write_json
+from cmt.common.text import first_line
 from cmt.errors import ModelError
 from cmt.lm.convert_gguf import quiet_transformers
 from cmt.lm.loading import (
@@ -47,7 +48,7 @@ def check_configuration(file: Path) -> None:
     except ModelError:
         raise
     except Exception as error:  # each architecture checks its values in its own way
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(f"{file} is damaged: it is no configuration of a {kind} ({reason})") from error
     if problem:
         raise ModelError(f"{file}: not supported, because {problem}; docs/models.md lists what runs")

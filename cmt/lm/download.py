@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cmt.common.digests import sha256_file, sha256_hex
+from cmt.common.text import first_line
 from cmt.errors import ConfigError, ModelError
 from cmt.lm.convert_gguf import OnProgress
 
@@ -139,7 +140,7 @@ def _from_hub(repository: str, revision: str, folder: Path) -> Path:
     except Exception as error:  # the client and the HTTP library below it raise many kinds
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a full or read-only disk, which the caller explains
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(
             f"{name} could not be fetched from the model hub ({reason}). Check the network, or fetch it "
             f"elsewhere and set lm.source to path:<folder>; the default pypi: source needs no hub"

@@ -269,7 +269,7 @@ class RoundRunner:
         new = NewSlice(rows, documents, resources.authority, self._history)
         # 2. Ask.
         with self._timed("canaries", len(canaries)):
-            canaries, _ = ask(
+            canaries = ask(
                 resources.answerer,
                 canaries,
                 new,

@@ -19,6 +19,7 @@ from filelock import FileLock
 from cmt.common.digests import sha256_hex
 from cmt.common.imports import missing_extra
 from cmt.common.secrets import mask_secrets
+from cmt.common.text import first_line
 from cmt.config import TrackingParams
 from cmt.errors import ServiceError
 
@@ -144,7 +145,7 @@ class MlflowSession:
             if not isinstance(error, MlflowException | SQLAlchemyError | sqlite3.Error | OSError):
                 raise
             # masked before it is cut: a cut address may lack the `@` by which its password is found
-            reason = mask_secrets((str(error).strip() or type(error).__name__).splitlines()[0])
+            reason = mask_secrets(first_line(error))
             raise ServiceError(
                 f"MLflow at {self.uri} cannot be used ({reason[:300]}): start or repair it, "
                 "or set tracking.uri, the environment's MLFLOW_TRACKING_URI, or tracking.enabled to false"

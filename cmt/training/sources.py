@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cmt.common.storage import write_bytes
+from cmt.common.text import first_line
 from cmt.config import STREAM, TrainParams
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.admission import select_with_unanswerable
@@ -122,7 +123,7 @@ def _download(name: str, folder: Path) -> Path:
             allow_patterns=["*train*.parquet"],
         )
     except Exception as error:  # the client and its HTTP library raise many types
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise StreamError(
             f"{name} could not be fetched from the hub ({reason}): check the network, or {_ALTERNATIVE}"
         ) from error

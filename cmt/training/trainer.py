@@ -14,6 +14,7 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from cmt.common.storage import write_bytes, write_json
+from cmt.common.text import first_line
 from cmt.config import Params
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
@@ -180,7 +181,7 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
         try:
             super()._save_checkpoint(*args, **kwargs)
         except RuntimeError as error:  # torch.save raises no OSError
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise ModelError(
                 f"the checkpoint in {self.args.output_dir} could not be written ({reason}): free space and run "
                 "`cmt train` again, which continues from the checkpoint before"
@@ -206,7 +207,7 @@ def _check_compiler(device: torch.device) -> None:
     try:
         torch.compile(torch.neg)(torch.ones(2, device=device))
     except Exception as error:  # of dynamo, of inductor, of the compiler
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(
             f"train.compile: torch cannot compile on this machine ({reason}): install a C++ compiler (g++, or the one "
             "that the environment variable CXX names) and Python's headers, or set train.compile to false"

@@ -39,7 +39,7 @@ def ask(canaries: Sequence[Canary], **documents: Facts) -> tuple[dict[str, Canar
         Authority(),
         lambda _sources: {},
     )
-    asked, _ = canary_asking.ask(reader, canaries, new, gate=GateParams(), leave_out=lambda _doc_ids: None)
+    asked = canary_asking.ask(reader, canaries, new, gate=GateParams(), leave_out=lambda _doc_ids: None)
     return {canary.question_id: canary for canary in asked}, reader.asked
 
 
