@@ -71,7 +71,9 @@ class SyncReport:
 
     def summary(self) -> str:
         """The result in one line."""
-        return ", ".join(f"{count:,} {name}" for name in COUNTS if (count := getattr(self, name))) or "nothing there"
+        counts = ((getattr(self, name), name) for name in COUNTS)
+        parts = (f"{count:,} {name.removesuffix('s') if count == 1 else name}" for count, name in counts if count)
+        return ", ".join(parts) or "nothing there"
 
     def add(self, taken: IngestReport, files: Collection[str]) -> None:
         """Add the slices of an ingest, and its refused rows of `files`."""

@@ -95,9 +95,9 @@ def test_a_folder_is_watched_until_ctrl_c(project: Path) -> None:
 
         assert synced() == "2 listed, 2 new, 2 documents"
         write(posts / "three.jsonl", doc_id="three", text="The post number three.")
-        assert synced() == "3 listed, 1 new, 1 documents"
+        assert synced() == "3 listed, 1 new, 1 document"
         write(posts / "one.jsonl", doc_id="one", text="The first post, corrected.")
-        assert synced() == "3 listed, 1 changed, 1 documents, 1 versions"
+        assert synced() == "3 listed, 1 changed, 1 document, 1 version"
         (posts / "two.jsonl").unlink()
         assert synced() == "2 listed, 1 vanished, 1 expired"
         assert stream.texts() == {"one": "The first post, corrected.", "three": "The post number three."}

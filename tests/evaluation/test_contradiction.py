@@ -155,6 +155,6 @@ def test_the_trained_reader_tells_a_false_document_from_one_on_another_fact(real
         lie = {"false mayor": NewDocument(SLICE["false mayor"], "Mallory", fields["published_at"])}
         false_mayor = NewSlice(rows_with(new, "doc_id", lie), lie, Authority(), lambda _sources: {})
         accept = GateParams(max_harmed=1)
-        [canary], _ = ask(answerer, [MAYOR_CANARY], false_mayor, gate=accept, leave_out=lambda _doc_ids: None)
+        [canary] = ask(answerer, [MAYOR_CANARY], false_mayor, gate=accept, leave_out=lambda _doc_ids: None)
     assert (canary.now and canary.now.answer, canary.best and canary.best.answer) == ("Bertram Grubb", "Ines Vell")
     assert canary.harmed_by == ("false mayor",)
