@@ -272,7 +272,7 @@ class MemoryModel(nn.Module):
         """
         if len(memories) < 2:
             return float("inf")
-        on_cpu = scores.cpu()
+        on_cpu = scores.cpu().clone()  # on a CPU `cpu` copies nothing, and `scores` change below
 
         def without(later: int, earlier: int) -> Tensor:
             left = self._without_words(on_cpu[later], memories[later].tokens, memories[earlier].tokens)

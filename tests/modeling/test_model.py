@@ -245,7 +245,8 @@ def test_a_superseded_document_changes_the_scores_of_its_update_only(tiny_lm: Ti
     torch.testing.assert_close(after[0, 1:], before[0, 1:])
 
 
-def test_a_memory_is_read_without_the_value_of_another_one(tiny_lm: TinyLm) -> None:
+@pytest.mark.parametrize("replaced", [[(1, 0)], [(1, 0), (1, 0)]])  # by one earlier memory, and by two with its value
+def test_a_memory_is_read_without_the_value_of_another_one(tiny_lm: TinyLm, replaced: list[tuple[int, int]]) -> None:
     model = make_model(tiny_lm("llama"), make_config())
     memories = retrieved_memories(model, ["The ferry costs six crowns.", "Six crowns was once the fare; it is eight."])
     old, new = memories
@@ -254,7 +255,7 @@ def test_a_memory_is_read_without_the_value_of_another_one(tiny_lm: TinyLm) -> N
 
     def weigh(row: int, found: Sequence[ReadSpan], read_without: ReadWithout) -> Weighed:
         spans.extend([found[0], read_without(1, 0)])
-        return Weighed([0.0, 0.0], [(1, 0)])
+        return Weighed([0.0, 0.0], replaced)
 
     with torch.no_grad():
         question = model.encode(asked)
