@@ -248,7 +248,8 @@ def test_a_superseded_document_changes_the_scores_of_its_update_only(tiny_lm: Ti
 @pytest.mark.parametrize("replaced", [[(1, 0)], [(1, 0), (1, 0)]])  # by one earlier memory, and by two with its value
 def test_a_memory_is_read_without_the_value_of_another_one(tiny_lm: TinyLm, replaced: list[tuple[int, int]]) -> None:
     model = make_model(tiny_lm("llama"), make_config())
-    memories = retrieved_memories(model, ["The ferry costs six crowns.", "Six crowns was once the fare; it is eight."])
+    fare = "The ferry costs six crowns."
+    memories = retrieved_memories(model, [fare, f"{fare} It is slow, wet and old."])
     old, new = memories
     asked = [model.lm.tokenize(" What does the ferry cost?")]
     spans = []
