@@ -7,16 +7,17 @@ over the texts: 0.94 and 0.97 (400 held-out questions, 1,873 memories).
 """
 
 import hashlib
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cmt.bank import quantization
-from cmt.common.english import INNER_NAME, NAMES_AND_NUMBERS
+from cmt.common.english import NAMES_AND_NUMBERS
 
 STEM = 6  # letters that a word is cut to
 FUNCTION_WORDS = frozenset(
@@ -31,6 +32,7 @@ CODES = "int4"  # number format of a stored sketch
 BYTES = quantization.vector_bytes(CODES, SIZE)  # size of a stored sketch
 POSITIONS = 8  # of a sketch that one word changes
 SATURATION, SHORTENED, AVERAGE = 1.2, 0.75, 70  # BM25's k1 and b, and the mean number of words of a text
+SAMPLE = 300  # texts of a bank that weigh words
 PRESENT = 0.6  # a sketch contains a word from this weight on; one occurrence in AVERAGE words weighs 1
 
 
@@ -53,13 +55,25 @@ def names_covered(question: str, text: str) -> float:
     return sum(word in found for word in words) / len(words) if words else 1.0
 
 
-def names_shared(text: str, other: str) -> float:
-    """Share of the names in `text` that occur in `other`, as stems; 1 for a text without any.
+class WordWeights:
+    """Weights of words by how few of a sample of texts have them: the inverse document frequency of BM25.
 
-    A name is a capitalised word inside a sentence.
+    Of fewer than SAMPLE texts the missing ones count as texts without these words, so that in a small bank, where most
+    words are in a text or two, all words weigh much the same.
     """
-    names = {word.lower()[:STEM] for word in INNER_NAME.findall(text)}
-    return len(names & set(stems(other))) / len(names) if names else 1.0
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        words = [set(stems(text)) for text in texts]
+        self._texts = max(len(words), SAMPLE)
+        self._with_word = Counter(word for text in words for word in text)
+
+    def coverage(self, text: str, other: str) -> float:
+        """Share of the words of `text` that occur in `other`, as stems, by their weights; 0–1."""
+        words, others = set(stems(text)), set(stems(other))
+        return sum(map(self._weight, words & others)) / (sum(map(self._weight, words)) or 1)
+
+    def _weight(self, word: str) -> float:
+        return math.log1p((self._texts - self._with_word[word] + 0.5) / (self._with_word[word] + 0.5))
 
 
 def stems(text: str) -> list[str]:

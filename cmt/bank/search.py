@@ -137,6 +137,15 @@ class SearchableTable(MemoryTable):
                     memory_ids.add(row["memory_id"])
             return read_content(table, memory_ids)
 
+    def sample_texts(self, n: int) -> list[str]:
+        """The texts of at most `n` rows, spread evenly over the table."""
+        with self.reading():
+            table = self.latest()
+            rows = table.count_rows()
+            offsets = [number * rows // n for number in range(n)] if rows > n else list(range(rows))
+            texts: list[str] = table.take_offsets(offsets).select(["text"]).to_arrow()["text"].to_pylist()
+            return texts
+
     def with_all_words(self, text: str) -> list[str]:
         """The doc_ids of the documents that have every word of `text` in one memory, superseded ones included.
 

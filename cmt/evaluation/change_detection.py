@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from cmt.answering.comparison import POSSIBLE, Statement, probabilities
 from cmt.bank.changes import Change, Span
-from cmt.bank.lexical import coverage, names_shared, stems
+from cmt.bank.lexical import SAMPLE, WordWeights, coverage, stems
 from cmt.bank.schema import key_matrix
 from cmt.common.answers import same_value
 from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
@@ -27,18 +27,16 @@ if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
 
 FEWEST_SHARED = 0.12
-"""Share of an earlier text's words in the later one from which the two are compared."""
+"""Share of an earlier text's words in the later one from which the two are compared, by the words' weights."""
 COMPARED = 2
 """Earlier memories that a new one is compared with at most."""
-NAMES_SHARED = 0.3
-"""Share of the earlier text's names in the later one from which the two are compared."""
-QUESTIONS = 4
+QUESTIONS = 2
 """Questions on one of two texts at most, those first whose words the other text has most of."""
 FEWEST_ASKED = 0.2
 """Share of a question's words that the other text has."""
 SURE = -9.0
 """ψ's log-score of an answer against "nowhere" from which it counts without a cross-encoder, in nats."""
-COMPARED_ANSWERS = 3
+COMPARED_ANSWERS = 2
 """Questions on two memories at most whose answers the cross-encoder compares."""
 AT_ONCE = 256
 """New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
@@ -157,14 +155,14 @@ def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[st
         k=4 * COMPARED,
         as_of=rows["published_at"].to_pylist(),
     )
+    weights = WordWeights(answerer.bank.sample_texts(SAMPLE))
     memories = []
     for row, similar in zip(rows.to_pylist(), found, strict=True):
         related = [
-            (coverage(other["text"], row["text"]), other)
+            (weights.coverage(other["text"], row["text"]), other)
             for other in similar.to_pylist()
             if other["doc_id"] not in (row["doc_id"], row["supersedes"])
             if other["published_at"] < row["published_at"]
-            if names_shared(other["text"], row["text"]) >= NAMES_SHARED
         ]
         nearest = sorted(related, key=lambda pair: -pair[0])[:COMPARED]
         memories.append([other for share, other in nearest if share >= FEWEST_SHARED])

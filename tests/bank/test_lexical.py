@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cmt.bank import lexical, quantization
-from cmt.bank.lexical import coverage, names_shared, sketch, sketch_scores, stems
+from cmt.bank.lexical import SAMPLE, WordWeights, coverage, sketch, sketch_scores, stems
 from tests.helpers.facts import FACTS
 
 TEXTS = [fact["text"] for fact in FACTS]
@@ -51,8 +51,14 @@ def test_a_question_without_words_scores_0_everywhere(question: str) -> None:
     assert sketch_scores(question, SKETCHES) == [0.0] * len(SKETCHES)
 
 
-def test_names_are_shared_by_their_stems() -> None:
-    ferry = "Single tickets on the Saltby ferry cost 8 crowns, the Northline office said."
-    assert names_shared(ferry, "Northline's fare to Saltby is 11 crowns.") == 1
-    assert names_shared(ferry, "A van with flu jabs stops in Saltby.") == 0.5
-    assert names_shared("no name here", "Saltby") == 1
+def test_a_text_shares_more_by_its_rare_words_than_by_words_that_many_texts_have() -> None:
+    weights = WordWeights([f"the council told the paper about plan {i}" for i in range(SAMPLE)])
+    earlier = "The council told the paper about a heron in Saltby."
+    assert weights.coverage(earlier, "Saltby's heron flew off.") > 0.9
+    assert weights.coverage(earlier, "The paper told the council about a plan.") < 0.1
+    assert weights.coverage("", earlier) == 0
+
+
+def test_in_a_small_bank_all_words_weigh_much_the_same() -> None:
+    texts = ["The Saltby ferry costs 8 crowns.", "The Saltby ferry costs 11 crowns."]
+    assert WordWeights(texts).coverage(*texts) == pytest.approx(4 / 5, abs=0.05)

@@ -124,6 +124,13 @@ def test_many_searches_at_once_find_the_same_rows_as_one_by_one(
     assert bank.search_each(keys=keys[:0], texts=[], k=3, as_of=[]) == []
 
 
+def test_a_sample_of_the_texts_is_spread_over_the_bank(bank: Bank) -> None:
+    bank.upsert(table(*(document(f"d{number}", text=f"text {number}") for number in range(10))))
+    assert sorted(bank.sample_texts(10)) == sorted(bank.sample_texts(99)) == [f"text {number}" for number in range(10)]
+    few = bank.sample_texts(4)
+    assert len(set(few)) == 4 and set(few) <= set(bank.sample_texts(10))
+
+
 def test_search_in_an_empty_bank_returns_no_rows(bank: Bank) -> None:
     hits = bank.search(key=key_of("q"), text="anything", k=3, as_of=None)
     assert len(hits) == 0 and "similarity" in hits.column_names
