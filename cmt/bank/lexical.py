@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmt.bank import quantization
-from cmt.common.english import NAMES_AND_NUMBERS
+from cmt.common.english import INNER_NAME, NAMES_AND_NUMBERS
 
 STEM = 6  # letters that a word is cut to
 FUNCTION_WORDS = frozenset(
@@ -53,6 +53,19 @@ def names_covered(question: str, text: str) -> float:
     words = [word.lower()[:STEM] for word in NAMES_AND_NUMBERS.findall(question)]
     found = {word[:STEM] for word in re.findall(r"\w+", text.lower())}
     return sum(word in found for word in words) / len(words) if words else 1.0
+
+
+def names_shared(text: str, other: str) -> float:
+    """Share of the names in one text that occur in the other, as stems; the larger one of both texts.
+
+    A name is a capitalised word inside a sentence. The share of a text without any is 1.
+    """
+    return max(_names_shared(text, other), _names_shared(other, text))
+
+
+def _names_shared(text: str, other: str) -> float:
+    names = {word.lower()[:STEM] for word in INNER_NAME.findall(text)}
+    return len(names & set(stems(other))) / len(names) if names else 1.0
 
 
 class WordWeights:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from cmt.answering.comparison import POSSIBLE, Statement, probabilities
 from cmt.bank.changes import Change, Span
-from cmt.bank.lexical import SAMPLE, WordWeights, coverage, stems
+from cmt.bank.lexical import SAMPLE, WordWeights, coverage, names_shared, stems
 from cmt.bank.schema import key_matrix
 from cmt.common.answers import same_value
 from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
@@ -26,8 +26,10 @@ from cmt.evaluation.made_questions import question_on
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
 
-FEWEST_SHARED = 0.12
+FEWEST_SHARED = 0.1
 """Share of an earlier text's words in the later one from which the two are compared, by the words' weights."""
+NAMES_SHARED = 0.25
+"""Share of the names of one of two texts in the other one from which they are compared."""
 COMPARED = 2
 """Earlier memories that a new one is compared with at most."""
 QUESTIONS = 2
@@ -163,6 +165,7 @@ def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[st
             for other in similar.to_pylist()
             if other["doc_id"] not in (row["doc_id"], row["supersedes"])
             if other["published_at"] < row["published_at"]
+            if names_shared(other["text"], row["text"]) >= NAMES_SHARED
         ]
         nearest = sorted(related, key=lambda pair: -pair[0])[:COMPARED]
         memories.append([other for share, other in nearest if share >= FEWEST_SHARED])
