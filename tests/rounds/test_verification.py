@@ -164,6 +164,8 @@ def test_an_altered_slice_stops_its_round_before_it_begins(begun: Path) -> None:
         open_workspace(begun).update()
     assert [round_.round_id for round_ in workspace.rounds()] == [JANUARY]
     assert damaged(begun) == ["slices"]
+    [problem] = reports(begun)["slices"].problems
+    assert problem.startswith(f"slice {FEBRUARY} was altered, its rows do not match the digest in ")
     for file in workspace.store.slice(FEBRUARY).path.parent.glob("0001.*"):
         file.unlink()
     run(begun, "ingest")

@@ -88,18 +88,12 @@ def test_a_new_text_for_a_known_id_is_a_correction_in_a_new_slice_and_can_be_rev
     assert texts(store) == [("a", "Wrong."), ("a", "Right."), ("a", "Wrong.")]
 
 
-def test_ingesting_the_older_file_again_after_a_correction_adds_nothing(ingest: Ingest, store: SliceStore) -> None:
-    old, new = [make_document("a", text="Wrong.")], [make_document("a", text="Right.", published_at=FEBRUARY)]
-    ingest(old), ingest(new)
-    assert ingest(old).duplicates == ingest(new).duplicates == 1
-    assert len(store.slices()) == 2
-
-
 @pytest.mark.parametrize("order", [1, -1])
 def test_every_version_is_kept_whatever_the_order(ingest: Ingest, store: SliceStore, order: int) -> None:
     rows = [make_document("a", text="Old."), make_document("a", text="New.", published_at=FEBRUARY)][::order]
     assert (report := ingest(rows)).rejected == ()
     assert (report.accepted, report.versions) == (2, 1)
+    assert [ingest([row]).duplicates for row in rows] == [1, 1]  # also of the one that was corrected
     assert ingest([make_document("a", text="Oldest.", published_at="2030-12-01")]).versions == 1
     assert texts(store) == [("a", "Oldest."), ("a", "Old."), ("a", "New.")]
 
@@ -168,11 +162,6 @@ def test_of_two_texts_with_the_same_id_and_date_the_second_is_rejected(ingest: I
     assert "other content at the same date in rows.jsonl:1" in report.rejected[0].reason
 
 
-def test_the_same_row_twice_is_a_duplicate(ingest: Ingest) -> None:
-    report = ingest([make_document(), make_document(), make_question(), make_question()])
-    assert (report.accepted, report.duplicates, report.questions, report.question_duplicates) == (1, 1, 1, 1)
-
-
 def test_a_question_whose_document_is_unknown_or_rejected_is_rejected(ingest: Ingest) -> None:
     rows = [make_document("a"), make_document("b", text=""), make_question("q1", "a"), make_question("q2", "b'; --")]
     report = ingest([*rows, make_question("q3", "b")])
@@ -181,14 +170,6 @@ def test_a_question_whose_document_is_unknown_or_rejected_is_rejected(ingest: In
     assert report.rejected[1].reason == (
         'doc_id "b\'; --" is neither in this source nor in the store; ingest the document first'
     )
-
-
-def test_questions_may_follow_their_documents_in_another_source(ingest: Ingest, store: SliceStore) -> None:
-    ingest([make_document()])
-    report = ingest([make_question(asked_at="2031-03-01T00:00:00Z")])
-    assert [(slice_.slice_id, slice_.n_documents, slice_.n_questions) for slice_ in report.slices] == [
-        ("2031-03/0001", 0, 1)
-    ]
 
 
 def test_a_question_id_of_another_question_is_rejected(ingest: Ingest) -> None:

@@ -18,7 +18,9 @@ from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question, w
 
 def test_ingesting_a_source_again_adds_nothing_and_reports_duplicates(ingest: Ingest, store: SliceStore) -> None:
     rows = [make_document("a"), make_document("b"), make_question(doc_id="a")]
-    assert len(ingest(rows).slices) == 1
+    first = ingest([*rows, *rows])
+    assert (len(first.slices), first.accepted, first.questions) == (1, 2, 1)
+    assert (first.duplicates, first.question_duplicates) == (2, 1)
     digests = [slice_.digest for slice_ in store.slices()]
     again = ingest(rows)
     assert (again.slices, again.accepted, again.questions) == ((), 0, 0)
