@@ -7,31 +7,13 @@ import pytest
 
 import cmt
 from cmt.workspace import Workspace
-from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace
+from tests.helpers.projects import open_workspace
 
 
 @pytest.fixture
 def adapted(adapted_workspace: Path) -> Workspace:
     """A workspace with a committed round for each of its two slices."""
     return open_workspace(adapted_workspace)
-
-
-def test_ingest_takes_source_format_and_period(tiny_workspace: Path) -> None:
-    workspace = open_workspace(tiny_workspace)
-    report = workspace.ingest(source=tiny_workspace / "news/documents.jsonl", file_format="jsonl", period=4)
-    assert report.accepted == 6
-    assert [slice_.n_documents for slice_ in workspace.store.slices()] == [4, 2]
-
-
-def test_update_runs_the_named_slice_or_the_oldest_pending_one(tiny_workspace: Path) -> None:
-    workspace = open_workspace(tiny_workspace)
-    with pytest.raises(cmt.RoundError, match="no slice is pending in .*: `cmt ingest` new documents first"):
-        workspace.update()
-    workspace.ingest()
-    assert workspace.update(slice_id=FEBRUARY).round_id == FEBRUARY
-    assert workspace.update().round_id == JANUARY
-    ingest_more(tiny_workspace, month=3, doc_ids=["quiet"])
-    assert workspace.update().round_id == "2031-03/0001"
 
 
 def test_ask_answers_as_of_a_date_and_closed_book_on_request(adapted: Workspace) -> None:

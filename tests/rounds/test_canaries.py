@@ -67,7 +67,8 @@ def quarantined(folder: Path, slice_id: str) -> list[dict[str, Any]]:
 # Harm
 
 
-def test_a_false_document_is_set_aside_and_the_rest_of_its_slice_is_taken(project: Path) -> None:
+def test_a_false_document_is_set_aside_for_good_and_the_rest_of_its_slice_is_taken(project: Path) -> None:
+    # 1. the round
     ingest(project, POISON, HONEST)
     round_, workspace, _ = update(project, MARCH)
     assert (round_.state, round_.judgement, round_.set_aside) == ("committed", "passed", ("handbill",))
@@ -75,41 +76,32 @@ def test_a_false_document_is_set_aside_and_the_rest_of_its_slice_is_taken(projec
     assert round_.notes == ["1 document set aside (handbill), see round-2031-03-0001.jsonl in the quarantine"]
     assert workspace.bank.present({"handbill", "lamp"}) == {"lamp"}
     assert round_.seconds["canaries"] > 0
-    # the reason, with the way out
+    # 2. the reason, with the way out
     [row] = quarantined(project, MARCH)
     assert (row["file"], json.loads(row["raw"])["doc_id"]) == (MARCH, "handbill")
     assert MAYOR not in row["reason"] and "Vell" not in row["reason"]
     assert '{"Mallory": ["file:news"]} to stream.authority' in row["reason"]
     assert '"supersedes": "mayor-2"' in row["reason"]
-    # the other commands
+    # 3. the other commands
     assert update(project, MARCH)[0] == replace(round_, already=True)
     assert all(not report.problems for report in open_workspace(project).verify() if report.part != "language model")
     facts = lineage(workspace, MARCH)[0].facts
     assert facts["set aside"] == "handbill"
     assert facts["canary 1"] == f'"{MAYOR}" was "Vell", is "Grubb" because of handbill'
     assert workspace.pending() == []
-
-
-def test_a_later_round_does_not_bring_a_set_aside_document_back(project: Path) -> None:
-    ingest(project, POISON, HONEST)
-    update(project, MARCH)
+    # 4. a later round, and the same one after a rollback, do not bring it back
     ingest(project, HONEST | {"doc_id": "oil", "text": "Oil is dear."}, month=4)
     round_, workspace, _ = update(project, APRIL)
     assert (round_.canaries["harmed"], workspace.bank.present({"handbill", "lamp", "oil"})) == (0, {"lamp", "oil"})
     workspace.rollback(MARCH)
     assert update(project, MARCH)[0].set_aside == ("handbill",)
-
-
-def test_forgetting_and_purging_reach_a_set_aside_document(project: Path) -> None:
-    ingest(project, POISON, HONEST)
-    update(project, MARCH)
+    # 5. forgetting and purging reach it
     workspace = open_workspace(project)
     assert workspace.forget("handbill") == 0
     assert len(quarantined(project, MARCH)) == 1
     workspace.forget_all(["handbill"], purge=True)
-    assert quarantined(project, MARCH) == []
-    assert read_canaries_of(project, MARCH) == []
-    assert workspace.pending() == []
+    assert (quarantined(project, MARCH), read_canaries_of(project, MARCH)) == ([], [])
+    assert workspace.pending() == [APRIL]
 
 
 def test_a_slice_of_which_every_document_is_set_aside_is_committed_empty_and_earlier_versions_stay(
@@ -175,6 +167,7 @@ def test_a_kill_leaves_the_bank_as_before_or_after_the_round(
         recovering.recover()
     assert recovering.bank.digest() == before
     round_, workspace, _ = update(project, MARCH)
+    assert round_.canaries == COUNTS | {"harmed": 1}
     assert (round_.set_aside, workspace.bank.present({"handbill", "lamp"})) == (("handbill",), {"lamp"})
     assert len(quarantined(project, MARCH)) == 1
 
@@ -226,19 +219,12 @@ def test_a_peer_may_change_the_fact(project: Path) -> None:
     assert (round_.set_aside, round_.canaries["changed"]) == ((), 1)
 
 
-def test_forgetting_a_document_removes_its_canary(project: Path) -> None:
-    ingest(project, HONEST)
-    assert update(project, MARCH)[0].canaries["asked"] == 1
-    open_workspace(project).forget("mayor-2")
-    ingest(project, HONEST | {"doc_id": "oil", "text": "Oil is dear."}, month=4)
-    update(project, APRIL)
-    assert "mayor-2" not in [doc_id for _, doc_id, _ in read_canaries_of(project, APRIL)]
-
-
 # Canaries
 
 
-def test_a_canary_is_asked_again_after_other_parameters_or_documents(project: Path) -> None:
+def test_a_canary_is_asked_again_after_other_parameters_or_documents_until_its_document_is_forgotten(
+    project: Path,
+) -> None:
     asked = []
     for month, slice_id, top_k in ((3, MARCH, 8), (4, APRIL, 8), (5, "2031-05/0001", 7)):
         ingest(project, HONEST | {"doc_id": f"lamp-{month}", "text": f"Lamps are lit in month {month}."}, month=month)
@@ -246,6 +232,10 @@ def test_a_canary_is_asked_again_after_other_parameters_or_documents(project: Pa
         asked.append(reader.asked.count(MAYOR))
         assert read_canaries_of(project, slice_id) == [(MAYOR, "mayor-2", "Vell")]
     assert asked == [1, 0, 1]  # no slice has a document that is selected for it
+    open_workspace(project).forget("mayor-2")
+    ingest(project, HONEST | {"doc_id": "oil", "text": "Oil is dear."}, month=6)
+    update(project, "2031-06/0001")
+    assert "mayor-2" not in [doc_id for _, doc_id, _ in read_canaries_of(project, "2031-06/0001")]
 
 
 @pytest.mark.parametrize("damage", ["rollback", "file"])
@@ -265,12 +255,11 @@ def test_a_canary_that_turns_wrong_is_asked_again_without_the_slice(project: Pat
     assert (round_.set_aside, reader.asked.count(MAYOR)) == (("handbill",), 5)
 
 
-@pytest.mark.parametrize("last", ["choose_canaries", "ask_canaries"])
-def test_a_kill_leaves_no_trace_in_the_canaries(project: Path, last: str) -> None:
+def test_a_kill_leaves_no_trace_in_the_canaries(project: Path) -> None:
     ingest(project, HONEST)
     workspace = open_workspace(project)
     read_words(workspace)
-    run_steps(workspace, MARCH, last=last)
+    run_steps(workspace, MARCH, last="choose_canaries")
     interrupted, *_ = update(project, MARCH)
     assert (interrupted.judgement, interrupted.canaries) == ("passed", COUNTS)
     assert read_canaries_of(project, MARCH) == [(MAYOR, "mayor-2", "Vell")]

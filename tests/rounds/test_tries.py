@@ -65,9 +65,3 @@ def test_a_round_that_was_killed_every_time_fails(project: Path) -> None:
     assert "(killed, killed, killed)" in failed.reason
     assert workspace.update().slice_id == FEBRUARY
     assert not any(part.problems for part in workspace.verify())
-
-
-def test_a_committed_round_forgets_its_tries(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_steps(open_workspace(project), JANUARY, last="compress")
-    open_workspace(project).update()
-    assert not list((project / "data/state/rounds").rglob("try-*"))
