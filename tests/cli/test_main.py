@@ -18,7 +18,9 @@ def test_a_source_is_ingested_once(tiny_workspace: Path) -> None:
     assert (report["accepted"], report["questions"], report["rejected"]) == (6, 4, [])
     again = read(tiny_workspace, "ingest")
     assert (again["accepted"], again["duplicates"], again["slices"]) == (0, 6, [])
-    assert "nothing new" in run(tiny_workspace, "ingest").stdout
+    printed = run(tiny_workspace, "ingest").stdout
+    assert "nothing new" in printed
+    assert "the clock is fixed (stream.clock): rows dated after 2031-12-31T23:59:59Z are rejected" in printed
 
 
 def test_rejected_rows_are_counted_and_named(tiny_workspace: Path) -> None:
@@ -61,24 +63,14 @@ def test_several_files_patterns_and_the_standard_input_are_ingested(tiny_workspa
     assert "no file matches" in run(tiny_workspace, "ingest", str(tiny_workspace / "*.xyz"), status=1).stderr
 
 
-def test_a_source_may_only_supersede_its_own_documents(tiny_workspace: Path) -> None:
-    printed = run(tiny_workspace, "ingest", "--source", "Courier").stdout
-    assert "the clock is fixed (stream.clock): rows dated after 2031-12-31T23:59:59Z are rejected" in printed
-    forged = {"doc_id": "x", "published_at": "2031-03-01", "text": "The ferry is free.", "supersedes": "ferry"}
-    rows = tiny_workspace / "more.jsonl"
-    rows.write_text(
-        json.dumps(forged) + "\n" + json.dumps(forged | {"doc_id": "y", "supersedes": None, "text": "Y"}) + "\n"
-    )
-    report = read(tiny_workspace, "ingest", str(rows), "--source", "Mallory")
-    assert (report["accepted"], report["publisher"], len(report["rejected"])) == (1, "Mallory", 1)
-    advice = re.search(r"add (\{.*\}) to stream.authority", report["rejected"][0]["reason"])
-    assert advice
-    granted = ["--set", f"stream.authority={advice[1]}", "ingest", str(rows), "--source", "Mallory"]
-    assert read(tiny_workspace, *granted)["accepted"] == 1
-
-
 def test_update_takes_the_oldest_slice_then_all_then_nothing(tiny_workspace: Path) -> None:
     run(tiny_workspace, "ingest")
+    # 1. a refused round exits with 1 and stays pending
+    result = run(tiny_workspace, "--set", "gate.min_f1=100", "update", "--all", "--json", status=1)
+    (round_,) = json.loads(result.stdout)["rounds"]
+    assert (round_["state"], round_["rows"]) == ("refused", 0)
+    assert "error: round 2031-01/0001 was refused" in result.stderr
+    # 2. one, all, none
     (first,) = read(tiny_workspace, "update")["rounds"]
     assert (first["round_id"], first["state"], first["documents"], first["rows"]) == ("2031-01/0001", "committed", 3, 3)
     assert list(first["scores"]) == ["cmt", "closed", "rag"]
@@ -93,14 +85,6 @@ def test_update_takes_the_oldest_slice_then_all_then_nothing(tiny_workspace: Pat
     assert again["already"]
     assert "committed before" in run(tiny_workspace, "update", "--slice", "2031-01/0001").stdout
     assert read(tiny_workspace, "bank", "stats")["rows"] == 6
-
-
-def test_a_refused_round_exits_with_1(tiny_workspace: Path) -> None:
-    run(tiny_workspace, "ingest")
-    result = run(tiny_workspace, "--set", "gate.min_f1=100", "update", "--all", "--json", status=1)
-    (round_,) = json.loads(result.stdout)["rounds"]
-    assert (round_["state"], round_["rows"]) == ("refused", 0)
-    assert "error: round 2031-01/0001 was refused" in result.stderr
 
 
 def test_rounds_are_listed_with_their_scores_and_compressors(adapted: Path) -> None:
@@ -189,7 +173,8 @@ def test_all_documents_of_a_source_are_forgotten(tiny_workspace: Path) -> None:
         text = f"Number {number} of {source}."
         row = {"doc_id": f"d{number}", "published_at": "2031-01-02", "text": text, "source": source}
         (tiny_workspace / "one.jsonl").write_text(json.dumps(row))
-        run(tiny_workspace, "ingest", str(tiny_workspace / "one.jsonl"), "--source", source)
+        report = read(tiny_workspace, "ingest", str(tiny_workspace / "one.jsonl"), "--source", source)
+        assert (report["accepted"], report["publisher"]) == (1, source)
     assert "d0" in run(tiny_workspace, "forget", "--source", "Courier").stdout
     assert read(tiny_workspace, "forget", "--source", "it's; --", "--yes")["doc_ids"] == ["d2"]
     assert read(tiny_workspace, "forget", "--source", "Courier", "--yes")["doc_ids"] == ["d0", "d1"]

@@ -26,8 +26,9 @@ def artifact(key: str) -> str:
 
 
 def test_a_flow_run_is_a_committed_round_with_artifacts(
-    project: Path, workspace: Workspace, change: Callable[..., None]
+    project: Path, workspace: Workspace, change: Callable[..., None], tmp_path: Path
 ) -> None:
+    # 1. a slice
     change(evaluation={"round_baselines": True, "questions": 2})
     assert online_update(slice=JANUARY, params=str(project)) == ["committed"]
     (round_,) = workspace.rounds()
@@ -41,6 +42,16 @@ def test_a_flow_run_is_a_committed_round_with_artifacts(
     assert "| closed-book |" in report
     assert "| gate | not judged |" in report
     assert f"| {JANUARY} | not judged | 3 | 3 |" in artifact("rounds")
+    # 2. every pending one, and each once
+    assert online_update(params=str(project)) == ["committed"]
+    assert [r.slice_id for r in workspace.rounds()] == [JANUARY, FEBRUARY]
+    assert online_update(params=str(project)) == []
+    assert online_update(slice=FEBRUARY, params=str(project)) == ["already"]
+    # 3. a source is ingested first
+    late = {"doc_id": "late", "published_at": "2031-02-09T07:00:00Z", "title": "Late", "text": "A late tram."}
+    (tmp_path / "late.jsonl").write_text(json.dumps(late) + "\n")
+    assert online_update(source=str(tmp_path / "late.jsonl"), params=str(project)) == ["committed"]
+    assert workspace.rounds()[-1].slice_id == "2031-02/0002"
 
 
 def test_a_round_logs_how_many_questions_it_has_asked(caplog: pytest.LogCaptureFixture) -> None:
@@ -55,18 +66,6 @@ def test_a_round_logs_how_many_questions_it_has_asked(caplog: pytest.LogCaptureF
         f"{JANUARY}: evaluate, 32 of 60 questions",
         f"{JANUARY}: evaluate, 60 of 60 questions",
     ]
-
-
-def test_without_a_slice_every_pending_one_gets_its_round(project: Path, workspace: Workspace, tmp_path: Path) -> None:
-    assert online_update(params=str(project)) == ["committed", "committed"]
-    assert [r.slice_id for r in workspace.rounds()] == [JANUARY, FEBRUARY]
-    assert online_update(params=str(project)) == []
-    assert online_update(slice=FEBRUARY, params=str(project)) == ["already"]
-    # a source is ingested first
-    late = {"doc_id": "late", "published_at": "2031-02-09T07:00:00Z", "title": "Late", "text": "A late tram."}
-    (tmp_path / "late.jsonl").write_text(json.dumps(late) + "\n")
-    assert online_update(source=str(tmp_path / "late.jsonl"), params=str(project)) == ["committed"]
-    assert workspace.rounds()[-1].slice_id == "2031-02/0002"
 
 
 def test_refused_rows_are_an_artifact_and_too_many_fail_the_run(
@@ -84,27 +83,22 @@ def test_refused_rows_are_an_artifact_and_too_many_fail_the_run(
     assert any("3 rows rejected" in record.message for record in caplog.records if record.levelname == "WARNING")
 
 
-def test_a_refused_round_fails_the_run_and_leaves_the_bank(
-    project: Path, workspace: Workspace, change: Callable[..., None]
-) -> None:
-    online_update(slice=JANUARY, params=str(project))
-    change(gate={"min_f1": 100.0}, evaluation={"questions": 2})
-    before = workspace.open_bank().digest()
-    tasks.workspace.cache_clear()  # a flow run is a process of its own
-    with pytest.raises(RoundError, match=r"2031-02/0001 was refused .* below gate\.min_f1"):
-        online_update(slice=FEBRUARY, params=str(project))
-    assert workspace.open_bank().digest() == before
-    assert "refused" in artifact("round-2031-02-0001")
-
-
-def test_a_failure_after_the_bank_was_written_puts_it_back(
+def test_a_refused_and_a_failed_round_fail_the_run_and_leave_the_bank(
     project: Path, workspace: Workspace, change: Callable[..., None]
 ) -> None:
     change(evaluation={"earlier_questions": 2})
     online_update(slice=JANUARY, params=str(project))
     before = workspace.open_bank().digest()
+    # 1. refused
+    change(gate={"min_f1": 100.0}, evaluation={"questions": 2})
+    tasks.workspace.cache_clear()  # a flow run is a process of its own
+    with pytest.raises(RoundError, match=r"2031-02/0001 was refused .* below gate\.min_f1"):
+        online_update(slice=FEBRUARY, params=str(project))
+    assert workspace.open_bank().digest() == before
+    assert "refused" in artifact("round-2031-02-0001")
+    # 2. failed after the bank was written: the questions of an earlier slice are not read before the evaluation
     questions = workspace.store.slice(JANUARY).path.with_name("0001.questions.parquet")
-    questions.write_bytes(questions.read_bytes()[:100])  # of an earlier slice: not read before the evaluation
+    questions.write_bytes(questions.read_bytes()[:100])
     with pytest.raises(StreamError, match="damaged"):
         online_update(slice=FEBRUARY, params=str(project))
     assert workspace.open_bank().digest() == before
