@@ -1,6 +1,5 @@
 """A real server on a free port over the tiny project, and clients of it."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +17,6 @@ from tests.helpers.servers import running, serving
 def project(adapted_project: Path) -> Path:
     """The tiny project after all its rounds; shared and read-only."""
     return adapted_project
-
-
-@pytest.fixture
-def project_copy(project: Path, tmp_path: Path) -> Path:
-    """A copy of `project` that a test may change."""
-    return Path(shutil.copytree(project, tmp_path / "copy"))
 
 
 @pytest.fixture(scope="module")

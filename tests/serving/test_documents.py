@@ -49,10 +49,10 @@ def test_the_memories_of_a_long_document_are_in_the_order_of_its_text(tiny_works
     assert [int(number) for number in re.findall(r"Lamp (\d+)", text)] == list(range(60))
 
 
-def test_changes_are_listed_with_their_values_and_beside_their_documents(project_copy: Path) -> None:
-    workspace = open_workspace(project_copy)
+def test_changes_are_listed_with_their_values_and_beside_their_documents(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
     change = find(workspace)
-    with serving_client(project_copy) as client:
+    with serving_client(adapted_workspace) as client:
         assert client.get("/changes").json() == []
         record(workspace, FEBRUARY, change)
         [entry] = client.get("/changes").json()

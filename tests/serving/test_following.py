@@ -13,9 +13,9 @@ from tests.helpers.servers import serving
 QUESTIONS = 20
 
 
-def test_answers_come_from_one_compressor_and_then_from_the_other(project_copy: Path) -> None:
-    name_champion(project_copy)
-    workspace = open_workspace(project_copy)
+def test_answers_come_from_one_compressor_and_then_from_the_other(adapted_workspace: Path) -> None:
+    name_champion(adapted_workspace)
+    workspace = open_workspace(adapted_workspace)
     old, answers = workspace.compressor_digest[:12], list[str]()
 
     def ask(address: str) -> None:
@@ -26,13 +26,13 @@ def test_answers_come_from_one_compressor_and_then_from_the_other(project_copy: 
                 if len(answers) >= QUESTIONS and answers[-1] != old:
                     return
 
-    with serving(project_copy) as address:
+    with serving(adapted_workspace) as address:
         asking = Thread(target=ask, args=(address,))
         asking.start()
         recompress(workspace, sleep=lambda _: None)
         asking.join(120)
         health = httpx.get(f"{address}/health", timeout=60).json()
-    new = open_workspace(project_copy).compressor_digest
+    new = open_workspace(adapted_workspace).compressor_digest
     index = answers.index(new[:12])
     assert set(answers[:index]) == {old}
     assert set(answers[index:]) == {new[:12]}

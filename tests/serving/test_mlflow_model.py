@@ -48,12 +48,12 @@ def test_each_row_has_its_own_date_and_a_missing_date_is_now(project: Path) -> N
     assert mayors == [{"mayor-1"}] * 3 + [{"mayor-2"}] * 3
 
 
-def test_an_invalid_row_is_named_and_a_removed_bank_temporarily_unavailable(project_copy: Path) -> None:
-    memory = loaded(project_copy)
+def test_an_invalid_row_is_named_and_a_removed_bank_temporarily_unavailable(adapted_workspace: Path) -> None:
+    memory = loaded(adapted_workspace)
     with pytest.raises(MlflowException, match="row 1: question: the question is empty") as caught:
         memory.predict(None, pd.DataFrame([{"question": MAYOR}, {"question": " "}]))
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
-    (project_copy / "data/bank").rename(project_copy / "data/elsewhere")
+    (adapted_workspace / "data/bank").rename(adapted_workspace / "data/elsewhere")
     with pytest.raises(MlflowException) as caught:
         memory.predict(None, pd.DataFrame([{"question": MAYOR}]))
     assert caught.value.error_code == "TEMPORARILY_UNAVAILABLE"
