@@ -163,21 +163,14 @@ def test_an_altered_slice_stops_its_round_before_it_begins(begun: Path) -> None:
     with pytest.raises(cmt.StreamError, match=f"slice {FEBRUARY} was altered.*or delete them and ingest again"):
         open_workspace(begun).update()
     assert [round_.round_id for round_ in workspace.rounds()] == [JANUARY]
-    assert damaged(begun) == ["slices"]
-    [problem] = reports(begun)["slices"].problems
+    [(part, [problem])] = [(part, report.problems) for part, report in reports(begun).items() if report.problems]
+    assert part == "slices"
     assert problem.startswith(f"slice {FEBRUARY} was altered, its rows do not match the digest in ")
     for file in workspace.store.slice(FEBRUARY).path.parent.glob("0001.*"):
         file.unlink()
     run(begun, "ingest")
     run(begun, "update", "--all")
     assert damaged(begun) == []
-
-
-def test_a_missing_slice_of_a_committed_round_is_named(adapted_workspace: Path) -> None:
-    for file in open_workspace(adapted_workspace).store.slice(FEBRUARY).path.parent.glob("0001.*"):
-        file.unlink()
-    [problem] = reports(adapted_workspace)["slices"].problems
-    assert problem.startswith(f"slice {FEBRUARY} is missing, but its round is committed: restore ")
 
 
 def test_a_changed_record_of_a_round_is_noticed(adapted_workspace: Path) -> None:
@@ -192,28 +185,31 @@ def test_a_changed_record_of_a_round_is_noticed(adapted_workspace: Path) -> None
     assert "or remove it and run `cmt update --all`" in stderr
 
 
-def test_a_changed_byte_of_the_lm_is_noticed_and_the_advice_repairs_it(adapted_workspace: Path) -> None:
-    workspace = open_workspace(adapted_workspace, lm__path=str(adapted_workspace / "lm"))
+def test_damaged_lm_compressor_and_slices_are_each_named_and_pulling_repairs_the_lm(adapted_workspace: Path) -> None:
+    compressor = shutil.copytree(open_workspace(adapted_workspace).params.compressor.path, adapted_workspace / "copy")
+    paths = {"lm__path": str(adapted_workspace / "lm"), "compressor__path": str(compressor)}
+    workspace = open_workspace(adapted_workspace, **paths)
     folder = workspace.pull()
-    file = folder / "tokenizer.json"
-    content = file.read_bytes()
-    file.unlink()
-    file.write_bytes(content.replace(b'"he"', b'"hx"', 1))
-    [report] = [report for report in workspace.verify() if report.part == "language model"]
-    [problem] = report.problems
-    assert "tokenizer.json" in problem and "run `cmt model pull`" in problem
+    assert not [report for report in workspace.verify() if report.problems]
+    # 1. the damage
+    tokenizer = folder / "tokenizer.json"
+    content = tokenizer.read_bytes()
+    tokenizer.unlink()
+    tokenizer.write_bytes(content.replace(b'"he"', b'"hx"', 1))
+    flip_a_bit(Path(compressor) / "compressor.safetensors")
+    for file in workspace.store.slice(FEBRUARY).path.parent.glob("0001.*"):
+        file.unlink()
+    # 2. its report
+    found = {report.part.split()[0]: report.problems for report in workspace.verify() if report.problems}
+    assert list(found) == ["language", "compressor", "slices"]
+    [of_lm], [of_slices] = found["language"], found["slices"]
+    assert "tokenizer.json" in of_lm and "run `cmt model pull`" in of_lm
+    assert "compressor.safetensors changed" in found["compressor"][0]
+    assert of_slices.startswith(f"slice {FEBRUARY} is missing, but its round is committed: restore ")
+    # 3. the advice
     shutil.rmtree(folder)
     workspace.pull()
-    assert not [report for report in workspace.verify() if report.problems]
-
-
-def test_changed_weights_of_a_compressor_are_noticed(adapted_workspace: Path) -> None:
-    folder = Path(shutil.copytree(open_workspace(adapted_workspace).params.compressor.path, adapted_workspace / "copy"))
-    workspace = open_workspace(adapted_workspace, compressor__path=str(folder))
-    assert not [report for report in workspace.verify() if report.problems]
-    flip_a_bit(folder / "compressor.safetensors")
-    [report] = [report for report in workspace.verify() if report.problems]
-    assert report.part == "compressor" and "compressor.safetensors changed" in report.problems[0]
+    assert [report.part.split()[0] for report in workspace.verify() if report.problems] == ["compressor", "slices"]
 
 
 # Staged memories
