@@ -1,6 +1,5 @@
 """What is visible after rounds in any order, through slices that wait, and after forgetting."""
 
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,8 @@ def test_two_corrections_of_one_date_hold_in_the_order_of_their_ingests(tiny_wor
     ingest(tiny_workspace, fare("old", 1, "The dam is 9 metres high."), fare("dam", 2, wrong))
     workspace = ingest(tiny_workspace, fare("dam", 2, right, "old"))
     digests = set()
-    for order in list(permutations(workspace.pending()))[1::2]:
+    pending = workspace.pending()
+    for order in (pending, pending[::-1]):
         for slice_id in order:
             workspace.update(slice_id=slice_id)
         assert visible(workspace) == {"dam": right}
