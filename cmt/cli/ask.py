@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from cmt.answering.answer import check_length
+from cmt.answering.answer import check_length, clean_question
 from cmt.cli import output
-from cmt.cli.context import AsOf, Json, parse_as_of, parse_question, print_result
+from cmt.cli.context import AsOf, Json, parse_as_of, print_result
 from cmt.common.text import plain
 
 
@@ -21,7 +21,11 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Answer a question from memory and list the cited documents."""
-    line = parse_question(question, longest=ctx.obj.params.serving.question_characters)
+    try:
+        line = clean_question(question)
+        check_length(line, longest=ctx.obj.params.serving.question_characters)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="QUESTION") from None
     instant = parse_as_of(as_of)
     with ctx.obj.stage("ask"):
         answer = ctx.obj.workspace.ask(line, as_of=instant, closed_book=compare)

@@ -167,18 +167,6 @@ def parse_as_of(text: str | None) -> datetime | None:
         raise typer.BadParameter(str(error), param_hint="--as-of") from None
 
 
-def parse_question(text: str, *, longest: int) -> str:
-    """The question on one line without control characters. Raises BadParameter if it is empty or above `longest`."""
-    from cmt.answering.answer import check_length, clean_question
-
-    try:
-        question = clean_question(text)
-        check_length(question, longest=longest)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="QUESTION") from None
-    return question
-
-
 def _exit_status(error: CmtError) -> int:
     return 2 if isinstance(error, ConfigError) else 1
 

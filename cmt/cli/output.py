@@ -169,7 +169,7 @@ def write_forgotten_documents(documents: "Sequence[ForgottenDocument]") -> None:
     write_table(["doc_id", "refused from", "dates"], rows, left=3)
 
 
-def write_forgotten(report: "ForgetReport", *, undo: bool = False) -> None:
+def write_forgotten(report: "ForgetReport", *, undo: bool) -> None:
     """Print the forgotten documents, similar ones that stay, and what a purge removed and could not reach."""
     names = report.doc_ids[0] if len(report.doc_ids) == 1 else f"{len(report.doc_ids):,} documents"
     verb, rows = "is" if len(report.doc_ids) == 1 else "are", counted(report.rows, "row")

@@ -20,11 +20,6 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Answer over HTTP: a web page, JSON, the OpenAI interface and metrics. `/docs` describes them."""
-    serve_workspace(ctx, host=host, port=port, as_json=as_json)
-
-
-def serve_workspace(ctx: typer.Context, *, host: str, port: int, as_json: bool = False) -> None:
-    """Serve until Ctrl-C. Raises ServiceError if the address is taken, or if it is not loopback without tokens."""
     workspace = ctx.obj.workspace
     has_tokens = workspace.params.serving.token_file is not None
     if not (has_tokens or _is_loopback(host)):

@@ -6,7 +6,7 @@ import typer
 
 from cmt.cli.context import Json
 from cmt.cli.output import write_line, write_lines
-from cmt.cli.serve import serve_workspace
+from cmt.cli.serve import serve
 
 FOLDER = "data/try"
 QUESTIONS = (
@@ -53,7 +53,7 @@ def try_newspaper(
     if not as_json:
         write_line(message, style="bold")
         questions = [question + (f" ({note})" if note else "") for question, note in QUESTIONS]
-        write_lines(["three questions to ask on the page:"])
+        write_line("three questions to ask on the page:")
         write_lines(questions, indent=2)
-        write_lines(["your own documents: .venv/bin/cmt init my-project"])
-    serve_workspace(ctx, host="127.0.0.1", port=port, as_json=as_json)
+        write_line("your own documents: .venv/bin/cmt init my-project")
+    serve(ctx, host="127.0.0.1", port=port, as_json=as_json)

@@ -12,7 +12,7 @@ def test_one_month_is_adapted_and_served_beside_the_project(
     tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[Any] = []
-    monkeypatch.setattr("cmt.cli.try_newspaper.serve_workspace", lambda ctx, **_: served.append(ctx.obj.workspace))
+    monkeypatch.setattr("cmt.cli.try_newspaper.serve", lambda ctx, **_: served.append(ctx.obj.workspace))
     lines = [line.strip() for line in run(tiny_workspace, "try").stdout.splitlines()]
     assert lines[0].startswith("3 articles adapted in ")
     assert MAYOR in lines
