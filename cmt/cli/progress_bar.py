@@ -1,11 +1,10 @@
 """Progress on stderr: a bar for the current stage on a terminal, and everywhere a line for each finished stage."""
 
-import time
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from cmt.common.text import plain
@@ -24,7 +23,7 @@ class ProgressBar:
         # a bar disappears at the end of its stage; a line with its duration replaces it
         self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._console = console
-        self._task: TaskID | None = None
+        self._task: Task | None = None
         self.current = ""  # name of the current stage, "" before the first
         self.title = ""  # shown before the names of the stages that follow, such as the id of a slice
 
@@ -39,41 +38,35 @@ class ProgressBar:
     def stage(self, name: str, total: int | None = None) -> None:
         """Finish the current stage and begin `name` of `total` steps (None: unknown)."""
         self._close(finished=True)
-        self.current, self._total, self._done, self._note = name, total, 0, ""
-        self._started, self._label = time.perf_counter(), plain(f"{self.title} {name}")
-        self._task = self._bars.add_task(self._label, total=total, detail="")
+        self.current = name
+        self._bars.add_task(plain(f"{self.title} {name}"), total=total, note="", detail="")
+        self._task = self._bars.tasks[-1]
 
     def advance(self, n: int, note: str = "") -> None:
         """Add `n` completed steps to the current stage and show `note` beside them."""
-        self._done += n
-        self._note = note or self._note
-        self._refresh()
+        if self._task:
+            self._show(self._task, self._task.completed + n, note or self._task.fields["note"])
 
     def at(self, stage: str, done: int, total: int | None) -> None:
         """Show `stage` at `done` of `total` steps; without a total `done` counts bytes."""
         if stage != self.current:
             self.stage(stage, total)
-        self._done = done
-        self._note = "" if total else f"{done / 1e6:,.1f} MB"
-        self._refresh()
+        if self._task:
+            self._show(self._task, done, "" if total else f"{done / 1e6:,.1f} MB")
 
-    def _refresh(self) -> None:
-        if self._task is not None:
-            self._bars.update(self._task, completed=self._done, detail=self._detail())
-
-    def _detail(self) -> str:
-        count = f"{self._done:,} of {self._total:,}" if self._total else ""
-        return ", ".join(filter(None, (count, self._note)))
+    def _show(self, task: Task, done: float, note: str) -> None:
+        count = f"{done:,} of {task.total:,}" if task.total else ""
+        self._bars.update(task.id, completed=done, note=note, detail=", ".join(filter(None, (count, note))))
 
     def _close(self, *, finished: bool) -> None:
         """Replace the bar of the current stage by its line; a finished stage counts as complete."""
         if self._task is None:
             return
-        self._bars.remove_task(self._task)
+        task, self._task = self._task, None
+        # stages that report no steps, such as one write of many rows, are complete too
+        self._show(task, task.total if finished and task.total else task.completed, task.fields["note"])
+        self._bars.remove_task(task.id)
         self._bars.refresh()
-        self._task = None
-        if finished and self._total:
-            self._done = self._total  # stages that report no steps, such as one write of many rows, are complete too
-        parts = [self._detail(), f"{time.perf_counter() - self._started:.1f} s", "" if finished else "not finished"]
-        if finished or self._done:
-            self._console.print(Text(f"{self._label}: {', '.join(filter(None, parts))}", "dim"), soft_wrap=True)
+        parts = [task.fields["detail"], f"{task.elapsed or 0:.1f} s", "" if finished else "not finished"]
+        if finished or task.completed:
+            self._console.print(Text(f"{task.description}: {', '.join(filter(None, parts))}", "dim"), soft_wrap=True)
