@@ -16,9 +16,8 @@ from cmt.serving.tokens import Token, TokenFile
 
 log = logging.getLogger(__name__)
 
-LIVENESS = "/healthz"
-_OPEN = ("/", "/docs", LIVENESS)  # need no token: the pages, whose scripts ask for one, and the liveness route
-_OPEN_FOLDER = "/web/"
+# need no token: the pages, whose scripts ask for one, and the liveness route
+_OPEN, _OPEN_FOLDER = ("/", "/docs", "/healthz"), "/web/"
 
 
 class Gate:

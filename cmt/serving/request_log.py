@@ -13,9 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cmt.common.dates import iso
 from cmt.serving.errors import REQUEST_ID
-from cmt.serving.metrics import Metrics, method_label
+from cmt.serving.metrics import Metrics
 from cmt.serving.middleware import request_state
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 LONGEST_QUESTION = 2_000  # characters of a question that the log keeps
 
 
@@ -35,7 +36,7 @@ class RequestLog:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         began, time, status = perf_counter(), datetime.now(UTC), 500
-        method = method_label(scope["method"])
+        method = scope["method"] if scope["method"] in _METHODS else "other"  # a client may send any word
         state = request_state(scope)
         state["request_id"] = uuid.uuid4().hex
 
