@@ -10,6 +10,7 @@ from cmt.common.progress import Progress
 from cmt.common.provenance import git_commit
 from cmt.common.storage import relative, write_bytes
 from cmt.common.systems import system_label
+from cmt.common.text import format_optional
 from cmt.errors import StreamError
 from cmt.evaluation.calibration import answer_reliability
 from cmt.evaluation.comparison_data import bank_lineage
@@ -103,7 +104,7 @@ def render(page: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": charts.score, "interval": charts.interval, "signed": "{:+.1f}".format}
+    environment.filters |= {"score": charts.score, "interval": charts.interval, "optional": format_optional}
     environment.filters |= {"label": system_label, "short": _short}
     return environment.get_template("template.html.jinja").render(page=page)
 
