@@ -48,7 +48,6 @@ compressor:
   path: data/trained # what `cmt train` writes
 
 """
-_TRAINING = ("cmt data pull", "cmt train")
 # an update in the example changed the answer to this question
 _NEXT_COMMANDS = (
     "cmt model pull",
@@ -87,7 +86,7 @@ def init(
     if columns or published_at:
         raise typer.BadParameter("it is for the documents of --from", param_hint="--map, --published-at")
     files = write_project(folder, lm=_absolute_source(lm) if lm else None)
-    next_commands = [_NEXT_COMMANDS[0], *_TRAINING, *_NEXT_COMMANDS[1:]] if lm else _NEXT_COMMANDS
+    next_commands = [_NEXT_COMMANDS[0], "cmt data pull", "cmt train", *_NEXT_COMMANDS[1:]] if lm else _NEXT_COMMANDS
     commands = [f"cd {shlex.quote(str(folder))}", *next_commands]
     if as_json:
         return output.write_json({"path": folder, "files": files, "commands": commands})

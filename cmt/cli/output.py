@@ -62,12 +62,12 @@ def write_lines(lines: Iterable[str], *, indent: int = 0) -> None:
 
 def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
     """`answer` as JSON without the texts of its sources, confidences rounded; `answer` and `text` are its text."""
-    sources = [{key: value for key, value in asdict(source).items() if key != "text"} for source in answer.sources]
-    rounded = {name: round(getattr(answer, name), 4) for name in ("confidence", "uncalibrated")}
-    plain = asdict(answer) | rounded | {"sources": sources}
     return {
         "as_of": as_of,
-        **plain,
+        **asdict(answer),
+        "confidence": round(answer.confidence, 4),
+        "uncalibrated": round(answer.uncalibrated, 4),
+        "sources": [{key: value for key, value in asdict(one).items() if key != "text"} for one in answer.sources],
         "answer": answer.text,
         "known": answer.known,
         "day": answer.day and answer.day.isoformat(),

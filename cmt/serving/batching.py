@@ -83,12 +83,18 @@ class DynamicBatcher:
         A disconnecting client does not affect others: the LM finishes the answer.
         """
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
+
+        def on_done(task: asyncio.Task[ServedAnswer]) -> None:
+            self._streams.discard(task)
+            pieces.put_nowait(None)
+            if not task.cancelled():
+                task.exception()  # marks it as retrieved, else asyncio logs it
+
         request = _Request(question, as_of, pieces.put_nowait)
         # its own task: it may answer a batch of other requests first, and a disconnect must not cancel these
         task = asyncio.create_task(self._process(request))
         self._streams.add(task)
-        task.add_done_callback(self._stream_ended)
-        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        task.add_done_callback(on_done)
         try:
             while (piece := await pieces.get()) is not None:
                 yield piece
@@ -145,11 +151,6 @@ class DynamicBatcher:
             ServedAnswer(answer, len(tokenize(answer.question)), len(tokenize(answer.text)), answerer.model.digest)
             for answer in answers
         ]
-
-    def _stream_ended(self, task: "asyncio.Task[ServedAnswer]") -> None:
-        self._streams.discard(task)
-        if not task.cancelled():
-            task.exception()  # marks it as retrieved, else asyncio logs it
 
     def _withdraw(self, request: _Request) -> None:
         """Remove a request whose client has disconnected."""

@@ -63,7 +63,6 @@ class Setting:
 
     def expand(self, text: str) -> str:
         """`text` with the values of its `${NAME}`. Raises ConfigError for a name without a value."""
-
         try:
             return re.sub(ENVIRONMENT_NAME, lambda match: self.secrets[match[1]], text)
         except KeyError as error:
