@@ -138,12 +138,13 @@ class SearchableTable(MemoryTable):
             return read_content(table, memory_ids)
 
     def sample_texts(self, n: int) -> list[str]:
-        """The texts of at most `n` rows, spread evenly over the table."""
+        """The texts of at most `n` rows, spread evenly over the table; rows without a text are left out."""
         with self.reading():
             table = self.latest()
             rows = table.count_rows()
             offsets = [number * rows // n for number in range(n)] if rows > n else list(range(rows))
-            texts: list[str] = table.take_offsets(offsets).select(["text"]).to_arrow()["text"].to_pylist()
+            found = table.take_offsets(offsets).select(["text"]).to_arrow()["text"]
+            texts: list[str] = found.drop_null().to_pylist()
             return texts
 
     def with_all_words(self, text: str) -> list[str]:

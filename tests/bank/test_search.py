@@ -129,6 +129,8 @@ def test_a_sample_of_the_texts_is_spread_over_the_bank(bank: Bank) -> None:
     assert sorted(bank.sample_texts(10)) == sorted(bank.sample_texts(99)) == [f"text {number}" for number in range(10)]
     few = bank.sample_texts(4)
     assert len(set(few)) == 4 and set(few) <= set(bank.sample_texts(10))
+    bank.upsert(table(document("without a text", text=None)))
+    assert len(bank.sample_texts(99)) == 10
 
 
 def test_search_in_an_empty_bank_returns_no_rows(bank: Bank) -> None:
