@@ -32,7 +32,7 @@ CODES = "int4"  # number format of a stored sketch
 BYTES = quantization.vector_bytes(CODES, SIZE)  # size of a stored sketch
 POSITIONS = 8  # of a sketch that one word changes
 SATURATION, SHORTENED, AVERAGE = 1.2, 0.75, 70  # BM25's k1 and b, and the mean number of words of a text
-SAMPLE = 300  # texts of a bank that weigh words
+SAMPLE = 300  # texts of a bank in which WordWeights counts words
 PRESENT = 0.6  # a sketch contains a word from this weight on; one occurrence in AVERAGE words weighs 1
 
 
@@ -69,10 +69,10 @@ def _names_shared(text: str, other: str) -> float:
 
 
 class WordWeights:
-    """Weights of words by how few of a sample of texts have them: the inverse document frequency of BM25.
+    """Inverse document frequencies of words in a sample of texts.
 
-    Of fewer than SAMPLE texts the missing ones count as texts without these words, so that in a small bank, where most
-    words are in a text or two, all words weigh much the same.
+    A sample of fewer than SAMPLE texts counts as if further texts had none of the words. Otherwise the two texts of a
+    small bank that share a word would make it a frequent one.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -81,12 +81,13 @@ class WordWeights:
         self._with_word = Counter(word for text in words for word in text)
 
     def coverage(self, text: str, other: str) -> float:
-        """Share of the words of `text` that occur in `other`, as stems, by their weights; 0–1."""
+        """Weighted share of the words of `text` that occur in `other`, as stems; 0–1."""
         words, others = set(stems(text)), set(stems(other))
-        return sum(map(self._weight, words & others)) / (sum(map(self._weight, words)) or 1)
+        # fsum: an exact sum does not depend on the order of a set
+        return math.fsum(map(self._weight, words & others)) / (math.fsum(map(self._weight, words)) or 1)
 
     def _weight(self, word: str) -> float:
-        return math.log1p((self._texts - self._with_word[word] + 0.5) / (self._with_word[word] + 0.5))
+        return float(_inverse_frequency(self._with_word[word], self._texts))
 
 
 def stems(text: str) -> list[str]:
@@ -117,9 +118,15 @@ def sketch_scores(question: str, sketches: Sequence[bytes]) -> list[float]:
     terms = [(texts[:, positions] * signs).sum(1) for positions, signs in map(_word_signs, words)]
     weights = np.stack(terms, 1)  # (n, words)
     document_frequency = (weights > PRESENT).sum(0)  # (words,)
-    idf = np.log1p((len(texts) - document_frequency + 0.5) / (document_frequency + 0.5))  # (words,)
+    idf = _inverse_frequency(document_frequency, len(texts))  # (words,)
     scores: list[float] = np.maximum(weights @ idf, 0).tolist()
     return scores
+
+
+def _inverse_frequency(with_word: NDArray[np.int64] | int, texts: int) -> NDArray[np.float64]:
+    """BM25's inverse document frequency of words that `with_word` of `texts` texts contain."""
+    counts = np.asarray(with_word)
+    return np.log1p((texts - counts + 0.5) / (counts + 0.5))
 
 
 @lru_cache(maxsize=100_000)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
 
 FEWEST_SHARED = 0.1
-"""Share of an earlier text's words in the later one from which the two are compared, by the words' weights."""
+"""Smallest share of an earlier text's words, by inverse document frequency, in a later text compared with it."""
 NAMES_SHARED = 0.25
-"""Share of the names of one of two texts in the other one from which they are compared."""
+"""Smallest share of the names of one of two compared texts in the other one."""
 COMPARED = 2
 """Earlier memories that a new one is compared with at most."""
 QUESTIONS = 2
