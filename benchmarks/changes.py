@@ -2,7 +2,8 @@
 
     python benchmarks/changes.py --writers stJK        # measure the writers that the cross-encoder has not seen
     python benchmarks/changes.py --stories my/stories  # measure other stories in the same form
-    python benchmarks/changes.py                       # fit words and calibration to the stories of data/stories
+    python benchmarks/changes.py --calibrate αt        # fit the weights of the cross-encoder and of ψ's scores
+    python benchmarks/changes.py                       # fit words to the stories of data/stories
 
 A folder of stories has documents.jsonl and questions.jsonl in the project's own format, and links.jsonl with a story a
 line: its `kind` (change/… or trap/…), its `documents` by date, and `update_of` (new → old). The first letter of an id
@@ -43,8 +44,6 @@ from cmt.evaluation.metrics import Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
 
 ROOT = Path(__file__).resolve().parent.parent
-UNSEEN = "st"
-"""Two of the four writers whose stories the cross-encoder was not trained on. CALIBRATION is fitted to them."""
 OTHER_STORY = 0.1  # weight of a pair of two stories in the fit, that of one story being 1
 SHARED = 0.06  # share of the earlier text's words in the later one from which a pair of two stories is fitted to
 WRITERS = 3  # writers in whose pairs an n-gram occurs that gets a weight
@@ -91,11 +90,15 @@ class Stories:
 def main(
     stories: Annotated[Path, typer.Option(help="Folder of stories.")] = ROOT / "data/stories",
     writers: Annotated[str, typer.Option(help="Writers that are measured; nothing is fitted.")] = "",
+    calibrate: Annotated[
+        str, typer.Option(help="Writers that the cross-encoder has not seen; CALIBRATION is fitted to them.")
+    ] = "",
 ) -> None:
     """Measure answers where facts change without a label, or fit the comparison of statements."""
     workspace = cmt.open(params=ROOT / "params.yaml")
     other = stories.resolve() != ROOT / "data/stories"
-    parts = [part for part in Stories.read(stories) if part.writer in writers or not writers]
+    chosen = writers + calibrate
+    parts = [part for part in Stories.read(stories) if part.writer in chosen or not chosen]
     banks = [
         TemporaryBank.of(
             workspace.params.compressor.path, lm=workspace.lm, documents=part.documents, params=workspace.params
@@ -107,12 +110,19 @@ def main(
         for part, bank in zip(parts, banks, strict=True):
             measure(part, bank)
         return
-    # 2. weights for the package, and the constant CALIBRATION
-    pairs = [pair for part, bank in zip(parts, banks, strict=True) for pair in training_pairs(part, bank)]
+    pairs = [
+        pair
+        for part, bank in zip(parts, banks, strict=True)
+        for pair in training_pairs(part, bank, cross=bool(calibrate))
+    ]
+    # 2. the constant CALIBRATION
+    if calibrate:
+        console().print(f"CALIBRATION: {calibration(pairs)}, {len(pairs)} pairs")
+        return
+    # 3. weights for the package
     weights = fitted(pairs)
     weights.save(comparison.WEIGHTS)
     console().print(f"{comparison.WEIGHTS}: {len(pairs)} pairs, {len(weights.ngrams)} n-grams")
-    console().print(f"CALIBRATION: {calibration(pairs)}")
 
 
 def measure(part: Stories, bank: TemporaryBank) -> None:
@@ -136,10 +146,10 @@ class TrainingPair(NamedTuple):
     later_holds: bool
     same_story: bool
     cross: float
-    """Log-odds of the cross-encoder, of a writer that it has not seen."""
+    """Log-odds of the cross-encoder; 0 if it was not asked."""
 
 
-def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[TrainingPair]:
+def training_pairs(part: Stories, bank: TemporaryBank, *, cross: bool) -> Iterator[TrainingPair]:
     """Two statements on each question: of the document with the right answer, and of another one, most of its story."""
     rows = {row["doc_id"]: row for row in bank.rows.to_pylist()}
     with bank.answerer() as answerer:
@@ -159,10 +169,9 @@ def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[TrainingPair]
                 same = other["doc_id"] in story["documents"]
                 if same or coverage(earlier.text, later.text) >= SHARED:
                     values, words = features(text, earlier, later), ngrams(text, earlier, later)
-                    cross = 0.0
-                    if same and part.writer in UNSEEN and bank.model.cross_encoder:
-                        cross = read_both(bank.model.cross_encoder, text, earlier, later).holds
-                    yield TrainingPair(part.writer, values, words, later is statements[0], same, cross)
+                    encoder = bank.model.cross_encoder if cross else None
+                    odds = read_both(encoder, text, earlier, later).holds if encoder else 0.0
+                    yield TrainingPair(part.writer, values, words, later is statements[0], same, odds)
 
 
 def fitted(pairs: Sequence[TrainingPair]) -> Weights:
@@ -187,10 +196,9 @@ def fitted(pairs: Sequence[TrainingPair]) -> Weights:
 
 
 def calibration(pairs: Sequence[TrainingPair]) -> list[float]:
-    """Constant, and weight of the cross-encoder's log-odds, fitted to writers that it has not seen."""
-    unseen = [pair for pair in pairs if pair.writer in UNSEEN and pair.same_story]
-    labels = [pair.later_holds for pair in unseen]
-    model = LogisticRegression().fit([[pair.cross] for pair in unseen], labels)
+    """Constant, and weights of the cross-encoder's log-odds and of the gain."""
+    values = [(pair.cross, pair.features.gain) for pair in pairs]
+    model = LogisticRegression().fit(values, [pair.later_holds for pair in pairs])
     return [round(float(value), 2) for value in (model.intercept_[0], *model.coef_[0])]
 
 

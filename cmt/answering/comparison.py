@@ -38,7 +38,7 @@ EXCERPT = 450  # characters of a text that the cross-encoder reads
 POSSIBLE = 0.05  # probability from which a change is possible
 LARGEST_ODDS = 12.0  # nats; log-odds are at most these, so that neither statement loses all its mass
 LONGEST = 3  # words in an n-gram
-CALIBRATION = (-1.0, 0.8)  # constant, and weight of the cross-encoder's log-odds
+CALIBRATION = (-1.0, 0.8, 0.25)  # constant, weights of the cross-encoder's log-odds and of the `gain`
 _PAST_QUESTION = re.compile(
     r"\b(?:was|were|did|had|before|former\w*|first|previous\w*|used to|ago|in (?:1\d|20)\d\d)\b", re.I
 )
@@ -132,15 +132,12 @@ def features(question: str, earlier: Statement, later: Statement) -> Features:
     title = _title(later)
     tells = WAYS_OF_TELLING
 
-    def bounded(score: float) -> float:
-        return max(-LARGEST_SCORE, min(LARGEST_SCORE, score))
-
     def count(way: str) -> int:
         return min(3, len(tells[way].findall(later.text)))
 
     values = (
-        bounded(later.score - earlier.score),
-        bounded(earlier.score),
+        _gain(earlier, later),
+        _bounded(earlier.score),
         coverage(question, later.text) - coverage(question, earlier.text),
         coverage(earlier.text, later.text),
         coverage(earlier_sentence, later.text),
@@ -161,6 +158,14 @@ def features(question: str, earlier: Statement, later: Statement) -> Features:
         _UNSETTLED_QUESTION.search(question),
     )
     return Features(*(value if isinstance(value, int | float) else value is not None for value in values))
+
+
+def _gain(earlier: Statement, later: Statement) -> float:
+    return _bounded(later.score - earlier.score)
+
+
+def _bounded(score: float) -> float:
+    return max(-LARGEST_SCORE, min(LARGEST_SCORE, score))
 
 
 def _sentences_around(statement: Statement) -> tuple[str, str, str]:
@@ -275,7 +280,8 @@ def probabilities(
     """Compare two statements, by a `cross_encoder` that reads both texts, or else by their features and n-grams."""
     if cross_encoder:
         odds = read_both(cross_encoder, question, earlier, later)
-        return Probabilities(_probability(float(np.dot(CALIBRATION, (1.0, odds.holds)))), _probability(odds.changed))
+        holds = float(np.dot(CALIBRATION, (1.0, odds.holds, _gain(earlier, later))))
+        return Probabilities(_probability(holds), _probability(odds.changed))
     log_odds = shipped_weights().log_odds(features(question, earlier, later), ngrams(question, earlier, later))
     return Probabilities(_probability(log_odds), _probability(log_odds))
 

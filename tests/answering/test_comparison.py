@@ -88,6 +88,14 @@ def test_neither_statement_loses_everything(monkeypatch: pytest.MonkeyPatch) -> 
         assert abs(math.log(share / (1 - share))) == pytest.approx(LARGEST_ODDS)
 
 
+def test_the_reader_counts_beside_the_cross_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CrossEncoder, "odds", lambda *_: Odds(holds=0.0, changed=1.0))
+    encoder = CrossEncoder.__new__(CrossEncoder)
+    unsure, sure = (probabilities(QUESTION, EARLIER, replace(LATER, score=n), encoder) for n in (-9.0, 9.0))
+    assert unsure.holds < 0.1 < 0.5 < sure.holds
+    assert unsure.changed == sure.changed
+
+
 def test_hearsay_has_a_smaller_share_than_a_fact() -> None:
     heard = stated(RUMOUR, "11 crowns", JULY)
     assert probabilities(QUESTION, EARLIER, heard).holds < probabilities(QUESTION, EARLIER, LATER).holds
