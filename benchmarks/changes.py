@@ -130,8 +130,8 @@ def measure(part: Stories, bank: TemporaryBank) -> None:
     with bank.answerer() as answerer:
         found = find_changes(answerer, bank.rows)
 
-        def changes_of(doc_ids: set[str]) -> list[Change]:
-            return [change for change in found if not doc_ids.isdisjoint(change.doc_ids)]
+        def changes_of(doc_ids: set[str] | None) -> list[Change]:
+            return [change for change in found if doc_ids is None or not doc_ids.isdisjoint(change.doc_ids)]
 
         write_answers(part, answerer.with_params(changes_of=changes_of), bank.rows)
     write_changes(part, {change.doc_ids for change in found})

@@ -72,7 +72,12 @@ def ingest(params: str, source: str, publisher: str | None) -> list[str]:
 @cmt_task(name="begin")
 def begin(params: str, slice_id: str) -> "Round":
     """Open the round in the ledger, after recovering from an interrupted one."""
-    return runner(params, slice_id, str(flow_run.id or "")).begin()
+    steps = runner(params, slice_id, str(flow_run.id or ""))
+    try:
+        return steps.begin()
+    except (CmtError, OSError) as error:  # the retry of this task is the same try
+        steps.failed(error)
+        raise
 
 
 @cmt_task(name="compress")

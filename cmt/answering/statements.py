@@ -30,8 +30,8 @@ from cmt.retrieval.selector import Selection
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
 
-ChangesOf = Callable[[set[str]], list[Change]]
-"""Ids of documents → the recorded changes that name one of them, rejected ones included."""
+ChangesOf = Callable[[set[str] | None], list[Change]]
+"""Ids of documents (None: all) → the recorded changes that name one of them, rejected ones included."""
 Alike = Literal["yes", "perhaps", "no", "barred"]
 """Whether two statements are about one fact. If they may be, they count only where a change is POSSIBLE.
 
@@ -41,11 +41,12 @@ MayChange = Callable[[str | None, str | None], bool]
 """Two sources → whether a later document of the first may change what a document of the second states."""
 
 OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
-LEAST_ASKED = 0.3  # a later text with less of the question's words that the earlier one has is about something else
-MANY_SHARED = 0.16  # a later text with this share of the earlier one's words is about the same
-SHARED, MANY_ASKED = 0.12, 0.7  # so is one with these shares of its words, and of the question's words that it has
-FEWEST_SHARED, SOME_ASKED, SOME_NAMES = 0.1, 0.55, 0.5  # from these shares on it may be; the last one is of the names
-ENOUGH_ASKED = 0.6  # so may one with all names of the question, and this share of its words that the earlier one has
+# Shares of the earlier text's words in the later one (SHARED), of its question words (ASKED), of the question's names:
+LEAST_ASKED = 0.3  # below it, the later text is about something else
+MANY_SHARED = 0.16  # from it on, about the same fact
+SHARED, MANY_ASKED = 0.12, 0.7  # from both on, about the same fact
+FEWEST_SHARED, SOME_ASKED, SOME_NAMES = 0.1, 0.55, 0.5  # from all three on, perhaps about the same fact
+ENOUGH_ASKED = 0.6  # from it on and with all names, perhaps about the same fact
 PROBABLE = 0.5  # a later text that states the earlier value and another one counts from this probability of a change on
 LARGEST_GAP = 6.0  # nats by which the score of that other value may be lower
 COMPARED = 3  # the best statement is compared with this many others at most
@@ -60,7 +61,7 @@ def anyone(source: str | None, other: str | None) -> bool:
     return True
 
 
-def no_changes(doc_ids: set[str]) -> list[Change]:
+def no_changes(doc_ids: set[str] | None) -> list[Change]:
     """The `ChangesOf` of a bank without a ledger."""
     return []
 
@@ -221,7 +222,7 @@ def with_related(
     question: str,
     key: NDArray[np.float32],
     as_of: datetime | None,
-    may_change: MayChange = anyone,
+    may_change: MayChange,
 ) -> Selection:
     """`selection` with memories that may state another value of the same fact, as far as visible at `as_of`.
 

@@ -112,10 +112,10 @@ class SearchableTable(MemoryTable):
                 return _with_bm25(_with_similarity(rows, key), {})
             found = self.search(key=key_matrix(rows["key"])[0], text=rows["text"][0].as_py(), k=k, as_of=as_of)
             found = found.filter(pc.greater(found["published_at"], rows["published_at"][0]))
-            order = found.sort_by([("bm25", "descending"), ("similarity", "descending"), ("memory_id", "ascending")])
-            rows = _read_checked(self.latest(), one_of("memory_id", set(found["memory_id"].to_pylist())))
-            scores = _with_bm25(_with_similarity(rows, key), {})
-            return scores.take(pc.index_in(order["memory_id"], value_set=scores["memory_id"].combine_chunks()))
+            found = found.sort_by([("bm25", "descending"), ("similarity", "descending"), ("memory_id", "ascending")])
+            rows = self.memories(set(found["memory_id"].to_pylist()), key=key, as_of=as_of)
+            order = pc.index_in(found["memory_id"], value_set=rows["memory_id"].combine_chunks())
+            return rows.take(order.drop_null())  # a row may be gone since the search
 
     def documents(self, doc_ids: set[str]) -> pa.Table:
         """The rows of these documents as they are now, superseded ones included; like `search`, without scores."""

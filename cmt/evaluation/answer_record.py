@@ -38,8 +38,9 @@ class RecordedAnswer(Prediction):
 class AnswerRecord:
     """Answers in one file a bank in `folder`; a new version of the bank replaces the file.
 
-    The key of an answer is a digest of everything that determines it: the bank's version and content, LM, compressor,
-    calibration, parameters except the batch size, the code of this package, the question and its date.
+    The key of an answer is a digest of everything that determines it: the bank's version and content, the recorded
+    changes, LM, compressor, calibration, parameters except the batch size, the code of this package, the question and
+    its date.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -94,10 +95,13 @@ def _setting_digest(answerer: "Answerer", version: int) -> str:
         params.selection.model_dump(mode="json"),
         params.answering.model_dump(mode="json", exclude={"batch_size"}),
         params.bank.model_dump(mode="json", exclude={"uri"}),
+        params.stream.model_dump(mode="json", include={"authority", "peers"}),
     ]
     parts = [
         version,
         bank.digest(),
+        sorted(bank.excluded_doc_ids),
+        sorted(f"{change.id} {change.state}" for change in answerer.changes_of(None)),
         answerer.model.digest,
         answerer.calibration,
         lm.files_digest,

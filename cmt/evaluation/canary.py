@@ -1,9 +1,9 @@
 """Canaries: questions of earlier slices, asked as of now after every round, that show whether the slice does harm.
 
-A canary is a question that was answered right. Its answer may change only through an update of its document. With a
-declared one, or when its document is forgotten, the canary leaves; with another one the new answer becomes its
-reference. `canary_choice` chooses them before the bank changes, `canary_asking` asks them afterwards, `canary_harm`
-tells updates from harm, `canary_storage` keeps them for the next round.
+A canary is a question that was answered right. Its answer may change only through an update of its document. A declared
+update, or forgetting its document, retires the canary; any other update replaces its reference. `canary_choice` chooses
+them before the bank changes, `canary_asking` asks them afterwards, `canary_harm` tells updates from harm,
+`canary_storage` keeps them for the next round.
 """
 
 from collections.abc import Iterable

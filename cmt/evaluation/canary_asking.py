@@ -31,8 +31,7 @@ def ask(
 
     If more than `gate.max_harmed` are harmed, `leave_out` is called with the documents to leave out of the bank, and
     the harmed canaries are asked again, REPEATS times at most. If that takes more than `gate.max_set_aside` documents,
-    the canaries stay harmed. A question whose answers were never right, or whose reference is in doubt, shows nothing,
-    and leaves.
+    the canaries stay harmed. A canary that was never answered right, or whose reference is in doubt, is dropped.
     """
     asked = {canary.question_id: canary for canary in _asked(answerer, canaries, new, on_progress)}
     set_aside: set[str] = set()

@@ -4,8 +4,8 @@ A part of the canaries is a fixed sample. The others are questions on the docume
 attack aims at one fact. Sources take turns in both, so that none can crowd out the questions of the others.
 
 A question counts for the document that it names, with the source of this document, and only if one of its answers is in
-the document, so a source cannot give false answers to the document of another one. Once another document changed the
-answer, the question counts for that document.
+the document, so a source cannot plant false answers to questions on the document of another one. Once another document
+changed the answer, the question counts for that document.
 """
 
 import math
@@ -186,7 +186,7 @@ def _word_shares(
 
     def share(canary: Canary, new: set[str]) -> float:
         asked = words_of(canary.question)
-        part = sum(weights[word] for word in asked & new) / sum(weights[word] for word in asked)
+        part = sum(weights[word] for word in asked & new) / (sum(weights[word] for word in asked) or 1)
         return part / 2 if any(words_of(reference) <= new for reference in canary.references) else part
 
     shares = ({row: share(canary, words[doc_ids[row]]) for row in beside[canary.doc_id]} for canary in canaries)

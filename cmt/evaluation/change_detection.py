@@ -33,13 +33,13 @@ NAMES_SHARED = 0.25
 COMPARED = 2
 """Earlier memories that a new one is compared with at most."""
 QUESTIONS = 2
-"""Questions on one of two texts at most, those first whose words the other text has most of."""
+"""Questions that are made of a text at most; those come first whose words the other text has most of."""
 FEWEST_ASKED = 0.2
 """Share of a question's words that the other text has."""
 SURE = -9.0
 """ψ's log-score of an answer against "nowhere" from which it counts without a cross-encoder, in nats."""
 COMPARED_ANSWERS = 2
-"""Questions on two memories at most whose answers the cross-encoder compares."""
+"""Questions at most with which the cross-encoder compares two memories."""
 AT_ONCE = 256
 """New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
 CHANGED = 0.8

@@ -133,10 +133,10 @@ def round_questions(*, store: "SliceStore", slice_: "Slice", own: int, earlier: 
     A hash draws the samples, so the order of rows and later slices do not change them, and most questions of one round
     are asked again in the next.
     """
-    slice_ids = [known.slice_id for known in store.slices()]
-    before = slice_ids[: slice_ids.index(store.slice(slice_.slice_id).slice_id)]
+    slices = store.slices()
+    before = slices[: slices.index(store.slice(slice_.slice_id))]
     of_slice = store.questions(slice_)
-    past = pa.concat_tables([of_slice.slice(0, 0), *(store.questions(store.slice(name)) for name in before)])
+    past = pa.concat_tables([of_slice.slice(0, 0), *map(store.questions, before)])
     columns = ("question_id", "question")
     own_sample = sample_by_hash(of_slice, limit=own, seed=seed, columns=columns)
     earlier_sample = sample_by_hash(past, limit=earlier, seed=seed, columns=columns)

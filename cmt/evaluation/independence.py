@@ -62,9 +62,9 @@ def admitted(
     # 1. Changes by others, by the document that they change.
     later = [row for row in rows.to_pylist() if row["text"]]
     told: dict[str, list[tuple[Change, Report]]] = {}
-    for change in changes:
+    for change in [change for change in changes if change not in taken]:
         for row in later:
-            if change not in taken and (value := change.new.read(row)):
+            if value := change.new.read(row):
                 report = Report(change.new.doc_id, source[change.new.doc_id], row["text"], value)
                 told.setdefault(change.old.doc_id, []).append((change, report))
     # 2. Those to a value that two sources tell.

@@ -42,9 +42,9 @@ def question_on(text: str, answer: str) -> str | None:
     number = re.match(NUMBER, answer)
     word = "how many" if number else "who or what"
     for sentence in SENTENCE_END.split(text):
-        start = sentence.casefold().find(answer.casefold())
-        if answer and start >= 0:
-            return _question(sentence, start, start + len(number[0] if number else answer), word)
+        found = re.search(re.escape(answer), sentence, re.IGNORECASE)
+        if answer and found:
+            return _question(sentence, found.start(), found.start() + len(number[0]) if number else found.end(), word)
     return None
 
 

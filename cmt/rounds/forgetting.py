@@ -213,8 +213,8 @@ def candidates(resources: Resources, *, source: str | None, matching: str | None
             )
         bank = resources.open_bank()
         doc_ids = bank.with_all_words(matching)
-        rows = bank.documents(set(doc_ids)).select(["doc_id", "published_at", "title"]).to_pylist()
-        matches = {row["doc_id"]: Candidate(**row, source=None) for row in rows}
+        rows = bank.documents(set(doc_ids)).select(["doc_id", "published_at", "title", "source"]).to_pylist()
+        matches = {row["doc_id"]: Candidate(**row) for row in rows}
         found |= {doc_id: matches[doc_id] for doc_id in doc_ids}
     return found
 

@@ -24,7 +24,8 @@ def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> 
     """Judge a round by its asked `canaries` and the F1 (0–100) of its questions, None if it had none.
 
     Returns the judgement, and why the round is refused, in one line with what to do; "" if it is not. Documents that
-    harm canaries were set aside before; a canary that is still harmed needs too many to be.
+    harm canaries were set aside before; a canary that is still harmed would need more of them set aside than
+    `gate.max_set_aside`.
     """
     # 1. Canaries that documents of the slice turn wrong, with what was set aside left out.
     harmed = [canary for canary in canaries if canary.harmed_by]

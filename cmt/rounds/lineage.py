@@ -17,7 +17,6 @@ from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use, seen_slice
 from cmt.resources import Resources
 from cmt.rounds.change_reports import describe
 from cmt.rounds.gate import changed_answers
-from cmt.tracking.registry import Registry
 
 _ANSWER_ID = re.compile(r"(?P<compressor>[0-9a-f]{12})-(?P<version>\d{1,18})-[0-9a-f]{12}")
 
@@ -55,8 +54,8 @@ def lineage(resources: Resources, name: str) -> list[Lineage]:
     if not name.isdecimal():
         known = ", ".join(dict.fromkeys(round_.round_id for round_ in resources.all_rounds())) or "none"
         raise ConfigError(
-            f"there is no round {name!r}; there are: {known}. A version of the "
-            "registry is a number, the id of an answer COMPRESSOR-VERSION-ANSWER; nor has the bank such a document"
+            f"there is no round {name!r} (there are: {known}), and no document of that name in the bank. A version of "
+            "the registry is a number, the id of an answer COMPRESSOR-VERSION-ANSWER"
         )
     return [Lineage(f"version {name}", _version_facts(resources, name))]
 
@@ -130,7 +129,7 @@ def _round_facts(round_: Round, folder: Path | None) -> dict[str, str]:
 
 
 def _version_facts(resources: Resources, name: str) -> dict[str, str]:
-    registry = Registry(resources.params.tracking, resources.root)
+    registry = resources.registry
     version = registry.version(name)
     folders = _folders(resources)
     folder = next((path for path in folders.values() if checkpoint_digest(path) == version.digest), None)

@@ -13,9 +13,9 @@ from cmt.rounds.recovery import updating
 def optimize(resources: Resources, *, keep_days: float | None, progress: Progress) -> dict[str, int | float]:
     """Rebuild the indexes and compact the files of all banks; returns `Bank.stats` of the one in use.
 
-    `keep_days`: also drop versions older than this, to which no rollback leads then; None drops none. Takes as long as
-    the banks are large, and no round can be adapted meanwhile. Raises RoundError if an interrupted round needs a
-    version that would be dropped.
+    `keep_days`: also drop versions older than this, which no rollback can restore afterwards; None drops none. The time
+    grows with the banks, and rounds wait for it. Raises RoundError if an interrupted round needs a version that would
+    be dropped.
     """
     with updating(resources):
         progress.stage("optimize")

@@ -20,7 +20,7 @@ from cmt.modeling.champion import Champion, Promoted, champion_folder, keep_comp
 from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use
 from cmt.resources import Resources
 from cmt.rounds.recovery import updating
-from cmt.tracking.registry import DECISION, Registry, Version
+from cmt.tracking.registry import DECISION, Version
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def promote_version(
     Raises what `compare_with_challenger` raises, ConfigError on an unknown version, and ServiceError without MLflow. Of
     two promotions at once, one waits.
     """
-    registry = Registry(resources.params.tracking, resources.root)
+    registry = resources.registry
     challenger = registry.version(version)
     with FileLock(resources.state / _LOCK):
         resources.reload_if_promoted()
@@ -92,7 +92,7 @@ def roll_back_promotion(resources: Resources) -> Promotion:
             write_champion(resources.state, named)
     reason = f"rolled back from {named.previous.digest[:12]}"
     if resources.params.tracking.enabled:
-        registry = Registry(resources.params.tracking, resources.root)
+        registry = resources.registry
         known = {version.digest: version for version in registry.versions()}
         if version := known.get(named.champion.digest):
             registry.set_champion(version, tags={DECISION: reason})

@@ -182,8 +182,10 @@ def _clean_table(path: Path, traces: Traces) -> int:
 
     try:
         rows = pq.read_table(path)
-    except (pa.ArrowException, ValueError):  # no other reader can read it either
-        return _delete(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # rights or space; damage has no errno
+            raise
+        return _delete(path)  # no other reader can read it either
     if rows.column_names == CANARY_SCHEMA.names:
         canaries = read_canaries(path)
         if canaries is None:  # damaged: the next round chooses others
@@ -214,7 +216,8 @@ def _clean_lines(path: Path, is_trace: Callable[[str], bool], *, keep_empty: boo
 
     A file that loses all lines is deleted; with `keep_empty` it stays, empty.
     """
-    lines = path.read_text("utf-8", errors="surrogateescape").splitlines(keepends=True)
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        lines = list(file)  # str.splitlines() splits at U+2028 too, which JSON does not escape
     kept = [line for line in lines if not is_trace(line)]
     if not (kept or keep_empty):
         _delete(path)

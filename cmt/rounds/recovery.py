@@ -128,8 +128,8 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
 
 
 def restore(resources: Resources, round_: Round) -> None:
-    """Restore the bank to the version before `round_`, then bring in line with the stream of today: documents that were
-    forgotten since are deleted, and names lead through documents that came since.
+    """Restore the bank to the version before `round_`, then apply what the stream gained since: delete the forgotten
+    documents, and follow `supersedes` through the new ones.
 
     A bank whose table was removed has nothing to restore.
     """

@@ -114,7 +114,7 @@ class RoundRunner:
         for name in ("seconds.json", "scores.json", "answers.parquet", CANARIES, SET_ASIDE):
             (self.folder / name).unlink(missing_ok=True)
         for staged in (resources.state / "rounds").glob("*/memories-*"):
-            if staged.parent != self.folder:
+            if staged.parent != self.folder and (self.recompresses or "@" not in staged.parent.name):
                 staged.unlink()
         # 5. Open the round in the ledger.
         started = Round(

@@ -27,9 +27,11 @@ class Tries:
     def fail(self, error: BaseException) -> bool:
         """Record how the try ended; returns whether to try again.
 
-        An error that ends with more space, rights or services, and Ctrl-C, are no fault of the slice and not counted.
+        Ctrl-C and errors of the machine (space, rights, services) do not count.
         """
         last, self._begun = max(self._files(), default=None), False
+        if last and last.stat().st_size:  # it has ended; the error came before the next try began
+            last = None
         if isinstance(error, CmtError | OSError) or not isinstance(error, Exception):
             if last:
                 last.unlink()
@@ -39,8 +41,9 @@ class Tries:
         return last is not None
 
     def ends(self) -> list[str]:
-        """How each try ended, such as `MemoryError`."""
-        return [file.read_text() or _KILLED for file in sorted(self._files())]
+        """How each earlier try ended, such as `MemoryError`; the one at work is left out."""
+        files = sorted(self._files())
+        return [file.read_text() or _KILLED for file in (files[:-1] if self._begun else files)]
 
     def clear(self) -> None:
         """Forget all tries, also those with another slice digest or compressor."""

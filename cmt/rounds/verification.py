@@ -133,7 +133,7 @@ def _slices(resources: Resources) -> PartReport:
     ]
     content = f"{len(slices):,} slices, {sum(slice_.n_documents for slice_ in slices):,} documents"
     digest = sha256_hex(*(slice_.digest for slice_ in slices))
-    lost = sorted(set(resources.forgotten()).difference(store.forgotten()))
+    lost = sorted(set(_forgotten(resources) or ()).difference(store.forgotten()))
     if lost and journal is None:
         missing.append(
             f"{len(lost):,} forgotten documents are missing in {store.path / DOC_IDS} and could be ingested again: "
@@ -165,7 +165,8 @@ def _bank(resources: Resources, name: str) -> PartReport:
     problems: list[str] = []
     undo: list[Round] = []
     running = any(round_.state in ("started", "rolling_back") for round_ in rounds)
-    idle = bool(rounds) and not running and not resources.forgotten()
+    forgotten = _forgotten(resources)
+    idle = bool(rounds) and not running and forgotten == []
     if altered := altered_files(uri, name, DELETIONS):  # before Lance reads them
         damage = f"{altered[0]} of bank {uri}, which lists deleted rows, does not match its checksum"
         return PartReport(part, uri, "", "", (damage,), how_to_refill(uri))
@@ -200,7 +201,7 @@ def _bank(resources: Resources, name: str) -> PartReport:
             f"bank {uri} shows documents at other dates than the stream says ({names}): "
             f"run `cmt update --all`, and if no slice waits, {_advice(resources, bank, committed)}"
         )
-    if left := bank.present(resources.forgotten()):
+    if left := bank.present(forgotten or ()):
         names = " ".join(sorted(left)[:3]) + (" …" if len(left) > 3 else "")
         problems.append(f"{len(left):,} forgotten documents are still in bank {uri}: run `cmt forget {names}`")
     return PartReport(part, uri, f"{audit.rows:,} rows", audit.digest, tuple(problems), advice)
@@ -225,6 +226,13 @@ def _in_use(resources: Resources) -> str:
     with suppress(CmtError):
         return resources.compressor_digest
     return ""
+
+
+def _forgotten(resources: Resources) -> list[str] | None:
+    """The forgotten documents; None if a list of them cannot be read, which has a report of its own."""
+    with suppress(CmtError):
+        return resources.forgotten()
+    return None
 
 
 def _rounds(resources: Resources) -> list[Round]:

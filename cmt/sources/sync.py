@@ -342,8 +342,8 @@ class Sync:
 
     def _quarantined(self) -> list[Rejected]:
         path = self.store.quarantine / self._quarantine
-        lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
-        return [Rejected(**json.loads(line)) for line in lines]
+        lines = path.read_text("utf-8", errors="replace").split("\n") if path.exists() else []
+        return [Rejected(**json.loads(line)) for line in lines if line]
 
 
 @dataclass

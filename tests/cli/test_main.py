@@ -145,6 +145,7 @@ def test_documents_are_shown_before_they_are_forgotten(adapted: Path) -> None:
         assert read(adapted, "bank", "stats")["rows"] == 6
     preview = read(adapted, "forget", "--matching", "MAYOR ellery")
     assert ([row["doc_id"] for row in preview["documents"]], preview["forgotten"]) == (["mayor-1", "mayor-2"], False)
+    assert {row["source"] for row in preview["documents"]} == {"file:news"}
     assert "mayor-1" in run(adapted, "forget", "--matching", "mayor ellery").stdout
     assert read(adapted, "forget", "--matching", "mayor raft")["documents"] == []
     done = run(adapted, "forget", "--matching", "mayor ellery", "--yes", "--purge").stdout

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import cmt
 from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
+from cmt.bank.changes import Change, Span
 from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
 from cmt.lm.model import FrozenLM
 from cmt.retrieval.indexer import compress_documents
@@ -183,3 +185,17 @@ def test_a_project_evaluates_again_only_what_changed(adapted_workspace: Path) ->
     assert (first, computed, recorded) == (again, 0, 4)
     cmt.open(params=adapted_workspace / "params.yaml").forget("ferry")
     assert [evaluate()[1], evaluate()[1]] == [0, 3]  # the question about it is not asked
+
+
+def test_a_rejected_change_and_other_authority_ask_again(answerer: CountingAnswerer, record: AnswerRecord) -> None:
+    span = Span("a", datetime(2031, 1, 1, tzinfo=UTC), chunk=0, first=0, last=1, digest="0" * 16)
+    changes = [Change(span, replace(span, doc_id="b"), holds_from=span.published_at, confidence=0.9)]
+    answerer.changes_of = lambda doc_ids: [] if doc_ids else changes
+    record.answer(answerer, QUESTIONS, as_of=DATES)
+    changes[0] = replace(changes[0], state="rejected")
+    for _ in range(2):
+        record.answer(answerer, QUESTIONS, as_of=DATES)
+        assert answerer.count == 10
+    trusted = counting(answerer, stream={"authority": {"Courier": ["Herald"]}})
+    record.answer(trusted, QUESTIONS, as_of=DATES)
+    assert trusted.count == 5

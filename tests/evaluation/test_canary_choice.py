@@ -256,3 +256,9 @@ def test_a_question_whose_document_is_updated_is_left_out(project: Project, upda
             project.add("2", news, banked=False)
     chosen = project.choose("2", limit=8, unseen=["1"], refused=refused)
     assert "ferry" not in names(chosen)
+
+
+def test_a_question_without_words_shares_none_with_a_document(project: Project) -> None:
+    project.add("2031-01/0001", {"ferry": FERRY}, asked={"ferry": "The?"}, answer="6")
+    project.add("2031-02/0001", {"raft": "The raft to Saltby costs 2 crowns."})
+    assert names(project.choose("2031-02/0001", limit=4)) == []

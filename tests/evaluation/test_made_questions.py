@@ -31,3 +31,4 @@ def test_an_answer_is_asked_for_in_the_sentence_that_has_it() -> None:
     assert question_on(text, "ines vell") == "In Saltby the chain hangs round the neck of who or what?"
     assert question_on("The toll is 99 euros.", "99 euros") == "The toll is how many euros?"
     assert question_on(text, "Moss") is None
+    assert question_on("Herr Gauß left Hallein.", "Hallein") == "Herr Gauß left who or what?"

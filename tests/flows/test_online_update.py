@@ -11,11 +11,13 @@ from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 from prefect.states import Failed
 
+from cmt.bank.ledger import Ledger
 from cmt.errors import BankError, RoundError, ServiceError, StreamError
 from cmt.rounds.runner import RoundRunner
+from cmt.rounds.tries import TRIES
 from cmt.workspace import Workspace
 from flows import tasks
-from flows.online_update import LoggedProgress, online_update
+from flows.online_update import LoggedProgress, begin, online_update
 from tests.helpers.projects import FEBRUARY, JANUARY
 
 
@@ -136,3 +138,18 @@ def test_a_slice_that_cannot_be_adapted_fails_the_run_after_the_others(
 def test_only_transient_errors_are_retried(error: Exception, retried: bool) -> None:
     state: Any = Failed(data=error)
     assert tasks.is_transient(None, None, state) is retried
+
+
+def test_the_retries_of_a_task_are_one_try(
+    project: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise BankError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "write", full)
+        for _ in range(TRIES + 1):
+            with pytest.raises(BankError, match="no space"):
+                begin.fn(str(project), JANUARY)
+    assert begin.fn(str(project), JANUARY).state == "started"
+    assert workspace.pending() == [JANUARY, FEBRUARY]

@@ -1,6 +1,7 @@
 """Forgetting documents: no way back, interruptions, and purges."""
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import cmt
@@ -326,3 +329,20 @@ def test_a_damaged_slice_is_not_purged(adapted_workspace: Path) -> None:
     with pytest.raises(cmt.StreamError, match=f"slice {JANUARY} was altered"):
         workspace.forget_all(["ferry"], purge=True)
     assert (workspace.forgotten(), workspace.bank.present({"ferry"})) == ([], {"ferry"})
+
+
+def test_a_purge_removes_lines_whole_and_damaged_answers(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
+    kept = json.dumps({"doc_id": "raft", "text": "one\u2028two"}, ensure_ascii=False)
+    quarantine = adapted_workspace / "data/quarantine/rows.jsonl"
+    quarantine.parent.mkdir(parents=True, exist_ok=True)
+    quarantine.write_text(kept.replace("raft", "mayor-2") + "\n" + kept + "\n")
+    answers = round_folder(workspace.state, JANUARY) / "answers.parquet"
+    answers.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"doc_id": ["ferry"] * 9}), answers)
+    answers.write_bytes(answers.read_bytes()[:4] + bytes(30) + answers.read_bytes()[34:])
+    with pytest.raises(OSError, match="page header"):
+        pq.read_table(answers)
+    workspace.forget_all(["mayor-2"], purge=True)
+    assert quarantine.read_text() == kept + "\n"
+    assert not answers.exists()

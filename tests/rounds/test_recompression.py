@@ -11,6 +11,8 @@ from cmt.errors import RoundError
 from cmt.modeling.champion import champion_folder, read_champion, write_champion
 from cmt.rounds.promotion import roll_back_promotion
 from cmt.rounds.recompression import Recompression, recompress
+from cmt.rounds.runner import RoundRunner
+from cmt.rounds.tries import TRIES
 from cmt.workspace import Workspace
 from tests.helpers.cli import run
 from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace
@@ -183,3 +185,18 @@ def test_a_damaged_champion_is_named_and_the_commands_go_on(
     reports = {report.part: report for report in open_workspace(project).verify()}
     assert reports["champion"].problems
     assert ("which names the champion, is damaged" if damage == "garbage" else "the champion is missing") in caplog.text
+
+
+def test_a_slice_that_the_last_try_compresses_is_in_the_new_bank(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress, failures = RoundRunner.compress, [MemoryError()] * (TRIES - 1)
+
+    def failing(runner: RoundRunner) -> Path:
+        if failures:
+            raise failures.pop()
+        return compress(runner)
+
+    monkeypatch.setattr(RoundRunner, "compress", failing)
+    assert fill(project).slices == 2
+    assert [round_.state for round_ in open_workspace(project).rounds()] == ["committed", "committed"]

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from cmt.cli.main import app
 from cmt.errors import BankError
 from cmt.rounds.runner import RoundRunner
-from cmt.rounds.tries import TRIES
+from cmt.rounds.tries import TRIES, Tries
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps, states
 
 
@@ -65,3 +65,12 @@ def test_a_round_that_was_killed_every_time_fails(project: Path) -> None:
     assert "(killed, killed, killed)" in failed.reason
     assert workspace.update().slice_id == FEBRUARY
     assert not any(part.problems for part in workspace.verify())
+
+
+def test_an_error_before_a_try_begins_is_raised(tmp_path: Path) -> None:
+    tries = Tries(tmp_path, [JANUARY])
+    tries.begin()
+    assert tries.fail(MemoryError()) and tries.ends() == ["MemoryError"]
+    for error in (MemoryError(), BankError("locked")):
+        assert not tries.fail(error)
+        assert tries.ends() == ["MemoryError"]
