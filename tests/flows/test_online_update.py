@@ -143,6 +143,8 @@ def test_only_transient_errors_are_retried(error: Exception, retried: bool) -> N
 def test_the_retries_of_a_task_are_one_try(
     project: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    task: Any = begin
+
     def full(*_: Any) -> None:
         raise BankError("no space left")
 
@@ -150,6 +152,6 @@ def test_the_retries_of_a_task_are_one_try(
         patch.setattr(Ledger, "write", full)
         for _ in range(TRIES + 1):
             with pytest.raises(BankError, match="no space"):
-                begin.fn(str(project), JANUARY)
-    assert begin.fn(str(project), JANUARY).state == "started"
+                task.fn(str(project), JANUARY)
+    assert task.fn(str(project), JANUARY).state == "started"
     assert workspace.pending() == [JANUARY, FEBRUARY]
