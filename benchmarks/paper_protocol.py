@@ -316,11 +316,12 @@ class Benchmark:
 
     def _article_halves(self) -> tuple[list[str], list[str]]:
         """Ids of the documents of the first half of the articles, and of the second half."""
-        titles = dict(zip(*(self.sample.documents[name].to_pylist() for name in ("doc_id", "title")), strict=True))
-        articles = sorted({str(title) for title in titles.values()})
+        columns = (self.sample.documents[name].to_pylist() for name in ("doc_id", "title"))
+        titles = {doc_id: title or doc_id for doc_id, title in zip(*columns, strict=True)}
+        articles = sorted(set(titles.values()))
         first_half = set(articles[: len(articles) // 2])
-        inside = [doc_id for doc_id, title in titles.items() if str(title) in first_half]
-        return inside, [doc_id for doc_id, title in titles.items() if str(title) not in first_half]
+        inside = [doc_id for doc_id, title in titles.items() if title in first_half]
+        return inside, [doc_id for doc_id, title in titles.items() if title not in first_half]
 
     def _questions_on(self, doc_ids: Sequence[str]) -> pa.Table:
         """A sample of the questions on these documents, at most `questions` of them."""

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 import typer
 from numpy.typing import NDArray
 from peft.tuners.lora.layer import Linear
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from train_on_gpu import merge_adapters, merged_forward
@@ -42,6 +42,7 @@ from cmt.cli.context import run_script
 from cmt.cli.output import console
 from cmt.common.answers import same_value
 from cmt.common.english import INNER_NAME, NAME
+from cmt.common.storage import write_bytes
 from cmt.evaluation.change_detection import COMPARED, FEWEST_SHARED, NAMES_SHARED, made_probes
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import pad
@@ -158,7 +159,10 @@ def train(
             rate.step()
         # 3. write and measure
         half = {name: p.detach().to(torch.bfloat16 if "lora" in name else torch.float32) for name, p in named.items()}
-        save_file({name: tensor.cpu().contiguous() for name, tensor in half.items()}, path, {"lm_digest": lm.digest})
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in half.items()}
+        write_bytes(path, save(tensors, {"lm_digest": lm.digest}))  # makes the folder
+        if not unseen:
+            continue
         with torch.no_grad():
             found = torch.cat([logits(unseen[i : i + BATCH]).cpu() for i in range(0, len(unseen), BATCH)]).numpy()
         console().print(f"epoch {epoch + 1}: {areas(unseen, found)}")

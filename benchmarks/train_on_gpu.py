@@ -10,7 +10,7 @@ hundred steps.
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from unittest.mock import patch
@@ -28,7 +28,7 @@ from cmt.cli.output import console
 from cmt.common.storage import write_json
 from cmt.config import Params
 from cmt.lm.model import FrozenLM
-from cmt.modeling.aggregator import SpanReader
+from cmt.modeling import aggregator
 from cmt.modeling.model import MemoryModel
 from cmt.training.augmentation import add_changed_values
 from cmt.training.data import load_base_data
@@ -65,7 +65,7 @@ def main(
     train = workspace.params.train.model_copy(update=settings)
     pool = [*mixed_paragraphs(workspace.lm, workspace.params), *story_paragraphs(workspace.lm, left_out)]
     changed = workspace.params.model_copy(update={"train": train})
-    batches = patch.object(SpanReader, "_equal_width_batches", wide_batches)
+    batches = patch.object(aggregator, "PAIRS_PER_BATCH", PAIRS)
     with batches, patch.object(Linear, "forward", merged_forward):
         continue_training(workspace.lm, pool, changed, output, seconds)
 
@@ -121,11 +121,6 @@ def merge_adapters(layers: Sequence[Any]) -> None:
 def merged_forward(layer: Any, x: torch.Tensor, *_: Any, **_options: Any) -> torch.Tensor:
     """`forward` of an adapted layer after `merge_adapters`."""
     return F.linear(x.to(torch.bfloat16), layer.whole_weight, layer.base_layer.bias)
-
-
-def wide_batches(_: SpanReader, order: Sequence[int], _lengths: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Batches of PAIRS pairs, in the order of their lengths."""
-    return (order[start : start + PAIRS] for start in range(0, len(order), PAIRS))
 
 
 def mixed_paragraphs(lm: FrozenLM, params: Params) -> list[Paragraph]:

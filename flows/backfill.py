@@ -40,11 +40,13 @@ def backfill(source: str, publisher: str | None = None, params: str = PARAMS) ->
             log.warning("%s", error)
             refused.append(slice_id)
         adapted += sizes[slice_id]
-        rate = adapted / (time.monotonic() - started)
-        left = timedelta(seconds=round((total - adapted) / rate))
-        description = f"{adapted:,} of {total:,} documents, {rate:.1f} a second, {left} left"
+        description = f"{adapted:,} of {total:,} documents"
+        if adapted:  # a slice may have questions alone
+            rate = adapted / (time.monotonic() - started)
+            left = timedelta(seconds=round((total - adapted) / rate))
+            description += f", {rate:.1f} a second, {left} left"
+            update_progress_artifact(progress, 100 * adapted / total, description=description)
         log.info(description)
-        update_progress_artifact(progress, 100 * adapted / total, description=description)
     if refused:
         raise RoundError(f"{len(refused)} of {len(pending)} rounds were refused or failed: {', '.join(refused)}")
     return adapted

@@ -187,6 +187,7 @@ def online_update(
 
 def one_round(params: str, slice_id: str, measure_seconds: float | None = None) -> str:
     """All steps of one round; a failure leaves the bank as it was before."""
+    begun = None
     try:
         begun = begin(params, slice_id)
         if begun.already:
@@ -205,6 +206,8 @@ def one_round(params: str, slice_id: str, measure_seconds: float | None = None) 
     except Exception as error:
         with suppress(CmtError):  # the next start recovers
             workspace(params).recover()
+        if not begun and isinstance(error, CmtError | OSError):  # `begin` has noted it
+            raise
         if not runner(params, slice_id).failed(error):
             raise
         return one_round(params, slice_id, measure_seconds)

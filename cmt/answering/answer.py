@@ -1,5 +1,6 @@
 """An answer and its sources."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Literal
@@ -116,7 +117,9 @@ class Answer:
     def day(self) -> date | None:
         """The day that a relative date in the answer names, from the date of the quoted document; None without one."""
         quoted = (source for source in self.sources if source.quote)
-        return next((resolve(self.text, source.published_at.date()) for source in quoted), None)
+        with suppress(OverflowError):  # a day before the year 1
+            return next((resolve(self.text, source.published_at.date()) for source in quoted), None)
+        return None
 
     @property
     def known(self) -> bool:

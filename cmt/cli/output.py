@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_json
+from pydantic_core import to_jsonable_python
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -46,7 +46,7 @@ def console(*, stderr: bool = False) -> Console:
 
 def write_json(value: object, *, indent: int | None = 2) -> None:
     """Print `value` as ASCII JSON, which every terminal and encoding can show; NaN and ±inf become null."""
-    print(json.dumps(json.loads(to_json(value, inf_nan_mode="null")), indent=indent), flush=True)
+    print(json.dumps(to_jsonable_python(value, inf_nan_mode="null"), indent=indent), flush=True)
 
 
 def write_line(text: str, *, indent: int = 0, style: str = "", stderr: bool = False) -> None:

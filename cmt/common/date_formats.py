@@ -95,7 +95,8 @@ class DateReader:
             return found
         if _RFC_2822.fullmatch(text):
             with suppress(ValueError):
-                return self._instant(parsedate_to_datetime(text), "RFC 2822")
+                instant = parsedate_to_datetime(text)  # without a zone for -0000, which is UTC (RFC 5322)
+                return self._instant(instant if instant.tzinfo else instant.replace(tzinfo=UTC), "RFC 2822")
         # 2. numbers of day, month and year, which become ISO 8601
         form = "names of months"
         if match := _YEAR_FIRST.fullmatch(text):

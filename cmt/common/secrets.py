@@ -8,11 +8,12 @@ TOKEN_PREFIX = "cmt_"  # noqa: S105 - prefix of the tokens of `cmt serve`, by wh
 # User and password before the host. A secret key of S3 may hold `/`, so behind `user:` everything up to the `@` counts,
 # except where that is a port and a path.
 _USER = re.compile(
-    r"(?P<kept>[a-z][a-z0-9+.-]*://)(?:[^\s/:@?#]*:(?!\d+(?:/|\s|$))[^\s@]*|[^\s/@?#]+)(?:@[^\s/@]*)*@", re.IGNORECASE
+    r"(?P<kept>[a-z][a-z0-9+.-]{0,30}://)(?:[^\s/:@?#]*:(?!\d+(?:/|\s|$))[^\s@]*|[^\s/@?#]+)(?:@[^\s/@]*)*@",
+    re.IGNORECASE,
 )
 # `?X-Amz-Signature=…`, `&sig=…`, `password=…` of a connection string; not `memory_tokens=16`
 _NAMED = re.compile(
-    r"(?P<kept>\b[\w.%-]*(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|access[_-]?key|signature|credential|\bsig)=)"
+    r"(?P<kept>(?:token|secret|passw(?:or)?d|pwd|api[_-]?key|access[_-]?key|signature|credential|\bsig)=)"
     r"[^\s&;,#'\"<>)\]}]+",
     re.IGNORECASE,
 )

@@ -186,7 +186,8 @@ def seen_slices(folder: Path) -> list[str]:
         card = (folder / "card.md").read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise ModelError(f"{folder / 'card.md'} cannot be read ({error.strerror}): check its rights") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"{folder / 'card.md'} cannot be read ({reason}): check its rights, or restore it") from None
     row = re.search(rf"^\| {SLICES_ROW} \| (?P<slices>.+) \|$", card, re.MULTILINE)
     return row["slices"].split(", ") if row else []

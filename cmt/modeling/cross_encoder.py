@@ -70,14 +70,19 @@ class CrossEncoder:
         """The layers, the heads (2, D), their bias (2,). Raises ModelError if the file is damaged or of another LM."""
         try:
             adapters = load_file(self.path)
+            if wrong := [name for name, values in adapters.items() if not torch.isfinite(values).all()]:
+                raise ValueError(f"the weight {wrong[0]} holds NaN or infinite numbers")
             weight, bias = (adapters.pop(name).to(self.lm.device) for name in ("head.weight", "head.bias"))
-            if weight.shape != (len(Odds._fields), self.lm.hidden_size):
-                raise ValueError(f"heads {tuple(weight.shape)}")
+            if (*weight.shape, *bias.shape) != (len(Odds._fields), self.lm.hidden_size, len(Odds._fields)):
+                raise ValueError(f"heads {tuple(weight.shape)}, {tuple(bias.shape)}")
             layers = 1 + max(int(found[1]) for name in adapters if (found := _LAYER.search(name)))
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise _damaged(self.path, error) from None
         decoder = slice_layers(self.lm, 0, layers)
-        merge_lora(decoder, adapters)
+        try:
+            merge_lora(decoder, adapters)
+        except ModelError as error:
+            raise _damaged(self.path, error) from None
         return decoder, weight, bias
 
     @torch.no_grad()

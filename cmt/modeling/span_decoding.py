@@ -243,7 +243,9 @@ def choose_windows(log_probability: Tensor, window: int, best: int, neighbours: 
     `log_probability` (S, n, 2) is −inf on padding. Adjoining windows form one span. Spans of the memory with the best
     window come first; within a memory they are in the order of its text.
     """
-    lengths = torch.isfinite(log_probability[..., 0]).sum(1)  # (S,) tokens
+    # −inf is on padding, and within a text on a value that is left out
+    scored = torch.isfinite(log_probability[..., 0])  # (S, n)
+    lengths = (scored * torch.arange(1, scored.shape[1] + 1)).amax(1)  # (S,) tokens
     windows_per_memory = log_probability.shape[1] // window
     top = _likeliest_windows(log_probability, window, best)[1].tolist()
     spans = []

@@ -59,8 +59,8 @@ def leave_out_value(scores: Tensor, token_texts: Sequence[str], value: str) -> T
 
 def _words_of_tokens(token_texts: Sequence[str]) -> list[str | None]:
     """The word in lower case that each token is part of: the first of several, or None."""
-    found = _WORD.finditer("".join(token_texts).lower())
-    word_at = {index: word[0] for word in found for index in range(*word.span())}
+    found = _WORD.finditer("".join(token_texts))
+    word_at = {index: word[0].lower() for word in found for index in range(*word.span())}
     ends = list(accumulate(map(len, token_texts)))
     return [
         next((word_at[index] for index in range(end - len(text), end) if index in word_at), None)

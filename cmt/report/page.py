@@ -61,16 +61,17 @@ def gather(resources: "Resources", *, progress: Progress) -> dict[str, Any]:
     systems = compare(answered, scores=scored.round.scores, seed=resources.params.seed) if scored else []
     basis = _rounds_basis([scored.round] if scored else [])
     # 2. the rows of `cmt baselines` on the bank in its present state
+    answerer = resources.current_answerer() if scored else None
     lineage = bank_lineage(resources) if scored else {}
     baselines = stored_baselines(resources, lineage) if scored else []
     measured = {row["row"] for row in baselines}
     # 3. F1 against confidence, unless the confidence is a cosine
     reliability = None
-    if scored and resources.answerer.confidence_is_probability:
+    if answerer and answerer.confidence_is_probability:
         reliability = charts.reliability_chart(answer_reliability(answered), basis)
     # 4. the worst questions of that round
     progress.stage("ask the worst questions again")
-    failures = worst_answers(answered, resources.answerer) if scored else []
+    failures = worst_answers(answered, answerer) if answerer else []
     history_basis = _rounds_basis([entry.round for entry in shown])
     history = (charts.rounds_chart, charts.seconds_chart)
     return {

@@ -10,6 +10,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from cmt.common.scratch import scratch_folder
 from cmt.errors import StreamError, UnknownDocumentError
@@ -84,7 +85,11 @@ async def ingest(request: Request, token: AdminToken) -> Ingested:
     Each row is validated alone; `rejected` lists the invalid ones. The next rounds adapt the new slices.
     """
     admin: Admin = request.app.state.admin
-    files = _files(request.headers.get("content-type", ""), await request.body())
+    try:
+        body = await request.body()
+    except ClientDisconnect:
+        raise HTTPException(400, "the client disconnected before the end of the body") from None
+    files = _files(request.headers.get("content-type", ""), body)
     return await to_thread.run_sync(admin.ingest, files, token, limiter=admin.ingesting)
 
 

@@ -40,8 +40,10 @@ class TimedProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request; uvicorn limits the time until its first byte."""
-        super().on_response_complete()
         self._stop()
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:  # the next request began before this answer ended
+            self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing."""

@@ -40,4 +40,6 @@ def client_of(scope: Scope) -> str:
         parsed = ip_address(address)
     except ValueError:  # none, behind a Unix socket
         return address
-    return str(int(parsed) >> 64) if isinstance(parsed, IPv6Address) else address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    return str(parsed.ipv4_mapped or int(parsed) >> 64)

@@ -35,21 +35,25 @@ class RequestLog:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        began, time, status = perf_counter(), datetime.now(UTC), 500
+        began, time, status, answered = perf_counter(), datetime.now(UTC), 500, False
         method = scope["method"] if scope["method"] in _METHODS else "other"  # a client may send any word
         state = request_state(scope)
         state["request_id"] = uuid.uuid4().hex
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], True
                 MutableHeaders(scope=message)[REQUEST_ID] = state["request_id"]
                 self.metrics.requested(method=method, route=_route(scope), status=status)
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_id)
+        except Exception:  # Starlette answers it outside this class
+            if not answered:
+                self.metrics.requested(method=method, route=_route(scope), status=status)
+            raise
         finally:
             token = state.get("token")
             entry = {

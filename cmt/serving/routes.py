@@ -132,7 +132,7 @@ def changes(browser: Browser, doc_id: str | None = None) -> list[ChangeEntry]:
 
 
 @router.get("/healthz", tags=["server"])
-def healthz() -> Alive:
+async def healthz() -> Alive:
     """200 as long as the server runs; needs no token."""
     return Alive(status="ok")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from cmt.config import SourceParams
 from cmt.errors import StreamError
 from cmt.sources.connector import Connector, Item, Setting
-from cmt.stream.readers import Record, records
+from cmt.stream.readers import Record, records_of
+from cmt.stream.readers.files import read_regular
 
 
 class FolderSource(Connector):
@@ -33,4 +34,5 @@ class FolderSource(Connector):
                 yield Item(name.as_posix(), changed, f"{found.st_size} {found.st_mtime_ns}")
 
     def fetch(self, key: str) -> Iterator[Record]:
-        yield from records(self._root / key, format=self._format, limits=self._limits)
+        data = read_regular(self._root / key, key, self._limits)  # raises, so that the next sync tries again
+        yield from records_of(data, key, format=self._format, limits=self._limits, inside=True)

@@ -17,6 +17,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from cmt.common.arrow import replace_column
+from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.secrets import mask_secrets
 from cmt.common.visibility import Find, Version
@@ -26,9 +27,10 @@ from cmt.sources.connector import Connector, Item, Unchanged
 from cmt.sources.state import Entry, SourceState
 from cmt.stream.columns import Columns
 from cmt.stream.ingest import IngestReport, ingest_rows
+from cmt.stream.limits import LONGEST
 from cmt.stream.readers import Record
 from cmt.stream.rows import RawRow, RawRows, ValidatedRows, collect
-from cmt.stream.schema import Rejected
+from cmt.stream.schema import Rejected, is_blank
 from cmt.stream.storage import write_quarantine
 from cmt.stream.store import SliceStore, read_rows
 
@@ -261,8 +263,10 @@ class Sync:
             own = {"doc_id": f"{self.source.name}/{item.key.lstrip('/')}"}
             if item.key.startswith(("http://", "https://")):
                 own = {"doc_id": item.key, "url": item.key}
+            if len(own["doc_id"]) > LONGEST["doc_id"]:
+                own["doc_id"] = sha256_hex(own["doc_id"])[:16]
             [document] = rows.documents
-            values = {name: value for name, value in document.values.items() if value not in (None, "")}
+            values = {name: value for name, value in document.values.items() if not is_blank(value)}
             rows.documents[0] = document._replace(values=own | values)
         return rows
 
@@ -343,7 +347,10 @@ class Sync:
     def _quarantined(self) -> list[Rejected]:
         path = self.store.quarantine / self._quarantine
         lines = path.read_text("utf-8", errors="replace").split("\n") if path.exists() else []
-        return [Rejected(**json.loads(line)) for line in lines if line]
+        try:
+            return [Rejected(**json.loads(line)) for line in lines if line]
+        except (ValueError, TypeError) as error:
+            raise StreamError(f"{path} cannot be read ({error}): delete it; `cmt sync --all` writes it again") from None
 
 
 @dataclass
@@ -359,7 +366,7 @@ class _Batch:
         """Add an item. A document without a date has that of the item, or `now`."""
         self.items.append(item)
         for row in rows.documents:
-            if not row.values.get("published_at"):
+            if is_blank(row.values.get("published_at")):
                 self.undated.add(row[:2])
                 row = row._replace(values={**row.values, "published_at": min(item.order or now, now)})
             self.rows.documents.append(row)

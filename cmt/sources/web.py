@@ -82,6 +82,7 @@ class Web:
         self._client = httpx.Client(transport=transport, timeout=TIMEOUT, trust_env=False)
         self._origin, self._own, self._limits = httpx.URL(address), dict(headers), limits
         self._robots: dict[str, RobotFileParser] = {}
+        self.complete = True  # False once a host could not say which pages may be read
 
     @classmethod
     def of(cls, source: SourceParams, setting: Setting) -> "Web":
@@ -156,6 +157,7 @@ class Web:
                 rules.parse(self.get(f"{host}/robots.txt").body.decode("utf-8", "replace").splitlines())
             except StreamError as error:
                 missing = isinstance(error, StatusError) and error.status < 500
+                self.complete &= missing  # the pages of a host that cannot say have not vanished
                 rules.parse([] if missing else ["User-agent: *", "Disallow: /"])
         return self._robots[host]
 
@@ -173,6 +175,7 @@ class WebSource(Connector):
         self._url = f"{base}/" if self._pattern else url
         self.web = Web.of(source, setting)
         self._whole: Response | None = None  # the only file of the source
+        self._urls: dict[str, str] = {}  # key of a page → its address, which a site wrote, so ${…} in it is no variable
 
     def list(self) -> Iterator[Item]:
         response = self.web.get_changed(self._url, {} if self._pattern else self.cursor)
@@ -182,17 +185,20 @@ class WebSource(Connector):
             changed = instant_of(response.headers.get("last-modified"))
             yield Item(self._address, changed, sha256_hex(response.body))
         for url, lastmod in pages.items():
-            if self.web.allowed(url):
+            if _is_address(url) and self.web.allowed(url):
                 yield from self._page(url, lastmod)
+        self.complete = self.web.complete
 
     def fetch(self, key: str) -> Iterator[Record]:
-        url = self._setting.expand(key)
-        response = self._whole if self._whole and key == self._address else self.web.page(url)
+        response = self._whole if self._whole and key == self._address else self.web.page(self._urls[key])
         yield from self._setting.read(urlsplit(response.url).path, [response.body], self._format)
 
     def _links(self, response: Response) -> Iterator[tuple[str, str | None]]:
         for href in re.findall(r"""(?i)\bhref\s*=\s*["']?([^"'>\s]+)""", response.body.decode("utf-8", "replace")):
-            url = urljoin(response.url, unescape(href)).partition("#")[0]
+            try:
+                url = urljoin(response.url, unescape(href)).partition("#")[0]
+            except ValueError:  # no address, such as http://[server]/
+                continue
             if fnmatch.fnmatchcase(url, self._pattern or "*"):
                 yield url, None
 
@@ -212,6 +218,7 @@ class WebSource(Connector):
     def _page(self, url: str, changed: str | None) -> Iterator[Item]:
         """The item of a page, unless it is gone."""
         key = self._setting.conceal(url)
+        self._urls[key] = url
         if changed:
             yield Item(key, instant_of(changed), changed)
             return
@@ -235,7 +242,7 @@ class FeedSource(Connector):
     complete = False
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
-        self._url, self._format, self._setting = setting.expand(source.address), source.format, setting
+        self._url, self._format, self._setting = setting.expand(source.address), source.format or "feed", setting
         self.web = Web.of(source, setting)
         self._entries: dict[str, Record] = {}
 
@@ -252,6 +259,13 @@ class FeedSource(Connector):
 
     def fetch(self, key: str) -> Iterator[Record]:
         yield self._entries[key]
+
+
+def _is_address(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).netloc and httpx.URL(url).host)
+    except (ValueError, httpx.InvalidURL):
+        return False
 
 
 def validators(response: Response) -> dict[str, str]:

@@ -54,7 +54,7 @@ _CONTAINERS = frozenset(
     ["fields", "attributes", "properties", "data", "_source", "article", "post", "item", "node", "record"]
 )
 """Keys of objects whose keys count as columns."""
-_BEFORE_DATE = re.compile(r"(?<=\w)[\s_-]+(?:am|vom|le|el|il|em|op|den)$")
+_BEFORE_DATE = re.compile(r"(?<=[^\W_])[\s_-]+(?:am|vom|le|el|il|em|op|den)$")
 _OWN = frozenset({*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names} - {"sha256"})
 _PLAIN_FORMS = {"ISO 8601", "plain date", "timestamp"}
 _SHAPES = 1_000  # sets of columns to remember
@@ -160,10 +160,15 @@ class Columns:
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The values that are not blank; those of an object also by `object.key`."""
-    filled = {key: unwrap(value) for key, value in fields.items() if isinstance(key, str) and not is_blank(value)}
-    for key, value in fields.items():
-        if isinstance(value, Mapping):
-            filled = {f"{key}.{name}": unwrap(one) for name, one in value.items() if not is_blank(one)} | filled
+    own = {key: unwrap(value) for key, value in fields.items() if isinstance(key, str) and not is_blank(value)}
+    inner = [
+        {f"{key}.{name}": unwrap(one) for name, one in value.items() if not is_blank(one)}
+        for key, value in fields.items()
+        if isinstance(value, Mapping)
+    ]
+    filled: dict[str, Any] = {}
+    for part in (*reversed(inner), own):
+        filled |= part
     return filled
 
 

@@ -158,7 +158,7 @@ def ingest(
     report = ingest_rows(
         store,
         sources,
-        quarantine=f"{Path(name).resolve().name[:100]}-{digest[:16]}.jsonl",
+        quarantine=f"{_first_bytes(Path(name).resolve().name, 100)}-{digest[:16]}.jsonl",
         period=period,
         now=now,
         publisher=publisher,
@@ -336,3 +336,8 @@ def _check_unit(store: SliceStore, unit: str) -> None:
             f"{store.path} is cut by {other}, not by {unit}: set stream.period back, or name another folder in "
             "stream.path"
         )
+
+
+def _first_bytes(text: str, number: int) -> str:
+    """The characters of `text` whose UTF-8 is within its first `number` bytes; a file system limits these."""
+    return text.encode("utf-8", "replace")[:number].decode("utf-8", "ignore")

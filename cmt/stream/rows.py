@@ -20,6 +20,7 @@ from cmt.stream.schema import (
     Checks,
     EarlyError,
     Rejected,
+    is_blank,
     raw_text,
     validate_document,
     validate_question,
@@ -89,7 +90,8 @@ def collect(found: Iterable[Record], columns: Columns, *, published_at: str | No
             rejected.append(Rejected(file, row, str(problem), raw_text(fields)))
             continue
         column = "published_at" if kind == "document" else "asked_at"
-        if published_at and values.get(column) in (None, "", RELEASED_AT):
+        value = values.get(column)
+        if published_at and (is_blank(value) or value is RELEASED_AT):
             values = {**values, column: published_at}
         (documents if kind == "document" else questions).append(RawRow(file, row, values))
     return RawRows(documents, questions, rejected, digest.hexdigest())

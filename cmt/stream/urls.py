@@ -18,12 +18,16 @@ def url_identity(url: str | None) -> str | None:
     """
     try:
         parts = urlsplit((url or "").strip())
-        query = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if not _TRACKING.match(pair[0])]
+        query = [
+            pair
+            for pair in parse_qsl(parts.query, keep_blank_values=True, errors="surrogateescape")
+            if not _TRACKING.match(pair[0])
+        ]
     except ValueError:
         return None
     path, host = parts.path.rstrip("/"), parts.netloc.lower()
     fragment = f"#{parts.fragment}" if parts.fragment[:1] in ("!", "/") else ""  # `#!/story` is a page of its own
     if parts.scheme not in _PORTS or not host or not (path or query or fragment):
         return None
-    arguments = f"?{urlencode(query)}" if query else ""
+    arguments = f"?{urlencode(query, errors='surrogateescape')}" if query else ""
     return f"https://{host.removesuffix(_PORTS[parts.scheme])}{path}{arguments}{fragment}"

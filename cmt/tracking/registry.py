@@ -144,7 +144,7 @@ class Registry:
         """Give a version `tags`, and take the alias `challenger` from it."""
         with self.session.translate_errors():
             self._set_tags(version, tags)
-            if CHALLENGER in version.aliases:
+            if self._aliases().get(CHALLENGER) == version.version:  # a newer one may have it by now
                 self.session.client.delete_registered_model_alias(NAME, CHALLENGER)
 
     def _set_tags(self, version: Version, tags: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
@@ -77,7 +77,8 @@ class MlflowSession:
         location = None if self.uri.startswith("http") else (self.root / "mlruns").as_uri()
         found = self._find_or_create(self._experiment, location)
         stored = urlsplit(found.artifact_location)
-        outside = stored.scheme in ("", "file") and not Path(stored.path).is_relative_to(self.root)
+        folder = Path(unquote(stored.path) if stored.scheme else stored.path)
+        outside = stored.scheme in ("", "file") and not folder.is_relative_to(self.root)
         if location is not None and outside:
             name = f"{self._experiment} ({self.root.name} {sha256_hex(str(self.root))[:6]})"
             log.warning(

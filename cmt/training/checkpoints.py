@@ -38,9 +38,9 @@ def run_identity(model: MemoryModel, steps: StepDataset) -> str:
 def claim_folder(folder: Path, identity: str) -> None:
     """Create `folder` for the checkpoints of this run; checkpoints of another run are deleted with a warning."""
     record = folder / "run"
-    if record.exists():
-        if record.read_bytes() == identity.encode():
-            return
+    if record.exists() and record.read_bytes() == identity.encode():
+        return
+    if record.exists() or any(folder.glob("checkpoint-*")):  # a kill may have left checkpoints without a record
         log.warning(
             "the checkpoints in %s belong to another run (its data or parameters differ): deleting them, starting anew",
             folder,
@@ -60,7 +60,8 @@ def last_checkpoint(folder: Path) -> str | None:
             read_json(checkpoint / "trainer_state.json", dict[str, Any])
             with safe_open(checkpoint / WEIGHTS, "pt"):  # compares the header with the length of the file
                 pass
-            if all(zipfile.is_zipfile(checkpoint / name) for name in ("optimizer.pt", "scheduler.pt")):
+            archives = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *checkpoint.glob("rng_state*.pth")]
+            if all(map(zipfile.is_zipfile, archives)):
                 return str(newest)
         except (OSError, ValueError, SafetensorError):
             pass

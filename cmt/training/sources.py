@@ -135,15 +135,15 @@ def _download(name: str, folder: Path) -> Path:
     articles: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for part in parts:
         try:
-            rows = pq.read_table(part, columns=columns).to_pylist()
-        except (pa.ArrowException, KeyError) as error:
+            for row in pq.read_table(part, columns=columns).to_pylist():
+                answers = [{"text": text} for text in row["answers"]["text"]]
+                question = {"id": row["id"], "question": row["question"], "answers": answers}
+                articles[row["title"]][row["context"]].append(question)
+        except (pa.ArrowException, OSError, KeyError, TypeError) as error:
             raise StreamError(
-                f"{part.name} on the hub does not have SQuAD's columns {', '.join(columns)} ({error})"
+                f"{part.name} on the hub is damaged or does not have SQuAD's columns {', '.join(columns)} ({error}): "
+                f"pull again, or {_ALTERNATIVE}"
             ) from None
-        for row in rows:
-            answers = [{"text": text} for text in row["answers"]["text"]]
-            question = {"id": row["id"], "question": row["question"], "answers": answers}
-            articles[row["title"]][row["context"]].append(question)
     # 3. the official layout
     data = [
         {"title": title, "paragraphs": [{"context": context, "qas": qas} for context, qas in paragraphs.items()]}

@@ -44,6 +44,7 @@ def test_a_plain_date_is_a_day_in_utc(value: Any) -> None:
 
 
 def test_a_date_time_without_a_zone_is_read_in_that_of_the_reader() -> None:
+    assert DateReader(ZoneInfo("Europe/Oslo")).read("Wed, 01 May 2024 12:00:00 -0000").start == NOON
     assert DateReader(ZoneInfo("Europe/Oslo")).read("2024-05-01 14:00").start == NOON
 
 

@@ -61,15 +61,22 @@ def test_another_lm_has_none(folder: Path, tiny_lm: TinyLm) -> None:
     assert CrossEncoder.load(folder, tiny_lm("gpt2")) is None
 
 
-@pytest.mark.parametrize("damage", ["header", "tensor", "heads"])
+@pytest.mark.parametrize("damage", ["header", "tensor", "heads", "bias", "NaN", "adapter"])
 def test_a_damaged_file_is_named(folder: Path, tiny_lm: TinyLm, damage: str) -> None:
     lm = tiny_lm("llama")
     if damage == "header":
         (folder / FILE).write_bytes(b"no tensors")
     else:
-        heads = {"head.weight": torch.zeros(1, lm.hidden_size), "head.bias": torch.zeros(1)}
-        adapters = {name: tensor for name, tensor in load_file(folder / FILE).items() if damage == "heads"}
-        save_file(adapters | heads, folder / FILE, {"lm_digest": lm.digest})
+        tensors = load_file(folder / FILE)
+        adapter = next(name for name in tensors if "lora_A" in name)
+        damaged = {
+            "tensor": {"head.weight": tensors["head.weight"], "head.bias": tensors["head.bias"]},
+            "heads": tensors | {"head.weight": torch.zeros(1, lm.hidden_size)},
+            "bias": tensors | {"head.bias": torch.zeros(1)},
+            "NaN": tensors | {adapter: torch.full_like(tensors[adapter], torch.nan)},
+            "adapter": tensors | {adapter: torch.zeros(1, 1)},
+        }
+        save_file(damaged[damage], folder / FILE, {"lm_digest": lm.digest})
     with pytest.raises(ModelError, match=rf"{FILE} is damaged .* restore it, or delete it"):
         encoder = CrossEncoder.load(folder, lm)
         assert encoder is not None

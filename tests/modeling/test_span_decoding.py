@@ -179,6 +179,11 @@ def test_a_span_ends_where_its_memory_ends() -> None:
     assert choose_windows(scores, 3, 1, 1) == [TokenSpan(0, 0, 3)]
 
 
+def test_a_value_that_is_left_out_shortens_no_memory() -> None:
+    scores = torch.tensor([[0.0, -inf, -inf, 0.0, 0.0, 9.0]]).unsqueeze(-1).expand(-1, -1, 2)
+    assert choose_windows(scores, 3, 1, 0) == [TokenSpan(0, 3, 5)]
+
+
 def test_the_margin_of_windows_is_their_lead_over_the_first_that_is_left_out() -> None:
     probability = log_probabilities([-1.0, -2.0, -2.5, -8.0])
     assert window_margin(probability, 1, 1) == pytest.approx(1.0)

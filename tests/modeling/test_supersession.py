@@ -84,6 +84,11 @@ def test_a_word_of_several_tokens_is_one_word() -> None:
     assert change[3, 0] > change[2, 0]
 
 
+def test_a_letter_that_is_longer_in_lower_case_moves_no_word() -> None:
+    changes = [discount_superseded(torch.zeros(3, 2), [name, " has", " 4"], [" has"]) for name in ("İzmir", "Izmir")]
+    torch.testing.assert_close(changes[0], changes[1])
+
+
 def test_a_value_is_left_out_and_the_text_answers_as_surely_as_before() -> None:
     scores = scores_favouring(NEW, OLD)
     scores[OLD[0], 0] += 4 * MAX_DISCOUNT  # far ahead

@@ -18,6 +18,7 @@ HALVES = [
     b"POST /",
     b"POST / HTTP/1.1\r\nHost: a\r\nX: ",
     b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab",
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab",
 ]
 
 

@@ -1,5 +1,6 @@
 """Sync: after each one the stream is what the source has, whatever happened before."""
 
+import errno
 import itertools
 import json
 import os
@@ -7,6 +8,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import fsspec
 import pytest
@@ -20,6 +22,7 @@ from cmt.sources import connector
 from cmt.sources import state as state_module
 from cmt.sources.connector import Item, open_connector
 from cmt.sources.sync import VanishedError
+from cmt.stream.readers import files as read_files
 from cmt.stream.store import SliceStore, read_rows
 from tests.helpers.sources import (
     Changing,
@@ -325,6 +328,21 @@ def test_a_stream_that_was_removed_is_filled_again_and_a_lost_state_doubles_noth
     state.unlink()
     report = project.sync(source(), scripted)
     assert (report.new, report.documents) == (2, 0)
+
+
+def test_a_file_that_could_not_be_read_once_is_read_by_the_next_sync(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "posts/2031/01/02").mkdir(parents=True)
+    (tmp_path / "posts/2031/01/02/note.txt").write_text("The bus is late.")
+
+    posts = SourceParams(name="posts", kind="folder", address=str(tmp_path / "posts"))
+    with monkeypatch.context() as patch:
+        patch.setattr(read_files, "open_regular", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+        assert project.sync(posts).failed == 1
+    project.sync(posts)
+    [document] = project.store.all_documents().to_pylist()
+    assert (document["text"], str(document["published_at"])[:10]) == ("The bus is late.", "2031-01-02")
 
 
 def test_nothing_of_another_source_is_removed(project: Project) -> None:

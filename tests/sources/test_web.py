@@ -111,7 +111,9 @@ def test_links_that_match_are_listed_as_robots_allow(fast: list[float]) -> None:
 
 def test_robots_that_cannot_be_read_allow_nothing() -> None:
     with site(**{"": '<a href="a.jsonl">', "robots.txt": 503, "a.jsonl": ROW}) as found:
-        assert listed(connect(f"{found.address}/*.jsonl")) == {}
+        connector = connect(f"{found.address}/*.jsonl")
+        assert listed(connector) == {}
+        assert not connector.complete  # so the pages have not vanished
 
 
 def test_the_pages_of_a_sitemap_and_their_dates() -> None:
@@ -127,6 +129,17 @@ def test_the_pages_of_a_sitemap_and_their_dates() -> None:
             "2031-01-05",
             "2031-01-05",
         )
+
+
+def test_a_page_cannot_ask_for_a_variable_and_a_bad_link_stops_no_other() -> None:
+    with site(**{"": '<a href="http://[server]/x"> <a href="a.jsonl?x=${TOKEN}">'}) as found:
+        found.pages["/a.jsonl?x=${TOKEN}"] = found.pages["/a.jsonl?x=$%7BTOKEN%7D"] = ROW
+        connector = connect(f"{found.address}/*")
+        for item in connector.list():
+            assert [record.fields["text"] for record in connector.fetch(item.key)] == ["One."]
+        assert found.paths().count("/robots.txt") == 1
+        assert not [path for path in found.paths() if "s3cret" in path]
+        assert any("TOKEN" in path for path in found.paths())
 
 
 def test_one_file_is_not_sent_again_while_its_tag_is_the_same() -> None:

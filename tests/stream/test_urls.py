@@ -8,6 +8,7 @@ from cmt.stream.urls import url_identity
     [
         ("https://X.example/a?utm_source=rss&id=3&fbclid=q#comments", "https://x.example/a?id=3"),
         ("http://x.example:80/a/", "https://x.example/a"),
+        ("https://x.example/a?t=%EC%E8%F0", "https://x.example/a?t=%EC%E8%F0"),  # no UTF-8
         ("https://x.example/#!/story/7", "https://x.example#!/story/7"),
         ("https://x.example/", None),
         ("mailto:a@x.example", None),

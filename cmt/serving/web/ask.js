@@ -47,10 +47,10 @@ function askSoon() {
 
 async function ask() {
   clearTimeout(timer);
-  under_way?.abort();
-  const mine = (under_way = new AbortController());
   const question = $("question").value.trim();
   if (!stream || !question) return;
+  under_way?.abort();
+  const mine = (under_way = new AbortController());
   const on = day();
   if (question !== asked.question) asked = { question, answers: new Map() };
   history.replaceState(null, "", `#${new URLSearchParams({ q: question, "as-of": dateOf(on) })}`);

@@ -4,14 +4,17 @@ import { $, make, request } from "./dom.js";
 
 const LIMIT = 10;
 let offset = 0;
+let latest = 0; // number of the latest request; an earlier one may end after it
 
 async function list() {
+  const mine = ++latest;
   const query = new URLSearchParams({ offset, limit: LIMIT });
   for (const id of ["since", "until"]) if ($(id).value) query.set(id, $(id).value);
   try {
     const page = await (await request(`documents?${query}`)).json();
-    present(page);
+    if (mine === latest) present(page);
   } catch (error) {
+    if (mine !== latest) return;
     $("count").textContent = error.message;
     $("documents").replaceChildren();
   }

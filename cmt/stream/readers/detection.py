@@ -52,7 +52,8 @@ _TEXTS = {"", ".txt", ".text", ".md", ".markdown", ".mdx", ".rst", ".adoc", ".as
 _DATE_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_./]?(0[1-9]|1[0-2])[-_./]?(0[1-9]|[12]\d|3[01])(?!\d)")
 _IN_ARCHIVE = re.compile(r".*\.(?:zip|gz|xz|bz2|zst)/", re.IGNORECASE)
 _DATE_KEY = re.compile(
-    r"date|time|publi|pubbl|created|posted|^ts$|datum|^fecha|ver(?:ö|oe)ffentlicht|erschien", re.IGNORECASE
+    r"date|(?<!sen)time|publi(?!sher)|pubbl|created|posted|^ts$|datum|^fecha|ver(?:ö|oe)ffentlicht|erschien",
+    re.IGNORECASE,
 )
 _ENCODED = {"jsonl", "json", "squad", "csv", "wiki", "text"}
 """Formats of text that does not declare its encoding."""
@@ -114,7 +115,7 @@ def detect(data: bytes, name: str) -> str | None:
     if head.startswith("<"):
         return _markup(head)
     if re.match(r'\{\s*["}]|\[\s*[\[\]{"\d]', head):
-        lines = [line for line in head.splitlines() if line.strip()][:20]
+        lines = [line for line in head.split("\n") if line.strip()][:20]
         whole = sum(line.lstrip().startswith("{") and line.rstrip().endswith("}") for line in lines)
         return "jsonl" if whole * 2 > len(lines) > 1 or suffix == ".jsonl" else "json"
     if mail.FROM_LINE.match(data):
@@ -211,7 +212,7 @@ class _Reading:
                 self._left -= member.file_size
                 try:
                     content = read_member(archive, member)
-                except (zipfile.BadZipFile, RuntimeError, OSError, zlib.error) as error:
+                except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, zlib.error) as error:
                     yield Record({}, where, f"{where} cannot be unpacked ({error}); pack it again")
                     continue
                 yield from self.read(content, where, nesting + 1)

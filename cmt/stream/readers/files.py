@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -31,7 +32,8 @@ def read_regular(path: Path, name: str, limits: Limits) -> bytes:
     """The content of a regular file, at most one byte more than `limits`. Raises StreamError, also for a pipe."""
     try:
         with open_regular(path) as file:
-            return file.read(limits.file_bytes + 1)
+            large = os.fstat(file.fileno()).st_size > limits.file_bytes
+            return file.read(limits.file_bytes + 1) if large else file.read()  # read(n) allocates n bytes
     except OSError as error:
         raise StreamError(f"cannot read {name}: {error.strerror or error}") from None
 

@@ -4,6 +4,7 @@ import email
 import email.policy
 import re
 from collections.abc import Iterator
+from email.message import EmailMessage
 
 from cmt.stream.limits import Limits
 from cmt.stream.readers.files import Record
@@ -18,7 +19,7 @@ def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
         message = email.message_from_bytes(data, policy=email.policy.default)
         part = message.get_body(("plain", "html"))
         content = part.get_payload(decode=True) if part else b""
-        headers = {key: str(message[key] or "") for key in ("subject", "date", "message-id")}
+        headers = {key: _header(message, key) for key in ("subject", "date", "message-id")}
     except RecursionError:
         raise ValueError(f"{name} is a message of too deeply nested parts") from None
     content = content if isinstance(content, bytes) else b""
@@ -37,6 +38,13 @@ def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
         "published_at": headers["date"],
     }
     yield Record({key: value for key, value in fields.items() if value}, name)
+
+
+def _header(message: EmailMessage, key: str) -> str:
+    try:
+        return str(message[key] or "")
+    except Exception:  # email raises many types for a malformed one
+        return str(next((value for name, value in message.raw_items() if name.lower() == key), ""))
 
 
 def read_mailbox(data: bytes, name: str, limits: Limits) -> Iterator[Record]:

@@ -18,7 +18,7 @@ from cmt.stream.readers.files import Record, read_member
 from cmt.stream.readers.text import decode, plain_text, table_lines
 
 _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-_RELEASE = re.compile(r"^##? .*\d.*?\b(\d{4}-\d\d-\d\d)\b.*$", re.MULTILINE)
+_RELEASE = re.compile(r"^##? [^\d\n]*\d.*\b(\d{4}-\d\d-\d\d)\b.*$", re.MULTILINE)
 _HEADING = re.compile(r"^##? ", re.MULTILINE)
 _TABLE = re.compile(r"^\|.+\|[ \t]*\n\|[ \t:|-]+\|[ \t]*\n(?:\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
 

@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -77,9 +78,9 @@ def _json_line(line: bytes, where: str, limits: Limits, *, first: bool) -> Recor
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values, keys = dict(pairs), [key for key, _ in pairs]
+    values, counts = dict(pairs), Counter(key for key, _ in pairs)
     if len(values) < len(pairs):
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} appears twice")
+        raise ValueError(f"the key {next(key for key in counts if counts[key] > 1)!r} appears twice")
     return values
 
 
@@ -108,7 +109,8 @@ def _longest(value: dict[str, Any]) -> int:
 def delimiter_of(text: str) -> str | None:
     """The character that separates the columns of the CSV file that begins with `text`; None if it is no CSV."""
     csv.field_size_limit(_MAX_FIELD)
-    lines = text.splitlines()[:-1][:20] or text.splitlines()
+    lines = list(io.StringIO(text, newline=""))
+    lines = lines[:-1][:20] or lines
     found = []
     for delimiter in _DELIMITERS:
         header, *rows = [row for row in csv.reader(lines, delimiter=delimiter) if row] or [[]]
@@ -121,6 +123,7 @@ def delimiter_of(text: str) -> str | None:
 
 def read_csv(data: bytes, name: str, limits: Limits, *, required: Sequence[str] = ()) -> Iterator[Record]:
     """Yield the rows of a CSV file, numbered by line. Raises StreamError if its header lacks one of `required`."""
+    csv.field_size_limit(_MAX_FIELD)
     text = decode(data)[0].replace("\0", "")
     source = io.StringIO(text, newline="")
     told = re.match(r'"?sep=(.)"?\s*$', source.readline())  # a line for spreadsheets

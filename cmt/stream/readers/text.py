@@ -40,7 +40,8 @@ def decode(data: bytes) -> tuple[str, str]:
     """The text, and its encoding. In a text that is mostly UTF-8, other bytes become lone surrogates."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
-            return data.decode(encoding, "replace"), encoding.removesuffix("-sig")
+            other_bytes = "surrogateescape" if encoding == "utf-8-sig" else "replace"
+            return data.decode(encoding, other_bytes), encoding.removesuffix("-sig")
     if data[:_SAMPLE].count(0) > len(data[:_SAMPLE]) // 4:
         encoding = "utf-16-le" if data[1:_SAMPLE:2].count(0) > data[0:_SAMPLE:2].count(0) else "utf-16-be"
         return data.decode(encoding, "replace"), encoding

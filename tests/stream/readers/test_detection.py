@@ -35,6 +35,8 @@ def pack(path: Path, members: dict[str, str]) -> Path:
     [
         ("a.jsonl", '{"a": 1}', "jsonl"),
         ("a.md", "title, text\nBus, late\n", "text"),
+        ("a.ndjson", '{"a": "b\u2028c"}\n' * 3, "jsonl"),
+        ("a.txt", "title;text\n" + "Bus;The bus\u2028is late.\n" * 3, "csv"),
         ("a", '<?xml version="1.0"?><!-- a --><rss version="2.0">', "feed"),
         ("a", '<?xml version="1.0"?><!DOCTYPE html PUBLIC "a"><html>', "html"),
         ("a", "<div><p>Bus</p></div>", "html"),
@@ -103,6 +105,12 @@ def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: 
     assert post.fields == {"text": "The bus is late.", "published_at": "2026-04-04"}
     assert first.fields["published_at"] == "2026-04-05"
     assert "published_at" not in dated.fields
+
+
+@pytest.mark.parametrize("column", ["publisher", "sentiment"])
+def test_a_column_that_is_no_date_leaves_the_date_of_the_name(tmp_path: Path, column: str) -> None:
+    (tmp_path / "news_20260404.jsonl").write_text(json.dumps({"text": "The bus is late.", column: "x"}) + "\n")
+    assert read_only(tmp_path / "news_20260404.jsonl").fields["published_at"] == "2026-04-04"
 
 
 def test_folders_date_their_texts_and_the_name_of_an_archive_does_not(tmp_path: Path) -> None:

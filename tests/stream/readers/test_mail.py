@@ -21,3 +21,11 @@ def test_a_mailbox_gives_its_messages_also_of_an_unknown_charset(tmp_path: Path)
     assert first.fields["text"] == "Käse"
     assert empty.error == "a row 2 is a message without text"
     assert (last.fields["text"], last.where) == ("a\n\nFrom here on it is quiet.", "a row 3")
+
+
+def test_a_malformed_header_ends_no_mailbox(tmp_path: Path) -> None:
+    start = b"From a@b.example Mon Jan  5 07:00:00 2026\n"
+    odd = [message().as_bytes().replace(b"<7@b.example>", one) for one in (b"<a@[>", b"<>")]
+    (tmp_path / "a").write_bytes(b"\n".join(start + one for one in (*odd, message("Late.").as_bytes())))
+    assert [(one.error, one.fields["text"]) for one in records(tmp_path / "a")][2] == (None, "Late.")
+    assert len([one for one in records(tmp_path / "a") if not one.error]) == 3
