@@ -38,7 +38,7 @@ EXCERPT = 450  # characters of a text that the cross-encoder reads
 POSSIBLE = 0.05  # probability from which a change is possible
 LARGEST_ODDS = 12.0  # nats; log-odds are at most these, so that neither statement loses all its mass
 LONGEST = 3  # words in an n-gram
-CALIBRATION = (-0.3, 0.9, 0.2)  # constant, weights of the cross-encoder's log-odds and of the `gain`
+CALIBRATION = (0.0, 0.9, 0.2)  # constant, weights of the cross-encoder's log-odds and of the `gain`
 _PAST_QUESTION = re.compile(
     r"\b(?:was|were|did|had|before|former\w*|first|previous\w*|used to|ago|in (?:1\d|20)\d\d)\b", re.I
 )

@@ -33,7 +33,7 @@ def test_a_version_names_its_training_and_its_rounds(registered: Path) -> None:
 
 
 def test_what_is_unknown_is_named(registered: Path) -> None:
-    with pytest.raises(ConfigError, match=f"there is no round 'May'; there are: {JANUARY}"):
+    with pytest.raises(ConfigError, match=rf"there is no round 'May' \(there are: {JANUARY}"):
         lineage(open_workspace(registered), "May")
     with pytest.raises(ConfigError, match="no version 7 of cmt is registered"):
         lineage(open_workspace(registered), "7")
