@@ -192,9 +192,8 @@ def bar_1() -> Iterator[Bar]:
         for number in track(range(ROUNDS + 1), "rounds", console=Console(stderr=True))
     )
     try:
-        seconds = {
-            name: values[1:] for name, values in take_turns(turns).items()
-        }  # the first one builds what is missing
+        # the first round builds what is missing
+        seconds = {name: values[1:] for name, values in take_turns(turns).items()}
         refresh = timed(lambda: large.upsert(texts().rows(first + 10_000, 1_001)))
     finally:  # rows that are left would make the next run faster
         large.restore(before)

@@ -1,8 +1,8 @@
 """Changes that no document declares: measure answers and detected changes, and fit the comparison of statements.
 
-    python benchmarks/changes.py --writers stJK        # measure the writers that the cross-encoder has not seen
+    python benchmarks/changes.py --writers ικλμ        # measure the writers that the cross-encoder has not seen
     python benchmarks/changes.py --stories my/stories  # measure other stories in the same form
-    python benchmarks/changes.py --calibrate αt        # fit the weights of the cross-encoder and of ψ's scores
+    python benchmarks/changes.py --calibrate Xx        # fit the weights of the cross-encoder and of ψ's scores
     python benchmarks/changes.py                       # fit words to the stories of data/stories
 
 A folder of stories has documents.jsonl and questions.jsonl in the project's own format, and links.jsonl with a story a
@@ -106,7 +106,7 @@ def main(
         for part in parts
     ]
     # 1. measure
-    if writers or other:
+    if writers or (other and not calibrate):
         for part, bank in zip(parts, banks, strict=True):
             measure(part, bank)
         return

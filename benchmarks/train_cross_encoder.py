@@ -304,7 +304,7 @@ class Writer:
                 elif not (trap or due or PAST.search(text) or self._same(one, two)):
                     # a question between the dates, asked later
                     yield text, one, two, published(two), Labels(holds=True, changed=True), 1.0
-            # 2. documents of other stories: a near one, one that takes the names, and those that the question finds
+            # 2. documents of other stories: a similar one, one with the right names, and two with the question's words
             strange = [
                 row
                 for doc_id, row in self.documents.items()

@@ -27,7 +27,7 @@ def ask(
     leave_out: Callable[[Collection[str]], None],
     on_progress: OnProgress | None = None,
 ) -> list[Canary]:
-    """Ask `canaries` as of now, and return those that the next round keeps.
+    """Ask `canaries` as of now; returns the canaries that the next round keeps.
 
     If more than `gate.max_harmed` are harmed, `leave_out` is called with the documents to leave out of the bank, and
     the harmed canaries are asked again, REPEATS times at most. If that takes more than `gate.max_set_aside` documents,
