@@ -8,7 +8,6 @@ recorded change names both; the pair's scores then move towards the one that pro
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from cmt.bank.changes import Change
 from cmt.bank.lexical import coverage, names_covered
 from cmt.bank.schema import memory_id
 from cmt.common.answers import same_value
+from cmt.common.text import without_publisher
 from cmt.modeling.cross_encoder import CrossEncoder
 from cmt.modeling.model import ReadSpan, ReadWithout, Weighed
 from cmt.retrieval.selector import Selection
@@ -194,21 +194,21 @@ class Comparisons:
         earlier, later = sorted((one, other), key=lambda index: self.rows[index]["published_at"])
         if not self._may_change(self.rows[later].get("source"), self.rows[earlier].get("source")):
             return "barred"
-        return alike(self.question, self.texts[earlier], self.texts[later])
+        return alike(self.question, *({**self.rows[index], "text": self.texts[index]} for index in (earlier, later)))
 
     def _statement(self, memory: int, span: ReadSpan) -> Statement:
         return Statement.of(self.texts[memory], span, self.rows[memory]["published_at"], self._offsets)
 
 
-def alike(question: str, earlier: str, later: str) -> Alike:
-    """Whether two texts may be about one fact that `question` asks for, by words and names that they share."""
-    shared = coverage(earlier, later)
-    asked = coverage(question, later) / (coverage(question, earlier) or 1)
+def alike(question: str, earlier: Mapping[str, Any], later: Mapping[str, Any]) -> Alike:
+    """Whether two memories may be about one fact that `question` asks for, by the words and names that both have."""
+    shared = coverage(without_publisher(earlier), without_publisher(later))
+    asked = coverage(question, later["text"]) / (coverage(question, earlier["text"]) or 1)
     if asked < LEAST_ASKED:
         return "no"
     if shared >= MANY_SHARED or (shared >= SHARED and asked >= MANY_ASKED):
         return "yes"
-    named = names_covered(question, later)
+    named = names_covered(question, later["text"])
     if named == 1 and asked >= ENOUGH_ASKED:
         return "perhaps"
     return "perhaps" if shared >= FEWEST_SHARED and asked >= SOME_ASKED and named >= SOME_NAMES else "no"
@@ -250,7 +250,7 @@ def with_related(
         for row in bank.later(first["memory_id"], key=key, k=NEIGHBOURS, as_of=as_of).to_pylist():
             if row["doc_id"] in taken or not may_change(row["source"], first["source"]):
                 continue
-            if alike(question, first["text"], row["text"]) != "no":
+            if alike(question, first, row) != "no":
                 taken.add(row["doc_id"])
                 priors[row["memory_id"]] = first["prior"]
                 added.append(row)
@@ -275,10 +275,13 @@ def compare(
     `earlier` and `later` are the rows of each document in the bank, at least one each.
     """
     rows = [*earlier, *later]
-    statements = answerer.statements([question] * len(rows), rows)
-    one = max(statements[: len(earlier)], key=attrgetter("score"))
-    two = max(statements[len(earlier) :], key=attrgetter("score"))
+    read = list(zip(answerer.statements([question] * len(rows), rows), rows, strict=True))
+    (one, first), (two, second) = (max(part, key=_score) for part in (read[: len(earlier)], read[len(earlier) :]))
     differ = one.answer and two.answer and not same_value(one.answer, two.answer)
-    if not differ or alike(question, one.text, two.text) == "no":
+    if not differ or alike(question, {**first, "text": one.text}, {**second, "text": two.text}) == "no":
         return Comparison(one, two, 0.0)
     return Comparison(one, two, probabilities(question, one, two, answerer.model.cross_encoder).changed)
+
+
+def _score(read: tuple[Statement, Mapping[str, Any]]) -> float:
+    return read[0].score

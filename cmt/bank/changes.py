@@ -27,7 +27,7 @@ class Span:
     """Number of the memory in its document, from 0, as in its memory_id."""
     first: int
     last: int
-    """The span is `text[first:last]`, in code points of the memory's text, which begins with the title."""
+    """The span is `text[first:last]`, in code points of the memory's text, which begins with the heading."""
     digest: str
     """First 16 hex digits of the SHA-256 of the memory's text."""
 

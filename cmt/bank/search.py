@@ -24,6 +24,7 @@ from cmt.bank.merge import versions_of
 from cmt.bank.schema import TIMESTAMP, VERSION_COLUMNS, key_matrix, latest_versions, schema_value
 from cmt.bank.tables import one_of, read_all, translate_errors
 from cmt.common.arrow import is_in, rows_with, take
+from cmt.common.text import heading
 from cmt.common.visibility import Version, in_memory, is_hidden, related
 from cmt.errors import BankError, ConfigError, DamageError
 
@@ -124,16 +125,16 @@ class SearchableTable(MemoryTable):
             return latest_versions(rows).select(_result_columns(rows))
 
     def memories_of(self, texts: Collection[str]) -> pa.Table:
-        """The rows (bank_schema) of one version of a document for each title and text; `texts`: SHA-256 of texts."""
+        """The rows (bank_schema) of one version of a document for each heading and text; `texts`: SHA-256 of texts."""
         with self.reading():
             table = self.latest()
-            columns = ["memory_id", "sha256", "title", "doc_id", "published_at"]
+            columns = ["memory_id", "sha256", "title", "source", "doc_id", "published_at"]
             rows = read_all(table, one_of("sha256", texts), columns).sort_by("memory_id") if texts else None
-            chosen: dict[tuple[str, str | None], tuple[str, datetime]] = {}
+            chosen: dict[tuple[str, str], tuple[str, datetime]] = {}
             memory_ids = set()
             for row in rows.to_pylist() if rows else ():
                 version = row["doc_id"], row["published_at"]
-                if chosen.setdefault((row["sha256"], row["title"]), version) == version:
+                if chosen.setdefault((row["sha256"], heading(row["title"], row["source"])), version) == version:
                     memory_ids.add(row["memory_id"])
             return read_content(table, memory_ids)
 

@@ -1,14 +1,33 @@
 """Text for people: foreign text made safe to print, and values that may be missing."""
 
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 MISSING = "–"  # shown for a missing value in tables
+FILE_PREFIX = "file:"  # of a publisher that is only the name of a file or folder
 
 
 def plain(text: object) -> str:
     """`text` on one line without control characters and lone surrogates; direction marks and emoji stay."""
     line = " ".join(str(text).split())
     return "".join(character for character in line if unicodedata.category(character) not in ("Cc", "Cs"))
+
+
+def heading(title: str | None, publisher: str | None) -> str:
+    """The first line of a document for the models: the name of its publisher and its title; empty without both.
+
+    A document says "our ground" or "the secretary", and only its publisher tells whose.
+    """
+    named = publisher if publisher and not publisher.startswith(FILE_PREFIX) else None
+    return ": ".join(filter(None, (named, title)))
+
+
+def without_publisher(memory: Mapping[str, Any]) -> str:
+    """The text of a bank row without the publisher's name in its heading, which all of a publisher's texts share."""
+    text, line = str(memory["text"] or ""), heading(memory["title"], memory["source"])
+    own = (memory["title"] or "") + text[len(line) :]
+    return own.lstrip("\n") if line and text.startswith(f"{line}\n") else text
 
 
 def first_line(error: BaseException) -> str:

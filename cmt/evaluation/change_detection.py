@@ -6,7 +6,7 @@ differently, and the cross-encoder finds a change. The cost follows the new memo
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from heapq import nlargest
 from operator import itemgetter
@@ -21,6 +21,7 @@ from cmt.bank.lexical import SAMPLE, WordWeights, coverage, names_shared, stems
 from cmt.bank.schema import key_matrix
 from cmt.common.answers import same_value
 from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
+from cmt.common.text import without_publisher
 from cmt.evaluation.made_questions import question_on
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class _Probe(NamedTuple):
 class _Candidate(NamedTuple):
     """Two values that answer a question, and may tell a change."""
 
+    doc_ids: tuple[str, str]
+    """Of the earlier and the later document."""
     probe: _Probe
     own: Statement
     """Of the memory that the question is made of."""
@@ -92,55 +95,58 @@ def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
 
 
 def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
-    # 1. make questions on each new memory, and on the earlier ones like it
+    # 1. make questions on each new memory, and on the earlier ones like it; those of two documents with most common
+    #    words come first
     rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
-    probes = [
-        _Probe(question, answer, earlier, row, of_earlier, share)
-        for row, memories in zip(rows.to_pylist(), _earlier_memories(answerer, rows), strict=True)
-        for earlier in memories
-        for question, answer, of_earlier, share in made_probes(earlier["text"], row["text"])
-    ]
-    # 2. read the other memory with each, and drop the questions to which it gives the same value or none
-    others = _read(answerer, [(probe.question, probe.memories[1]) for probe in probes])
-    candidates = [
-        _Candidate(probe, _stated(probe), other)
-        for probe, other in zip(probes, others, strict=True)
-        if other.answer and not same_value(other.answer, probe.answer)
-    ]
-    if not answerer.model.cross_encoder:
-        candidates = _surely_answered(answerer, candidates)
-    of_pair = defaultdict[tuple[str, str], list[_Candidate]](list)
-    for candidate in candidates:
-        of_pair[candidate.probe.earlier["doc_id"], candidate.probe.later["doc_id"]].append(candidate)
-    # 3. compare the answers to the questions with most common words, as long as a change is possible
-    changes = []
-    for found in of_pair.values():
-        for probe, own, other in nlargest(COMPARED_ANSWERS, found, key=lambda candidate: candidate.probe.share):
+    of_pair = defaultdict[tuple[str, str], list[_Probe]](list)
+    for row, memories in zip(rows.to_pylist(), _earlier_memories(answerer, rows), strict=True):
+        for earlier in memories:
+            for question, answer, of_earlier, share in made_probes(without_publisher(earlier), without_publisher(row)):
+                probe = _Probe(question, answer, earlier, row, of_earlier, share)
+                of_pair[earlier["doc_id"], row["doc_id"]].append(probe)
+    queues = {pair: iter(sorted(probes, key=lambda probe: -probe.share)) for pair, probes in of_pair.items()}
+    changes, compared = list[Change](), Counter[tuple[str, str]]()
+    while queues:
+        # 2. read the other memory with the next question; the same value, or none, tells nothing
+        asked = {pair: following for pair, queue in queues.items() if (following := next(queue, None))}
+        queues = {pair: queues[pair] for pair in asked}
+        others = _read(answerer, [(probe.question, probe.memories[1]) for probe in asked.values()])
+        candidates = [
+            _Candidate(pair, probe, _stated(probe), other)
+            for (pair, probe), other in zip(asked.items(), others, strict=True)
+            if other.answer and not same_value(other.answer, probe.answer)
+        ]
+        if not answerer.model.cross_encoder:
+            candidates = _surely_answered(answerer, candidates)
+        # 3. compare the two answers, as long as a change is possible
+        for pair, probe, own, other in candidates:
             old, new = (own, other) if probe.of_earlier else (other, own)
             changed = probabilities(probe.question, old, new, answerer.model.cross_encoder).changed
+            compared[pair] += 1
             if changed >= CHANGED:
                 spans = _span(probe.earlier, old), _span(probe.later, new)
                 changes.append(Change(*spans, holds_from=new.published_at, confidence=round(changed, 4)))
-            if changed >= CHANGED or changed < POSSIBLE:
-                break
+            if changed >= CHANGED or changed < POSSIBLE or compared[pair] == COMPARED_ANSWERS:
+                del queues[pair]
     return changes
 
 
 def _stated(probe: _Probe) -> Statement:
     """The value of which the question is made, in its memory; ψ did not read it."""
     memory = probe.memories[0]
-    first = memory["text"].index(probe.answer)
+    own = without_publisher(memory)
+    first = own.index(probe.answer) + len(memory["text"]) - len(own)
     return Statement(memory["text"], first, first + len(probe.answer), 0.0, memory["published_at"])
 
 
 def _surely_answered(answerer: "Answerer", candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """The candidates of which ψ surely reads both values, unless each text has both."""
-    owns = _read(answerer, [(probe.question, probe.memories[0]) for probe, _, _ in candidates])
+    owns = _read(answerer, [(found.probe.question, found.probe.memories[0]) for found in candidates])
     return [
-        _Candidate(probe, own, other)
-        for (probe, _, other), own in zip(candidates, owns, strict=True)
-        if min(own.score, other.score) >= SURE and same_value(own.answer, probe.answer)
-        if other.answer.lower() not in own.text.lower() or own.answer.lower() not in other.text.lower()
+        found._replace(own=own)
+        for found, own in zip(candidates, owns, strict=True)
+        if min(own.score, found.other.score) >= SURE and same_value(own.answer, found.probe.answer)
+        if found.other.answer.lower() not in own.text.lower() or own.answer.lower() not in found.other.text.lower()
     ]
 
 
@@ -151,21 +157,22 @@ def _read(answerer: "Answerer", asked: list[tuple[str, dict[str, Any]]]) -> list
 
 def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[str, Any]]]:
     """For each of `rows`, which have a text, the visible earlier memories most like it that it does not supersede."""
+    texts = list(map(without_publisher, rows.to_pylist()))
     found = answerer.bank.search_each(
         keys=key_matrix(rows["key"]),
-        texts=rows["text"].to_pylist(),
+        texts=texts,
         k=4 * COMPARED,
         as_of=rows["published_at"].to_pylist(),
     )
     weights = WordWeights(answerer.bank.sample_texts(SAMPLE))
     memories = []
-    for row, similar in zip(rows.to_pylist(), found, strict=True):
+    for row, text, similar in zip(rows.to_pylist(), texts, found, strict=True):
         related = [
-            (weights.coverage(other["text"], row["text"]), other)
+            (weights.coverage(without_publisher(other), text), other)
             for other in similar.to_pylist()
             if other["doc_id"] not in (row["doc_id"], row["supersedes"])
             if other["published_at"] < row["published_at"]
-            if names_shared(other["text"], row["text"]) >= NAMES_SHARED
+            if names_shared(without_publisher(other), text) >= NAMES_SHARED
         ]
         nearest = sorted(related, key=lambda pair: -pair[0])[:COMPARED]
         memories.append([other for share, other in nearest if share >= FEWEST_SHARED])

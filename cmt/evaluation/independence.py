@@ -18,6 +18,7 @@ from cmt.bank.changes import Change
 from cmt.bank.lexical import coverage
 from cmt.common.answers import same_value, words_of
 from cmt.common.english import SENTENCE_END
+from cmt.common.text import without_publisher
 from cmt.stream.authority import Authority
 from cmt.stream.shingles import shingles, words
 
@@ -65,15 +66,15 @@ def admitted(
     for change in [change for change in changes if change not in taken]:
         for row in later:
             if value := change.new.read(row):
-                report = Report(change.new.doc_id, source[change.new.doc_id], row["text"], value)
+                report = Report(change.new.doc_id, source[change.new.doc_id], without_publisher(row), value)
                 told.setdefault(change.old.doc_id, []).append((change, report))
     # 2. Those to a value that two sources tell.
     for doc_id, pairs in told.items():
         if len({report.source for _, report in pairs}) < 2:
             continue
-        text = " ".join(row["text"] or "" for row in documents if row["doc_id"] == doc_id)
+        text = " ".join(without_publisher(row) for row in documents if row["doc_id"] == doc_id)
         similar = bank.full_text(text=text, k=SIMILAR, as_of=None).to_pylist()
-        about = {row["doc_id"] for row in similar if coverage(text, row["text"] or "") >= ABOUT}
+        about = {row["doc_id"] for row in similar if coverage(text, without_publisher(row)) >= ABOUT}
         about |= {doc_id, *(report.doc_id for _, report in pairs)}
         for change, report in pairs:
             same = [other for _, other in pairs if same_value(report.value, other.value)]

@@ -22,7 +22,7 @@ class Piece(NamedTuple):
 
 
 class Highlights(NamedTuple):
-    """A source as it is shown: its title, and its text without the title, both in pieces."""
+    """A source as it is shown: its heading, and its text without the heading, both in pieces."""
 
     heading: list[Piece]
     body: list[Piece]
@@ -39,11 +39,12 @@ class Highlights(NamedTuple):
 
 
 def passage(source: "Source") -> Highlights:
-    """The text of `source` in pieces. A memory's text begins with the title of its document, which is split off."""
+    """The text of `source` in pieces. A memory's text begins with the heading of its document, which is split off."""
     text, title = source.text or "", source.title or ""
-    if title and text.startswith(f"{title}\n"):
-        heading = pieces(text[: len(title)], source.spans, source.quote)
-        return Highlights(heading, pieces(text, source.spans, source.quote, start=len(title) + 1))
+    line, end, _ = text.partition("\n")
+    if title and end and line.endswith(title):
+        heading = pieces(line, source.spans, source.quote)
+        return Highlights(heading, pieces(text, source.spans, source.quote, start=len(line) + 1))
     return Highlights([Piece(title or source.doc_id, None)], pieces(text, source.spans, source.quote))
 
 

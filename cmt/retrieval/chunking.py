@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cmt.common.text import heading
 from cmt.lm.model import FrozenLM
 
 SENTENCE_ENDS = frozenset(".!?\n。！？؟")
@@ -22,11 +23,12 @@ class Chunk:
 
 
 def split_into_chunks(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Chunk]:
-    """Cut a document at sentence ends into chunks of at most `longest` tokens, each with the title in front.
+    """Cut a document at sentence ends into chunks of at most `longest` tokens, each with the heading in front.
 
-    A piece without a sentence end in its second half is cut after `longest` tokens. The title does not count.
+    A piece without a sentence end in its second half is cut after `longest` tokens. The heading does not count.
     """
-    title = f"{document['title']}\n" if document["title"] else ""
+    line = heading(document["title"], document["source"])
+    front = f"{line}\n" if line else ""
     text, offsets = document["text"], lm.offsets(document["text"])
     chunks: list[Chunk] = []
     token, begin = 0, 0  # first token and first character of the next piece
@@ -41,7 +43,7 @@ def split_into_chunks(document: Mapping[str, Any], *, lm: FrozenLM, longest: int
         piece = text[begin : offsets[end - 1][1]].strip()
         if piece:
             memory_id = f"{document['doc_id']}#{len(chunks)}"
-            chunks.append(Chunk(memory_id, title + piece, lm.tokenize(title + piece), document))
+            chunks.append(Chunk(memory_id, front + piece, lm.tokenize(front + piece), document))
         token, begin = end, offsets[end - 1][1]
     return chunks
 

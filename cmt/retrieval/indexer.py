@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cmt.bank import quantization
 from cmt.bank.lexical import sketch
 from cmt.bank.schema import bank_schema, chunk_number, memory_id, schema_value
+from cmt.common.text import heading
 from cmt.errors import ModelError
 from cmt.modeling.codebook import stored_codes
 from cmt.modeling.model import MemoryModel, RetrievedMemory
@@ -57,8 +58,8 @@ def compress_documents(
 ) -> pa.Table:
     """Compress `documents` (DOCUMENT_SCHEMA) to bank rows (memory_schema), sorted by memory_id.
 
-    Of several rows of one document and date the last counts. Equal titles and texts are compressed once, and not at all
-    if `compressed` (rows of the bank) has their memories. `batch_tokens`: tokens per forward pass, padding included.
+    Of several rows of one document and date the last counts. Equal headings and texts are compressed once, and not at
+    all if `compressed` (rows of the bank) has their memories. `batch_tokens`: tokens per forward pass, with padding.
     `on_progress` gets, for each batch, the number of documents that begin in it and its number of tokens. Batches
     depend on the documents alone, so the same slice gives the same bytes in every bank that has none of its texts.
     `encode_batches` computes them; None: this process does.
@@ -71,9 +72,9 @@ def compress_documents(
         quantize = model.codebook.encode
     # 1. Collect the memories that are there, and cut the other documents into chunks.
     rows = list({(row["doc_id"], row["published_at"]): row for row in documents.to_pylist()}.values())
-    memories: dict[tuple[str, str | None], list[dict[str, Any]]] = {}  # of each text and title, in the order of chunks
+    memories: dict[tuple[str, str], list[dict[str, Any]]] = {}  # of each text and heading, in the order of chunks
     for memory in compressed.to_pylist() if compressed else ():
-        memories.setdefault((memory["sha256"], memory["title"]), []).append(memory)
+        memories.setdefault(_content(memory), []).append(memory)
     new = {_content(row): row for row in reversed(rows) if _content(row) not in memories}
     longest = model.config.compressor.chunk_tokens
     chunks = [chunk for row in new.values() for chunk in split_into_chunks(row, lm=model.lm, longest=longest)]
@@ -107,8 +108,8 @@ def compress_documents(
     return pa.Table.from_pylist(sorted(bank_rows, key=itemgetter("memory_id")), schema=schema)
 
 
-def _content(document: Mapping[str, Any]) -> tuple[str, str | None]:
-    return document["sha256"], document["title"]
+def _content(document: Mapping[str, Any]) -> tuple[str, str]:
+    return document["sha256"], heading(document["title"], document["source"])
 
 
 def retrieved_memory(
@@ -159,7 +160,7 @@ def encode_batch(model: MemoryModel, batch: Sequence[Sequence[int]], *, with_con
 
 
 def _memory(chunk: Chunk, key: Array, memory: bytes, n_vectors: int, *, keep_text: bool) -> dict[str, Any]:
-    """The values of a row of `bank_schema` that depend on title and text alone, with the memory_id of the chunk."""
+    """The values of a row of `bank_schema` that depend on heading and text alone, with the memory_id of the chunk."""
     row = {
         "memory_id": chunk.memory_id,
         "key": key.astype(np.float16),

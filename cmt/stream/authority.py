@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cmt.common.dates import iso
+from cmt.common.text import FILE_PREFIX
 from cmt.common.visibility import Version
 from cmt.errors import ConfigError
 from cmt.stream.limits import LONGEST
 from cmt.stream.schema import normalise
-
-_FILE_PREFIX = "file:"
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Authority:
 def check_publisher(name: str) -> str:
     """`name` on one line. Raises ConfigError if it is blank or overlong, or if it begins with `file:`."""
     publisher = " ".join(normalise(name).split())
-    if not publisher or publisher.startswith(_FILE_PREFIX):
+    if not publisher or publisher.startswith(FILE_PREFIX):
         raise ConfigError(f"{name!r} cannot be a source: give the name of a publisher, not one that begins with file:")
     if len(publisher) > LONGEST["source"]:
         raise ConfigError(f"a source has at most {LONGEST['source']:,} characters, this one {len(publisher):,}")
@@ -81,12 +80,12 @@ def publisher_of(claimed: str | None, *, named: str | None, origin: str, trusted
     """The publisher of a row of the file or folder `origin`: the one that the ingest `named`; or, if the file is
     `trusted`, the `claimed` one of its column `source`, unless that begins with `file:`; or else `file:` and `origin`.
     """
-    if named or (trusted and claimed and not claimed.startswith(_FILE_PREFIX)):
+    if named or (trusted and claimed and not claimed.startswith(FILE_PREFIX)):
         return named or str(claimed)
-    return _FILE_PREFIX + (normalise(origin) or "/")
+    return FILE_PREFIX + (normalise(origin) or "/")
 
 
 def _advice(publisher: str | None, other: str | None) -> str:
-    if publisher and other and publisher.startswith(_FILE_PREFIX) and other.startswith(_FILE_PREFIX):
+    if publisher and other and publisher.startswith(FILE_PREFIX) and other.startswith(FILE_PREFIX):
         return "if both files have one publisher, name it at each ingest: --source NAME"
     return f"if it may, add {json.dumps({publisher: [other]}, ensure_ascii=False)} to stream.authority"

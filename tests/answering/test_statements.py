@@ -152,7 +152,11 @@ def test_shared_words_and_names_tell_what_may_be_about_the_same(later: str, expe
         "before departure, and bicycles stand on the open deck behind the funnel. "
         "Captain Orla Venn retires in autumn after thirty seasons; her deputy, Piers Loam, learned his trade in Corrow."
     )
-    assert alike(QUESTION, old, later) == expected
+    rows = [{"title": None, "source": None, "text": text} for text in (old, later)]
+    assert alike(QUESTION, *rows) == expected
+    publisher = "Northern Passengers' Deputy Captain"  # four of the earlier text's words
+    rows = [row | {"source": publisher, "text": f"{publisher}\n{row['text']}"} for row in rows]
+    assert alike(QUESTION, *rows) == expected
 
 
 def test_of_three_values_the_last_one_wins() -> None:
@@ -170,8 +174,8 @@ def test_of_three_values_the_last_one_wins() -> None:
 
 def comparisons(changes: tuple[Change, ...] = (), may_change: MayChange = anyone, **later: Any) -> Comparisons:
     rows = [
-        {"doc_id": "a1", "published_at": MARCH, "supersedes": None},
-        {"doc_id": "a2", "published_at": JULY, "supersedes": None} | later,
+        {"doc_id": "a1", "published_at": MARCH, "title": None, "source": None, "supersedes": None},
+        {"doc_id": "a2", "published_at": JULY, "title": None, "source": None, "supersedes": None} | later,
     ]
     selection = Selection(rows, changes=changes)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from cmt.common.text import plain
+from cmt.common.text import heading, plain, without_publisher
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,24 @@ from cmt.common.text import plain
 )
 def test_plain_text_is_one_line_without_control_characters(text: object, shown: str) -> None:
     assert plain(text) == shown
+
+
+def test_a_heading_names_the_publisher_unless_that_is_only_a_file() -> None:
+    assert heading("Kit on sale", "Saltby Rowers") == "Saltby Rowers: Kit on sale"
+    assert heading("Kit on sale", None) == heading("Kit on sale", "file:kit.md") == "Kit on sale"
+    assert heading(None, "Saltby Rowers") == "Saltby Rowers"
+    assert heading(None, None) == heading("", "file:kit.md") == ""
+
+
+@pytest.mark.parametrize("title", ["Kit on sale", None])
+@pytest.mark.parametrize("publisher", ["Saltby Rowers", "file:kit.md", None])
+def test_a_memory_without_its_publisher_begins_with_the_title(title: str | None, publisher: str | None) -> None:
+    line = heading(title, publisher)
+    memory = {"title": title, "source": publisher, "text": (f"{line}\n" if line else "") + "The shop opens."}
+    assert without_publisher(memory) == (f"{title}\n" if title else "") + "The shop opens."
+
+
+def test_a_memory_with_another_first_line_or_without_text_is_unchanged() -> None:
+    memory = {"title": "Kit on sale", "source": "Saltby Rowers", "text": "Kit on sale\nThe shop opens."}
+    assert without_publisher(memory) == memory["text"]
+    assert without_publisher(memory | {"text": None}) == ""

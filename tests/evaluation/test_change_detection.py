@@ -18,6 +18,7 @@ from cmt.lm.model import FrozenLM
 from cmt.stream.schema import DOCUMENT_SCHEMA
 
 ROOT = Path(__file__).parents[2]
+PUBLISHER = "Route 8 and 11 Gazette"  # names the values, too
 DOCUMENTS = {
     "fare": (3, "A single ticket on the Saltby ferry costs 8 crowns. Children under six travel free."),
     "dam": (3, "The water level behind Tarn Dam stood at 41 metres on Thursday, the water board reported."),
@@ -37,7 +38,7 @@ DOCUMENTS = {
 def bank(real_lm: FrozenLM) -> TemporaryBank:
     rows = [
         {"doc_id": name, "published_at": datetime(2031, month, 1, tzinfo=UTC), "text": text, "sha256": sha256_hex(text)}
-        | {"source": "paper", "supersedes": "fare" if name == "declared" else None}
+        | {"source": PUBLISHER, "supersedes": "fare" if name == "declared" else None}
         for name, (month, text) in DOCUMENTS.items()
     ]
     params = load_params(ROOT / "params.yaml")
@@ -50,6 +51,7 @@ def test_a_new_value_of_an_earlier_statement_is_a_change(bank: TemporaryBank) ->
         (change,) = find_changes(answerer, rows_with(bank.rows, "doc_id", ["rise"]))
     texts = {row["doc_id"]: row["text"] for row in bank.rows.to_pylist()}
     assert change.doc_ids == ("fare", "rise")
+    assert min(change.old.first, change.new.first) > len(PUBLISHER)
     assert "8" in texts["fare"][change.old.first : change.old.last]
     assert "11" in texts["rise"][change.new.first : change.new.last]
     assert (change.holds_from, change.old.published_at) == (
@@ -71,8 +73,9 @@ def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     """All at once, a slice of 50,000 documents would need more than 10 GB."""
     date, asked = datetime(2031, 1, 1, tzinfo=UTC), list[int]()
     rows = [{"doc_id": f"d{n}", "published_at": date, "text": "one text", "key": [0.0] * 4} for n in range(1_000)]
-    when, key = pa.timestamp("us", "UTC"), pa.list_(pa.float16(), 4)
-    schema = pa.schema({"doc_id": pa.string(), "published_at": when, "text": pa.string(), "key": key})
+    rows = [row | {"title": None, "source": None} for row in rows]
+    columns = dict.fromkeys(("doc_id", "text", "title", "source"), pa.string())
+    schema = pa.schema(columns | {"published_at": pa.timestamp("us", "UTC"), "key": pa.list_(pa.float16(), 4)})
 
     class Reader:
         model = SimpleNamespace(cross_encoder=None)

@@ -33,6 +33,13 @@ def test_a_title_before_a_text_becomes_its_heading() -> None:
     assert passage(replace(source, title=None, text=None, spans=())) == ([("sky", None, False)], [])
 
 
+def test_the_publisher_before_a_title_is_part_of_the_heading() -> None:
+    source = Source("sky", "A sky", MOMENT, 0.5, 0.9, "Dusk: A sky\nof blue.", (Span(8, 14, 0.9),))
+    heading, body = passage(source)
+    assert [piece.text for piece in heading] == ["Dusk: A ", "sky"]
+    assert [piece.text for piece in body] == ["of", " blue."]
+
+
 def test_the_quote_is_a_separate_piece_and_does_not_split_its_window() -> None:
     source = Source("sky", "A sky", MOMENT, 0.5, 0.9, "A sky\nof deep blue.", (Span(6, 18, 0.9),), Span(9, 13, 0.4))
     assert [tuple(piece) for piece in passage(source).body] == [

@@ -17,8 +17,10 @@ def without_spaces(text: str) -> str:
     return "".join(text.split())
 
 
-def chunk_texts(lm: FrozenLM, text: str, *, title: str | None = None, longest: int = 32) -> list[str]:
-    document = {"doc_id": "d", "title": title, "text": text}
+def chunk_texts(
+    lm: FrozenLM, text: str, *, title: str | None = None, source: str | None = None, longest: int = 32
+) -> list[str]:
+    document = {"doc_id": "d", "title": title, "source": source, "text": text}
     chunks = split_into_chunks(document, lm=lm, longest=longest)
     assert [chunk.memory_id for chunk in chunks] == [f"d#{number}" for number in range(len(chunks))]
     assert all(chunk.tokens == lm.tokenize(chunk.text) for chunk in chunks)
@@ -55,18 +57,20 @@ def test_any_script_is_split_without_loss_or_repetition(tiny_lm: TinyLm, text: s
     assert all(len(tiny_lm("llama").tokenize(chunk)) <= 32 + 8 for chunk in texts)
 
 
-def test_chunks_end_at_sentence_ends_and_begin_with_the_title(tiny_lm: TinyLm) -> None:
+def test_chunks_end_at_sentence_ends_and_begin_with_publisher_and_title(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     texts = chunk_texts(lm, "The ferry to Saltby costs six crowns. " * 9, title="The ferry")
     assert len(texts) > 2
     assert all(chunk.startswith("The ferry\nThe ferry to Saltby") and chunk.endswith("crowns.") for chunk in texts)
-    assert chunk_texts(lm, "Short.") == ["Short."]
+    assert chunk_texts(lm, "Short.") == chunk_texts(lm, "Short.", source="file:fares.md") == ["Short."]
+    assert chunk_texts(lm, "Short.", title="The ferry", source="Northline") == ["Northline: The ferry\nShort."]
     assert chunk_texts(lm, "", title="The ferry") == chunk_texts(lm, " \n ") == []
 
 
 def test_batches_group_similar_lengths_within_the_limit(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
-    chunks = [chunk for fact in FACTS[:8] for chunk in split_into_chunks(fact | {"title": None}, lm=lm, longest=48)]
+    facts = [fact | {"title": None, "source": None} for fact in FACTS[:8]]
+    chunks = [chunk for fact in facts for chunk in split_into_chunks(fact, lm=lm, longest=48)]
     batches = list(batch_by_length(chunks, 200))
     assert sorted(chunk.memory_id for batch in batches for chunk in batch) == sorted(
         chunk.memory_id for chunk in chunks
@@ -79,7 +83,7 @@ def test_batches_group_similar_lengths_within_the_limit(tiny_lm: TinyLm) -> None
 
 
 def test_batches_do_not_depend_on_the_order_of_documents(tiny_lm: TinyLm) -> None:
-    twins = [{"doc_id": name, "title": None, "text": "The ferry costs six crowns."} for name in "badec"]
+    twins = [{"doc_id": name, "title": None, "source": None, "text": "The ferry costs six crowns."} for name in "badec"]
     chunks = [chunk for row in twins for chunk in split_into_chunks(row, lm=tiny_lm("llama"), longest=48)]
     assert list(batch_by_length(chunks, 20)) == list(batch_by_length(chunks[::-1], 20))
     assert len(list(batch_by_length(chunks, 20))) > 1

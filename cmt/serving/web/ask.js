@@ -165,9 +165,10 @@ function drawSources({ known, sources }) {
 
 function sourceItem(source, strongest) {
   const text = source.text ?? "(the bank keeps no text)";
-  // the text of a memory begins with the title, which is shown as the heading
-  const title = source.title && text.startsWith(`${source.title}\n`) ? Array.from(source.title).length : 0;
-  const heading = title ? highlighted({ ...source, text }, strongest, 0, title) : [source.title || source.doc_id];
+  // the text of a memory begins with publisher and title in a line, which is shown as the heading
+  const line = text.slice(0, Math.max(0, text.indexOf("\n")));
+  const end = source.title && line.endsWith(source.title) ? Array.from(line).length : 0;
+  const heading = end ? highlighted({ ...source, text }, strongest, 0, end) : [source.title || source.doc_id];
   return make(
     "li",
     {},
@@ -180,7 +181,7 @@ function sourceItem(source, strongest) {
         ` · similarity ${source.similarity.toFixed(2)} · weight ${percent(source.weight)} `,
       make("meter", { value: source.weight, "aria-label": "weight" }),
     ),
-    make("p", { className: "text" }, ...highlighted({ ...source, text }, strongest, title ? title + 1 : 0)),
+    make("p", { className: "text" }, ...highlighted({ ...source, text }, strongest, end ? end + 1 : 0)),
   );
 }
 
