@@ -17,8 +17,10 @@ class FolderSource(Connector):
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         path = Path(setting.expand(source.address))
-        wild = next((n for n, part in enumerate(path.parts) if any(c in part for c in "*?[")), len(path.parts))
-        self._root, self._pattern = Path(*path.parts[:wild]), "/".join(path.parts[wild:]) or "**/*"
+        parts = () if path.is_dir() else path.parts  # a folder may be called notes[1]
+        wild = next((n for n, part in enumerate(parts) if any(c in part for c in "*?[")), len(path.parts))
+        self._root, pattern = Path(*path.parts[:wild]), "/".join(path.parts[wild:]) or "**"
+        self._pattern = f"{pattern}/*" if pattern.endswith("**") else pattern
         self._format, self._limits = source.format, setting.limits
 
     def list(self) -> Iterator[Item]:

@@ -14,7 +14,7 @@ _DATES = ("LastModified", "last_modified", "updated", "mtime", "created")
 
 
 class StorageSource(Connector):
-    """The objects that the pattern `address` matches, or all in a folder, with the credentials of their protocol."""
+    """The object that `address` names, those that its pattern matches, or all in a folder, with their credentials."""
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         import fsspec
@@ -30,7 +30,8 @@ class StorageSource(Connector):
             ) from None
 
     def list(self) -> Iterator[Item]:
-        pattern = self._path if any(c in self._path for c in "*?[") else f"{self._path.rstrip('/')}/**"
+        one = any(c in self._path for c in "*?[") or self._files.isfile(self._path)
+        pattern = self._path if one else f"{self._path.rstrip('/')}/**"
         for path, info in sorted(self._files.glob(pattern, detail=True).items()):
             if info["type"] == "file" and not PurePosixPath(path).name.startswith("."):
                 date = next((info[name] for name in _DATES if info.get(name)), None)

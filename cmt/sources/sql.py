@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import column, create_engine, select, text
 from sqlalchemy.engine import Connection, make_url
@@ -32,7 +33,7 @@ class SqlSource(Connector):
                 "driver of the database (`pip install 'cmt-memory[postgres]'` has that of PostgreSQL)"
             ) from None
         named: list[Any] = [column(name) for name in (source.key, source.updated_at) if name]
-        self._rows = text(source.query or "").columns(*named).subquery("source_rows")
+        self._rows = text((source.query or "").rstrip("; \n")).columns(*named).subquery("source_rows")
 
     def list(self) -> Iterator[Item]:
         columns = [self._rows.c[name] for name in (self._key, self._updated_at) if name]
@@ -46,7 +47,8 @@ class SqlSource(Connector):
                     )
                 self._keys[key] = row[self._key]
                 if self._updated_at:
-                    yield Item(key, instant_of(row[self._updated_at]), str(row[self._updated_at]))
+                    changed = row[self._updated_at]  # of a row without a date, each sync compares the content
+                    yield Item(key, instant_of(changed), str(changed) if changed is not None else uuid4().hex)
                 else:
                     yield Item(key, None, sha256_hex(repr(sorted(row.items()))))
 

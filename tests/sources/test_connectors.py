@@ -1,0 +1,44 @@
+"""What folder, storage and database list, without a stream."""
+
+import sqlite3
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from cmt.config import SourceParams
+from cmt.sources.connector import Setting
+from cmt.sources.folder import FolderSource
+from cmt.sources.remote import StorageSource
+from cmt.sources.sql import SqlSource
+from cmt.stream.limits import DEFAULT_LIMITS
+
+SETTING = Setting(DEFAULT_LIMITS)
+
+
+@pytest.mark.parametrize("address", ["notes[1]", "notes[[]1]/deep/*", "note*/**"])
+def test_a_folder_may_have_brackets_in_its_name(tmp_path: Path, address: str) -> None:
+    folder = tmp_path / "notes[1]" / "deep"
+    folder.mkdir(parents=True)
+    (folder / "a.md").write_text("text")
+    listed = FolderSource(SourceParams(name="a", kind="folder", address=str(tmp_path / address)), SETTING).list()
+    assert [Path(item.key).name for item in listed] == ["a.md"]
+
+
+@pytest.mark.parametrize("address", ["memory://store/a.md", "memory://store", "memory://store/*.md"])
+def test_an_object_a_folder_and_a_pattern_of_a_storage(address: str) -> None:
+    storage = fsspec.filesystem("memory")
+    storage.pipe("/store/a.md", b"text")
+    listed = list(StorageSource(SourceParams(name="a", kind="remote", address=address), SETTING).list())
+    storage.rm("/store", recursive=True)
+    assert [Path(item.key).name for item in listed] == ["a.md"]
+
+
+def test_a_row_without_a_date_of_change_is_compared_with_each_sync(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "news.db") as database:
+        database.execute("CREATE TABLE news (id, updated_at)")
+        database.executemany("INSERT INTO news VALUES (?, ?)", [(1, "2031-03-01"), (2, None)])
+    address, query = f"sqlite:///{tmp_path}/news.db", "SELECT * FROM news;\n"
+    params = SourceParams(name="a", kind="sql", address=address, query=query, key="id", updated_at="updated_at")
+    first, second = ({item.key: item.fingerprint for item in SqlSource(params, SETTING).list()} for _ in range(2))
+    assert first["1"] == second["1"] and first["2"] != second["2"]
