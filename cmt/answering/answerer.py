@@ -185,7 +185,7 @@ class Answerer:
             for query, span in zip(batch, spans, strict=True):
                 row = rows[query.position]
                 text = row["text"] or self.lm.decode(memories[query.position][0].tokens)
-                statements.append((query.position, Statement.of(text, span, row["published_at"], self.lm.offsets)))
+                statements.append((query.position, Statement.of(row, text, span, self.lm.offsets)))
         return [statement for _, statement in sorted(statements, key=itemgetter(0))]
 
     @torch.no_grad()

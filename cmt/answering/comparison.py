@@ -8,13 +8,13 @@ value (as a fact, a plan, a rumour, a memory, a condition or a quotation), and t
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -26,6 +26,7 @@ from cmt.answering.attribution import Offsets
 from cmt.bank.lexical import coverage, names_covered
 from cmt.common.english import WAYS_OF_TELLING
 from cmt.common.storage import write_bytes
+from cmt.common.text import without_publisher
 from cmt.errors import ModelError
 from cmt.modeling.cross_encoder import CrossEncoder, Odds, Report
 from cmt.modeling.model import ReadSpan
@@ -65,17 +66,26 @@ class Statement:
     published_at: datetime
     prior: float = 0.0
     """What the selection adds to the score, in nats."""
+    named: int = 0
+    """How many characters at the start of the text name the publisher."""
 
     @classmethod
-    def of(cls, text: str, span: ReadSpan, published_at: datetime, offsets: Offsets) -> "Statement":
-        """The statement that ψ reads in `text`, the span without the blanks around it."""
+    def of(cls, memory: Mapping[str, Any], text: str, span: ReadSpan, offsets: Offsets) -> "Statement":
+        """The statement that ψ reads in `text`, that of the bank row `memory`, the span without blanks around it."""
+        published_at, named = memory["published_at"], len(text) - len(without_publisher({**memory, "text": text}))
         token_offsets = offsets(text) if math.isfinite(span.score) else ()
         if not token_offsets:
-            return cls(text, 0, 0, span.score, published_at, span.prior)
+            return cls(text, 0, 0, span.score, published_at, span.prior, named)
         first, last = token_offsets[span.first][0], token_offsets[min(span.last, len(token_offsets) - 1)][1]
         words = text[first:last]
         first += len(words) - len(words.lstrip())
-        return cls(text, first, first + len(words.strip()), span.score, published_at, span.prior)
+        return cls(text, first, first + len(words.strip()), span.score, published_at, span.prior, named)
+
+    @property
+    def without_publisher(self) -> "Statement":
+        """The statement in the text alone; an answer in the publisher's name is cut off."""
+        first, last = (max(0, end - self.named) for end in (self.first, self.last))
+        return replace(self, text=self.text[self.named :], first=first, last=last, named=0)
 
     @property
     def answer(self) -> str:
@@ -126,7 +136,8 @@ class Features(NamedTuple):
 
 
 def features(question: str, earlier: Statement, later: Statement) -> Features:
-    """The features of two statements that answer `question`."""
+    """The features of two statements that answer `question`, without their publishers."""
+    earlier, later = earlier.without_publisher, later.without_publisher
     before, sentence, after = _sentences_around(later)
     _, earlier_sentence, _ = _sentences_around(earlier)
     title = _title(later)
@@ -184,7 +195,9 @@ def ngrams(question: str, earlier: Statement, later: Statement) -> NDArray[np.ui
 
     An n-gram counts in its place: the question, the sentence of the earlier answer, the later title and text, the
     sentence of the later answer, and the ones before and after it. The answers are placeholders, all numbers one word.
+    Publishers do not count.
     """
+    earlier, later = earlier.without_publisher, later.without_publisher
     before, sentence, after = _sentences_around(later)
     _, earlier_sentence, _ = _sentences_around(earlier)
     places = {

@@ -197,7 +197,7 @@ class Comparisons:
         return alike(self.question, *({**self.rows[index], "text": self.texts[index]} for index in (earlier, later)))
 
     def _statement(self, memory: int, span: ReadSpan) -> Statement:
-        return Statement.of(self.texts[memory], span, self.rows[memory]["published_at"], self._offsets)
+        return Statement.of(self.rows[memory], self.texts[memory], span, self._offsets)
 
 
 def alike(question: str, earlier: Mapping[str, Any], later: Mapping[str, Any]) -> Alike:

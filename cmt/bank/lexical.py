@@ -55,19 +55,6 @@ def names_covered(question: str, text: str) -> float:
     return sum(word in found for word in words) / len(words) if words else 1.0
 
 
-def names_shared(text: str, other: str) -> float:
-    """Share of the names in one text that occur in the other, as stems; the larger one of both texts.
-
-    A name is a capitalised word inside a sentence. The share of a text without any is 1.
-    """
-    return max(_names_shared(text, other), _names_shared(other, text))
-
-
-def _names_shared(text: str, other: str) -> float:
-    names = {word.lower()[:STEM] for word in INNER_NAME.findall(text)}
-    return len(names & set(stems(other))) / len(names) if names else 1.0
-
-
 class WordWeights:
     """Inverse document frequencies of words in a sample of texts.
 
@@ -85,6 +72,18 @@ class WordWeights:
         words, others = set(stems(text)), set(stems(other))
         # fsum: an exact sum does not depend on the order of a set
         return math.fsum(map(self._weight, words & others)) / (math.fsum(map(self._weight, words)) or 1)
+
+    def names_shared(self, text: str, other: str) -> float:
+        """Weighted share of the names in one text that occur in the other, as stems; the larger one of both texts.
+
+        A name is a capitalised word inside a sentence. The share of a text without any is 1.
+        """
+        return max(self._names_shared(text, other), self._names_shared(other, text))
+
+    def _names_shared(self, text: str, other: str) -> float:
+        names = {word.lower()[:STEM] for word in INNER_NAME.findall(text)}
+        shared = math.fsum(map(self._weight, names & set(stems(other))))
+        return shared / math.fsum(map(self._weight, names)) if names else 1.0
 
     def _weight(self, word: str) -> float:
         return float(_inverse_frequency(self._with_word[word], self._texts))

@@ -1,11 +1,13 @@
 """Text for people: foreign text made safe to print, and values that may be missing."""
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 MISSING = "–"  # shown for a missing value in tables
 FILE_PREFIX = "file:"  # of a publisher that is only the name of a file or folder
+_KEY = re.compile(r"[a-z0-9._-]+")
 
 
 def plain(text: object) -> str:
@@ -17,14 +19,15 @@ def plain(text: object) -> str:
 def heading(title: str | None, publisher: str | None) -> str:
     """The first line of a document for the models: the name of its publisher and its title; empty without both.
 
-    A document says "our ground" or "the secretary", and only its publisher tells whose.
+    A document says "our ground" or "the secretary", and only its publisher tells whose. The name of a file and a key
+    such as `posts` are no names.
     """
-    named = publisher if publisher and not publisher.startswith(FILE_PREFIX) else None
-    return ": ".join(filter(None, (named, title)))
+    named = publisher and not publisher.startswith(FILE_PREFIX) and not _KEY.fullmatch(publisher)
+    return ": ".join(filter(None, (publisher if named else None, title)))
 
 
 def without_publisher(memory: Mapping[str, Any]) -> str:
-    """The text of a bank row without the publisher's name in its heading, which all of a publisher's texts share."""
+    """The text of a bank row without the publisher's name in its heading, which many texts share."""
     text, line = str(memory["text"] or ""), heading(memory["title"], memory["source"])
     own = (memory["title"] or "") + text[len(line) :]
     return own.lstrip("\n") if line and text.startswith(f"{line}\n") else text

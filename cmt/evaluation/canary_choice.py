@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from cmt.bank.schema import key_matrix, memory_id
 from cmt.common.answers import same_value, words_of
 from cmt.common.arrow import rows_with
 from cmt.common.digests import sha256_hex
+from cmt.common.text import heading
 from cmt.evaluation.canary import Canary
 from cmt.evaluation.made_questions import made_questions
 from cmt.stream.authority import Authority
@@ -181,7 +182,7 @@ def _word_shares(
     """
     frequency = Counter(word for canary in canaries for word in words_of(canary.question))
     weights = {word: math.log(1 + len(canaries) / number) for word, number in frequency.items()}
-    words = {row["doc_id"]: words_of(f"{row['title'] or ''} {row['text']}") for row in documents.to_pylist()}
+    words = {row["doc_id"]: _words(row) for row in documents.to_pylist()}
     doc_ids = rows["doc_id"].to_pylist()
 
     def share(canary: Canary, new: set[str]) -> float:
@@ -244,7 +245,7 @@ def _passed_on(store: "SliceStore", bank: "Bank", reports: Sequence["ChangeRepor
 def _described(canaries: Sequence[Canary], documents: pa.Table) -> Iterator[Canary]:
     """The canaries whose document is one of `documents` and has a right answer, with its source and date."""
     rows = {row["doc_id"]: row for row in documents.to_pylist()}
-    words = {doc_id: words_of(f"{row['title'] or ''} {row['text']}") for doc_id, row in rows.items()}
+    words = {doc_id: _words(row) for doc_id, row in rows.items()}
     for canary in canaries:
         row = rows.get(canary.doc_id)
         if row and any(words_of(reference) <= words[canary.doc_id] for reference in canary.references):
@@ -270,3 +271,7 @@ def _made(documents: pa.Table) -> list[Canary]:
 def _rank(canary: Canary) -> str:
     """Place of a canary in the fixed sample, lowest first: a hash, so that it depends on no other question."""
     return sha256_hex(canary.question_id, canary.question)
+
+
+def _words(document: Mapping[str, Any]) -> set[str]:
+    return words_of(f"{heading(document['title'], document['source'])} {document['text']}")

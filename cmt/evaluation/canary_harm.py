@@ -19,6 +19,7 @@ from cmt.answering.statements import compare
 from cmt.common.answers import same_value, words_of
 from cmt.common.english import NUMBER
 from cmt.common.progress import OnProgress
+from cmt.common.text import without_publisher
 from cmt.evaluation.canary import RIGHT, Canary, Outcome, contradicts
 from cmt.evaluation.contradiction import SURE, contradicted, current_memories
 from cmt.evaluation.independence import History, Report, told_independently
@@ -223,7 +224,7 @@ def _harmful(
         return culprits
     # 1. What each answers to the canary, and to the question that the canary's document answers.
     own = current_memories(answerer.bank, canary.doc_id)
-    text = "\n".join(row["text"] or "" for row in own)
+    text = "\n".join(map(without_publisher, own))
     numbers = ((re.search(NUMBER, reference), reference) for reference in canary.references)
     values = [number[0] if number else reference for number, reference in numbers]
     stated = next(filter(None, (question_on(text, value) for value in values)), canary.question)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from cmt.answering.comparison import POSSIBLE, Statement, probabilities
 from cmt.bank.changes import Change, Span
-from cmt.bank.lexical import SAMPLE, WordWeights, coverage, names_shared, stems
+from cmt.bank.lexical import SAMPLE, WordWeights, coverage, stems
 from cmt.bank.schema import key_matrix
 from cmt.common.answers import same_value
 from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 FEWEST_SHARED = 0.1
 """Smallest share of an earlier text's words, by inverse document frequency, in a later text compared with it."""
-NAMES_SHARED = 0.25
-"""Smallest share of the names of one of two compared texts in the other one."""
+NAMES_SHARED = 0.2
+"""Smallest share of the names of one of two compared texts, weighed likewise, in the other one."""
 COMPARED = 2
 """Earlier memories that a new one is compared with at most."""
 QUESTIONS = 2
@@ -135,8 +135,9 @@ def _stated(probe: _Probe) -> Statement:
     """The value of which the question is made, in its memory; ψ did not read it."""
     memory = probe.memories[0]
     own = without_publisher(memory)
-    first = own.index(probe.answer) + len(memory["text"]) - len(own)
-    return Statement(memory["text"], first, first + len(probe.answer), 0.0, memory["published_at"])
+    named = len(memory["text"]) - len(own)
+    first = named + own.index(probe.answer)
+    return Statement(memory["text"], first, first + len(probe.answer), 0.0, memory["published_at"], named=named)
 
 
 def _surely_answered(answerer: "Answerer", candidates: Sequence[_Candidate]) -> list[_Candidate]:
@@ -146,8 +147,12 @@ def _surely_answered(answerer: "Answerer", candidates: Sequence[_Candidate]) -> 
         found._replace(own=own)
         for found, own in zip(candidates, owns, strict=True)
         if min(own.score, found.other.score) >= SURE and same_value(own.answer, found.probe.answer)
-        if found.other.answer.lower() not in own.text.lower() or own.answer.lower() not in found.other.text.lower()
+        if not (_tells(own, found.other.answer) and _tells(found.other, own.answer))
     ]
+
+
+def _tells(statement: Statement, value: str) -> bool:
+    return value.lower() in statement.without_publisher.text.lower()
 
 
 def _read(answerer: "Answerer", asked: list[tuple[str, dict[str, Any]]]) -> list[Statement]:
@@ -157,22 +162,21 @@ def _read(answerer: "Answerer", asked: list[tuple[str, dict[str, Any]]]) -> list
 
 def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[str, Any]]]:
     """For each of `rows`, which have a text, the visible earlier memories most like it that it does not supersede."""
-    texts = list(map(without_publisher, rows.to_pylist()))
     found = answerer.bank.search_each(
         keys=key_matrix(rows["key"]),
-        texts=texts,
+        texts=rows["text"].to_pylist(),
         k=4 * COMPARED,
         as_of=rows["published_at"].to_pylist(),
     )
     weights = WordWeights(answerer.bank.sample_texts(SAMPLE))
     memories = []
-    for row, text, similar in zip(rows.to_pylist(), texts, found, strict=True):
+    for row, similar in zip(rows.to_pylist(), found, strict=True):
         related = [
-            (weights.coverage(without_publisher(other), text), other)
+            (weights.coverage(other["text"], row["text"]), other)
             for other in similar.to_pylist()
             if other["doc_id"] not in (row["doc_id"], row["supersedes"])
             if other["published_at"] < row["published_at"]
-            if names_shared(without_publisher(other), text) >= NAMES_SHARED
+            if weights.names_shared(other["text"], row["text"]) >= NAMES_SHARED
         ]
         nearest = sorted(related, key=lambda pair: -pair[0])[:COMPARED]
         memories.append([other for share, other in nearest if share >= FEWEST_SHARED])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.common.text import without_publisher
 from cmt.evaluation.canary import Canary, contradicts
 from cmt.evaluation.made_questions import question_on
 
@@ -80,7 +81,7 @@ def _agreeing(
 
 def _own_statement(pair: _Pair) -> str | None:
     """The question that the canary's document answers with a right answer; None if the bank kept no such text."""
-    text = "\n".join(memory["text"] or "" for memory in pair.own)
+    text = "\n".join(map(without_publisher, pair.own))
     found = (question_on(text, reference) for reference in pair.canary.references)
     return next(filter(None, found), None)
 

@@ -39,7 +39,9 @@ _FORMS = {
     "path": (re.compile(r"(?P<path>.+)"), "path:<folder or file.gguf>"),
 }
 _UNREACHABLE = re.compile(r"Retrying \(|connection error|timed out|SSLError|ProxyError|name resolution", re.IGNORECASE)
-_REQUIRED = re.compile(rf"^Requires-Dist: ({_NAME}) ?\(?== ?([A-Za-z0-9][A-Za-z0-9.!+]*)\)?$", re.MULTILINE)
+_REQUIRED = re.compile(
+    rf"^Requires-Dist: ({_NAME}) ?\(?== ?([A-Za-z0-9][A-Za-z0-9.!+]*)\)?[ \t\r]*(?:;.*)?$", re.MULTILINE
+)
 _POLL_SECONDS = 0.2
 
 
@@ -271,7 +273,7 @@ def _unpack(wheels: Sequence[Path], name: str, folder: Path) -> Path:
     # 3. checked against the digest that the package gives
     digest = digest_of(unfinished)
     named = (line.split() for text in sums for line in text.splitlines())
-    if any(fields[1:] == [name] and fields[0] != digest for fields in named):
+    if any(fields[1:] in ([name], [f"*{name}"]) and fields[0].lower() != digest for fields in named):
         raise _damaged(wheels[0], f"{name} has another SHA-256 than its SHA256SUMS says")
     return unfinished.rename(folder / f"{digest}.gguf")
 

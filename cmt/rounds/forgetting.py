@@ -6,15 +6,18 @@ announced documents out (`Resources.active_bank`), and `cmt verify` reports it.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any
 
 from cmt.bank.bank import Bank, open_banks
 from cmt.bank.ledger import Ledger, check_uninterrupted
 from cmt.bank.schema import schema_value
 from cmt.common.storage import flush_to_disk, read_checked_json, write_checked_json
+from cmt.common.text import heading, without_publisher
 from cmt.errors import BankError, DamageError, RoundError, UnknownDocumentError
 from cmt.resources import Resources
 from cmt.rounds import purging
@@ -213,10 +216,23 @@ def candidates(resources: Resources, *, source: str | None, matching: str | None
             )
         bank = resources.open_bank()
         doc_ids = bank.with_all_words(matching)
-        rows = bank.documents(set(doc_ids)).select(["doc_id", "published_at", "title", "source"]).to_pylist()
-        matches = {row["doc_id"]: Candidate(**row) for row in rows}
-        found |= {doc_id: matches[doc_id] for doc_id in doc_ids}
+        rows = bank.documents(set(doc_ids)).to_pylist()
+        columns = ("doc_id", "published_at", "title", "source")
+        matches = {row["doc_id"]: Candidate(**{name: row[name] for name in columns}) for row in rows}
+        own = {row["doc_id"] for row in rows if _is_own(matching, row)}
+        found |= {doc_id: matches[doc_id] for doc_id in doc_ids if doc_id in own}
     return found
+
+
+def _is_own(query: str, memory: Mapping[str, Any]) -> bool:
+    """Whether the words of `query` in a memory are not only those of its publisher's name; words may be inflected."""
+    texts = query, memory["source"] or "", without_publisher(memory)
+    asked, named, own = (re.findall(r"\w+", text.lower()) for text in texts)
+
+    def among(word: str, words: list[str]) -> bool:
+        return any(other.startswith(word[:4]) or word.startswith(other[:4]) for other in words)
+
+    return all(among(word, own) for word in asked if among(word, named))
 
 
 def _banks(resources: Resources) -> list[Bank]:
@@ -231,7 +247,8 @@ def _texts(resources: Resources, doc_ids: Sequence[str]) -> dict[str, list[str]]
         with suppress(DamageError):  # without its text only the doc_id is recognised
             pieces: dict[str, list[str]] = {}
             for row in bank.documents(missing).to_pylist():
-                pieces.setdefault(row["doc_id"], []).append(row["text"] or "")
+                line = heading(row["title"], row["source"])
+                pieces.setdefault(row["doc_id"], []).append((row["text"] or "").removeprefix(f"{line}\n"))
             for doc_id, parts in pieces.items():
                 texts[doc_id].append(" ".join(parts))
     return texts

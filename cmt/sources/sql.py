@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import column, create_engine, select, text
 from sqlalchemy.engine import Connection, make_url
@@ -47,8 +46,8 @@ class SqlSource(Connector):
                     )
                 self._keys[key] = row[self._key]
                 if self._updated_at:
-                    changed = row[self._updated_at]  # of a row without a date, each sync compares the content
-                    yield Item(key, instant_of(changed), str(changed) if changed is not None else uuid4().hex)
+                    changed = row[self._updated_at]  # a sync fetches a row without it again
+                    yield Item(key, instant_of(changed), str(changed) if changed is not None else "")
                 else:
                     yield Item(key, None, sha256_hex(repr(sorted(row.items()))))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cmt.bank import lexical, quantization
-from cmt.bank.lexical import SAMPLE, WordWeights, coverage, names_shared, sketch, sketch_scores, stems
+from cmt.bank.lexical import SAMPLE, WordWeights, coverage, sketch, sketch_scores, stems
 from tests.helpers.facts import FACTS
 
 TEXTS = [fact["text"] for fact in FACTS]
@@ -51,12 +51,15 @@ def test_a_question_without_words_scores_0_everywhere(question: str) -> None:
     assert sketch_scores(question, SKETCHES) == [0.0] * len(SKETCHES)
 
 
-def test_names_are_shared_by_their_stems_and_by_the_text_with_fewer() -> None:
+def test_names_are_shared_by_their_stems_by_their_weights_and_by_the_text_with_fewer() -> None:
+    shared = WordWeights([]).names_shared
     ferry = "Single tickets on the Saltby ferry cost 8 crowns, the Northline office said."
-    assert names_shared(ferry, "A van with flu jabs and Dr Marrow stops in Saltby.") == 0.5
-    assert names_shared("A van with flu jabs stops in Saltby.", ferry) == 1
-    assert names_shared("A van stops for Dr Marrow.", ferry) == 0
-    assert names_shared("no name here", "Saltby") == 1
+    assert shared(ferry, "A van with flu jabs and Dr Marrow stops in Saltby.") == 0.5
+    assert shared("A van with flu jabs stops in Saltby.", ferry) == 1
+    assert shared("A van stops for Dr Marrow.", ferry) == 0
+    assert shared("no name here", "Saltby") == 1
+    everywhere = WordWeights(["A text from Saltby."] * SAMPLE).names_shared
+    assert everywhere(ferry, "A van with flu jabs and Dr Marrow stops in Saltby.") < 0.01
 
 
 def test_a_text_shares_more_by_its_rare_words_than_by_words_that_many_texts_have() -> None:

@@ -136,7 +136,7 @@ def misled(canary: Canary, new: str) -> Canary:
 
 def test_the_trained_reader_tells_a_false_document_from_one_on_another_fact(real_lm: FrozenLM) -> None:
     params = load_params(ROOT / "params.yaml")
-    fields: dict[str, Any] = {"published_at": datetime(2031, 1, 1, tzinfo=UTC), "source": "test"}
+    fields: dict[str, Any] = {"published_at": datetime(2031, 1, 1, tzinfo=UTC), "source": None}
     rows = [
         {"doc_id": name, "title": None, "text": text, "sha256": sha256_hex(text)} | fields
         for name, text in (BANKED | SLICE).items()

@@ -98,10 +98,16 @@ DATE = datetime(2031, 1, 1, tzinfo=UTC)
 def test_a_change_is_recorded_if_its_source_may_make_it_or_two_others_tell_it() -> None:
     texts = {"ferry": ("Courier", EARLIER)} | {each.doc_id: (each.source, each.text) for each in (HERALD, ECHO)}
     rows = {
-        name: {"memory_id": f"{name}#0", "doc_id": name, "published_at": DATE, "source": source, "text": text}
+        name: {"memory_id": f"{name}#0", "doc_id": name, "published_at": DATE}
+        | {"title": None, "source": source, "text": text}
         for name, (source, text) in texts.items()
     }
-    rumour = {"doc_id": "h0", "text": "One hears that the ferry to Saltby costs more soon."}
+    rumour = {
+        "doc_id": "h0",
+        "title": None,
+        "source": "Herald",
+        "text": "One hears that the ferry to Saltby costs more soon.",
+    }
     about: list[dict[str, Any]] = []
     bank: Any = SimpleNamespace(
         documents=lambda _doc_ids: pa.Table.from_pylist(list(rows.values())),

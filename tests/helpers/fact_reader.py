@@ -15,7 +15,9 @@ from cmt.retrieval.selector import Selection
 
 DATE = datetime(2031, 1, 1, tzinfo=UTC)
 Facts = Mapping[str, tuple[str, float]]  # question → answer and confidence
-SCHEMA = pa.schema({"memory_id": pa.string(), "doc_id": pa.string(), "text": pa.string(), "superseded_at": pa.date32()})
+SCHEMA = pa.schema(
+    dict.fromkeys(("memory_id", "doc_id", "title", "source", "text"), pa.string()) | {"superseded_at": pa.date32()}
+)
 ROW = {"published_at": DATE, "supersedes": None, "text": "", "prior": 0.0}
 
 
