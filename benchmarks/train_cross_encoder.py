@@ -67,7 +67,7 @@ OTHER_VALUE = 0.25
 """Share of the article pairs that are one paragraph with another value."""
 LONGEST_VALUE = 4  # words
 NEAR, TITLED = 0.8, 0.8
-"""Shares of the other article pairs with a paragraph of the same article, and of the paragraphs with a title."""
+"""Shares of the other article pairs with a paragraph of the same article, and of all documents with a title."""
 DRAWN = 60
 """Documents of other stories among which the nearest one is chosen."""
 ASKED = 2

@@ -310,7 +310,7 @@ def read_both(cross_encoder: CrossEncoder, question: str, earlier: Statement, la
 
 
 def excerpt(statement: Statement) -> str:
-    """The title and the whole sentences around the answer, at most EXCERPT characters; a shorter text as it is."""
+    """The heading and the whole sentences around the answer, at most EXCERPT characters; a shorter text as it is."""
     title, text = _title(statement), statement.text
     if len(text) <= EXCERPT:
         return text

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import reduce
 from operator import or_
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -138,15 +138,14 @@ class SearchableTable(MemoryTable):
                     memory_ids.add(row["memory_id"])
             return read_content(table, memory_ids)
 
-    def sample_texts(self, n: int) -> list[str]:
-        """The texts of at most `n` rows, spread evenly over the table; rows without a text are left out."""
+    def sample(self, n: int) -> list[dict[str, Any]]:
+        """Text, title and source of at most `n` rows, spread evenly over the table, without those that have no text."""
         with self.reading():
             table = self.latest()
             rows = table.count_rows()
             offsets = [number * rows // n for number in range(n)] if rows > n else list(range(rows))
-            found = table.take_offsets(offsets).select(["text"]).to_arrow()["text"]
-            texts: list[str] = found.drop_null().to_pylist()
-            return texts
+            found = table.take_offsets(offsets).select(["text", "title", "source"]).to_arrow()
+            return [row for row in found.to_pylist() if row["text"] is not None]
 
     def with_all_words(self, text: str) -> list[str]:
         """The doc_ids of the documents that have every word of `text` in one memory, superseded ones included.

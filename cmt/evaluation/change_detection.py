@@ -7,7 +7,7 @@ differently, and the cross-encoder finds a change. The cost follows the new memo
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import nlargest
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,10 +27,12 @@ from cmt.evaluation.made_questions import question_on
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer
 
-FEWEST_SHARED = 0.1
+FEWEST_SHARED = 0.11
 """Smallest share of an earlier text's words, by inverse document frequency, in a later text compared with it."""
 NAMES_SHARED = 0.2
 """Smallest share of the names of one of two compared texts, weighed likewise, in the other one."""
+FREQUENT = 0.1
+"""Share of the bank's texts from which the name of their publisher tells nothing about a text."""
 COMPARED = 2
 """Earlier memories that a new one is compared with at most."""
 QUESTIONS = 2
@@ -162,21 +164,27 @@ def _read(answerer: "Answerer", asked: list[tuple[str, dict[str, Any]]]) -> list
 
 def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[str, Any]]]:
     """For each of `rows`, which have a text, the visible earlier memories most like it that it does not supersede."""
+    sample = answerer.bank.sample(SAMPLE)
+    published = Counter(row["source"] for row in sample)
+
+    def compared(memory: Mapping[str, Any]) -> str:
+        """The text, with its publisher unless that has many of the bank's texts."""
+        frequent = published[memory["source"]] > FREQUENT * len(sample)
+        return without_publisher(memory) if frequent else str(memory["text"])
+
+    weights = WordWeights(map(compared, sample))
+    texts = list(map(compared, rows.to_pylist()))
     found = answerer.bank.search_each(
-        keys=key_matrix(rows["key"]),
-        texts=rows["text"].to_pylist(),
-        k=4 * COMPARED,
-        as_of=rows["published_at"].to_pylist(),
+        keys=key_matrix(rows["key"]), texts=texts, k=4 * COMPARED, as_of=rows["published_at"].to_pylist()
     )
-    weights = WordWeights(answerer.bank.sample_texts(SAMPLE))
     memories = []
-    for row, similar in zip(rows.to_pylist(), found, strict=True):
+    for row, text, similar in zip(rows.to_pylist(), texts, found, strict=True):
         related = [
-            (weights.coverage(other["text"], row["text"]), other)
+            (weights.coverage(compared(other), text), other)
             for other in similar.to_pylist()
             if other["doc_id"] not in (row["doc_id"], row["supersedes"])
             if other["published_at"] < row["published_at"]
-            if weights.names_shared(other["text"], row["text"]) >= NAMES_SHARED
+            if weights.names_shared(compared(other), text) >= NAMES_SHARED
         ]
         nearest = sorted(related, key=lambda pair: -pair[0])[:COMPARED]
         memories.append([other for share, other in nearest if share >= FEWEST_SHARED])

@@ -32,7 +32,7 @@ _LAYER = re.compile(r"layers\.(\d+)\.")
 class Report(NamedTuple):
     """A document that answers the question, or part of one."""
 
-    text: str  # the title in the first line, if there is one
+    text: str  # the heading in the first line, if there is one
     published: date
 
 

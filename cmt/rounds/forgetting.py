@@ -230,7 +230,7 @@ def _is_own(query: str, memory: Mapping[str, Any]) -> bool:
     asked, named, own = (re.findall(r"\w+", text.lower()) for text in texts)
 
     def among(word: str, words: list[str]) -> bool:
-        return any(other.startswith(word[:4]) or word.startswith(other[:4]) for other in words)
+        return any(other.startswith(word[:4]) or (len(other) > 2 and word.startswith(other[:4])) for other in words)
 
     return all(among(word, own) for word in asked if among(word, named))
 

@@ -20,7 +20,7 @@ LONGEST = {
     "question": 2_000,
     "answers": 10_000,
 }
-"""Field → its largest number of characters. The title is in each memory of a document, an id in each row of a file."""
+"""Field → its largest number of characters. Title and source are in each memory, an id in each row of a file."""
 _XML_PROLOG = 1_000_000  # bytes; declarations come before the content
 
 

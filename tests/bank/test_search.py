@@ -126,11 +126,15 @@ def test_many_searches_at_once_find_the_same_rows_as_one_by_one(
 
 def test_a_sample_of_the_texts_is_spread_over_the_bank(bank: Bank) -> None:
     bank.upsert(table(*(document(f"d{number}", text=f"text {number}") for number in range(10))))
-    assert sorted(bank.sample_texts(10)) == sorted(bank.sample_texts(99)) == [f"text {number}" for number in range(10)]
-    few = bank.sample_texts(4)
-    assert len(set(few)) == 4 and set(few) <= set(bank.sample_texts(10))
+
+    def texts(n: int) -> list[str]:
+        return [row["text"] for row in bank.sample(n)]
+
+    assert sorted(texts(10)) == sorted(texts(99)) == [f"text {number}" for number in range(10)]
+    few = texts(4)
+    assert len(set(few)) == 4 and set(few) <= set(texts(10))
     bank.upsert(table(document("without a text", text=None)))
-    assert len(bank.sample_texts(99)) == 10
+    assert len(bank.sample(99)) == 10
 
 
 def test_search_in_an_empty_bank_returns_no_rows(bank: Bank) -> None:

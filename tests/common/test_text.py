@@ -20,9 +20,10 @@ def test_plain_text_is_one_line_without_control_characters(text: object, shown: 
     assert plain(text) == shown
 
 
-def test_a_heading_names_the_publisher_unless_that_is_only_a_file() -> None:
+def test_a_heading_names_the_publisher_unless_that_is_only_a_file_or_a_key() -> None:
     assert heading("Kit on sale", "Saltby Rowers") == "Saltby Rowers: Kit on sale"
-    assert heading("Kit on sale", None) == heading("Kit on sale", "file:kit.md") == "Kit on sale"
+    for none in (None, "file:kit.md", "posts", "kit-shop.example"):
+        assert heading("Kit on sale", none) == "Kit on sale"
     assert heading(None, "Saltby Rowers") == "Saltby Rowers"
     assert heading(None, None) == heading("", "file:kit.md") == ""
 

@@ -171,6 +171,21 @@ def test_nearly_the_same_text_is_not_banked_even_from_slices_of_another_project(
     assert "document 'copy' is left out: 100% of its text is that of document 'ferry'" in caplog.text
 
 
+def test_words_of_the_publishers_name_alone_match_no_document(adapted_workspace: Path, tmp_path: Path) -> None:
+    texts = {"fare": "A ticket for the ferries costs 8 crowns.", "rain": "Rain fell on the harbour all day."}
+    date = "2031-03-03T07:00:00Z"
+    rows = [make_document(name, title=None, text=text, published_at=date) for name, text in texts.items()]
+    workspace = open_workspace(adapted_workspace)
+    workspace.ingest(source=write_lines(tmp_path / "news.jsonl", rows), publisher="Ferry News")
+    workspace.update()
+    found = {query: workspace.forgettable(matching=query) for query in ("ferry", "ferry harbour", "crowns 8")}
+    assert {query: sorted(one.doc_id for one in them) for query, them in found.items()} == {
+        "ferry": ["fare", "ferry"],
+        "ferry harbour": [],
+        "crowns 8": ["fare"],
+    }
+
+
 def test_questions_about_a_forgotten_document_are_not_asked(adapted_workspace: Path) -> None:
     asked = {"evaluation__questions": 4, "evaluation__earlier_questions": 4}
     workspace = open_workspace(adapted_workspace, evaluation__baselines=False, **asked)

@@ -165,7 +165,7 @@ function drawSources({ known, sources }) {
 
 function sourceItem(source, strongest) {
   const text = source.text ?? "(the bank keeps no text)";
-  // the text of a memory begins with publisher and title in a line, which is shown as the heading
+  // the text of a memory begins with a line of publisher and title, which is the heading of a titled one
   const line = text.slice(0, Math.max(0, text.indexOf("\n")));
   const end = source.title && line.endsWith(source.title) ? Array.from(line).length : 0;
   const heading = end ? highlighted({ ...source, text }, strongest, 0, end) : [source.title || source.doc_id];
