@@ -8,12 +8,13 @@ from cmt.answering.answer import Answer, Source
 from cmt.answering.answerer import Answerer
 from cmt.answering.comparison import Statement
 from cmt.common.progress import OnProgress
+from cmt.common.text import without_publisher
 from cmt.retrieval.selector import Selection
 from cmt.workspace import Workspace
 
 
 class WordReader(Answerer):
-    """Answers with the first word of the best hit of the full-text search."""
+    """Answers with the first word, behind the publisher, of the best hit of the full-text search."""
 
     asked: list[str]  # the questions asked of the bank, in order
 
@@ -41,7 +42,7 @@ class WordReader(Answerer):
     def statements(
         self, questions: Sequence[str], rows: Sequence[Mapping[str, Any]], *, expand: bool = True
     ) -> list[Statement]:
-        return [Statement(row["text"], 0, len(row["text"].split()[0]), 3.0, row["published_at"]) for row in rows]
+        return list(map(_statement, rows))
 
 
 def read_words(workspace: Workspace) -> WordReader:
@@ -54,5 +55,11 @@ def read_words(workspace: Workspace) -> WordReader:
 
 def _read(question: str, rows: Sequence[Any]) -> Answer:
     sources = tuple(Source(row["doc_id"], row["title"], row["published_at"], 0.0, 0.0, row["text"]) for row in rows)
-    text = rows[0]["text"].split()[0] if rows else ""
+    text = _statement(rows[0]).answer if rows else ""
     return Answer(question, text, "likely" if rows else "not_in_memory", 0.9, sources, uncalibrated=0.9)
+
+
+def _statement(row: Mapping[str, Any]) -> Statement:
+    own = without_publisher(row)
+    named = len(row["text"]) - len(own)
+    return Statement(row["text"], named, named + len(own.split()[0]), 3.0, row["published_at"], named=named)

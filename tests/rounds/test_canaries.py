@@ -112,7 +112,7 @@ def test_a_slice_of_which_every_document_is_set_aside_is_committed_empty_and_ear
     ingest(project, POISON, month=4)
     round_, workspace, _ = update(project, APRIL)
     assert (round_.state, round_.set_aside, workspace.bank.digest()) == ("committed", ("handbill",), before)
-    assert workspace.bank.documents({"handbill"})["text"].to_pylist() == [HONEST["text"]]
+    assert workspace.bank.documents({"handbill"})["text"].to_pylist() == [f"Mallory\n{HONEST['text']}"]
 
 
 def test_a_round_that_cannot_be_saved_is_refused_as_a_whole(project: Path) -> None:
