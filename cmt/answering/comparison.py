@@ -66,26 +66,27 @@ class Statement:
     published_at: datetime
     prior: float = 0.0
     """What the selection adds to the score, in nats."""
-    named: int = 0
-    """How many characters at the start of the text name the publisher."""
+    publisher_length: int = 0
+    """Characters at the start of the text that name the publisher."""
 
     @classmethod
     def of(cls, memory: Mapping[str, Any], text: str, span: ReadSpan, offsets: Offsets) -> "Statement":
         """The statement that ψ reads in `text`, that of the bank row `memory`, the span without blanks around it."""
-        published_at, named = memory["published_at"], len(text) - len(without_publisher({**memory, "text": text}))
+        published_at = memory["published_at"]
+        skipped = len(text) - len(without_publisher({**memory, "text": text}))
         token_offsets = offsets(text) if math.isfinite(span.score) else ()
         if not token_offsets:
-            return cls(text, 0, 0, span.score, published_at, span.prior, named)
+            return cls(text, 0, 0, span.score, published_at, span.prior, skipped)
         first, last = token_offsets[span.first][0], token_offsets[min(span.last, len(token_offsets) - 1)][1]
         words = text[first:last]
         first += len(words) - len(words.lstrip())
-        return cls(text, first, first + len(words.strip()), span.score, published_at, span.prior, named)
+        return cls(text, first, first + len(words.strip()), span.score, published_at, span.prior, skipped)
 
     @property
     def without_publisher(self) -> "Statement":
         """The statement in the text alone; an answer in the publisher's name is cut off."""
-        first, last = (max(0, end - self.named) for end in (self.first, self.last))
-        return replace(self, text=self.text[self.named :], first=first, last=last, named=0)
+        first, last = (max(0, end - self.publisher_length) for end in (self.first, self.last))
+        return replace(self, text=self.text[self.publisher_length :], first=first, last=last, publisher_length=0)
 
     @property
     def answer(self) -> str:

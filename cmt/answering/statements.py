@@ -276,12 +276,9 @@ def compare(
     """
     rows = [*earlier, *later]
     read = list(zip(answerer.statements([question] * len(rows), rows), rows, strict=True))
-    (one, first), (two, second) = (max(part, key=_score) for part in (read[: len(earlier)], read[len(earlier) :]))
+    parts = read[: len(earlier)], read[len(earlier) :]
+    (one, first), (two, second) = (max(part, key=lambda pair: pair[0].score) for part in parts)
     differ = one.answer and two.answer and not same_value(one.answer, two.answer)
     if not differ or alike(question, {**first, "text": one.text}, {**second, "text": two.text}) == "no":
         return Comparison(one, two, 0.0)
     return Comparison(one, two, probabilities(question, one, two, answerer.model.cross_encoder).changed)
-
-
-def _score(read: tuple[Statement, Mapping[str, Any]]) -> float:
-    return read[0].score

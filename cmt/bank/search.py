@@ -139,7 +139,7 @@ class SearchableTable(MemoryTable):
             return read_content(table, memory_ids)
 
     def sample(self, n: int) -> list[dict[str, Any]]:
-        """Text, title and source of at most `n` rows, spread evenly over the table, without those that have no text."""
+        """Text, title and source of up to `n` rows at even distances in the table; a row without a text is left out."""
         with self.reading():
             table = self.latest()
             rows = table.count_rows()

@@ -97,8 +97,8 @@ def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
 
 
 def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
-    # 1. make questions on each new memory, and on the earlier ones like it; those of two documents with most common
-    #    words come first
+    # 1. make questions on each new memory, and on the earlier ones like it; of two documents, first those with most
+    #    words that both have
     rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
     of_pair = defaultdict[tuple[str, str], list[_Probe]](list)
     for row, memories in zip(rows.to_pylist(), _earlier_memories(answerer, rows), strict=True):
@@ -137,9 +137,10 @@ def _stated(probe: _Probe) -> Statement:
     """The value of which the question is made, in its memory; ψ did not read it."""
     memory = probe.memories[0]
     own = without_publisher(memory)
-    named = len(memory["text"]) - len(own)
-    first = named + own.index(probe.answer)
-    return Statement(memory["text"], first, first + len(probe.answer), 0.0, memory["published_at"], named=named)
+    skipped = len(memory["text"]) - len(own)
+    first = skipped + own.index(probe.answer)
+    last, date = first + len(probe.answer), memory["published_at"]
+    return Statement(memory["text"], first, last, 0.0, date, publisher_length=skipped)
 
 
 def _surely_answered(answerer: "Answerer", candidates: Sequence[_Candidate]) -> list[_Candidate]:
@@ -167,24 +168,24 @@ def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[st
     sample = answerer.bank.sample(SAMPLE)
     published = Counter(row["source"] for row in sample)
 
-    def compared(memory: Mapping[str, Any]) -> str:
-        """The text, with its publisher unless that has many of the bank's texts."""
+    def text_of(memory: Mapping[str, Any]) -> str:
+        """The text, without a publisher that has many of the bank's texts."""
         frequent = published[memory["source"]] > FREQUENT * len(sample)
         return without_publisher(memory) if frequent else str(memory["text"])
 
-    weights = WordWeights(map(compared, sample))
-    texts = list(map(compared, rows.to_pylist()))
+    weights = WordWeights(map(text_of, sample))
+    texts = list(map(text_of, rows.to_pylist()))
     found = answerer.bank.search_each(
         keys=key_matrix(rows["key"]), texts=texts, k=4 * COMPARED, as_of=rows["published_at"].to_pylist()
     )
     memories = []
     for row, text, similar in zip(rows.to_pylist(), texts, found, strict=True):
         related = [
-            (weights.coverage(compared(other), text), other)
+            (weights.coverage(text_of(other), text), other)
             for other in similar.to_pylist()
             if other["doc_id"] not in (row["doc_id"], row["supersedes"])
             if other["published_at"] < row["published_at"]
-            if weights.names_shared(compared(other), text) >= NAMES_SHARED
+            if weights.names_shared(text_of(other), text) >= NAMES_SHARED
         ]
         nearest = sorted(related, key=lambda pair: -pair[0])[:COMPARED]
         memories.append([other for share, other in nearest if share >= FEWEST_SHARED])

@@ -13,10 +13,14 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Sequence
+from email import message_from_bytes
 from hashlib import sha256
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from cmt.common.digests import sha256_file, sha256_hex
 from cmt.common.text import first_line
@@ -39,9 +43,6 @@ _FORMS = {
     "path": (re.compile(r"(?P<path>.+)"), "path:<folder or file.gguf>"),
 }
 _UNREACHABLE = re.compile(r"Retrying \(|connection error|timed out|SSLError|ProxyError|name resolution", re.IGNORECASE)
-_REQUIRED = re.compile(
-    rf"^Requires-Dist: ({_NAME}) ?\(?== ?([A-Za-z0-9][A-Za-z0-9.!+]*)\)?[ \t\r]*(?:;.*)?$", re.MULTILINE
-)
 _POLL_SECONDS = 0.2
 
 
@@ -221,21 +222,19 @@ def _pip_error(requirement: str, log: str) -> str:
 
 def _parts_of(wheel: Path, name: str) -> list[str]:
     """The packages that `wheel` requires in one version and that begin with its own name, unless it has `name`."""
-    own = _plain_name(wheel.name.partition("-")[0])
+    own = canonicalize_name(wheel.name.partition("-")[0])
     try:
         with zipfile.ZipFile(wheel) as archive:
             files = archive.namelist()
             if any(member.rpartition("/")[2] == name for member in files):
                 return []
-            texts = [archive.read(member).decode() for member in files if member.endswith(".dist-info/METADATA")]
-    except (zipfile.BadZipFile, zlib.error, UnicodeDecodeError) as error:
+            records = [archive.read(member) for member in files if member.endswith(".dist-info/METADATA")]
+        lines = [line for record in records for line in message_from_bytes(record).get_all("Requires-Dist", [])]
+        required = list(map(Requirement, lines))
+    except (zipfile.BadZipFile, zlib.error, InvalidRequirement) as error:
         raise _damaged(wheel, error) from error
-    required = (found for text in texts for found in _REQUIRED.findall(text))
-    return [f"{package}=={version}" for package, version in required if _plain_name(package).startswith(f"{own}-")]
-
-
-def _plain_name(package: str) -> str:
-    return re.sub(r"[._-]+", "-", package).lower()
+    pinned = [each for each in required if re.fullmatch(r"==[^*,]+", str(each.specifier))]
+    return [f"{each.name}{each.specifier}" for each in pinned if canonicalize_name(each.name).startswith(f"{own}-")]
 
 
 def _unpack(wheels: Sequence[Path], name: str, folder: Path) -> Path:

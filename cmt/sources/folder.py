@@ -17,9 +17,9 @@ class FolderSource(Connector):
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         path = Path(setting.expand(source.address))
-        parts = range(len(path.parts))  # those that are a pattern; a folder may be called notes[1]
-        marked = (n for n in parts if any(c in path.parts[n] for c in "*?["))
-        wild = next((n for n in marked if not Path(*path.parts[: n + 1]).is_dir()), len(parts))
+        # the pattern begins at the first part with a wildcard that is not the name of a folder, such as notes[1]
+        marked = (n for n, part in enumerate(path.parts) if any(c in part for c in "*?["))
+        wild = next((n for n in marked if not Path(*path.parts[: n + 1]).is_dir()), len(path.parts))
         self._root, pattern = Path(*path.parts[:wild]), "/".join(path.parts[wild:]) or "**"
         self._pattern = f"{pattern}/*" if pattern.endswith("**") else pattern
         self._format, self._limits = source.format, setting.limits

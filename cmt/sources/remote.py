@@ -14,7 +14,10 @@ _DATES = ("LastModified", "last_modified", "updated", "mtime", "created")
 
 
 class StorageSource(Connector):
-    """The object that `address` names, those that its pattern matches, or all in a folder, with their credentials."""
+    """Files on object storage: `address` names one, a folder, or a pattern.
+
+    fsspec finds the credentials of the protocol.
+    """
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         import fsspec

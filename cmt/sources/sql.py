@@ -46,7 +46,7 @@ class SqlSource(Connector):
                     )
                 self._keys[key] = row[self._key]
                 if self._updated_at:
-                    changed = row[self._updated_at]  # a sync fetches a row without it again
+                    changed = row[self._updated_at]  # every sync fetches a row without a date
                     yield Item(key, instant_of(changed), str(changed) if changed is not None else "")
                 else:
                     yield Item(key, None, sha256_hex(repr(sorted(row.items()))))

@@ -61,5 +61,6 @@ def _read(question: str, rows: Sequence[Any]) -> Answer:
 
 def _statement(row: Mapping[str, Any]) -> Statement:
     own = without_publisher(row)
-    named = len(row["text"]) - len(own)
-    return Statement(row["text"], named, named + len(own.split()[0]), 3.0, row["published_at"], named=named)
+    skipped = len(row["text"]) - len(own)
+    last = skipped + len(own.split()[0])
+    return Statement(row["text"], skipped, last, 3.0, row["published_at"], publisher_length=skipped)
