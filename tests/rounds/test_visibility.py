@@ -34,7 +34,7 @@ def ingest(folder: Path, *rows: Row) -> Workspace:
 def visible(workspace: Workspace) -> dict[str, str]:
     """doc_id → text of the documents that are visible now."""
     rows = workspace.bank.rows(["memory_id", "doc_id", "text", "superseded_at"]).to_pylist()
-    return {row["doc_id"]: row["text"].removeprefix("Fares\n") for row in rows if row["superseded_at"] is None}
+    return {row["doc_id"]: row["text"].removeprefix("Trams: Fares\n") for row in rows if row["superseded_at"] is None}
 
 
 def problems(workspace: Workspace) -> list[str]:
