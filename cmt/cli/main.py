@@ -338,6 +338,8 @@ def forget(
         raise typer.BadParameter("--undo takes doc_ids alone: `cmt forget --list` has them", param_hint="--undo")
     if not (doc_ids or source or matching):
         raise typer.BadParameter("name a document, or use --source or --matching", param_hint="DOC_ID")
+    if doc_ids and (source or matching):
+        raise typer.BadParameter("documents are named, or found by --source and --matching", param_hint="DOC_ID")
     found = workspace.forgettable(source=source, matching=matching, purge=purge) if source or matching else []
     if found and not as_json:
         rows = [[one.published_at.date(), one.doc_id, one.title or "", one.source or MISSING] for one in found]
@@ -346,7 +348,7 @@ def forget(
         line = "nothing was forgotten" + (": run the command again with --yes" if found else ", no document matches")
         print_result({"documents": found, "forgotten": False}, line, as_json=as_json)
         return
-    wanted = list(dict.fromkeys([*(doc_ids or []), *(candidate.doc_id for candidate in found)]))
+    wanted = list(dict.fromkeys(doc_ids or [candidate.doc_id for candidate in found]))
     with ctx.obj.stage("purge" if purge or undo else "forget"):
         report = workspace.forget_all(wanted, purge=purge, everywhere=everywhere, undo=undo)
     single = {"doc_id": wanted[0]} if len(wanted) == 1 else {}
@@ -435,7 +437,10 @@ def _confirmed(documents: int, *, purge: bool, as_json: bool) -> bool:
     if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     what = "purge, with all earlier versions of the bank," if purge else "forget"
-    return typer.confirm(f"{what} {documents:,} documents?", err=True)
+    try:
+        return typer.confirm(f"{what} {documents:,} documents?", err=True)
+    except typer.Abort:  # Ctrl-C, or the end of the input
+        raise KeyboardInterrupt from None
 
 
 # in the order of --help, after the commands above

@@ -153,6 +153,7 @@ def test_documents_are_shown_before_they_are_forgotten(adapted: Path) -> None:
     assert "not reached:" in done
     assert read(adapted, "forget", "--matching", "mayor ellery") == {"documents": [], "forgotten": False}
     assert "name a document" in run(adapted, "forget", status=2).stderr
+    assert "documents are named, or found by" in run(adapted, "forget", "ferry", "--source", "x", status=2).stderr
 
 
 def test_forgotten_documents_are_listed_and_a_forgetting_is_undone(adapted: Path) -> None:
