@@ -1,12 +1,15 @@
 """What folder, storage and database list, without a stream."""
 
+import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
 from cmt.config import SourceParams
+from cmt.errors import StreamError
 from cmt.sources.connector import Setting
 from cmt.sources.folder import FolderSource
 from cmt.sources.remote import StorageSource
@@ -23,6 +26,32 @@ def test_a_folder_may_have_brackets_in_its_name(tmp_path: Path, address: str) ->
     (folder / "a.md").write_text("text")
     listed = FolderSource(SourceParams(name="a", kind="folder", address=str(tmp_path / address)), SETTING).list()
     assert [Path(item.key).name for item in listed] == ["a.md"]
+
+
+def test_links_are_followed_once_and_a_folder_that_cannot_be_listed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(address: str) -> list[str]:
+        params = SourceParams(name="a", kind="folder", address=str(tmp_path / address))
+        return sorted(item.key for item in FolderSource(params, SETTING).list())
+
+    for name in ("notes/z/b.md", "notes/.git/c.md", "notes/top.md", "other/d.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text")
+    for name, target in {"a": "notes/z", "link": "other", "z/loop": "notes"}.items():
+        (tmp_path / "notes" / name).symlink_to(tmp_path / target)
+    assert listed("notes") == listed("notes/**/*.md") == ["link/d.md", "top.md", "z/b.md"]
+    assert (listed("notes/*.md"), listed("notes/*/?.md")) == (["top.md"], ["link/d.md", "z/b.md"])
+
+    def scandir(path: Any, found: Any = os.scandir) -> Any:
+        if os.fspath(path).endswith(("/z", "/.git")):
+            raise PermissionError(13, "Permission denied", path)
+        return found(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert listed("notes/*.md") == ["top.md"]
+    with pytest.raises(StreamError, match="cannot list .*/notes/z: Permission denied"):
+        listed("notes")
 
 
 @pytest.mark.parametrize("address", ["memory://store/a.md", "memory://store", "memory://store/*.md"])

@@ -12,7 +12,7 @@ import pyarrow as pa
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import datasets, mail, pages, prose, tabular
-from cmt.stream.readers.files import Record, compression_of, decompress, read_member, read_regular
+from cmt.stream.readers.files import Record, compression_of, decompress, read_member, read_regular, walk
 from cmt.stream.readers.text import chapters, decode, without_markup
 from cmt.stream.schema import Notes
 
@@ -65,17 +65,22 @@ def records(
 ) -> Iterator[Record]:
     """Yield the records of the file or folder `path`, detecting each format by content unless `format` is named.
 
-    Folders and archives are read recursively without their hidden files. A record or a file that cannot be read is one
-    record with an `error`. `notes` gets the format and encoding of each file, and how many texts were cut. Raises
-    ConfigError for an unknown format, and StreamError if `path` does not exist or is a folder without files.
+    Folders and archives are read recursively without their hidden files. A record, a file or a folder that cannot be
+    read is one record with an `error`. `notes` gets the format and encoding of each file, and how many texts were cut.
+    Raises ConfigError for an unknown format, and StreamError if `path` does not exist or is a folder without files.
     """
     if not path.exists():
         raise StreamError(f"{path} not found; name a file or a folder")
     inside = path.is_dir()
     own = [file for name in _OWN_FILES if (file := path / name).is_file()]
-    found = [file for file in own if file.stat().st_size] or own or (path.rglob("*") if inside else [path])
-    files = sorted(file for file in found if not file.is_dir() and not (inside and _hidden(file.relative_to(path))))
-    if not files:
+    unlisted = list[OSError]()
+    below = walk(path, lambda name: not _hidden(name), unlisted.append) if inside and not own else [path]
+    found = [file for file in own if file.stat().st_size] or own or below
+    files = sorted(file for file in found if not (inside and _hidden(file.relative_to(path))))
+    for error in unlisted:
+        reason = f"cannot list {error.filename}: {error.strerror}; its files are left out"
+        yield Record({}, Path(error.filename).relative_to(path).as_posix(), reason)
+    if not (files or unlisted):
         raise StreamError(f"{path} has no files; hidden ones are left out")
     for file in files:
         name = file.relative_to(path).as_posix() if inside else file.name

@@ -7,7 +7,8 @@ import lzma
 import os
 import zipfile
 import zlib
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -26,6 +27,26 @@ class Record(NamedTuple):
     fields: dict[str, Any]  # raw keys and values; readers of pages, feeds and mail use the names of the schema
     where: str  # `feed.xml row 3`, or `pages.zip/news/a.html` inside a folder or archive
     error: str | None = None  # why the record could not be read, and what to do
+
+
+def walk(folder: Path, enter: Callable[[PurePath], bool], failed: Callable[[OSError], object]) -> Iterator[Path]:
+    """Yield the files below `folder`. `enter`: whether to list the folder with this relative path.
+
+    `failed` gets the error of a folder that cannot be listed. Links are followed after all other folders, and no folder
+    is listed twice, so that a new link renames no file.
+    """
+    listed, starts = set[tuple[int, int]](), [folder]
+    for start in starts:
+        for root, folders, names in os.walk(start, onerror=failed):
+            here = os.stat(root)
+            if (here.st_dev, here.st_ino) in listed:
+                folders.clear()
+                continue
+            listed.add((here.st_dev, here.st_ino))
+            inner = Path(root).relative_to(folder)
+            folders[:] = sorted(name for name in folders if enter(inner / name))
+            starts += [path for name in folders if (path := Path(root, name)).is_symlink()]
+            yield from (Path(root, name) for name in names)
 
 
 def read_regular(path: Path, name: str, limits: Limits) -> bytes:

@@ -58,6 +58,24 @@ def test_a_missing_path_an_unknown_format_and_a_folder_of_hidden_files_are_refus
         list(records(tmp_path / ".hidden", format="xml"))
 
 
+def test_a_folder_that_cannot_be_listed_is_an_error_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("closed", "open"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.md").write_text("The bus is late.")
+
+    def scandir(path: Any, found: Any = os.scandir) -> Any:
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return found(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    refused, read = records(tmp_path)
+    assert (refused.where, read.where) == ("closed", "open/a.md")
+    assert refused.error == f"cannot list {tmp_path}/closed: Permission denied; its files are left out"
+
+
 def test_of_a_folder_in_the_own_layout_only_these_files_are_read(tmp_path: Path) -> None:
     for name, text in {"documents.jsonl": LINES, "questions.jsonl": "", "notes.md": "Not read."}.items():
         (tmp_path / name).write_text(text)
