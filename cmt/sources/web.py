@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from html import unescape
+from html import escape, unescape
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
 from urllib.robotparser import RobotFileParser
@@ -24,6 +24,7 @@ from cmt.errors import ConfigError, StreamError
 from cmt.sources.connector import Connector, Item, Setting, Unchanged, instant_of
 from cmt.stream.limits import Limits
 from cmt.stream.readers import Record
+from cmt.stream.readers.files import compression_of, decompress
 
 AGENT = f"cmt/{__version__}"
 ATTEMPTS, REDIRECTS = 4, 5
@@ -204,12 +205,17 @@ class WebSource(Connector):
 
     def _sitemap(self, response: Response, depth: int = 0) -> Iterator[tuple[str, str | None]]:
         """The pages of a sitemap and of the sitemaps in it, each with its date; none if it is no sitemap."""
-        text = response.body.decode("utf-8", "replace")
+        body, limits = response.body, self._setting.limits
+        if compression_of(body) == "gz":
+            body = decompress(body, "gz", response.url, limits.file_bytes, limits)
+        text = body.decode("utf-8", "replace")
         if not re.search(r"<(?:\w+:)?(?:urlset|sitemapindex)\b", text[:2000]):
             return
-        for kind, entry in re.findall(r"<(?:\w+:)?(url|sitemap)>(.*?)</(?:\w+:)?\1>", text, re.DOTALL):
-            fields = re.findall(r"<(?:\w+:)?(loc|lastmod)>\s*(.*?)\s*<", entry)
-            found = {name: unescape(value) for name, value in fields}
+        text = re.sub(r"<!\[CDATA\[(.*?)]]>", lambda found: escape(found[1]), text, flags=re.DOTALL)
+        for prefix, kind, entry in re.findall(r"<((?:\w+:)?)(url|sitemap)>(.*?)</\1\2>", text, re.DOTALL):
+            # other prefixes are of images, videos and news
+            fields = re.findall(rf"<{prefix}(loc|lastmod)>\s*(.*?)\s*<", entry)
+            found = {name: unescape(value) for name, value in reversed(fields)}
             if kind == "url" and "loc" in found:
                 yield found["loc"], found.get("lastmod")
             elif "loc" in found and depth == 0:

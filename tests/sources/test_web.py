@@ -1,5 +1,6 @@
 """Pages and feeds: what is listed, what is polite, and what a page must not make this machine do."""
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -49,7 +50,8 @@ def site(**pages: Any) -> Iterator[Site]:
             page = page.pop(0) if isinstance(page, list) and len(page) > 1 else page
             page = page[0] if isinstance(page, list) else page
             headers = dict(page) if isinstance(page, dict) else {}
-            body = headers.pop("", page if isinstance(page, str) else "").encode()
+            body = headers.pop("", page if isinstance(page, str | bytes) else "")
+            body = body.encode() if isinstance(body, str) else body
             status = page if isinstance(page, int) else int(headers.pop("status", 200))
             if status == 200 and headers.get("ETag") == self.headers.get("If-None-Match", "none"):
                 status, body = 304, b""
@@ -129,6 +131,21 @@ def test_the_pages_of_a_sitemap_and_their_dates() -> None:
             "2031-01-05",
             "2031-01-05",
         )
+
+
+def test_a_sitemap_may_be_packed_have_images_and_quote_its_addresses() -> None:
+    with site() as found:
+        image = f"<image:image><image:loc>{found.address}/a.jpg</image:loc></image:image>"
+        urls = f"<url>{image}<loc>{found.address}/a.html</loc><lastmod>2031-01-05</lastmod>{image}</url>"
+        urls += f"<url><loc>\n<![CDATA[{found.address}/b.html?x=1&copy=2]]></loc><lastmod>2031-01-06</lastmod></url>"
+        found.pages["/one.xml.gz"] = gzip.compress(f"<urlset>{urls}</urlset>".encode())
+        found.pages["/sitemap.xml"] = (
+            f"<sitemapindex><sitemap><loc>{found.address}/one.xml.gz</loc></sitemap></sitemapindex>"
+        )
+        assert listed(connect(f"{found.address}/sitemap.xml")) == {
+            f"{found.address}/a.html": "2031-01-05",
+            f"{found.address}/b.html?x=1&copy=2": "2031-01-06",
+        }
 
 
 def test_a_page_cannot_ask_for_a_variable_and_a_bad_link_stops_no_other() -> None:
