@@ -30,7 +30,7 @@ from cmt.stream.ingest import IngestReport, ingest_rows
 from cmt.stream.limits import LONGEST
 from cmt.stream.readers import Record
 from cmt.stream.rows import RawRow, RawRows, ValidatedRows, collect
-from cmt.stream.schema import Rejected, is_blank
+from cmt.stream.schema import Notes, Rejected, is_blank
 from cmt.stream.storage import write_quarantine
 from cmt.stream.store import SliceStore, read_rows
 
@@ -195,7 +195,7 @@ class Sync:
     def _take(self, todo: list[Item], state: SourceState, report: SyncReport, vanished: list[str]) -> dict[str, Entry]:
         """Take the items `todo`; return the entries that are final once the documents that they lost are removed."""
         self.progress.stage("fetch", len(todo))
-        final: dict[str, Entry] = {}
+        final, notes = dict[str, Entry](), Notes()
         read = {item.key for item in todo}.union(vanished)
         rejected = [row for row in self._quarantined() if row.file not in read]
         for batch in self._batches(todo, report):
@@ -209,7 +209,7 @@ class Sync:
 
             before = {item.key: state.entries.get(item.key, _NONE).doc_ids for item in batch.items}
             rows = replace(batch.rows, rejected=[*batch.rows.rejected, *rejected])
-            taken, doc_ids_of = self._ingest(rows, batch.undated, announce)
+            taken, doc_ids_of = self._ingest(rows, batch.undated, announce, notes)
             rejected = list(taken.rejected)
             report.documents += taken.accepted
             report.versions += taken.versions
@@ -230,6 +230,9 @@ class Sync:
             state.slices = self._digests()
             state.write()
         write_quarantine(self.store.quarantine, name=self._quarantine, rejected=rejected)
+        for change, count in notes.changes.items():
+            if "left out" in change:
+                report.add_problem(self.conceal(f"{count:,} × {change}, such as {notes.examples[change]}"))
         return final
 
     def _batches(self, todo: list[Item], report: SyncReport) -> Iterator["_Batch"]:
@@ -275,11 +278,12 @@ class Sync:
         rows: RawRows,
         undated: Collection[Place],
         announce: Callable[[DocIds], None] = lambda _: None,
+        notes: Notes | None = None,
     ) -> tuple[IngestReport, DocIds]:
         """Ingest `rows`, each document dated so that it is what the stream has of it from now on.
 
         Returns the report and what the stream has of each item. `undated`: the rows whose date is not their own.
-        `announce` gets the documents before they are taken or refused.
+        `announce` gets the documents before they are taken or refused, `notes` what was left out of them.
         """
         found: dict[Place, str] = {}
 
@@ -299,6 +303,7 @@ class Sync:
             params=self.stream,
             revise=revise,
             newest=self.newest,
+            notes=notes,
         )
         for row in report.rejected:
             found.pop((row.file, row.row), None)

@@ -1,6 +1,7 @@
 """Documents and questions: their Arrow schemas, and the validation of a row before it enters a slice."""
 
 import json
+import math
 import re
 import reprlib
 import unicodedata
@@ -8,7 +9,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 
@@ -206,9 +209,10 @@ def _required(values: Mapping[str, Any], key: str, checks: Checks) -> str:
 
 
 def _optional(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
-    """The string; a number as its digits; of an object its name, of a list its only item. Others are left out."""
+    """A string, UUID or number as text; of an object its name, of a list its only item. Other values are left out."""
     given = values.get(key)
     value = unwrap(given[0] if isinstance(given, list) and len(given) == 1 else given)
+    value = str(value) if isinstance(value, UUID) else value
     if isinstance(value, str) or is_blank(value):
         return value if isinstance(value, str) else None
     text = _number_text(value)
@@ -220,9 +224,10 @@ def _optional(values: Mapping[str, Any], key: str, checks: Checks) -> str | None
 
 def _number_text(value: Any) -> str | None:
     """A number as text, a whole one without a point; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return None
-    return str(int(value)) if isinstance(value, int) or value.is_integer() else str(value)
+    whole = isinstance(value, int) or (math.isfinite(value) and value == int(value))
+    return str(int(value)) if whole else str(value)
 
 
 def one_line(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:

@@ -6,9 +6,11 @@ import json
 import os
 import random
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
+from uuid import UUID
 
 import fsspec
 import pytest
@@ -22,6 +24,7 @@ from cmt.sources import connector
 from cmt.sources import state as state_module
 from cmt.sources.connector import Item, open_connector
 from cmt.sources.sync import VanishedError
+from cmt.stream.readers import Record
 from cmt.stream.readers import files as read_files
 from cmt.stream.store import SliceStore, read_rows
 from tests.helpers.sources import (
@@ -219,6 +222,23 @@ def test_a_later_date_makes_a_version_the_same_one_a_correction(project: Project
         ("2031-12-31", "Redated text."),
     ]
     assert project.texts() == {"d": "Redated text."}
+
+
+@pytest.mark.parametrize(
+    ("doc_id", "text"), [(UUID(int=7), str(UUID(int=7))), (Decimal("7.00"), "7"), (Decimal(10**30), str(10**30))]
+)
+def test_an_id_of_a_database_names_its_document_and_a_field_that_is_left_out_is_told(
+    project: Project, doc_id: Any, text: str
+) -> None:
+    class Table(Scripted):
+        def fetch(self, key: str) -> Iterator[Record]:
+            yield Record({"id": doc_id, "text": self.texts[key][""], "date": "2031-01-02", "title": b"Toll"}, key)
+
+    table = Table({"a": {"": "The toll is two marks."}})
+    assert project.sync(source(), table).problems == ["1 × title is left out, because it is no string, such as b'Toll'"]
+    table.texts = {"a": {"": "The toll is three marks."}}
+    project.sync(source(), table)
+    assert project.texts() == {text: "The toll is three marks."}
 
 
 def test_a_text_that_returns_at_its_own_date_holds_again(project: Project) -> None:
