@@ -117,9 +117,11 @@ def detect(data: bytes, name: str) -> str | None:
     if len(_BINARY.findall(head)) * 20 > len(head):
         return None
     head, suffix = head.lstrip("\ufeff \t\r\n"), PurePosixPath(name).suffix.lower()
+    text = suffix in _TEXTS - {""}
     if head.startswith("<"):
-        return _markup(head)
-    if re.match(r'\{\s*["}]|\[\s*[\[\]{"\d]', head):
+        return _markup(head) or ("text" if text and not head.startswith("<?xml") else None)
+    # [1] and [[a link]] begin a text; an array without objects has no documents
+    if re.match(r'\{\s*["}]|\[\s*\{' if text else r'\{\s*["}]|\[\s*[\[\]{"\d]', head):
         lines = [line for line in head.split("\n") if line.strip()][:20]
         whole = sum(line.lstrip().startswith("{") and line.rstrip().endswith("}") for line in lines)
         return "jsonl" if whole * 2 > len(lines) > 1 or suffix == ".jsonl" else "json"

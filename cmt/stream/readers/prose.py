@@ -18,8 +18,12 @@ from cmt.stream.readers.files import Record, read_member
 from cmt.stream.readers.text import decode, plain_text, table_lines
 
 _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-_RELEASE = re.compile(r"^##? [^\d\n]*\d.*\b(\d{4}-\d\d-\d\d)\b.*$", re.MULTILINE)
-_HEADING = re.compile(r"^##? ", re.MULTILINE)
+_RELEASE = re.compile(r"^(##?) [^\d\n]*\d.*\b(\d{4}-\d\d-\d\d)\b.*$", re.MULTILINE)
+_AFTER_RELEASE = {
+    "#": re.compile(rf"^# |{_RELEASE.pattern}", re.MULTILINE),
+    "##": re.compile(r"^##? ", re.MULTILINE),
+}
+"""Marks of a release → the heading that ends it: one of its level or a higher one, or another release."""
 _TABLE = re.compile(r"^\|.+\|[ \t]*\n\|[ \t:|-]+\|[ \t]*\n(?:\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
 
 
@@ -29,25 +33,27 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     The title is that of the front matter, or else the first heading. Raises ValueError if the front matter is broken.
     """
     text, fields = decode(data)[0].replace("\r\n", "\n").lstrip("\ufeff\n"), dict[str, Any]()
-    if front := _FRONT_MATTER.match(text):
-        fields, text = _front_matter(front[1], front[2], name), text[front.end() :]
+    front = _FRONT_MATTER.match(text)
+    if front and (found := _front_matter(front[1], front[2], name)) is not None:
+        fields, text = found, text[front.end() :]
     text = _TABLE.sub(lambda table: "\n".join(table_lines(_cells(table[0]))) + "\n", text).strip()
     if not text:
         raise ValueError(f"{name} has no text")
     releases = list(_RELEASE.finditer(text))
     if len(releases) > 1:
         for number, release in enumerate(releases, 1):
-            following = _HEADING.search(text, release.end())
+            following = _AFTER_RELEASE[release[1]].search(text, release.end())
             part = text[release.start() : following.start() if following else len(text)].lstrip("# ").strip()
             title = part.partition("\n")[0].strip()
-            yield Record({**fields, "title": title, "text": part, "published_at": release[1]}, f"{name} row {number}")
+            yield Record({**fields, "title": title, "text": part, "published_at": release[2]}, f"{name} row {number}")
         return
     heading = re.match(r"#{1,2} +(.+?)[ #]*$|(.+)\n=+$", text, re.MULTILINE)
     titles = {"title": heading[1] or heading[2]} if heading else {}
     yield Record({**titles, **fields, "text": text}, name)
 
 
-def _front_matter(mark: str, written: str, name: str) -> dict[str, Any]:
+def _front_matter(mark: str, written: str, name: str) -> dict[str, Any] | None:
+    """Its keys; None for a text between two lines. Raises ValueError if it is broken."""
     try:
         values = yaml.load(written, WithoutAliases) if mark == "---" else tomllib.loads(written)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -55,9 +61,9 @@ def _front_matter(mark: str, written: str, name: str) -> dict[str, Any]:
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:  # its text quotes the document
             reason = f"{error.problem}, line {error.problem_mark.line + 1}"
         raise ValueError(f"{name}: its front matter cannot be read ({reason}); correct it") from None
-    if not isinstance(values, dict):
-        return {}
-    return {str(key): value.isoformat() if isinstance(value, date) else value for key, value in values.items()}
+    if not isinstance(values, dict | None):
+        return None
+    return {str(key): value.isoformat() if isinstance(value, date) else value for key, value in (values or {}).items()}
 
 
 def _cells(table: str) -> list[list[str]]:

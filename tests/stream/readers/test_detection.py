@@ -42,6 +42,11 @@ def pack(path: Path, members: dict[str, str]) -> Path:
         ("a", "<div><p>Bus</p></div>", "html"),
         ("a", "Subject: a\n\nText, as one writes it.", "text"),
         ("a", "[A link](b) and, after it, text.", "text"),
+        ("a.txt", "[1] The toll is three marks.", "text"),
+        ("a.md", "[[A link]] and text.", "text"),
+        ("a.md", "<!-- a note -->\n# Title\n\nText.", "text"),
+        ("a.txt", '<?xml version="1.0"?><note>Text.</note>', None),
+        ("a.txt", '[{"text": "a"}]', "json"),
         ("a", "Dear Sir, the bus is late.\nIt is, as ever, late.\n", "text"),
     ],
 )

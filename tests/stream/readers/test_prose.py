@@ -16,6 +16,24 @@ def test_the_first_heading_is_the_title_and_tables_are_lines(tmp_path: Path) -> 
     assert post.fields == {"title": "Bus", "text": "# Bus #\n\n7: Delay 9 min\n\nEnd"}
 
 
+def test_a_release_ends_at_a_heading_of_its_level_or_at_another_release(tmp_path: Path) -> None:
+    text = "# 2.0.0 (2026-03-05)\n\n## Added\n- A ferry\n\n## 1.9.1 (2026-02-06)\n- A tram\n\n## Notes\nOld.\n\n"
+    read_ = read(tmp_path / "CHANGELOG.md", text + "# 1.9.0 (2026-02-05)\n- A bus\n\n# Licence\nMIT\n")
+    assert [(one.fields["published_at"], one.fields["text"]) for one in read_] == [
+        ("2026-03-05", "2.0.0 (2026-03-05)\n\n## Added\n- A ferry"),
+        ("2026-02-06", "1.9.1 (2026-02-06)\n- A tram"),
+        ("2026-02-05", "1.9.0 (2026-02-05)\n- A bus"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [("---\nThe toll.\n---\nMore.", "---\nThe toll.\n---\nMore."), ("---\n# None yet\n---\nMore.", "More.")],
+)
+def test_a_text_between_two_lines_is_no_front_matter(tmp_path: Path, text: str, taken: str) -> None:
+    assert [one.fields["text"] for one in read(tmp_path / "post.md", text)] == [taken]
+
+
 @pytest.mark.parametrize(
     "front", ["a: &a [b]\nc: *a", "a: [open", "a: !!python/object/apply:os.system ['touch x']", "a: " + "[" * 5_000]
 )
