@@ -53,6 +53,8 @@ def decode(data: bytes) -> tuple[str, str]:
     if odd * 2 < sum(character > "\x7f" for character in text) - odd:
         return text, "utf-8"
     sample = data[:_SAMPLE]
+    if len(data) > _SAMPLE:  # the cut may be inside a character
+        sample = sample[: sample.rfind(b"\n") + 1] or sample
     found = from_bytes(sample, cp_isolation=_ENCODINGS)
     best = found.best()
     # of encodings that fit equally well, the commonest

@@ -20,6 +20,12 @@ def test_the_encoding_of_a_text_is_found(text: str, written: str, found: str) ->
     assert decode(text.encode(written)) == (text, found)
 
 
+@pytest.mark.parametrize("start", ["", "a"])
+def test_the_encoding_of_a_long_text_is_found(start: str) -> None:
+    text = start + "今天大桥的通行费变为三欧元。市长昨天宣布了这一消息。\n" * 4_000
+    assert decode(text.encode("gb18030")) == (text, "gb18030")
+
+
 def test_other_bytes_in_a_text_that_is_mostly_utf8_become_surrogates() -> None:
     assert decode("Café à Noël\n".encode() + b"caf\xe9") == ("Café à Noël\ncaf\udce9", "utf-8")
 
