@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import entry_points
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 from cmt.common.date_formats import DateReader
 from cmt.config import ENVIRONMENT_NAME, SourceParams
@@ -18,6 +16,7 @@ from cmt.stream.readers import Record, records_of
 
 GROUP = "cmt.sources"
 """Entry points of connectors: kind → a function of SourceParams and Setting that returns a Connector."""
+_LONGEST_NAME = 500  # characters
 
 
 class Item(NamedTuple):
@@ -77,14 +76,17 @@ class Setting:
         return text
 
     def read(self, name: str, blocks: Iterable[bytes], file_format: str | None) -> Iterator[Record]:
-        """The records of the file `name`. Raises StreamError as soon as `blocks` exceed `stream.file_megabytes`."""
+        """The records of the file with the path `name`, whose folders may date it.
+
+        Raises StreamError as soon as `blocks` exceed `stream.file_megabytes`.
+        """
         content = bytearray()
         for block in blocks:
             content += block
             if len(content) > self.limits.file_bytes:
                 raise self.limits.too_large(name)
-        short = PurePosixPath(urlsplit(name).path).name[-100:] or "index"
-        yield from records_of(bytes(content), short, format=file_format, limits=self.limits)
+        path = name.strip("/")[-_LONGEST_NAME:] or "index"
+        yield from records_of(bytes(content), path, format=file_format, limits=self.limits)
 
 
 def instant_of(value: Any) -> datetime | None:

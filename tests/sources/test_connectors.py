@@ -63,6 +63,16 @@ def test_an_object_a_folder_and_a_pattern_of_a_storage(address: str) -> None:
     assert [Path(item.key).name for item in listed] == ["a.md"]
 
 
+def test_the_folders_of_an_object_date_it_and_its_name_may_hold_any_character() -> None:
+    storage = fsspec.filesystem("memory")
+    storage.pipe("/store/2031/01/02/a#b?.txt", b"text")
+    source = StorageSource(SourceParams(name="a", kind="remote", address="memory://store"), SETTING)
+    records = [record for item in source.list() for record in source.fetch(item.key)]
+    storage.rm("/store", recursive=True)
+    [record] = records
+    assert (record.where, record.fields["published_at"]) == ("store/2031/01/02/a#b?.txt", "2031-01-02")
+
+
 def test_a_row_without_a_date_of_change_is_compared_with_each_sync(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "news.db") as database:
         database.execute("CREATE TABLE news (id, updated_at)")
