@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,7 +15,7 @@ from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import datasets, mail, pages, prose, tabular
 from cmt.stream.readers.files import Record, compression_of, decompress, read_member, read_regular, walk
 from cmt.stream.readers.text import chapters, decode, without_markup
-from cmt.stream.schema import Notes
+from cmt.stream.schema import Notes, raw_text
 
 _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
     "jsonl": tabular.read_json_lines,
@@ -55,6 +56,7 @@ _DATE_KEY = re.compile(
     r"date|(?<!sen)time|publi(?!sher)|pubbl|created|posted|^ts$|datum|^fecha|ver(?:ö|oe)ffentlicht|erschien",
     re.IGNORECASE,
 )
+_OTHER_BYTE = re.compile("[\udc80-\udcff]")  # what `decode` makes of bytes that are not UTF-8
 _ENCODED = {"jsonl", "json", "squad", "csv", "wiki", "text"}
 """Formats of text that does not declare its encoding."""
 _IDS = ("doc_id", "id", "guid", "url")
@@ -231,6 +233,9 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
     dates = _DATE_IN_NAME.findall(PurePosixPath(inside).name) or _DATE_IN_NAME.findall(inside)[-1:]
     limit = limits.stream.document_characters
     for record in read:
+        if not record.error and (byte := _other_byte(record.fields)):
+            error = f"not UTF-8: it has the byte 0x{byte:02x}; save the file in one encoding"
+            record = Record({"raw": raw_text(record.fields)}, record.where, error)
         fields = record.fields
         if form in _MARKED_UP:
             for key, value in fields.items():
@@ -248,3 +253,14 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
         for number, part in enumerate(chapters(fields[long], limit), 1):
             parts = {name: f"{fields[name]}#{number}" for name in _IDS if fields.get(name)} if number > 1 else {}
             yield record._replace(fields={**fields, **parts, long: part})
+
+
+def _other_byte(fields: dict[str, Any]) -> int | None:
+    """The first byte that is not UTF-8 in the strings of `fields`, at any depth."""
+    waiting: list[Any] = [fields]
+    for value in waiting:
+        if isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, str) and not value.isascii() and (found := _OTHER_BYTE.search(value)):
+            return ord(found[0]) - 0xDC00
+    return None

@@ -158,8 +158,7 @@ def read_csv(data: bytes, name: str, limits: Limits, *, required: Sequence[str] 
                 source.readline()
                 reader, line = csv.reader(source, delimiter=delimiter), begin + 1
         elif fields:
-            error = "not UTF-8" if re.search("[\udc80-\udcff]", raw) else None
-            yield Record(dict(zip(header, fields, strict=True)), f"{name} row {begin + 1}", error)
+            yield Record(dict(zip(header, fields, strict=True)), f"{name} row {begin + 1}")
 
 
 def read_parquet(data: bytes, name: str, limits: Limits) -> Iterator[Record]:

@@ -154,6 +154,23 @@ def test_folders_date_their_texts_and_the_name_of_an_archive_does_not(tmp_path: 
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "text,date\n{},2031\n{}¤,2031\n"),
+        ("a.json", '[{{"text": "{}"}}, {{"text": "Short.", "answers": ["{}¤"]}}]'),
+    ],
+)
+def test_a_record_with_bytes_that_are_not_utf8_is_an_error_at_any_length(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    text = "Café à Noël. " * 300
+    (tmp_path / name).write_bytes(content.format(text, text).encode().replace("¤".encode(), b"\xa3"))
+    good, bad = records(tmp_path / name)
+    assert (good.error, bad.error) == (None, "not UTF-8: it has the byte 0xa3; save the file in one encoding")
+    assert len(bad.fields["raw"]) == 2000
+
+
 def test_a_long_text_is_cut_at_its_chapters_and_markup_in_fields_is_removed(tmp_path: Path) -> None:
     text = f"{'One. ' * 15}\n\n# Two\n\n{'Two. ' * 10}"
     rows = [{"id": 7, "body": text, "title": "Tea &amp; <em>cake</em>"}]
