@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -255,10 +256,14 @@ class FeedSource(Connector):
     def list(self) -> Iterator[Item]:
         response = self.web.get_changed(self._url, self.cursor)
         self.cursor = validators(response)
-        for record in self._setting.read("feed.xml", [response.body], self._format):
+        records = list(self._setting.read("feed.xml", [response.body], self._format))
+        links = Counter(record.fields.get("url") for record in records if not record.fields.get("doc_id"))
+        for record in records:
             content = json.dumps([record.fields, record.error], sort_keys=True, default=str)
             digest = sha256_hex(content.encode("utf-8", "surrogatepass"))
-            key = self._setting.conceal(str(record.fields.get("doc_id") or record.fields.get("url") or digest))
+            url = record.fields.get("url")
+            own = f"{url}#{digest[:16]}" if links[url] > 1 else url  # entries without an id may share a link
+            key = self._setting.conceal(str(record.fields.get("doc_id") or (own if url else digest)))
             if key not in self._entries:
                 self._entries[key] = record
                 yield Item(key, None, digest)

@@ -194,6 +194,18 @@ def test_a_feed_is_asked_for_changes_alone(tmp_path: Path) -> None:
         assert set(project.texts().values()) == {"The first entry.", "The second entry."}
 
 
+def test_entries_without_an_id_may_share_a_link() -> None:
+    item = "<item><link>https://town.example/status</link><description>{}</description></item>"
+    entries = [item.format(f"Line {number} is closed.") for number in (1, 1, 2)]
+    with site() as found:
+        keys = []
+        for order in (entries, entries[::-1]):
+            found.pages["/feed.xml"] = f'<rss version="2.0"><channel>{"".join(order)}</channel></rss>'
+            keys.append(set(listed(connect(f"{found.address}/feed.xml", kind="feed"))))
+    assert keys[0] == keys[1]
+    assert [key.partition("#")[0] for key in keys[0]] == ["https://town.example/status"] * 2
+
+
 def test_transient_failures_are_repeated_with_pauses(fast: list[float]) -> None:
     busy = {"status": "429", "Retry-After": "7"}
     with site(**{"news.jsonl": [503, busy, ROW], "down.jsonl": 503, "gone.jsonl": 404}) as found:
