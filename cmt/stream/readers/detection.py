@@ -76,10 +76,13 @@ def records(
     inside = path.is_dir()
     own = [file for name in _OWN_FILES if (file := path / name).is_file()]
     unlisted = list[OSError]()
-    below = walk(path, lambda name: not _hidden(name), unlisted.append) if inside and not own else [path]
-    found = [file for file in own if file.stat().st_size] or own or below
-    files = sorted(file for file in found if not (inside and _hidden(file.relative_to(path))))
-    for error in unlisted:
+    below = walk(path, lambda name: not _hidden(name), unlisted.append) if inside else [path]
+    found = sorted(file for file in below if not (inside and _hidden(file.relative_to(path))))
+    files = sorted(file for file in own if file.stat().st_size) or own or found
+    if own and notes:
+        for file in sorted(set(found).difference(own)):
+            notes.add(f"a file is left out, because the folder has {own[0].name}", file.relative_to(path).as_posix())
+    for error in unlisted if not own else ():
         reason = f"cannot list {error.filename}: {error.strerror}; its files are left out"
         yield Record({}, Path(error.filename).relative_to(path).as_posix(), reason)
     if not (files or unlisted):

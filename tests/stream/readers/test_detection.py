@@ -12,6 +12,7 @@ from cmt.errors import ConfigError, StreamError
 from cmt.stream.limits import Limits
 from cmt.stream.readers import Record, records
 from cmt.stream.readers.detection import detect
+from cmt.stream.schema import Notes
 
 ROW = {"headline": "Bus", "body": "The bus is late."}
 LINES = "".join(json.dumps(ROW) + "\n" for _ in range(2))
@@ -82,9 +83,12 @@ def test_a_folder_that_cannot_be_listed_is_an_error_and_stops_no_other(
 
 
 def test_of_a_folder_in_the_own_layout_only_these_files_are_read(tmp_path: Path) -> None:
-    for name, text in {"documents.jsonl": LINES, "questions.jsonl": "", "notes.md": "Not read."}.items():
+    for name, text in {"documents.jsonl": LINES, "questions.jsonl": "", "notes.md": "Not read.", ".git": ""}.items():
         (tmp_path / name).write_text(text)
-    assert [record.where for record in records(tmp_path)] == ["documents.jsonl row 1", "documents.jsonl row 2"]
+    notes = Notes()
+    read = [record.where for record in records(tmp_path, notes=notes)]
+    assert read == ["documents.jsonl row 1", "documents.jsonl row 2"]
+    assert notes.changes == {"a file is left out, because the folder has documents.jsonl": 1}
     (tmp_path / "documents.jsonl").write_text("")
     assert [record.error for record in records(tmp_path)] == ["documents.jsonl is empty", "questions.jsonl is empty"]
 
