@@ -42,6 +42,9 @@ class Connector(Protocol):
     cursor: dict[str, str] = {}
     """What `list` needs to ask for changes alone. Stored after a sync without failures and set again before `list`."""
 
+    problems: Sequence[str] = ()
+    """What `list` left out, a line each."""
+
     def list(self) -> Iterator[Item]:
         """Every item that the source has now, in any order."""
         ...

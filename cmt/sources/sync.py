@@ -123,6 +123,8 @@ class Sync:
             # 1. List.
             self._mark_lost(state, everything=everything)
             items = self._list(state)
+            for problem in self.connector.problems:
+                report.add_problem(self.conceal(problem))
             if items is None:
                 report.listed = len(state.entries)
                 return report

@@ -13,16 +13,17 @@ from datetime import timedelta
 from html import escape, unescape
 from typing import Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
-from urllib.robotparser import RobotFileParser
 
 import httpcore
 import httpx
 
 from cmt.common.digests import sha256_hex
+from cmt.common.text import counted
 from cmt.common.version import __version__
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
 from cmt.sources.connector import Connector, Item, Setting, Unchanged, instant_of
+from cmt.sources.robots import Robots
 from cmt.stream.limits import Limits
 from cmt.stream.readers import Record
 from cmt.stream.readers.files import compression_of, decompress
@@ -83,8 +84,8 @@ class Web:
             transport._pool._network_backend = _CheckedNetwork()  # httpx has no option for it
         self._client = httpx.Client(transport=transport, timeout=TIMEOUT, trust_env=False)
         self._origin, self._own, self._limits = httpx.URL(address), dict(headers), limits
-        self._robots: dict[str, RobotFileParser] = {}
-        self.complete = True  # False once a host could not say which pages may be read
+        self._robots: dict[str, Robots] = {}
+        self.unread: dict[str, str] = {}  # host that could not say which pages may be read → why
 
     @classmethod
     def of(cls, source: SourceParams, setting: Setting) -> "Web":
@@ -120,12 +121,12 @@ class Web:
 
     def page(self, url: str, *, method: str = "GET") -> Response:
         """`get` for a page that a link named, at the pace that `robots.txt` of its host asks for."""
-        time.sleep(min(float(self._robots_of(url).crawl_delay(AGENT) or 0), LONGEST))
+        time.sleep(min(self._robots_of(url).delay, LONGEST))
         return self.get(url, method=method)
 
     def allowed(self, url: str) -> bool:
         """Whether `robots.txt` of its host allows to read the page `url`."""
-        return self._robots_of(url).can_fetch(AGENT, url)
+        return self._robots_of(url).allows(url)
 
     def _follow(self, url: str, method: str, conditions: Mapping[str, str]) -> Response:
         until = time.monotonic() + LONGEST
@@ -149,18 +150,17 @@ class Web:
                 return Response(url, response.status_code, response.headers, bytes(body))
         raise StreamError(f"{url} redirects more than {REDIRECTS} times")
 
-    def _robots_of(self, url: str) -> RobotFileParser:
+    def _robots_of(self, url: str) -> Robots:
         """The rules of the host of `url`: none if it has none, nothing allowed if it cannot say (RFC 9309)."""
-        parts = urlsplit(url)
-        host = f"{parts.scheme}://{parts.netloc}"
+        host = _host(url)
         if host not in self._robots:
-            self._robots[host] = rules = RobotFileParser()
             try:
-                rules.parse(self.get(f"{host}/robots.txt").body.decode("utf-8", "replace").splitlines())
+                rules = self.get(f"{host}/robots.txt").body.decode("utf-8", "replace")
             except StreamError as error:
                 missing = isinstance(error, StatusError) and error.status < 500
-                self.complete &= missing  # the pages of a host that cannot say have not vanished
-                rules.parse([] if missing else ["User-agent: *", "Disallow: /"])
+                rules = "" if missing else "User-agent: *\nDisallow: /"
+                self.unread |= {} if missing else {host: str(error)}
+            self._robots[host] = Robots(rules, agent="cmt")
         return self._robots[host]
 
 
@@ -186,10 +186,19 @@ class WebSource(Connector):
             self._whole, self.cursor = response, validators(response)
             changed = instant_of(response.headers.get("last-modified"))
             yield Item(self._address, changed, sha256_hex(response.body))
-        for url, lastmod in pages.items():
-            if _is_address(url) and self.web.allowed(url):
-                yield from self._page(url, lastmod)
-        self.complete = self.web.complete
+        addresses = [url for url in pages if _is_address(url)]
+        allowed = [url for url in addresses if self.web.allowed(url)]
+        refused = Counter(map(_host, addresses)) - Counter(map(_host, allowed))
+        self.complete = not self.web.unread  # the pages of a host that cannot say have not vanished
+        self.problems = [
+            f"{counted(count, 'page')} {'is' if count == 1 else 'are'} not allowed by robots.txt of {host}"
+            + (f": {self.web.unread[host]}" if host in self.web.unread else "")
+            for host, count in refused.items()
+        ]
+        if addresses and not allowed:
+            raise StreamError(f"none of the pages may be read: {'; '.join(self.problems)}")
+        for url in allowed:
+            yield from self._page(url, pages[url])
 
     def fetch(self, key: str) -> Iterator[Record]:
         response = self._whole if self._whole and key == self._address else self.web.page(self._urls[key])
@@ -277,6 +286,11 @@ def _is_address(url: str) -> bool:
         return bool(urlsplit(url).netloc and httpx.URL(url).host)
     except (ValueError, httpx.InvalidURL):
         return False
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def validators(response: Response) -> dict[str, str]:

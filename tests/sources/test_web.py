@@ -102,6 +102,7 @@ def test_links_that_match_are_listed_as_robots_allow(fast: list[float]) -> None:
         base = f"{found.address}/news"
         assert list(marks) == [f"{base}/a.jsonl", f"{base}/b.jsonl"]
         assert marks[f"{base}/a.jsonl"] == '"1"'
+        assert connector.problems == [f"1 page is not allowed by robots.txt of {found.address}"]
         assert "/news/private.jsonl" not in found.paths("HEAD") + found.paths()
         assert set(fast) == {2.0}
         (record,) = connector.fetch(f"{base}/a.jsonl")
@@ -111,11 +112,22 @@ def test_links_that_match_are_listed_as_robots_allow(fast: list[float]) -> None:
         assert listed(connector)[f"{base}/b.jsonl"] != marks[f"{base}/b.jsonl"]
 
 
-def test_robots_that_cannot_be_read_allow_nothing() -> None:
-    with site(**{"": '<a href="a.jsonl">', "robots.txt": 503, "a.jsonl": ROW}) as found:
-        connector = connect(f"{found.address}/*.jsonl")
-        assert listed(connector) == {}
-        assert not connector.complete  # so the pages have not vanished
+def test_robots_that_cannot_be_read_allow_nothing(tmp_path: Path) -> None:
+    with site(**{"robots.txt": 503, "a.jsonl": ROW}) as closed, site(**{"a.jsonl": ROW}) as open_:
+        closed.pages["/"] = '<a href="a.jsonl"><a href="b.jsonl">'
+        with pytest.raises(StreamError, match=r"2 pages are not allowed by robots\.txt of http://127.*: .* status 503"):
+            listed(connect(f"{closed.address}/*.jsonl"))
+        links = (f"<url><loc>{one.address}/a.jsonl</loc></url>" for one in (closed, open_))
+        open_.pages["/sitemap.xml"] = f"<urlset>{''.join(links)}</urlset>"
+        connector = connect(f"{open_.address}/sitemap.xml")
+        assert list(listed(connector)) == [f"{open_.address}/a.jsonl"]
+        assert not connector.complete  # so the other page has not vanished
+        [problem] = (
+            Project(tmp_path)
+            .sync(source(kind="remote", address=f"{open_.address}/sitemap.xml", allow_private=True))
+            .problems
+        )
+        assert problem.startswith(f"1 page is not allowed by robots.txt of {closed.address}: ")
 
 
 def test_the_pages_of_a_sitemap_and_their_dates() -> None:
