@@ -1,4 +1,4 @@
-"""The rows of a bank: Arrow schema, row types, validation and digest."""
+"""The rows of a bank: Arrow schema, validation and digest."""
 
 import hashlib
 import re
@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -27,34 +26,6 @@ VERSION_COLUMNS = ["memory_id", "doc_id", "slice_id", "published_at", "supersede
 VERSION_COLUMNS += ["supersedes", "sha256"]
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-
-
-class SearchRow(TypedDict):
-    """A row that a search of the bank returns, as a dict (`Table.to_pylist`)."""
-
-    memory_id: str
-    """`<doc_id>#<chunk>`, chunks counted from 0; of an earlier version `<doc_id>#<chunk>@<published_at>`."""
-    doc_id: str
-    title: str | None
-    published_at: datetime
-    source: str | None
-    """Publisher."""
-    supersedes: str | None
-    """doc_id of the document that this one supersedes."""
-    text: str | None
-    """None in a bank that stores no text."""
-    memory: bytes
-    """The quantized vectors, see `cmt.bank.quantization`."""
-    n_vectors: int
-    n_tokens: int
-    words: NotRequired[bytes]
-    """Sketch of the words, in a bank that stores no text."""
-    similarity: NotRequired[float]
-    """Cosine between the search key and the row's key; only from `Bank.search`."""
-    bm25: NotRequired[float]
-    """BM25 score, 0 without a common word; only from `Bank.search` and `Bank.full_text`."""
-    prior: NotRequired[float]
-    """Log-probability that the question asks for this row; added by `cmt.retrieval.selector.select_memories`."""
 
 
 def memory_id(doc_id: str, chunk: int, version: datetime | None = None) -> str:

@@ -52,10 +52,10 @@ class SearchableTable(MemoryTable):
     def search(self, *, key: np.ndarray, text: str | None, k: int, as_of: datetime | None) -> pa.Table:
         """The `k` rows nearest to `key` (p,) and, with `text`, the `k` best for its words; most similar first.
 
-        Columns: those of SearchRow without `prior`. `similarity` is the cosine of the keys. `bm25` is 0 if the row has
-        no word of `text`; word statistics are those of the whole bank at any `as_of`. Only rows visible at `as_of` are
-        returned: published by then and not yet superseded; None means now. Raises BankError if `key` does not
-        fit and ConfigError if `as_of` has no time zone.
+        Columns: those of bank_schema that an answer needs, and two scores. `similarity` is the cosine of the keys.
+        `bm25` is 0 if the row has no word of `text`; word statistics are those of the whole bank at any `as_of`. Only
+        rows visible at `as_of` are returned: published by then and not yet superseded; None means now. Raises BankError
+        if `key` does not fit and ConfigError if `as_of` has no time zone.
         """
         with self.reading():
             # 1. row ids and scores

@@ -115,7 +115,7 @@ def _content(document: Mapping[str, Any]) -> tuple[str, str]:
 def retrieved_memory(
     model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema, *, prior: float = 0.0, before: Sequence[int] = ()
 ) -> RetrievedMemory:
-    """Decode a row of a search (SearchRow) for ψ and π; tokens come from the text or from the content channel.
+    """Decode a row of a search for ψ and π; tokens come from the text or from the content channel.
 
     `schema`: of the bank. `prior`: log-probability of the row's document given the question. `before`: tokens of the
     superseded document. Raises ModelError if the memory was encoded with another codebook.

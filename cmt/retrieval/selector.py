@@ -3,7 +3,7 @@
 import math
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
 from cmt.bank.lexical import sketch_scores
-from cmt.bank.schema import SearchRow
 from cmt.common.digests import sha256_hex
 from cmt.config import SelectionParams
 from cmt.modeling.model import MemoryModel
@@ -26,7 +25,7 @@ class Selection(NamedTuple):
     """The memories that were selected for a question."""
 
     rows: list[dict[str, Any]]
-    """Rows of the bank (SearchRow) with their `prior`, best first."""
+    """Rows of a search of the bank with their `prior`, best first."""
     lead: float = 0.0
     """Log-probability of the first candidate minus candidate LEAD_RANK, or minus the last of fewer candidates."""
     margin: float = math.inf
@@ -66,7 +65,7 @@ def select_memories(
         k=CANDIDATES if by_sketch else 2 * selection.top_k,
         as_of=as_of,
     )
-    rows = cast(list[SearchRow], candidates.to_pylist())
+    rows = candidates.to_pylist()
     if not rows:
         return Selection([])
     # 2. Rank them by log-probability.

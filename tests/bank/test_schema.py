@@ -13,21 +13,13 @@ import pytest
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
 from cmt.bank.schema import (
-    SearchRow,
     bank_schema,
     mean_cosine,
 )
 from cmt.errors import BankError
-from tests.helpers.banks import COMPRESSOR, DIM, KEY_DIM, SCHEMA, day, document, key_of, table
+from tests.helpers.banks import COMPRESSOR, DIM, KEY_DIM, SCHEMA, day, document, table
 
 # Schemas
-
-
-def test_the_type_of_a_result_names_its_columns(bank: Bank) -> None:
-    bank.upsert(table(document("a")))
-    hits = bank.search(key=key_of("q"), text="plain", k=1, as_of=None)
-    assert SearchRow.__required_keys__ | {"similarity", "bm25"} == set(hits.column_names)
-    assert SearchRow.__optional_keys__ == {"words", "similarity", "bm25", "prior"}
 
 
 def test_opening_a_bank_without_texts_as_one_with_texts_names_the_parameter(tmp_path: Path) -> None:
