@@ -6,10 +6,11 @@ validated when it is read.
 
 import errno
 import json
+import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +21,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from cmt.common.digests import json_checksum
 
+log = logging.getLogger(__name__)
+
 _UNFINISHED = ".unfinished"
+_DIGEST = b"digest"  # in the metadata of a checked table's schema
 _BUFFER = 1 << 20  # bytes; without one, Parquet makes a system call for each header and page
 
 
@@ -75,6 +79,33 @@ def write_table(path: Path, table: pa.Table) -> None:
     """Write `table` to `path` as Parquet with page checksums, atomically. Raises OSError, ArrowException."""
     with atomic_path(path) as temporary, pa.output_stream(temporary, None, _BUFFER) as out:
         pq.write_table(table, out, compression="zstd", write_page_checksum=True)
+
+
+def write_checked_table(path: Path, table: pa.Table, digest: Callable[[pa.Table], str]) -> None:
+    """As `write_table`, with the digest of `table` in its metadata."""
+    metadata = {**(table.schema.metadata or {}), _DIGEST: digest(table)}
+    write_table(path, table.replace_schema_metadata(metadata))
+
+
+def read_checked_table(path: Path, digest: Callable[[pa.Table], str], *, remedy: str) -> pa.Table | None:
+    """The table that `write_checked_table` wrote with `digest`; None if there is no such file.
+
+    None too, with a warning that ends in `remedy`, if it cannot be read, does not match its digest, or `digest` raises
+    ValueError.
+    """
+    if not path.exists():
+        return None
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+        metadata = dict(table.schema.metadata or {})
+        if metadata.pop(_DIGEST, b"").decode() == digest(table):
+            return table.replace_schema_metadata(metadata)
+        reason = "it does not match its digest"
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+    log.warning("%s is damaged (%s): %s", path, reason, remedy)
+    return None
 
 
 @contextmanager

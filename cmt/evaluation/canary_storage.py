@@ -1,21 +1,17 @@
 """The canaries of a round as a Parquet file with a digest."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cmt.answering.confidence import Basis
 from cmt.common.digests import sha256_hex
-from cmt.common.storage import write_table
+from cmt.common.storage import read_checked_table, write_checked_table
 from cmt.evaluation.canary import Canary, Outcome
-
-log = logging.getLogger(__name__)
 
 _OUTCOME = pa.struct([("answer", pa.string()), ("f1", pa.float64()), ("right", pa.bool_()), ("doc_id", pa.string())])
 _BASIS = pa.struct([("selection", pa.string()), ("lead", pa.float64()), ("confidence", pa.float64())])
@@ -39,7 +35,6 @@ CANARY_SCHEMA = pa.schema(
     ]
 )
 """One row a canary; see `Canary`."""
-_DIGEST = b"digest"  # in the metadata of the file's schema
 
 
 def write_canaries(path: Path, canaries: Sequence[Canary]) -> None:
@@ -48,27 +43,13 @@ def write_canaries(path: Path, canaries: Sequence[Canary]) -> None:
         asdict(canary) | {"golds": canary.references, "basis": canary.basis and canary.basis._asdict()}
         for canary in canaries
     ]
-    table = pa.Table.from_pylist(rows, schema=CANARY_SCHEMA)
-    write_table(path, table.replace_schema_metadata({_DIGEST: _digest(table)}))
+    write_checked_table(path, pa.Table.from_pylist(rows, schema=CANARY_SCHEMA), _digest)
 
 
 def read_canaries(path: Path) -> list[Canary] | None:
     """The canaries in `path`; None if there is no such file, or, with a warning, if it is damaged."""
-    if not path.exists():
-        return None
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
-        if table.column_names != CANARY_SCHEMA.names:
-            reason = "it has other columns than this version of cmt writes"
-        elif (table.schema.metadata or {}).get(_DIGEST) == _digest(table):
-            return [_parse(row) for row in table.to_pylist()]
-        else:
-            reason = "it does not match its digest"
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-    log.warning("%s is damaged (%s): its canaries are chosen and asked again", path, reason)
-    return None
+    table = read_checked_table(path, _digest, remedy="its canaries are chosen and asked again")
+    return None if table is None else [_parse(row) for row in table.to_pylist()]
 
 
 def _parse(row: dict[str, Any]) -> Canary:
@@ -79,5 +60,8 @@ def _parse(row: dict[str, Any]) -> Canary:
     return Canary(**row | outcomes | lists, references=references)
 
 
-def _digest(table: pa.Table) -> bytes:
-    return sha256_hex(json.dumps(table.to_pylist(), default=str)).encode()
+def _digest(table: pa.Table) -> str:
+    """Raises ValueError if the table has other columns."""
+    if table.column_names != CANARY_SCHEMA.names:
+        raise ValueError("it has other columns than this version of cmt writes")
+    return sha256_hex(json.dumps(table.to_pylist(), default=str))

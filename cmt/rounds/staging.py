@@ -1,24 +1,16 @@
 """The staged file of a round: its compressed memories as Parquet, with their digest."""
 
-import logging
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cmt.bank.schema import RowsDigest
-from cmt.common.storage import write_table
-
-log = logging.getLogger(__name__)
-
-_DIGEST = b"digest"  # in the metadata of the file's schema
+from cmt.common.storage import read_checked_table, write_checked_table
 
 
 def write_staged(path: Path, rows: pa.Table) -> None:
     """Write `rows` (memory_schema) to `path`, atomically. Raises OSError."""
-    write_table(
-        path, rows.replace_schema_metadata({**rows.schema.metadata, _DIGEST: str(RowsDigest.of(rows)).encode()})
-    )
+    write_checked_table(path, rows, _digest)
 
 
 def read_staged(path: Path) -> pa.Table | None:
@@ -26,17 +18,11 @@ def read_staged(path: Path) -> pa.Table | None:
 
     A file that cannot be read, or whose rows do not match their digest, is removed with a warning.
     """
-    if not path.exists():
-        return None
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            rows = file.read()
-        metadata = dict(rows.schema.metadata or {})
-        if metadata.pop(_DIGEST, b"").decode() == str(RowsDigest.of(rows)):
-            return rows.replace_schema_metadata(metadata)
-        reason = "it does not match its digest"
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-    log.warning("%s is damaged (%s): its documents are compressed again", path, reason)
-    path.unlink()
-    return None
+    rows = read_checked_table(path, _digest, remedy="its documents are compressed again")
+    if rows is None:
+        path.unlink(missing_ok=True)
+    return rows
+
+
+def _digest(rows: pa.Table) -> str:
+    return str(RowsDigest.of(rows))
