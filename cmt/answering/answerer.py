@@ -222,23 +222,9 @@ class Answerer:
         """Selection from the bank for each question as of its own date."""
 
         def select(index: int, key: Key) -> Selection:
-            selection = select_memories(
-                self.bank,
-                self.model,
-                self.params.selection,
-                question=questions[index],
-                key=key,
-                as_of=as_of[index],
-            )
-            return with_related(
-                selection,
-                self.bank,
-                self.changes_of,
-                question=questions[index],
-                key=key,
-                as_of=as_of[index],
-                may_change=self.may_change,
-            )
+            asked: dict[str, Any] = {"question": questions[index], "key": key, "as_of": as_of[index]}
+            selection = select_memories(self.bank, self.model, self.params.selection, **asked)
+            return with_related(selection, self.bank, self.changes_of, may_change=self.may_change, **asked)
 
         return select
 
