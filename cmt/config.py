@@ -598,7 +598,10 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
     try:
         return _absolute(Params.model_validate(raw), path.resolve().parent)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
+        items = error.errors()
+        lines = [f"{'.'.join(str(part)[:100] for part in one['loc']) or 'params'}: {one['msg']}" for one in items[:10]]
+        lines += [f"and {len(items) - 10:,} more"] if len(items) > 10 else []
+        raise ConfigError(f"{path}: {'; '.join(lines)}") from None
 
 
 def _read_params(path: Path) -> Any:
@@ -628,12 +631,6 @@ def _set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(raw, dict):
             raise ConfigError(f"{key}: {section} is a value, not a section")
     raw[last] = value
-
-
-def _explain(error: ValidationError) -> str:
-    items = error.errors()
-    lines = [f"{'.'.join(str(part)[:100] for part in item['loc']) or 'params'}: {item['msg']}" for item in items[:10]]
-    return "; ".join([*lines, *([f"and {len(items) - 10:,} more"] if len(items) > 10 else [])])
 
 
 def _absolute(params: Params, root: Path) -> Params:
