@@ -37,21 +37,12 @@ if TYPE_CHECKING:
     )
     from cmt.workspace import Workspace, open
 
-# Public name → its module, imported when the name is first used, because torch and LanceDB take seconds to import.
+# Public name, if it is no error → its module, imported when the name is first used: torch and LanceDB take seconds.
 _MODULES = {
     "Answer": "cmt.answering.answer",
-    "BankError": "cmt.errors",
-    "CmtError": "cmt.errors",
-    "ConfigError": "cmt.errors",
-    "DamageError": "cmt.errors",
-    "ModelError": "cmt.errors",
     "Params": "cmt.config",
     "Round": "cmt.bank.ledger",
-    "RoundError": "cmt.errors",
-    "ServiceError": "cmt.errors",
     "Source": "cmt.answering.answer",
-    "StreamError": "cmt.errors",
-    "UnknownDocumentError": "cmt.errors",
     "Workspace": "cmt.workspace",
     "load_params": "cmt.config",
     "open": "cmt.workspace",
@@ -79,9 +70,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES[name]), name)
+    value = getattr(import_module(_MODULES.get(name, "cmt.errors")), name)
     globals()[name] = value
     return value
 
