@@ -37,6 +37,19 @@ def test_the_id_depends_on_the_spans_alone() -> None:
     assert len({change.id, *(other.id for other in others)}) == 4
 
 
+def test_id_and_record_keep_their_form() -> None:
+    change = Change(OLD, NEW, holds_from=DATE.replace(microsecond=0), confidence=0.9, round_id="2031-01/0001")
+    assert change.id == "a1c55d542769"
+    assert change.to_record() == (
+        '{"old": {"doc_id": "#a@b", "published_at": "2031-01-02T06:00:00.000250Z", '
+        '"chunk": 3, "first": 24, "last": 32, "digest": "df668ae5ffde7ce9"}, '
+        '"new": {"doc_id": "fares", "published_at": "2031-01-02T06:00:00.000250Z", '
+        '"chunk": 0, "first": 4, "last": 12, "digest": "d27c9ac7cc956550"}, '
+        '"holds_from": "2031-01-02T06:00:00Z", "confidence": 0.9, "round_id": "2031-01/0001", "compressor": "", '
+        '"found_at": "", "state": "found", "checksum": "1e8e68f4fed5adde6b39d25ce40b494c"}'
+    )
+
+
 def test_a_record_has_no_text_and_is_checked() -> None:
     change = Change(OLD, NEW, holds_from=DATE, confidence=0.9, round_id="2031-01/0001")
     record = change.to_record()
