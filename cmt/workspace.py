@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -221,20 +221,12 @@ class Workspace(Resources):
         documents may cause, such as MemoryError, it is `failed`, and the slice no longer pending. `already`: it was
         committed earlier. Raises RoundError if no slice is pending, and StreamError if `slice_id` is unknown.
         """
-        with self.updating():
+        with recovery.updating(self):
             pending = self.pending()
             if not (slice_id or pending):
                 recovery.move_pointer(self)
                 raise RoundError(f"no slice is pending in {self.params.stream.path}: `cmt ingest` new documents first")
             return RoundRunner(self, slice_id or pending[0], progress=progress, prefect_run=prefect_run).repeat()
-
-    def updating(self) -> AbstractContextManager[None]:
-        """Hold the lock that every change of the bank requires; see `cmt.rounds.recovery.updating`."""
-        return recovery.updating(self)
-
-    def recover(self) -> str | None:
-        """Inside `updating`: undo an interrupted round or complete a rollback; returns which one, or None."""
-        return recovery.recover(self)
 
     def move_pointer(self) -> bool:
         """Let the bank of the compressor in use answer if its rounds cover the stream; returns whether it changed.
@@ -242,7 +234,7 @@ class Workspace(Resources):
         Rounds move the pointer themselves. Call this after switching back to an earlier compressor, because then no
         slice is pending.
         """
-        with self.updating():
+        with recovery.updating(self):
             return recovery.move_pointer(self)
 
     def verify(self, *, progress: Progress | None = None) -> "list[PartReport]":
@@ -277,7 +269,7 @@ class Workspace(Resources):
         """
         from cmt.rounds import forgetting
 
-        with self.updating():
+        with recovery.updating(self):
             if purge or undo:
                 recovery.recover(self)
             return forgetting.forget(self, doc_ids, purge=purge or undo, everywhere=everywhere, undo=undo)

@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from cmt.errors import RoundError
+from cmt.rounds import recovery
 from flows.online_update import ingest, one_round
 from flows.tasks import PARAMS, workspace
 
@@ -33,7 +34,7 @@ def backfill(source: str, publisher: str | None = None, params: str = PARAMS) ->
     started = time.monotonic()
     for slice_id in pending:
         try:
-            with workspace(params).updating():
+            with recovery.updating(workspace(params)):
                 if one_round(params, slice_id) == "failed":
                     refused.append(slice_id)
         except RoundError as error:

@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
 from cmt.errors import CmtError, RoundError, StreamError
+from cmt.rounds import recovery
 from flows.artifacts import artifact_key, drift_report, rejected_report, round_report, rounds_report
 from flows.challenger import decide_on_challenger
 from flows.events import emit_drift, emit_round
@@ -170,7 +171,7 @@ def online_update(
         ingest(params, source, publisher)
     states = []
     for slice_id in [slice] if slice else workspace(params).pending():
-        with workspace(params).updating():
+        with recovery.updating(workspace(params)):
             states.append(one_round(params, slice_id, measure_seconds))
     if not states:
         log.info("nothing to do: every slice has a committed round")
@@ -205,7 +206,7 @@ def one_round(params: str, slice_id: str, measure_seconds: float | None = None) 
         decide(params, slice_id)
     except Exception as error:
         with suppress(CmtError):  # the next start recovers
-            workspace(params).recover()
+            recovery.recover(workspace(params))
         if not begun and isinstance(error, CmtError | OSError):  # `begin` has noted it
             raise
         if not runner(params, slice_id).failed(error):

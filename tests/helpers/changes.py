@@ -2,6 +2,7 @@
 
 from cmt.bank.changes import Change, Span
 from cmt.bank.schema import memory_id
+from cmt.rounds import recovery
 from cmt.workspace import Workspace
 
 MOSS, VELL = ("mayor-1", "Moss"), ("mayor-2", "Vell")
@@ -21,7 +22,7 @@ def find(workspace: Workspace, old: tuple[str, str] = MOSS, new: tuple[str, str]
 
 def record(workspace: Workspace, round_id: str, *changes: Change) -> None:
     """Write `changes` as found by the round, under the lock."""
-    with workspace.updating():
+    with recovery.updating(workspace):
         write(workspace, round_id, *changes)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from cmt.bank.ledger import Ledger, Round
 from cmt.evaluation.canary_storage import read_canaries
-from cmt.rounds import runner
+from cmt.rounds import recovery, runner
 from cmt.rounds.lineage import lineage
 from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
@@ -162,8 +162,8 @@ def test_a_kill_leaves_the_bank_as_before_or_after_the_round(
             run_steps(workspace, MARCH, last="decide")
         monkeypatch.undo()
     recovering = open_workspace(project)
-    with recovering.updating():
-        recovering.recover()
+    with recovery.updating(recovering):
+        recovery.recover(recovering)
     assert recovering.bank.digest() == before
     round_, workspace, _ = update(project, MARCH)
     assert round_.canaries == COUNTS | {"harmed": 1}

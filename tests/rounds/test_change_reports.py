@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import cmt
+from cmt.rounds import recovery
 from cmt.rounds.change_reports import describe, set_states
 from cmt.rounds.runner import RoundRunner
 from tests.helpers.changes import find, record, write
@@ -62,19 +63,19 @@ def test_a_rejected_change_stays_rejected_when_its_round_is_repeated(changed_may
 
 def test_an_interrupted_round_leaves_no_change(begun: Path) -> None:
     killed = open_workspace(begun)
-    with killed.updating():
+    with recovery.updating(killed):
         run_steps(killed, FEBRUARY, last="upsert_memories")
         write(killed, FEBRUARY, find(killed))
     assert [change.round_id for change in open_workspace(begun).changes()] == [FEBRUARY]
     workspace = open_workspace(begun)
-    with workspace.updating():
-        workspace.recover()
+    with recovery.updating(workspace):
+        recovery.recover(workspace)
     assert workspace.changes() == []
 
 
 def test_a_round_counts_the_changes_that_it_commits(begun: Path) -> None:
     workspace = open_workspace(begun)
-    with workspace.updating():
+    with recovery.updating(workspace):
         run_steps(workspace, FEBRUARY, last=STEPS[-2])
         rejected = find(workspace, ("ferry", "six crowns"), ("hitch", "A hangman"))
         write(workspace, FEBRUARY, find(workspace), rejected)

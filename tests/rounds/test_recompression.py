@@ -9,6 +9,7 @@ import pytest
 from cmt.bank.bank import open_banks
 from cmt.errors import RoundError
 from cmt.modeling.champion import champion_folder, read_champion, write_champion
+from cmt.rounds import recovery
 from cmt.rounds.promotion import roll_back_promotion
 from cmt.rounds.recompression import Recompression, recompress
 from cmt.rounds.runner import RoundRunner
@@ -110,8 +111,8 @@ def test_a_kill_is_reported_and_the_next_start_continues_without_forgotten_docum
     workspace = open_workspace(project)
     new, in_use, answering = compressors(workspace)
     assert in_use == answering != new
-    with workspace.updating():
-        assert "2031-01/0001 was interrupted" in str(workspace.recover())
+    with recovery.updating(workspace):
+        assert "2031-01/0001 was interrupted" in str(recovery.recover(workspace))
     workspace.forget("ferry")
     assert fill(project).moved
     banks = open_banks(open_workspace(project).bank_location)

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 import cmt
 from cmt.bank.bank import open_banks
 from cmt.bank.lease import Lease
+from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
 from tests.helpers.cli import run
@@ -156,7 +157,7 @@ def test_two_updates_at_once_run_one_after_the_other(
 ) -> None:
     workspace = open_workspace(project)
     with ThreadPoolExecutor(2) as threads:
-        with workspace.updating():
+        with recovery.updating(workspace):
             updates = [threads.submit(open_workspace(project).update, slice_id=JANUARY) for _ in range(2)]
             while caplog.text.count("waiting for it") < 2:
                 assert not any(update.done() for update in updates)
@@ -168,7 +169,7 @@ def test_two_updates_at_once_run_one_after_the_other(
 
 def test_waiting_for_the_lock_ends_with_its_path(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cmt.rounds.recovery.LOCK_SECONDS", 0.2)
-    with open_workspace(project).updating(), pytest.raises(cmt.RoundError, match=r"still holds .*update\.lock"):
+    with recovery.updating(open_workspace(project)), pytest.raises(cmt.RoundError, match=r"still holds .*update\.lock"):
         open_workspace(project).update()
 
 
@@ -216,7 +217,7 @@ def take_over(workspace: Workspace) -> Lease:
 def test_a_round_whose_lease_was_lost_writes_nothing_more(project: Path, undisturbed: list[str], last: str) -> None:
     # 1. A round loses its lease after the step `last`; its next step would write.
     suspended = open_workspace(project)
-    with pytest.raises(cmt.RoundError, match=r"took over bank .*: it stops writing"), suspended.updating():
+    with pytest.raises(cmt.RoundError, match=r"took over bank .*: it stops writing"), recovery.updating(suspended):
         run_steps(suspended, JANUARY, last=last)
         lease = take_over(suspended)
         version = suspended.bank.version
@@ -239,7 +240,7 @@ def test_a_lost_lease_refuses_every_other_change(begun: Path) -> None:
         lambda: [bank.remove({"ferry"}) for bank in open_banks(workspace.bank_location)],
         lambda: workspace.open_bank().remove({"ferry"}),
     ]
-    with workspace.updating():
+    with recovery.updating(workspace):
         take_over(workspace)
         for change in changes:
             with pytest.raises(cmt.RoundError, match="took over"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 
+from cmt.rounds import recovery
 from tests.helpers.changes import find, record
 from tests.helpers.http import error_message
 from tests.helpers.projects import FEBRUARY, adapt, open_workspace
@@ -64,7 +65,7 @@ def test_changes_are_listed_with_their_values_and_beside_their_documents(adapted
             assert client.get("/document", params={"doc_id": doc_id}).json()["changes"] == changes
         listed = {row["doc_id"]: row["changes"] for row in client.get("/documents").json()["documents"]}
         assert {doc_id for doc_id, changes in listed.items() if changes} == {"mayor-1", "mayor-2"}
-        with workspace.updating():
+        with recovery.updating(workspace):
             workspace.ledger.set_change_states({change.id: "rejected"})
         assert [entry["state"] for entry in client.get("/changes").json()] == ["rejected"]
 

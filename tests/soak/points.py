@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cmt.errors import CmtError
+from cmt.rounds import recovery
 from tests.soak.findings import Findings, difference
 from tests.soak.injection import Command, at_all_calls, undisturbed
 from tests.soak.processes import Outcome, run
@@ -105,8 +106,8 @@ def check(operation: Operation, project: Path, outcome: Outcome, where: str, fin
     with _log() as lines:
         try:
             workspace = opened(project)
-            with workspace.updating():
-                workspace.recover()
+            with recovery.updating(workspace):
+                recovery.recover(workspace)
         except CmtError as error:
             return findings.add("wrong", f"{where}: the next command fails: {error}")
     if interrupted and not lines:
