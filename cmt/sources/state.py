@@ -4,7 +4,6 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from os import fsdecode, fsencode
 from pathlib import Path
 from typing import NamedTuple
@@ -15,12 +14,10 @@ import pyarrow.parquet as pq
 
 from cmt.common.storage import write_table
 from cmt.errors import StreamError
-from cmt.stream.schema import INSTANT
 
 _SCHEMA = pa.schema(
     [
         pa.field("key", pa.binary(), nullable=False),  # a name of a file need not be text
-        pa.field("order", INSTANT),
         pa.field("fingerprint", pa.string(), nullable=False),
         pa.field("doc_ids", pa.list_(pa.string()), nullable=False),
     ]
@@ -29,7 +26,6 @@ _CURSOR, _SLICES = b"cursor", b"slices"
 
 
 class Entry(NamedTuple):
-    order: datetime | None
     fingerprint: str  # of the listing; "" if it is to be fetched again in any case
     doc_ids: tuple[str, ...]
 
@@ -63,6 +59,7 @@ class SourceState:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 rows = file.read()
             cursor, slices = (json.loads(rows.schema.metadata[name]) for name in (_CURSOR, _SLICES))
+            rows = rows.select(_SCHEMA.names)  # earlier versions wrote a column more
             items = [(row.pop("key"), row | {"doc_ids": tuple(row["doc_ids"])}) for row in rows.to_pylist()]
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise StreamError(

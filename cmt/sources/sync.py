@@ -44,7 +44,7 @@ DocIds = Mapping[str, tuple[str, ...]]
 """Key of an item → its documents."""
 Place = tuple[str, int]
 """File and number of a row; the file is the key of an item."""
-_NONE = Entry(None, "", ())
+_NONE = Entry("", ())
 
 
 class VanishedError(StreamError):
@@ -206,7 +206,7 @@ class Sync:
             def announce(doc_ids: DocIds, items: Sequence[Item] = batch.items) -> None:
                 for item in items:
                     known = state.entries.get(item.key, _NONE).doc_ids
-                    state.entries[item.key] = Entry(item.order, "", _union(known, doc_ids.get(item.key, ())))
+                    state.entries[item.key] = Entry("", _union(known, doc_ids.get(item.key, ())))
                 state.write()
 
             before = {item.key: state.entries.get(item.key, _NONE).doc_ids for item in batch.items}
@@ -221,7 +221,7 @@ class Sync:
             early = {row.file for row in rejected if "is in the future" in row.reason}
             for item in batch.items:
                 doc_ids, known = doc_ids_of.get(item.key, ()), before[item.key]
-                entry = Entry(item.order, item.fingerprint, doc_ids)
+                entry = Entry(item.fingerprint, doc_ids)
                 both = entry._replace(doc_ids=_union(known, doc_ids))
                 if item.key in refused:  # what it lost may be among the refused, or be taken when its time has come
                     entry = both._replace(fingerprint="") if item.key in early else both

@@ -13,6 +13,8 @@ from unittest.mock import Mock
 from uuid import UUID
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -348,6 +350,17 @@ def test_a_stream_that_was_removed_is_filled_again_and_a_lost_state_doubles_noth
     state.unlink()
     report = project.sync(source(), scripted)
     assert (report.new, report.documents) == (2, 0)
+
+
+def test_a_state_with_the_column_of_an_earlier_version_is_read(project: Project) -> None:
+    scripted = files(a={"a": "The first."})
+    project.sync(source(), scripted)
+    state = project.folder / "state/sources/news.parquet"
+    table = pq.read_table(state)
+    order = pa.array([None], pa.timestamp("us", tz="UTC"))
+    write_table(state, table.add_column(1, "order", order))
+    report = project.sync(source(), scripted)
+    assert (report.new, report.changed, report.documents) == (0, 0, 0)
 
 
 def test_a_file_that_could_not_be_read_once_is_read_by_the_next_sync(
