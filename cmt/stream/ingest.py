@@ -61,7 +61,6 @@ class IngestReport:
     question_duplicates: int
     rejected: tuple[Rejected, ...]
     quarantine: Path | None  # the file with the rejected rows; None if no row was rejected
-    publisher: str | None
     clock: str | None  # the instant at which `stream.clock` is fixed; None if the computer's clock counts
     waiting: int = 0
     matched: str = ""
@@ -255,7 +254,6 @@ def ingest_rows(
         question_duplicates=intake.question_duplicates,
         rejected=intake.rejected,
         quarantine=rejected_file,
-        publisher=named,
         clock=None if params.clock == "system" else params.clock,
         waiting=len(waiting),
         matched=columns.matched(notes) if columns else "",
