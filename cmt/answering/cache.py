@@ -108,14 +108,15 @@ def _checksum(key: str, answer: bytes) -> bytes:
 class PromptCache:
     """A cache in front of `decoding.complete`: one file.
 
-    The key is the SHA-256 of (digest of the LM's files, prompt, `max_new_tokens`).
+    The key is the SHA-256 of (digest of the LM's files, its type of numbers, prompt, `max_new_tokens`).
     """
 
     def __init__(self, path: Path, lm: "FrozenLM", complete: "Complete | None" = None) -> None:
         from cmt.lm import decoding
 
         self.path, self._answers = path, ChecksummedAnswers(path)
-        self._lm_digest, self._complete = lm.files_digest, complete or partial(decoding.complete, lm)
+        self._lm_key = lm.files_digest, str(lm.model.dtype)
+        self._complete = complete or partial(decoding.complete, lm)
 
     def complete(
         self,
@@ -128,7 +129,7 @@ class PromptCache:
     ) -> list[str]:
         """Same as `decoding.complete`, but generates only answers that this LM has not given before."""
         # 1. look up the answers
-        keys = [sha256_hex(self._lm_digest, str(max_new_tokens), shared + prompt) for prompt in prompts]
+        keys = [sha256_hex(*self._lm_key, str(max_new_tokens), shared + prompt) for prompt in prompts]
         answers = self._answers.read(set(keys))
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in answers}
         if on_progress:

@@ -58,6 +58,13 @@ def test_another_lm_head_or_length_has_its_own_answer(lm: FrozenLM, other_lm: Fr
     assert cache_of(path, lm).complete(PROMPTS, **headless) == complete(lm, PROMPTS, **headless)
 
 
+def test_another_type_of_numbers_has_its_own_answer(script: Any, path: Path) -> None:
+    for dtype in ("float32", "bfloat16", "float32"):
+        script.model.dtype = dtype
+        cache_of(path, script).complete(PROMPTS[:1], **OPTIONS)
+    assert len(script.prompts) == 2
+
+
 def test_answers_before_an_interruption_are_stored(script: Any, path: Path) -> None:
     prompts = [f"\nQuestion: {number}?\nAnswer:" for number in range(100)]
     calls = []

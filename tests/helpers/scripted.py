@@ -39,7 +39,7 @@ class Script:
 
     def __init__(self, rule: Callable[[str], str]) -> None:
         self.rule = rule
-        self.model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=10_000))
+        self.model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=10_000), dtype="float32")
         self.prompts: list[str] = []
 
     def tokenize(self, text: str) -> list[int]:
