@@ -81,7 +81,6 @@ class Resources:
         self.declared, self._follow, self._following = params, follow, RLock()
         self.params, self.root = with_active_compressor(params, root) if follow else params, root
         self.state = state_folder(params, root)
-        self._prompt_cache_path = self.state / "prompts.sqlite"
         self.lease: Lease | None = None
         """The lease of the bank while `cmt.rounds.recovery.updating` holds it."""
         self.bank_location = BankLocation(params.bank.uri, params.bank.exact_below, self.check_lease)
@@ -301,11 +300,7 @@ class Resources:
         """Earlier answers of the baselines."""
         from cmt.answering.cache import PromptCache
 
-        return PromptCache(self._prompt_cache_path, self.lm)
-
-    def use_prompt_cache(self, path: Path) -> None:
-        """Keep the answers of the baselines in `path`. Call it before `prompt_cache` is first used."""
-        self._prompt_cache_path = path
+        return PromptCache(self.state / "prompts.sqlite", self.lm)
 
     # Rounds
 

@@ -36,15 +36,6 @@ def test_another_row_format_makes_all_slices_pending(project: Path) -> None:
     assert other.state == project / "state"
 
 
-def test_the_prompt_cache_can_be_placed_elsewhere(project: Path) -> None:
-    workspace = open_workspace(project)
-    workspace.state.mkdir(parents=True, exist_ok=True)
-    workspace.use_prompt_cache(project / "cache.sqlite")
-    workspace.prompt_cache.complete(["Text: a"], max_new_tokens=1, batch_size=1)
-    assert (project / "cache.sqlite").exists()
-    assert not (workspace.state / "prompts.sqlite").exists()
-
-
 def test_a_compressor_of_another_lm_is_refused(project: Path, tmp_path: Path) -> None:
     other = tiny_model()
     other.model.norm.weight.data += 1

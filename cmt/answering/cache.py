@@ -114,7 +114,7 @@ class PromptCache:
     def __init__(self, path: Path, lm: "FrozenLM", complete: "Complete | None" = None) -> None:
         from cmt.lm import decoding
 
-        self.path, self._answers = path, ChecksummedAnswers(path)
+        self._answers = ChecksummedAnswers(path)
         self._lm_key = lm.files_digest, str(lm.model.dtype)
         self._complete = complete or partial(decoding.complete, lm)
 

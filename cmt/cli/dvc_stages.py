@@ -72,7 +72,8 @@ def replay(params: Path, progress: ProgressBar) -> None:
     from cmt.evaluation.round_records import read_records
 
     # 1. an empty bank
-    replay_workspace = _answering_workspace(params)
+    replay_workspace = workspace(params)
+    replay_workspace.pull()
     for folder in (Path(replay_workspace.params.bank.uri), replay_workspace.state / "rounds"):
         shutil.rmtree(folder, ignore_errors=True)
     # 2. the rounds
@@ -97,7 +98,8 @@ def evaluate(params: Path, progress: ProgressBar) -> None:
     """Ask the replayed bank all questions of the stream, each as of its date; write their scores and a bar chart."""
     from cmt.common.plots import score_bars
 
-    replay_workspace = _answering_workspace(params)
+    replay_workspace = workspace(params)
+    replay_workspace.pull()
     check_pin(replay_workspace)
     systems = len(ROUND_SYSTEMS) if replay_workspace.params.evaluation.baselines else 1
     progress.stage("evaluate", systems * replay_workspace.store.all_questions().num_rows)
@@ -167,26 +169,6 @@ def check_pin(replay_workspace: Workspace) -> None:
     if not equal:
         uri = replay_workspace.params.bank.uri
         raise RoundError(f"the bank in {uri} is not the one in {path}: run `dvc repro --force replay`")
-
-
-def _answering_workspace(params: Path) -> Workspace:
-    """The workspace with its LM pulled, and a prompt cache for its present settings alone."""
-    replay_workspace = workspace(params)
-    replay_workspace.pull()
-    lm, model = replay_workspace.lm, replay_workspace.model
-    settings = sha256_hex(
-        replay_workspace.params.digest("seed", "answering", "evaluation"),
-        str(lm.model.dtype),
-        replay_workspace.row_format,
-        lm.digest,
-        model.digest,
-        *(slice_.digest for slice_ in replay_workspace.store.slices()),
-    )
-    replay_workspace.use_prompt_cache(replay_workspace.state / f"prompts-{settings[:12]}.sqlite")
-    for file in replay_workspace.state.glob("prompts-*"):
-        if file != replay_workspace.prompt_cache.path:
-            file.unlink()
-    return replay_workspace
 
 
 def _trained(params: Path) -> Path:
