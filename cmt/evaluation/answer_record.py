@@ -7,16 +7,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from cmt.answering.answer import Answer
+from cmt.answering.answerer import Answerer
 from cmt.answering.cache import BATCHES_PER_WRITE, ChecksummedAnswers
 from cmt.answering.prompting import Prediction
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import OnProgress
-
-if TYPE_CHECKING:
-    from cmt.answering.answer import Answer
-    from cmt.answering.answerer import Answerer
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +26,7 @@ class RecordedAnswer(Prediction):
     uncalibrated: float
 
     @classmethod
-    def of(cls, answer: "Answer") -> "RecordedAnswer":
+    def of(cls, answer: Answer) -> "RecordedAnswer":
         """The scored part of an answer of the memory."""
         scored = Prediction.of(answer)
         return cls(scored.text, scored.doc_ids, answer.confidence, answer.uncalibrated)
@@ -48,7 +45,7 @@ class AnswerRecord:
 
     def answer(
         self,
-        answerer: "Answerer",
+        answerer: Answerer,
         questions: Sequence[str],
         *,
         as_of: Sequence[datetime],
@@ -88,7 +85,7 @@ class AnswerRecord:
         return ChecksummedAnswers(path)
 
 
-def _setting_digest(answerer: "Answerer", version: int) -> str:
+def _setting_digest(answerer: Answerer, version: int) -> str:
     """Digest of everything that determines answers except question and date."""
     params, bank, lm = answerer.params, answerer.bank, answerer.lm
     sections = [

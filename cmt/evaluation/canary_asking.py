@@ -2,24 +2,21 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import Basis
 from cmt.common.progress import OnProgress
 from cmt.config import GateParams
 from cmt.evaluation.canary import Canary, Outcome
 from cmt.evaluation.canary_harm import NewSlice, explain, replies
-
-if TYPE_CHECKING:
-    from cmt.answering.answerer import Answerer
-    from cmt.retrieval.selector import Selection
+from cmt.retrieval.selector import Selection
 
 REPEATS = 4
 """Times that documents are set aside: after one of them is left out, another one may turn the same canary."""
 
 
 def ask(
-    answerer: "Answerer",
+    answerer: Answerer,
     canaries: Sequence[Canary],
     new: NewSlice,
     *,
@@ -54,7 +51,7 @@ def _spared(canary: Canary) -> Canary:
 
 
 def _asked(
-    answerer: "Answerer", canaries: Sequence[Canary], new: NewSlice, on_progress: OnProgress | None
+    answerer: Answerer, canaries: Sequence[Canary], new: NewSlice, on_progress: OnProgress | None
 ) -> list[Canary]:
     """Ask `canaries`; each gets its present outcome and, if the slice turned it, the documents that did.
 
@@ -87,7 +84,7 @@ def _asked(
     return list(asked.values())
 
 
-def _to_ask(answerer: "Answerer", canary: Canary, selection: "Selection", new: NewSlice) -> bool:
+def _to_ask(answerer: Answerer, canary: Canary, selection: Selection, new: NewSlice) -> bool:
     """Whether the slice may have changed the answer to `canary`, which is given from `selection`."""
     read = {row[name] for row in selection.rows for name in ("doc_id", "supersedes")}
     if not new.documents.keys().isdisjoint(read):

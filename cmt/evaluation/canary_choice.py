@@ -13,12 +13,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from cmt.answering.answerer import Answerer
+from cmt.bank.bank import Bank
+from cmt.bank.change_values import ChangeReport
 from cmt.bank.schema import key_matrix, memory_id
 from cmt.common.answers import same_value, words_of
 from cmt.common.arrow import rows_with
@@ -27,14 +31,7 @@ from cmt.common.text import heading
 from cmt.evaluation.canary import Canary
 from cmt.evaluation.made_questions import made_questions
 from cmt.stream.authority import Authority
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from cmt.answering.answerer import Answerer
-    from cmt.bank.bank import Bank
-    from cmt.bank.change_values import ChangeReport
-    from cmt.stream.store import Slice, SliceStore
+from cmt.stream.store import Slice, SliceStore
 
 STANDING = 4
 """One in STANDING canaries belongs to the fixed sample."""
@@ -48,14 +45,14 @@ T = TypeVar("T")
 
 def choose(
     *,
-    store: "SliceStore",
-    answerer: "Answerer",
-    slice_: "Slice",
+    store: SliceStore,
+    answerer: Answerer,
+    slice_: Slice,
     rows: pa.Table,
     kept: Sequence[Canary],
     unseen: Sequence[str],
-    refused: Callable[[], Sequence["Slice"]],
-    changes: Callable[[Collection[str]], Sequence["ChangeReport"]],
+    refused: Callable[[], Sequence[Slice]],
+    changes: Callable[[Collection[str]], Sequence[ChangeReport]],
     authority: Authority,
     limit: int,
 ) -> list[Canary]:
@@ -99,7 +96,7 @@ def _in_turn(items: Sequence[T], group_of: Callable[[T], Hashable]) -> list[T]:
     return [item for _, item in sorted(zip(turns, items, strict=True), key=itemgetter(0))]
 
 
-def _updated(store: "SliceStore", bank: "Bank", slice_: "Slice", refused: Callable[[], Sequence["Slice"]]) -> set[str]:
+def _updated(store: SliceStore, bank: Bank, slice_: Slice, refused: Callable[[], Sequence[Slice]]) -> set[str]:
     """Ids of the documents of `slice_` and of the documents that they update, directly or through refused ones."""
     new = store.versions(slice_)
     unbanked = [version._replace(banked=False) for one in refused() for version in store.versions(one)]
@@ -107,12 +104,12 @@ def _updated(store: "SliceStore", bank: "Bank", slice_: "Slice", refused: Callab
 
 
 def _canaries_near(
-    store: "SliceStore",
-    answerer: "Answerer",
+    store: SliceStore,
+    answerer: Answerer,
     documents: pa.Table,
     rows: pa.Table,
     updated: set[str],
-    changes: Callable[[Collection[str]], Sequence["ChangeReport"]],
+    changes: Callable[[Collection[str]], Sequence[ChangeReport]],
     authority: Authority,
     *,
     limit: int,
@@ -160,7 +157,7 @@ def _canaries_near(
 
 
 def _near_documents(
-    bank: "Bank", keys: "NDArray[np.float32]", updated: set[str]
+    bank: Bank, keys: NDArray[np.float32], updated: set[str]
 ) -> tuple[dict[str, set[str]], dict[str, set[int]]]:
     """The documents near `keys` (n, p), `updated` ones left out: by slice, and with the rows of `keys` near each."""
     nearest = bank.nearest(keys, k=NEIGHBOURS)  # memory_id → rows of `keys`
@@ -194,7 +191,7 @@ def _word_shares(
     return [{row: value for row, value in by_row.items() if value} for by_row in shares]
 
 
-def _canaries_of(store: "SliceStore", bank: "Bank", slice_id: str) -> Iterator[Canary]:
+def _canaries_of(store: SliceStore, bank: Bank, slice_id: str) -> Iterator[Canary]:
     """The questions of a slice; if it has none, questions made of its documents."""
     slice_ = store.slice(slice_id)
     documents = store.documents(slice_)
@@ -210,9 +207,7 @@ def _canaries_of(store: "SliceStore", bank: "Bank", slice_id: str) -> Iterator[C
         yield from _described(canaries, of_slice)
 
 
-def _canaries_on(
-    store: "SliceStore", slice_id: str, doc_ids: set[str], passed_on: Mapping[str, Canary]
-) -> list[Canary]:
+def _canaries_on(store: SliceStore, slice_id: str, doc_ids: set[str], passed_on: Mapping[str, Canary]) -> list[Canary]:
     """The questions on documents of a slice, with those `passed_on`; questions made of the documents that have none."""
     slice_ = store.slice(slice_id)
     documents = rows_with(store.documents(slice_), "doc_id", doc_ids)
@@ -224,7 +219,7 @@ def _canaries_on(
     return list(_described(canaries, documents))
 
 
-def _passed_on(store: "SliceStore", bank: "Bank", reports: Sequence["ChangeReport"]) -> dict[str, Canary]:
+def _passed_on(store: SliceStore, bank: Bank, reports: Sequence[ChangeReport]) -> dict[str, Canary]:
     """The questions whose answer another document changed, by id: each counts for that document, with its value."""
     found = [report for report in reports if report.change.state == "found" and report.old_value and report.new_value]
     rows = bank.rows(["memory_id", "doc_id", "slice_id"], {memory_id(report.change.old.doc_id, 0) for report in found})

@@ -10,11 +10,12 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.answering.answerer import Answerer
 from cmt.answering.statements import compare
 from cmt.common.answers import same_value, words_of
 from cmt.common.english import NUMBER
@@ -25,11 +26,8 @@ from cmt.evaluation.contradiction import SURE, contradicted, current_memories
 from cmt.evaluation.independence import History, Report, told_independently
 from cmt.evaluation.made_questions import question_on
 from cmt.evaluation.metrics import f1
+from cmt.retrieval.selector import Selection
 from cmt.stream.authority import Authority
-
-if TYPE_CHECKING:
-    from cmt.answering.answerer import Answerer
-    from cmt.retrieval.selector import Selection
 
 UPDATE = 0.3
 """Probability of a change from which a document is taken to change the canary's fact."""
@@ -89,11 +87,11 @@ class Reply(NamedTuple):
 
 
 def replies(
-    answerer: "Answerer",
+    answerer: Answerer,
     canaries: Sequence[Canary],
     *,
     without: Collection[str] = (),
-    selections: "Sequence[Selection] | None" = None,
+    selections: Sequence[Selection] | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Reply]:
     """Ask `canaries` as of now, without the documents `without`, or from `selections` of `Answerer.select`."""
@@ -119,7 +117,7 @@ def outcome_of(answer: str, references: Sequence[str], doc_id: str | None) -> Ou
     return Outcome(answer, score, score >= RIGHT and not contradicts(answer, references), doc_id)
 
 
-def explain(answerer: "Answerer", canary: Canary, reply: Reply, new: NewSlice) -> Canary:
+def explain(answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice) -> Canary:
     """`canary`, which regressed with `reply` through documents of `new`, with its update and with what harms it."""
     strangers = new.strangers(canary)
     # 1. Documents that may change it: another value is its new reference.
@@ -160,7 +158,7 @@ def _updated(canary: Canary, new: NewSlice, doc_id: str, answer: str) -> Canary:
     )
 
 
-def _update(answerer: "Answerer", canary: Canary, trusted: Reply, new: NewSlice) -> Canary | None:
+def _update(answerer: Answerer, canary: Canary, trusted: Reply, new: NewSlice) -> Canary | None:
     """`canary` with the value of the document that it is answered from; None if that does not change its fact."""
     doc_id = trusted.outcome.doc_id or ""
     if doc_id not in new.documents or _is_older(canary, new.documents[doc_id]):
@@ -187,7 +185,7 @@ def _disputed(canary: Canary, trusted: Reply, new: NewSlice) -> Canary:
 
 
 def _independent_update(
-    answerer: "Answerer", canary: Canary, reply: Reply, new: NewSlice, strangers: Collection[str]
+    answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice, strangers: Collection[str]
 ) -> Canary | None:
     """`canary` with a value that two sources tell independently; None if there is none."""
     told = [doc_id for doc_id in reply.selected if doc_id in strangers and not _is_older(canary, new.documents[doc_id])]
@@ -211,7 +209,7 @@ def _is_older(canary: Canary, document: NewDocument) -> bool:
 
 
 def _harmful(
-    answerer: "Answerer", canary: Canary, reply: Reply, trusted: Reply, new: NewSlice, strangers: Collection[str]
+    answerer: Answerer, canary: Canary, reply: Reply, trusted: Reply, new: NewSlice, strangers: Collection[str]
 ) -> list[str]:
     """The strangers that turn `canary`, without the documents about something else that mislead the reader.
 
@@ -247,9 +245,7 @@ def _harmful(
     return harmful
 
 
-def _culprits(
-    answerer: "Answerer", canary: Canary, reply: Reply, new: NewSlice, strangers: Collection[str]
-) -> list[str]:
+def _culprits(answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice, strangers: Collection[str]) -> list[str]:
     """The strangers without which `canary` is right again: the quoted one, else all that were selected, in turn.
 
     If it is still wrong after TRIES, also every document of their sources with half of the question's words.

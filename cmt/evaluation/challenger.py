@@ -8,7 +8,6 @@ approach). The questions on the held-out articles of the base data show what was
 import time
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -23,18 +22,16 @@ from cmt.evaluation.metrics import paired_bootstrap
 from cmt.evaluation.sampling import sample_by_hash
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.modeling.checkpoint import seen_slices
+from cmt.resources import Resources
 from cmt.stream.schema import DOCUMENT_SCHEMA
+from cmt.stream.store import SliceStore
 from cmt.training.data import load_base_data
-
-if TYPE_CHECKING:
-    from cmt.resources import Resources
-    from cmt.stream.store import SliceStore
 
 _TIMED = 12  # questions that are asked alone to time the first token
 
 
 def compare_with_challenger(
-    resources: "Resources", challenger: Path, *, slice_id: str | None = None, progress: Progress | None = None
+    resources: Resources, challenger: Path, *, slice_id: str | None = None, progress: Progress | None = None
 ) -> Figures:
     """Measure the compressor in the folder `challenger` beside the one in use.
 
@@ -95,7 +92,7 @@ def compare_with_challenger(
     )
 
 
-def deciding_slice(store: "SliceStore", folders: "tuple[Path, ...]", *, wanted: str | None = None) -> str:
+def deciding_slice(store: SliceStore, folders: tuple[Path, ...], *, wanted: str | None = None) -> str:
     """The newest slice with questions after the last training slice of the compressors in `folders`, or `wanted`.
 
     The compressors' cards name their training slices. Raises ConfigError if no slice is left, or if `wanted` is
@@ -115,7 +112,7 @@ def deciding_slice(store: "SliceStore", folders: "tuple[Path, ...]", *, wanted: 
     return wanted or unseen[-1]
 
 
-def questions_of(resources: "Resources", slice_id: str) -> pa.Table:
+def questions_of(resources: Resources, slice_id: str) -> pa.Table:
     """At most `promotion.questions` questions of a slice, drawn by hash with the seed."""
     params, store = resources.params, resources.store
     columns = ("question_id", "question")
@@ -123,7 +120,7 @@ def questions_of(resources: "Resources", slice_id: str) -> pa.Table:
     return sample_by_hash(questions, limit=params.promotion.questions, seed=params.seed, columns=columns)
 
 
-def _documents_up_to(store: "SliceStore", slice_id: str, *, limit: int) -> pa.Table:
+def _documents_up_to(store: SliceStore, slice_id: str, *, limit: int) -> pa.Table:
     """The newest `limit` documents (DOCUMENT_SCHEMA) up to a slice, of each its latest version; none forgotten."""
     slices, forgotten = store.slices(), store.forgotten()
     upto = [slice_.slice_id for slice_ in slices].index(slice_id)

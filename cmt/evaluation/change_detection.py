@@ -10,11 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import nlargest
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.answering.answerer import Answerer
 from cmt.answering.comparison import POSSIBLE, Statement, probabilities
 from cmt.bank.changes import Change, Span
 from cmt.bank.lexical import SAMPLE, WordWeights, coverage, stems
@@ -23,9 +24,6 @@ from cmt.common.answers import same_value
 from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
 from cmt.common.text import without_publisher
 from cmt.evaluation.made_questions import question_on
-
-if TYPE_CHECKING:
-    from cmt.answering.answerer import Answerer
 
 FEWEST_SHARED = 0.11
 """Smallest share of an earlier text's words, by inverse document frequency, in a later text compared with it."""
@@ -82,7 +80,7 @@ class _Candidate(NamedTuple):
     other: Statement
 
 
-def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
+def find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
     """The changes that the banked memories `rows` of a slice make to earlier ones, at most one for two documents.
 
     A bank without texts has none. Memory does not grow with the slice.
@@ -96,7 +94,7 @@ def find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
     return list(changes.values())
 
 
-def _find_changes(answerer: "Answerer", rows: pa.Table) -> list[Change]:
+def _find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
     # 1. make questions on each new memory, and on the earlier ones like it; of two documents, first those with most
     #    words that both have
     rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
@@ -143,7 +141,7 @@ def _stated(probe: _Probe) -> Statement:
     return Statement(memory["text"], first, last, 0.0, date, publisher_length=skipped)
 
 
-def _surely_answered(answerer: "Answerer", candidates: Sequence[_Candidate]) -> list[_Candidate]:
+def _surely_answered(answerer: Answerer, candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """The candidates of which ψ surely reads both values, unless each text has both."""
     owns = _read(answerer, [(found.probe.question, found.probe.memories[0]) for found in candidates])
     return [
@@ -158,12 +156,12 @@ def _tells(statement: Statement, value: str) -> bool:
     return value.lower() in statement.without_publisher.text.lower()
 
 
-def _read(answerer: "Answerer", asked: list[tuple[str, dict[str, Any]]]) -> list[Statement]:
+def _read(answerer: Answerer, asked: list[tuple[str, dict[str, Any]]]) -> list[Statement]:
     """What each memory says about its question, by its stored vectors."""
     return answerer.statements([question for question, _ in asked], [memory for _, memory in asked], expand=False)
 
 
-def _earlier_memories(answerer: "Answerer", rows: pa.Table) -> list[list[dict[str, Any]]]:
+def _earlier_memories(answerer: Answerer, rows: pa.Table) -> list[list[dict[str, Any]]]:
     """For each of `rows`, which have a text, the visible earlier memories most like it that it does not supersede."""
     sample = answerer.bank.sample(SAMPLE)
     published = Counter(row["source"] for row in sample)

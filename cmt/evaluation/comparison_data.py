@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,9 +14,7 @@ from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.errors import StreamError
 from cmt.evaluation.sampling import sample_by_hash
-
-if TYPE_CHECKING:
-    from cmt.resources import Resources
+from cmt.resources import Resources
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class ComparisonData:
     progress: Progress
 
     @classmethod
-    def of(cls, resources: "Resources", *, limit: int, progress: Progress | None = None) -> "ComparisonData":
+    def of(cls, resources: Resources, *, limit: int, progress: Progress | None = None) -> "ComparisonData":
         """The bank of `resources`, and at most `limit` questions about its documents.
 
         Raises BankError without a bank and StreamError without questions.
@@ -90,7 +88,7 @@ class ComparisonData:
         return text + (4 * len(self.memories) * self.memories.schema.field("key").type.list_size if keys else 0)
 
 
-def bank_lineage(resources: "Resources") -> dict[str, Any]:
+def bank_lineage(resources: Resources) -> dict[str, Any]:
     """The inputs of a measurement on the bank: digests of slices, compressor, LM, params and bank, and the commit."""
     return {
         "slices": {slice_.slice_id: slice_.digest for slice_ in resources.store.slices()},

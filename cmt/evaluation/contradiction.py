@@ -1,18 +1,16 @@
 """Whether a new document contradicts the document of a canary, or the reader is mistaken."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.answering.answerer import Answerer
+from cmt.bank.bank import Bank
 from cmt.common.text import without_publisher
 from cmt.evaluation.canary import Canary, contradicts
 from cmt.evaluation.made_questions import question_on
-
-if TYPE_CHECKING:
-    from cmt.answering.answerer import Answerer
-    from cmt.bank.bank import Bank
 
 MARGIN = 0.05
 """Confidence (0–1, uncalibrated) by which the new document may answer the canary less surely than the canary's own
@@ -33,9 +31,7 @@ class _Pair(NamedTuple):
     """The answer of the new document, read alone."""
 
 
-def contradicted(
-    answerer: "Answerer", regressed: Sequence[Canary], rows: pa.Table, texts: Mapping[str, str]
-) -> set[str]:
+def contradicted(answerer: Answerer, regressed: Sequence[Canary], rows: pa.Table, texts: Mapping[str, str]) -> set[str]:
     """question_ids of the canaries whose new document states another value of the same fact.
 
     `rows` are the memories of the slice, `texts` its documents by doc_id. The canary's document and the new one state
@@ -64,7 +60,7 @@ def contradicted(
 
 
 def _agreeing(
-    answerer: "Answerer",
+    answerer: Answerer,
     pairs: Sequence[_Pair],
     questions: Sequence[str | None],
     memories: Sequence[list[dict[str, Any]]],
@@ -86,7 +82,7 @@ def _own_statement(pair: _Pair) -> str | None:
     return next(filter(None, found), None)
 
 
-def current_memories(bank: "Bank", doc_id: str) -> list[dict[str, Any]]:
+def current_memories(bank: Bank, doc_id: str) -> list[dict[str, Any]]:
     """The current rows of the document `doc_id` in `bank`, with their keys."""
     rows = bank.rows(bank.schema.names, set(bank.documents({doc_id})["memory_id"].to_pylist()))
     current: list[dict[str, Any]] = rows.filter(pc.is_null(rows["superseded_at"])).to_pylist()

@@ -8,7 +8,7 @@ in at most that share of the rounds.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,7 @@ from cmt.common.difference import Difference
 from cmt.config import DriftParams
 from cmt.evaluation.metrics import Floats, unpaired_bootstrap
 from cmt.evaluation.round_records import is_own, read_records
-
-if TYPE_CHECKING:
-    from cmt.resources import Resources
+from cmt.resources import Resources
 
 FIGURES = {"f1": -1, "recall": -1, "unknown": 1}
 """Compared figure → sign of a change for the worse. `recall`: share of questions whose document is found; `unknown`:
@@ -72,7 +70,7 @@ class Drift:
         return f"{self.slice_id} beside {', '.join(self.reference)}: {'; '.join(parts)}"
 
 
-def find_drift(resources: "Resources") -> Drift | None:
+def find_drift(resources: Resources) -> Drift | None:
     """Compare the newest committed round of the compressor in use with the `drift.reference_rounds` rounds before it.
 
     Only the questions of each slice itself count. None with fewer rounds with questions.

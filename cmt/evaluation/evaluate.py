@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import Basis
 from cmt.answering.prompting import Prediction, closed_book, rag
 from cmt.bank.ledger import SCORE_NAMES
@@ -21,12 +22,9 @@ from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
 from cmt.evaluation.calibration import answer_reliability, likely_shares
 from cmt.evaluation.metrics import Scores, mark, summarise
 from cmt.evaluation.sampling import sample_by_hash
-
-if TYPE_CHECKING:
-    from cmt.answering.answerer import Answerer
-    from cmt.lm.decoding import Complete
-    from cmt.retrieval.selector import Selection
-    from cmt.stream.store import Slice, SliceStore
+from cmt.lm.decoding import Complete
+from cmt.retrieval.selector import Selection
+from cmt.stream.store import Slice, SliceStore
 
 RECORD_SCHEMA = pa.schema(
     [
@@ -127,7 +125,7 @@ class _Run:
     seconds: float
 
 
-def round_questions(*, store: "SliceStore", slice_: "Slice", own: int, earlier: int, seed: int) -> pa.Table:
+def round_questions(*, store: SliceStore, slice_: Slice, own: int, earlier: int, seed: int) -> pa.Table:
     """A sample of at most `own` questions of `slice_` and `earlier` questions of the slices before it, each by date.
 
     A hash draws the samples, so the order of rows and later slices do not change them, and most questions of one round
@@ -154,11 +152,11 @@ def answering_order(questions: pa.Table) -> list[int]:
 
 
 def evaluate(
-    answerer: "Answerer",
+    answerer: Answerer,
     questions: pa.Table,
     *,
     baselines: bool = False,
-    complete: "Complete | None" = None,
+    complete: Complete | None = None,
     record: AnswerRecord | None = None,
     earlier: pa.Table | None = None,
     on_progress: OnProgress | None = None,
@@ -206,12 +204,12 @@ def evaluate(
 
 
 def _ask_memory(
-    answerer: "Answerer",
+    answerer: Answerer,
     asked: pa.Table,
     record: AnswerRecord | None,
     earlier: pa.Table | None,
     on_progress: OnProgress | None,
-) -> tuple[_Run, "list[Selection]"]:
+) -> tuple[_Run, list[Selection]]:
     """The memory's answers, as RecordedAnswer, and with `earlier` what they rest on."""
     texts, as_of = asked["question"].to_pylist(), asked["asked_at"].to_pylist()
     started = time.perf_counter()
@@ -242,7 +240,7 @@ def _ask_memory(
     return _Run("cmt", answers, answerer.params.selection.top_k, time.perf_counter() - started), selections
 
 
-def _kept_answer(answerer: "Answerer", row: dict[str, Any], selection: "Selection") -> RecordedAnswer | None:
+def _kept_answer(answerer: Answerer, row: dict[str, Any], selection: Selection) -> RecordedAnswer | None:
     """The answer of an earlier `row` (RECORD_SCHEMA); None if `selection` may give another one."""
     threshold = answerer.params.selection.abstain_below
     basis = Basis(row.get("selection") or "", row.get("lead") or 0.0, row["uncalibrated"])
@@ -254,7 +252,7 @@ def _kept_answer(answerer: "Answerer", row: dict[str, Any], selection: "Selectio
 
 
 def _ask_baselines(
-    answerer: "Answerer", asked: pa.Table, complete: "Complete | None", on_progress: OnProgress | None
+    answerer: Answerer, asked: pa.Table, complete: Complete | None, on_progress: OnProgress | None
 ) -> Iterator[_Run]:
     """The answers of the LM alone and, if the bank keeps texts, of RAG with one text."""
     lm, answering, texts = answerer.lm, answerer.params.answering, asked["question"].to_pylist()

@@ -1,24 +1,21 @@
 """Scores of a compressor on articles that its training did not see."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cmt.config import Params
 from cmt.evaluation.evaluate import Evaluation, evaluate
 from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
-
-if TYPE_CHECKING:
-    from cmt.resources import Resources
-    from cmt.training.data import TrainingData
+from cmt.resources import Resources
+from cmt.training.data import TrainingData
 
 
 def held_out_scores(
     *,
     folder: Path,
     lm: FrozenLM,
-    data: "TrainingData",
+    data: TrainingData,
     params: Params,
     limit: int,
     state: Path | None = None,
@@ -36,7 +33,7 @@ def held_out_scores(
         return evaluate(answerer, questions)
 
 
-def measure_compressor(resources: "Resources", folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:
+def measure_compressor(resources: Resources, folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:
     """Evaluate the compressor in `folder` on `questions` questions about the held-out articles of the training data.
 
     Returns its scores by name, and `held_out_name`. Raises StreamError if the training data are not installed.

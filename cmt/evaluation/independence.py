@@ -10,10 +10,11 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
+from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
 from cmt.bank.lexical import coverage
 from cmt.common.answers import same_value, words_of
@@ -21,9 +22,6 @@ from cmt.common.english import SENTENCE_END
 from cmt.common.text import without_publisher
 from cmt.stream.authority import Authority
 from cmt.stream.shingles import shingles, words
-
-if TYPE_CHECKING:
-    from cmt.bank.bank import Bank
 
 ALIKE = 0.8
 """Ratio of common characters (difflib) from which two names look alike."""
@@ -51,7 +49,7 @@ class Report(NamedTuple):
 
 
 def admitted(
-    changes: Sequence[Change], rows: pa.Table, bank: "Bank", *, authority: Authority, history: History
+    changes: Sequence[Change], rows: pa.Table, bank: Bank, *, authority: Authority, history: History
 ) -> list[Change]:
     """The `changes` by sources that may change the earlier document, or told independently by two others.
 

@@ -1,21 +1,18 @@
 """The stored answers of a round's evaluation."""
 
 import logging
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cmt.bank.ledger import Round, round_folder
 from cmt.common.arrow import is_in
-
-if TYPE_CHECKING:
-    from cmt.resources import Resources
+from cmt.resources import Resources
 
 log = logging.getLogger(__name__)
 
 
-def read_records(resources: "Resources", round_: Round) -> pa.Table | None:
+def read_records(resources: Resources, round_: Round) -> pa.Table | None:
     """The answers of a round (RECORD_SCHEMA); None if it asked no question, or if the file cannot be read."""
     path = round_folder(resources.state, round_.slice_id) / "answers.parquet"
     if round_.state not in ("committed", "refused") or not round_.questions or not path.is_file():
@@ -27,7 +24,7 @@ def read_records(resources: "Resources", round_: Round) -> pa.Table | None:
         return None
 
 
-def is_own(resources: "Resources", round_: Round, records: pa.Table) -> pa.ChunkedArray:
+def is_own(resources: Resources, round_: Round, records: pa.Table) -> pa.ChunkedArray:
     """Whether each of `records` is of a question of the round's own slice, not of an earlier one (n,)."""
     own = resources.store.questions(resources.store.slice(round_.slice_id))["question_id"]
     return is_in(records["question_id"], own)

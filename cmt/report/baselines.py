@@ -3,14 +3,12 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from cmt.common.storage import read_json, write_json
 from cmt.errors import StreamError
-
-if TYPE_CHECKING:
-    from cmt.evaluation.comparison import SystemResult
-    from cmt.resources import Resources
+from cmt.evaluation.comparison import SystemResult
+from cmt.resources import Resources
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -19,7 +17,7 @@ IDENTITY = ("compressor", "lm", "params", "bank")
 """Keys of a lineage. Stored rows are valid for a bank if all four are equal."""
 
 
-def stored_baselines(resources: "Resources", lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
+def stored_baselines(resources: Resources, lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The stored rows; none if they were measured on another bank, compressor, LM or parameters."""
 
     def current_rows(raw: dict[str, Any]) -> list[dict[str, Any]]:
@@ -40,7 +38,7 @@ def read_measurements(file: Path, parse: Callable[[dict[str, Any]], T]) -> T | N
         return None
 
 
-def store_baselines(resources: "Resources", results: Sequence["SystemResult"], lineage: Mapping[str, Any]) -> None:
+def store_baselines(resources: Resources, results: Sequence[SystemResult], lineage: Mapping[str, Any]) -> None:
     """Add `results` to the stored rows of the same bank. Raises StreamError if the state folder cannot be written."""
     from cmt.evaluation.systems import SYSTEMS
 
@@ -54,5 +52,5 @@ def store_baselines(resources: "Resources", results: Sequence["SystemResult"], l
         raise StreamError(f"cannot write {file}: {error.strerror or error}") from error
 
 
-def _file(resources: "Resources") -> Path:
+def _file(resources: Resources) -> Path:
     return resources.state / "baselines.json"

@@ -3,16 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
+from cmt.answering.answer import Source
+from cmt.answering.answerer import Answerer
 from cmt.common.answers import normalise_answer
 from cmt.report.highlights import Highlights, passage
-
-if TYPE_CHECKING:
-    from cmt.answering.answer import Source
-    from cmt.answering.answerer import Answerer
 
 SHOWN = 12  # maximum number of questions
 _SOURCES = 8  # of each question
@@ -22,7 +20,7 @@ _SOURCES = 8  # of each question
 class Selected:
     """A source of an answer, with its text in pieces."""
 
-    source: "Source"
+    source: Source
     passage: Highlights
     right: bool  # whether it is the question's gold document
 
@@ -43,7 +41,7 @@ class Failure:
     selected: Sequence[Selected]
 
 
-def worst_answers(records: pa.Table, answerer: "Answerer") -> list[Failure]:
+def worst_answers(records: pa.Table, answerer: Answerer) -> list[Failure]:
     """The SHOWN questions with the lowest F1 below 1, ties by descending confidence, answered again by `answerer`."""
     rows = [row for row in records.to_pylist() if row["cmt_f1"] < 1]
     rows = sorted(rows, key=lambda row: (row["cmt_f1"], -row["confidence"], row["question_id"]))[:SHOWN]

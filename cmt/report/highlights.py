@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from cmt.answering.answer import Source, Span
+from cmt.answering.answer import Source, Span
 
 
 class Piece(NamedTuple):
@@ -38,7 +37,7 @@ class Highlights(NamedTuple):
         ]
 
 
-def passage(source: "Source") -> Highlights:
+def passage(source: Source) -> Highlights:
     """The text of `source` in pieces. A memory's text begins with the heading of its document, which is split off."""
     text, title = source.text or "", source.title or ""
     line, end, _ = text.partition("\n")
@@ -48,7 +47,7 @@ def passage(source: "Source") -> Highlights:
     return Highlights([Piece(title or source.doc_id, None)], pieces(text, source.spans, source.quote))
 
 
-def pieces(text: str, spans: "Sequence[Span]", quote: "Span | None" = None, *, start: int = 0) -> list[Piece]:
+def pieces(text: str, spans: Sequence[Span], quote: Span | None = None, *, start: int = 0) -> list[Piece]:
     """`text` from `start` on, cut at the ends of `spans` and `quote`; of overlapping spans the likeliest counts."""
     # 1. the positions of all cuts
     ends = {start, len(text)}

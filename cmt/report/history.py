@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +12,8 @@ from cmt.common.difference import Difference
 from cmt.common.systems import ScoresBySystem
 from cmt.evaluation.metrics import paired_bootstrap
 from cmt.evaluation.round_records import is_own, read_records
-
-if TYPE_CHECKING:
-    from cmt.resources import Resources
-    from cmt.stream.store import Slice
+from cmt.resources import Resources
+from cmt.stream.store import Slice
 
 LATEST = 200  # maximum number of rounds shown, so that the page stays small for any length of the stream
 
@@ -52,7 +49,7 @@ class Entry:
         return self.own["cmt"] - self.own["closed"] if {"cmt", "closed"} <= self.own.keys() else None
 
 
-def entries(resources: "Resources") -> tuple[list[Entry], int]:
+def entries(resources: Resources) -> tuple[list[Entry], int]:
     """The LATEST rounds of the bank's compressor, and the number of earlier ones. Raises BankError without a bank."""
     compressor = resources.open_bank().schema.metadata[b"compressor"].decode()
     rounds = resources.ledger.rounds(compressor)
@@ -76,7 +73,7 @@ def compare(records: pa.Table, *, scores: ScoresBySystem, seed: int) -> list[Sys
     ]
 
 
-def _entry(resources: "Resources", round_: Round, slice_: "Slice | None") -> Entry:
+def _entry(resources: Resources, round_: Round, slice_: Slice | None) -> Entry:
     if slice_ is None:
         return Entry(round_)
     documents = resources.store.documents(slice_)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cmt.bank.ledger import Round
 from cmt.common.progress import Progress
@@ -21,16 +21,14 @@ from cmt.report.baselines import stored_baselines
 from cmt.report.failures import worst_answers
 from cmt.report.history import Entry, SystemSummary, compare, entries
 from cmt.report.protocol import read_protocol
-
-if TYPE_CHECKING:
-    from cmt.resources import Resources
+from cmt.resources import Resources
 
 _DIGESTS = {"bank": "bank", "compressor": "compressor", "parameters": "params", "commit": "git_commit"}
 _SHORT = 12  # digits of a digest that are shown; the tables have all of them as a title
 _MAX_NAMED = 3  # values of one kind, such as commits, below a chart
 
 
-def write_report(resources: "Resources", path: Path, *, progress: Progress) -> dict[str, Any]:
+def write_report(resources: Resources, path: Path, *, progress: Progress) -> dict[str, Any]:
     """Write the page to `path`; returns a summary. Raises BankError without a bank, StreamError if writing fails."""
     page = gather(resources, progress=progress)
     html = render(page).encode("utf-8", "replace")
@@ -48,7 +46,7 @@ def write_report(resources: "Resources", path: Path, *, progress: Progress) -> d
     }
 
 
-def gather(resources: "Resources", *, progress: Progress) -> dict[str, Any]:
+def gather(resources: Resources, *, progress: Progress) -> dict[str, Any]:
     """The input of the template: the stored measurements of the project, and the worst questions asked again."""
     from cmt.evaluation.systems import SYSTEMS
 
@@ -110,7 +108,7 @@ def render(page: Mapping[str, Any]) -> str:
     return environment.get_template("template.html.jinja").render(page=page)
 
 
-def _about(resources: "Resources") -> dict[str, str]:
+def _about(resources: Resources) -> dict[str, str]:
     """Facts about the project, by label."""
     bank, params = resources.open_bank(), resources.params
     stats = bank.stats()
@@ -125,9 +123,7 @@ def _about(resources: "Resources") -> dict[str, str]:
     }
 
 
-def _tiles(
-    resources: "Resources", systems: Sequence[SystemSummary], scored: Entry | None
-) -> list[tuple[str, str, str]]:
+def _tiles(resources: Resources, systems: Sequence[SystemSummary], scored: Entry | None) -> list[tuple[str, str, str]]:
     tiles = [
         (
             f"F1, {system_label(system.name)}",

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
@@ -20,15 +19,13 @@ from cmt.serving.middleware import BodyLimit, SecurityHeaders
 from cmt.serving.request_log import RequestLog, log_handler
 from cmt.serving.tokens import TokenFile
 from cmt.stream.limits import MEGABYTE
-
-if TYPE_CHECKING:
-    from cmt.workspace import Workspace
+from cmt.workspace import Workspace
 
 WEB = Path(__file__).parent / "web"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
-def create_app(workspace: "Workspace", *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
+def create_app(workspace: Workspace, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
     """The application over `workspace`, with LM and compressor loaded.
 
     `hosts`: allowed values of the Host header, `*` for any, against sites that resolve their own name to 127.0.0.1 (DNS

@@ -10,26 +10,23 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import anyio
 from anyio import from_thread, to_thread
 from starlette.exceptions import HTTPException
 
+from cmt.answering.answer import Answer
 from cmt.bank.bank import Bank
 from cmt.serving.metrics import Metrics
 from cmt.serving.schemas import Answered
-
-if TYPE_CHECKING:
-    from cmt.answering.answer import Answer
-    from cmt.workspace import Workspace
+from cmt.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class ServedAnswer:
     """An answer, the numbers of tokens of question and answer, and the compressor of the bank."""
 
-    answer: "Answer"
+    answer: Answer
     question_tokens: int
     answer_tokens: int
     compressor: str
@@ -53,7 +50,7 @@ class _Request:
 class DynamicBatcher:
     """Answers over one workspace."""
 
-    def __init__(self, workspace: "Workspace") -> None:
+    def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self._queue: deque[_Request] = deque()
         self.metrics = Metrics(rows=lambda: self.bank().count_rows(), waiting=lambda: len(self._queue))

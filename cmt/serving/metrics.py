@@ -2,14 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from cmt.answering.answer import Answer
 from cmt.errors import CmtError
-
-if TYPE_CHECKING:
-    from cmt.answering.answer import Answer
 
 _SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 
@@ -40,7 +37,7 @@ class Metrics:
         """Count a request. `route` is the template of its path; both labels must come from a bounded set."""
         self._requests.labels(method, route, str(status)).inc()
 
-    def answered(self, answer: "Answer", *, seconds: float) -> None:
+    def answered(self, answer: Answer, *, seconds: float) -> None:
         """Count an answer."""
         self._seconds.observe(seconds)
         if not answer.known:

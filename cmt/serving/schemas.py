@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from cmt.answering.answer import OtherValue, Source, Verdict, clean_question
+from cmt.answering.answer import Answer, OtherValue, Source, Verdict, clean_question
 from cmt.bank.changes import ChangeState
 from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
-
-if TYPE_CHECKING:
-    from cmt.answering.answer import Answer
-    from cmt.stream.ingest import IngestReport
+from cmt.stream.ingest import IngestReport
 
 _LISTED_ROWS = 100
 
@@ -64,7 +61,7 @@ class Answered(BaseModel):
     compressor: str  # first 12 digits of the compressor whose bank answered
 
     @classmethod
-    def of(cls, answer: "Answer", as_of: datetime | None, *, compressor: str) -> "Answered":
+    def of(cls, answer: Answer, as_of: datetime | None, *, compressor: str) -> "Answered":
         """The response form of `answer` from the bank of `compressor`."""
         names = ("id", "question", "verdict", "known", "day", "other_value", "missing", "sources")
         values = {name: getattr(answer, name) for name in names}
@@ -181,7 +178,7 @@ class Ingested(BaseModel):
     rejected: list[RejectedRow]
 
     @classmethod
-    def of(cls, report: "IngestReport") -> "Ingested":
+    def of(cls, report: IngestReport) -> "Ingested":
         """The response form of `report`."""
         slices = [
             NewSlice(slice_id=s.slice_id, documents=s.n_documents, questions=s.n_questions) for s in report.slices
