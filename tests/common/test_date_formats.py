@@ -28,6 +28,7 @@ NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
         ("1 de mayo de 2024 12:00 UTC", "names of months"),
         ("Wed May 01 2024 14:00:00 GMT+0200 (CEST)", "names of months"),
         ("May 1, 2024 07:00 GMT-5", "names of months"),
+        ("1 May 2024 07:00 UTC -5", "names of months"),
         ("2024-05-01 14:00 UTC+02:00", "year-month-day"),
         (datetime(2024, 5, 1, 12), "timestamp" + WITHOUT_ZONE),
     ],
