@@ -50,6 +50,11 @@ def start(
     """
     import cmt
 
+    if published_at is not None and "://" in address:
+        raise ConfigError(
+            f"--published-at is for files and folders, not for {address}: leave it out, or download the documents and "
+            "name their folder"
+        )
     with context.progress as progress:
         # 1. look at the data, and write what was found into params.yaml
         progress.stage("look")

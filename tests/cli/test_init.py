@@ -92,6 +92,12 @@ def test_the_options_of_the_documents_need_documents(tmp_path: Path) -> None:
     assert "--from" in run_init(tmp_path / "project", "--published-at", "2026-01-01", status=2).stderr
 
 
+def test_a_date_for_the_documents_of_an_address_is_refused(tmp_path: Path) -> None:
+    options = ("--from", "http://127.0.0.1:9/feed.xml", "--published-at", "2026-01-01")
+    assert "--published-at is for files and folders" in run_init(tmp_path / "project", *options, status=2).stderr
+    assert not (tmp_path / "project").exists()
+
+
 def test_an_empty_folder_is_taken_and_one_with_files_refused(tmp_path: Path) -> None:
     run_init(tmp_path)
     before = sorted(tmp_path.iterdir())
