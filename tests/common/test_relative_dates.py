@@ -24,6 +24,10 @@ MONDAY = date(2026, 7, 6)
         ("from next Tuesday on", 1),
         ("until Sunday", 6),
         ("by Friday, or else from tomorrow", 4),
+        ("Yesterday", -1),
+        ("The day before yesterday", -2),
+        ("Last Monday", -7),
+        ("in USA Today yesterday", -1),
     ],
 )
 def test_a_relative_date_is_resolved_against_the_day_of_its_document(text: str, days: int) -> None:
@@ -32,4 +36,11 @@ def test_a_relative_date_is_resolved_against_the_day_of_its_document(text: str, 
 
 @pytest.mark.parametrize("text", ["Monday", "on Thursdays", "every Tuesday", "from Monday 13 July", "8 crowns", ""])
 def test_other_text_names_no_day(text: str) -> None:
+    assert resolve(text, MONDAY) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["USA Today", "The Day After Tomorrow", "Tonight Show", "Today FM", "Last Night", "the film Since Friday"]
+)
+def test_names_and_titles_with_such_words_name_no_day(text: str) -> None:
     assert resolve(text, MONDAY) is None
