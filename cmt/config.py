@@ -589,7 +589,7 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
             f"{path} holds a {type(raw).__name__}: write sections, such as `selection:` and below it `top_k: 8`"
         )
     for key, value in (overrides or {}).items():
-        _set_dotted(raw, key, value)
+        set_dotted(raw, key, value)
     for old, new in RENAMED.items():
         name, key = old.split(".")
         section = raw.get(name)
@@ -621,7 +621,7 @@ def state_folder(params: Params, root: Path) -> Path:
     return root / "data/state" if "://" in uri else Path(uri).parent / "state"
 
 
-def _set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
+def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
     """Set `key` in `raw`, which is changed in place; ConfigError if it leads through a value."""
     *sections, last = key.split(".")
     for section in sections:

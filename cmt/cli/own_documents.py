@@ -60,17 +60,17 @@ def start(
         progress.stage("look")
         stream = {key[7:]: value for key, value in context.overrides.items() if key.startswith("stream.")}
         if "://" in address:
-            sources, matched = [web_source(address, columns)], ""
+            sources, matched, stream = [web_source(address, columns)], "", {}
         else:
             seen = _look(folder, address, stream, columns=columns, published_at=published_at)
             sources, matched = [], seen.matched
             mapping = {**seen.columns, **columns}
-            stream = {"source": str(Path(address).absolute()), **stream, **({"columns": mapping} if mapping else {})}
+            stream = {"source": str(Path(address).absolute())} | ({"columns": mapping} if mapping else {})
         existed = folder.exists()
-        files = write_project(folder, stream=stream, sources=sources)
+        files = write_project(folder, stream=stream, sources=sources, overrides=context.overrides)
         try:
             # 2. the LM and the documents
-            workspace = cmt.open(params=files[0], overrides={**context.overrides, **_NO_EVALUATION})
+            workspace = cmt.open(params=files[0], overrides=_NO_EVALUATION)
             workspace.pull(on_progress=progress.at)
             progress.stage("ingest")
             if sources:

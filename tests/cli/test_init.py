@@ -98,6 +98,22 @@ def test_a_date_for_the_documents_of_an_address_is_refused(tmp_path: Path) -> No
     assert not (tmp_path / "project").exists()
 
 
+def test_the_parameters_before_the_command_are_written(tmp_path: Path) -> None:
+    def init_with(folder: Path, *pairs: str) -> Result:
+        options = [word for pair in pairs for word in ("--set", pair)]
+        return CliRunner().invoke(app, [*options, "init", str(folder)], catch_exceptions=False)
+
+    assert init_with(tmp_path / "one", "stream.period=day", "stream.clock=2026-12-01T08:00:00Z").exit_code == 0
+    assert "# what one slice spans" in (tmp_path / "one/params.yaml").read_text()
+    assert init_with(tmp_path / "two", "stream.period=day", "bank.keep_text=false").exit_code == 0
+    one, two = (load_params(tmp_path / name / "params.yaml") for name in ("one", "two"))
+    assert (one.stream.period, one.stream.clock[:10], one.bank.keep_text) == ("day", "2026-12-01", True)
+    assert (two.stream.period, two.stream.source, two.bank.keep_text) == ("day", tmp_path / "two/news.jsonl", False)
+    refused = init_with(tmp_path / "three", "bank.codes=int3")
+    assert refused.exit_code == 2 and "--set bank.codes: Input should be" in refused.stderr
+    assert not (tmp_path / "three").exists()
+
+
 def test_an_empty_folder_is_taken_and_one_with_files_refused(tmp_path: Path) -> None:
     run_init(tmp_path)
     before = sorted(tmp_path.iterdir())
