@@ -70,7 +70,7 @@ class Admin:
         try:
             report = self.workspace.forget_all(doc_ids, everywhere=everywhere)
         except UnknownDocumentError as error:
-            raise HTTPException(404, str(error)) from None
+            raise HTTPException(404, public_message(error)) from None
         return Forgotten(doc_ids=list(report.doc_ids), rows=report.rows)
 
 
