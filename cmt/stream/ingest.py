@@ -152,7 +152,8 @@ def ingest(
     name = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
     unread = [row for _, raw in sources for row in raw.rejected]
     if not any(raw.documents or raw.questions for _, raw in sources) and not any(row.raw for row in unread):
-        raise StreamError(unread[0].reason)
+        first = unread[0]
+        raise StreamError(first.reason if first.file in first.reason else f"{first.file}:{first.row}: {first.reason}")
     digest = sha256_hex(*(raw.digest for _, raw in sources))
     report = ingest_rows(
         store,

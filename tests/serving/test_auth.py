@@ -204,6 +204,7 @@ def test_documents_are_ingested_with_the_source_of_the_token(guarded: Guarded) -
         ("{}", "application/json", 422, "empty"),
         ('{"documents": [{"doc_id": "x"}]}', "application/json", 422, "none of its 1 row can be taken"),
         ("", "application/x-ndjson", 422, "body.jsonl is empty"),
+        ("<html>", "application/x-ndjson", 422, "body.jsonl:1: broken JSON"),
         ("doc_id,text", "text/csv", 415, "send application/json or application/x-ndjson, not text/csv"),
         (" " * 2_000_001, "application/x-ndjson", 413, "more than 2,000,000 bytes"),
     ],
