@@ -106,6 +106,25 @@ def test_the_answers_on_several_days_are_listed_and_a_click_returns_to_one(brows
     assert by_id(browser, "date").get_attribute("value") == "2031-02-20"
 
 
+def test_a_slider_at_its_end_follows_new_documents(browser: Chrome, url: str) -> None:
+    open_page(browser, url)
+    browser.execute_script(
+        """
+        const [send, range] = [window.fetch, { first: "2031-01-06", last: "2031-03-09", documents: 9 }];
+        const grown = () => Promise.resolve(new Response(JSON.stringify(range)));
+        window.fetch = (path, options) => (path === "range" ? grown() : send(path, options));
+        """
+    )
+    ask(browser, MAYOR)
+    date = by_id(browser, "date")
+    assert [date.get_attribute(name) for name in ("value", "max")] == ["2031-03-09", "2031-03-09"]
+    assert "as-of=2031-03-09" in browser.current_url
+    by_id(browser, "day").send_keys(Keys.HOME)
+    until(browser, lambda: "as-of=2031-01-06" in browser.current_url)
+    wait_for_answer(browser)
+    assert date.get_attribute("value") == "2031-01-06"
+
+
 def test_an_abstention_shows_the_nearest_documents(browser: Chrome, url: str) -> None:
     open_page(browser, url)
     ask(browser, "Which comet outshone Jupiter?")

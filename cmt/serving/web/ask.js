@@ -10,24 +10,33 @@ let asked = { question: "", answers: new Map() }; // answers: day → answer to 
 
 async function begin() {
   try {
-    const range = await (await request("range")).json();
-    if (range.first === null) throw new Error("The bank is empty: run `cmt ingest` and `cmt update`.");
-    stream = { first: dayNumber(range.first), last: dayNumber(range.last) };
-    $("state").textContent = `${range.documents.toLocaleString("en")} documents, ${dateOf(stream.first)} to ${dateOf(stream.last)}`;
+    await readRange();
   } catch (error) {
     $("state").textContent = "no bank to answer from";
     return fail(error);
   }
-  $("day").max = stream.last - stream.first;
-  for (const id of ["first", "last"]) $(id).textContent = dateOf(stream[id]);
-  Object.assign($("date"), { min: dateOf(stream.first), max: dateOf(stream.last) });
   for (const id of ["day", "date"]) $(id).disabled = false;
   const wanted = new URLSearchParams(location.hash.slice(1));
-  show(wanted.get("as-of") ? dayNumber(wanted.get("as-of")) : stream.last);
+  if (wanted.get("as-of")) show(dayNumber(wanted.get("as-of")));
   if (wanted.get("q")) {
     $("question").value = wanted.get("q");
     ask();
   }
+}
+
+/** Fit the slider to the documents in the bank; a slider at its end moves to the last one. */
+async function readRange(options) {
+  const range = await (await request("range", options)).json();
+  if (range.first === null) throw new Error("The bank is empty: run `cmt ingest` and `cmt update`.");
+  const [first, last] = [dayNumber(range.first), dayNumber(range.last)];
+  $("state").textContent = `${range.documents.toLocaleString("en")} documents, ${dateOf(first)} to ${dateOf(last)}`;
+  if (stream?.first === first && stream.last === last) return;
+  const on = stream && day() < stream.last ? day() : NaN;
+  stream = { first, last };
+  $("day").max = stream.last - stream.first;
+  for (const id of ["first", "last"]) $(id).textContent = dateOf(stream[id]);
+  Object.assign($("date"), { min: dateOf(stream.first), max: dateOf(stream.last) });
+  show(on);
 }
 
 const day = () => stream.first + Number($("day").value);
@@ -51,13 +60,14 @@ async function ask() {
   if (!stream || !question) return;
   under_way?.abort();
   const mine = (under_way = new AbortController());
-  const on = day();
   if (question !== asked.question) asked = { question, answers: new Map() };
-  history.replaceState(null, "", `#${new URLSearchParams({ q: question, "as-of": dateOf(on) })}`);
   $("answer").hidden = false;
   $("fault").hidden = true;
   busy(true);
   try {
+    await readRange({ signal: mine.signal }); // rounds may have added documents
+    const on = day();
+    history.replaceState(null, "", `#${new URLSearchParams({ q: question, "as-of": dateOf(on) })}`);
     const body = JSON.stringify({ question, as_of: dateOf(on) });
     const headers = { "Content-Type": "application/json" };
     const response = await request("ask/stream", { method: "POST", body, headers, signal: mine.signal });
