@@ -39,24 +39,32 @@ def chat(
 ) -> None:
     """Answer one question a line and keep the model loaded; Ctrl-D or `exit` ends.
 
-    Questions are independent: this is no conversation.
+    Questions are independent: this is no conversation. With --json-lines a refused question has a line with `error`,
+    and the exit status is 1.
     """
     instant = parse_as_of(as_of)
     workspace, longest = ctx.obj.workspace, ctx.obj.params.serving.question_characters
     with ctx.obj.stage("load") as progress:
         workspace.active_bank()
     progress.current = ""  # Ctrl-C at the prompt interrupts no stage
+    refused = False
     for question in _questions():
         try:
             check_length(question, longest=longest)
         except ValueError as error:
-            output.write_line(f"error: {error}", style="red", stderr=True)
+            if json_lines:
+                refused = True
+                output.write_json({"question": question, "error": str(error)}, indent=None)
+            else:
+                output.write_line(f"error: {error}", style="red", stderr=True)
             continue
         answer = workspace.ask(question, as_of=instant)
         if json_lines:
             output.write_json(output.answer_json(answer, instant), indent=None)
         else:
             output.write_short_answer(answer)
+    if refused:
+        raise typer.Exit(1)
 
 
 def _questions() -> Iterator[str]:

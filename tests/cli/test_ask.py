@@ -77,6 +77,9 @@ def test_an_empty_or_overlong_question_is_refused(adapted_project: Path) -> None
     assert "the question has 61 characters: shorten it to 60" in re.sub(r"[\s│]+", " ", refused.output)
     assert "the question is empty" in run(adapted_project, "ask", " \n", status=2).output
     # a chat goes on with its next line
-    chat = run(adapted_project, *limit, "chat", "--json-lines", stdin=f"{'x' * 61}\n{MAYOR}\n")
-    assert [json.loads(line)["question"] for line in chat.stdout.splitlines()] == [MAYOR]
-    assert "error: the question has 61 characters" in chat.stderr
+    stdin = f"{'x' * 61}\n{MAYOR}\n"
+    assert "error: the question has 61 characters" in run(adapted_project, *limit, "chat", stdin=stdin).stderr
+    chat = run(adapted_project, *limit, "chat", "--json-lines", stdin=stdin, status=1)
+    refused_line, answer = map(json.loads, chat.stdout.splitlines())
+    assert refused_line.keys() == {"question", "error"} and refused_line["question"] == "x" * 61
+    assert "the question has 61 characters" in refused_line["error"] and answer["question"] == MAYOR
