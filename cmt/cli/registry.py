@@ -64,7 +64,7 @@ def rollback(ctx: typer.Context, as_json: Json = False) -> None:
     from cmt.rounds.promotion import roll_back_promotion
     from cmt.rounds.recompression import recompress
 
-    with ctx.obj.stage("load") as progress:
+    with ctx.obj.stage("rollback") as progress:
         roll_back_promotion(ctx.obj.workspace)
         result = recompress(ctx.obj.workspace, progress=progress, sleep=lambda _: None)
     line = f"compressor {result.compressor[:12]} is the champion again and answers; slices adapted: {result.slices}"

@@ -110,6 +110,16 @@ def test_ctrl_c_while_reading_changes_nothing(adapted_project: Path, monkeypatch
     assert run(adapted_project, "chat", status=130).stderr.endswith("interrupted: nothing was changed\n")
 
 
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_after_the_first_changes_says_what_stays(tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmt.rounds.promotion.roll_back_promotion", lambda _: signal.raise_signal(signal.SIGINT))
+    stderr = run(tiny_workspace, "registry", "rollback", status=130).stderr
+    assert "interrupted during rollback: a registered version stays; run the command again, which also" in stderr
+    monkeypatch.setattr("cmt.workspace.Workspace.update", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    stderr = run(tiny_workspace, "try", status=130).stderr
+    assert "interrupted during ingest: what is in data/try stays; run the command again to continue" in stderr
+
+
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command with the words that lead to it."""
     for name, command in (group or get_command(app)).commands.items():
