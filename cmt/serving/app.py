@@ -6,7 +6,6 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
 from cmt import __version__
@@ -15,7 +14,7 @@ from cmt.serving.auth import Gate
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
 from cmt.serving.errors import HANDLERS
-from cmt.serving.middleware import BodyLimit, SecurityHeaders
+from cmt.serving.middleware import AllowedHosts, BodyLimit, SecurityHeaders
 from cmt.serving.request_log import RequestLog, log_handler
 from cmt.serving.tokens import TokenFile
 from cmt.stream.limits import MEGABYTE
@@ -62,7 +61,7 @@ def create_app(workspace: Workspace, *, hosts: Sequence[str] = LOOPBACK) -> Fast
         app.add_exception_handler(kind, handler)
     # 2. Middleware, the innermost first.
     app.add_middleware(BodyLimit, larger={admin.INGEST: serving.ingest_megabytes * MEGABYTE} if tokens else {})
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_middleware(AllowedHosts, hosts=hosts)
     app.add_middleware(Gate, tokens=tokens, per_minute=serving.requests_per_minute)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestLog, handler=log, questions=serving.log_questions, metrics=batcher.metrics)

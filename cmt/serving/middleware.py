@@ -1,6 +1,7 @@
-"""ASGI middleware: body limit and security headers; the state of a request."""
+"""ASGI middleware: allowed hosts, body limit and security headers; the state of a request."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,6 +24,21 @@ def request_state(scope: Scope) -> dict[str, Any]:
     """State of a request that middleware and routes share; `request.state` in routes."""
     state: dict[str, Any] = scope.setdefault("state", {})
     return state
+
+
+class AllowedHosts:
+    """Refuses requests whose Host header, without its port, is none of `hosts`; `*` allows any."""
+
+    def __init__(self, app: ASGIApp, *, hosts: Sequence[str]) -> None:
+        self.app, self.hosts = app, list(dict.fromkeys(host.lower() for host in hosts))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "*" not in self.hosts:
+            host = re.sub(r":\d*$", "", Headers(scope=scope).get("host", "").lower())
+            if host not in self.hosts:
+                message = f"the host {host[:100]!r} is not served here: use one of {', '.join(self.hosts)}"
+                return await problem(400, message)(scope, receive, send)
+        await self.app(scope, receive, send)
 
 
 class BodyLimit:

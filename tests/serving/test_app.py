@@ -23,7 +23,10 @@ def test_only_requests_to_local_host_names_are_accepted(url: str) -> None:
         ("evil.example", 400),
         ("evil.example:80", 400),
     ):
-        assert httpx.get(f"{url}/health", headers={"Host": host}).status_code == status
+        response = httpx.get(f"{url}/health", headers={"Host": host})
+        assert response.status_code == status
+    reason = "the host 'evil.example' is not served here: use one of 127.0.0.1, localhost, [::1]"
+    assert error_message(response).startswith(reason)
 
 
 def test_pages_and_scripts_refer_to_this_server_only(client: httpx.Client) -> None:
