@@ -33,7 +33,7 @@ class Part(BaseModel):
     """A part of a message; parts other than text are ignored."""
 
     type: str
-    text: str = ""
+    text: str | None = ""
 
 
 class Message(BaseModel):
@@ -47,21 +47,21 @@ class Message(BaseModel):
         """The text of the message, its text parts joined."""
         if isinstance(self.content, str):
             return self.content
-        return " ".join(part.text for part in self.content or [] if part.type == "text")
+        return " ".join(part.text or "" for part in self.content or [] if part.type == "text")
 
 
 class StreamOptions(BaseModel):
     """Options of a stream."""
 
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
 class Completion(BaseModel):
-    """A request as OpenAI's clients send it; unknown fields are ignored."""
+    """A request as OpenAI's clients send it; unknown fields are ignored, and null is a missing field."""
 
     model: str
     messages: Annotated[list[Message], Field(min_length=1)]
-    stream: bool = False
+    stream: bool | None = False
     stream_options: StreamOptions | None = None
     as_of: AsOf = None
 

@@ -96,3 +96,10 @@ def test_an_invalid_completion_is_refused_with_the_reason(
 def test_the_text_parts_of_a_message_are_joined() -> None:
     parts = [{"type": "text", "text": "Who is"}, {"type": "image_url"}, {"type": "text", "text": "the mayor?"}]
     assert Completion.model_validate(chat_body(parts)).question == "Who is the mayor?"
+
+
+def test_null_is_a_missing_field() -> None:
+    parts = [{"type": "text", "text": None}, {"type": "text", "text": MAYOR}]
+    fields: dict[str, Any] = {"stream": None, "stream_options": {"include_usage": None}, "as_of": None}
+    request = Completion.model_validate(chat_body(parts, **fields))
+    assert (request.question, request.stream, request.as_of) == (MAYOR, None, None)
