@@ -28,6 +28,13 @@ def test_ask_answers_as_of_a_date_and_closed_book_on_request(adapted: Workspace)
         adapted.ask(question, as_of=datetime(2031, 1, 31))
 
 
+def test_ask_checks_the_question_as_the_cli_and_the_server_do(adapted: Workspace) -> None:
+    assert adapted.ask("Who is\x1b the\nmayor?").question == "Who is the mayor?"
+    for question, reason in (("\x00 ", "the question is empty"), ("x" * 2_001, "has 2,001 characters: shorten it")):
+        with pytest.raises(cmt.ConfigError, match=reason):
+            adapted.ask(question)
+
+
 def test_evaluate_asks_all_questions_or_a_seeded_sample(adapted: Workspace) -> None:
     calls: list[int] = []
     everything = adapted.evaluate(on_progress=calls.append)
