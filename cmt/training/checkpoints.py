@@ -31,7 +31,8 @@ def run_identity(model: MemoryModel, steps: StepDataset) -> str:
     mix = [[source_name(source), share] for source, share in steps.params.train.shares.items()]
     start = checkpoint_digest(steps.params.train.start) if steps.params.train.start else None
     pool = [asdict(paragraph) for paragraph in steps.pool]
-    identity = [start, model.lm.digest, model.config.to_dict(), steps.params.seed, train, mix, pool]
+    windows = steps.params.selection.model_dump(include={"best_windows", "neighbour_windows"})
+    identity = [start, model.lm.digest, model.config.to_dict(), steps.params.seed, train, mix, windows, pool]
     return sha256_hex(json.dumps(identity, sort_keys=True))
 
 

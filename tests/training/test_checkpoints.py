@@ -65,5 +65,7 @@ def test_the_identity_depends_on_what_shapes_the_weights_and_on_nothing_else(tin
         identity(train={"questions": 17}),
         identity(train={"mix": mix | {"path:b.json": 2.0}}),
         identity(alignment={"slots": 2}),
+        identity(selection={"best_windows": 1}),
+        identity(selection={"neighbour_windows": 3}),
     ]
-    assert len({identity(), mixed, decay, *others}) == 8
+    assert len({identity(), mixed, decay, *others}) == 10
