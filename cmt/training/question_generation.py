@@ -149,8 +149,9 @@ class _QuestionWriter:
         if rng.random() < _ONE_SIDE:
             starts, ends = (starts, []) if len(starts) > len(ends) else ([], ends)
         gap = rng.choice(_GAPS)
-        if len(content_words(" ".join([*starts[: len(starts) - gap], *ends[gap:]]))) >= _CONTENT_WORDS:
-            starts, ends = starts[: len(starts) - gap], ends[gap:]
+        far_starts, far_ends = starts[: max(0, len(starts) - gap)], ends[gap:]
+        if len(content_words(" ".join([*far_starts, *far_ends]))) >= _CONTENT_WORDS:
+            starts, ends = far_starts, far_ends
         # 5. the nearest words, in the order of a question
         limit = rng.choice(_QUESTION_WORDS)
         while len(starts) + len(ends) > limit:

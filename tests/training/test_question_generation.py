@@ -73,6 +73,14 @@ def test_some_questions_are_the_clause_as_it_stands_and_many_leave_out_words_of_
     assert len(set(questions)) > 50
 
 
+def test_a_gap_longer_than_the_words_before_the_answer_leaves_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_GAPS", (5,)), ("_ONE_SIDE", 0), ("_NOISY", 0)):
+        monkeypatch.setattr(f"cmt.training.question_generation.{name}", value)
+    text = "The tired old council in 1987 closed a narrow school near Saltby because lightning destroyed its roof."
+    questions = [question for seed in range(20) for question, answer in made(text, seed=seed) if answer == "1987"]
+    assert questions and all("council" in question for question in questions if "tired" in question)
+
+
 def test_a_long_clause_gives_the_words_near_the_answer() -> None:
     text = f"The harbour {'quietly ' * 20}lost two old lighthouses {'slowly ' * 20}in the storm."
     questions = [question for seed in range(20) for question, answer in made(text, seed=seed) if answer == "two"]
