@@ -164,8 +164,9 @@ class StreamParams(Section):
 
 
 def _secrets_by_name(value: str) -> str:
-    """Refuse credentials that are written out; `${NAME}` in their place is allowed."""
-    by_name = re.sub(rf"(?<==){ENVIRONMENT_NAME}|(?<=//)[\w.%-]*:?{ENVIRONMENT_NAME}@", "", value)
+    """Refuse credentials that are written out; `${NAME}` in their place and a database's user alone are allowed."""
+    user = r"^(?:postgresql|mysql|mariadb|mssql|oracle)(?:\+\w+)?://[\w.%-]+@(?=[^@]*$)"  # of the web it may be a token
+    by_name = re.sub(rf"(?<==){ENVIRONMENT_NAME}|(?<=//)[\w.%-]*:?{ENVIRONMENT_NAME}@|{user}", "", value)
     if has_secrets(by_name):
         raise ValueError("it holds credentials: write ${NAME} in their place, and set the environment variable NAME")
     return value

@@ -18,6 +18,9 @@ from cmt.errors import ConfigError
         ("{name: a, kind: folder, address: x, schedule: daily}", "five fields of cron"),
         ("{name: a, kind: folder, address: x, schedule: '0 25 * * *'}", "no cron expression: Bad hour"),
         ("{name: a, kind: sql, address: 'postgresql://u:pw@h/d', query: q, key: k}", "holds credentials"),
+        ("{name: a, kind: sql, address: 'postgresql://u@pw@h/d', query: q, key: k}", "holds credentials"),
+        ("{name: a, kind: sql, address: 'postgresql://u@h/d?password=pw', query: q, key: k}", "holds credentials"),
+        ("{name: a, kind: feed, address: 'https://pw@h.example/'}", "holds credentials"),
         ("{name: a, kind: feed, address: 'https://h.example/?token=abc'}", "holds credentials"),
         (
             "{name: a, kind: feed, address: 'https://h.example/', headers: {A: 'Bearer 0123456789abcdef0'}}",
@@ -42,12 +45,14 @@ sources:
   - {name: posts, kind: folder, address: posts/*.md, authority: [Herald], publisher: desk}
   - {name: rows, kind: sql, address: "sqlite:///news.db", query: SELECT 1 AS k, key: k}
   - {name: db, kind: sql, address: "postgresql://reader:${PW}@h/d?sslkey=${KEY}", query: q, key: k}
+  - {name: peer, kind: sql, address: "postgresql+psycopg://reader@h/d", query: q, key: k}
   - {name: api, kind: feed, address: "https://h.example/?token=${TOKEN}", headers: {Authorization: "Bearer ${B}"}}
 """
     )
     params = load_params(tmp_path / "params.yaml")
-    posts, rows, db, api = params.sources
+    posts, rows, db, peer, api = params.sources
     assert posts.address == str(tmp_path / "posts/*.md")
     assert rows.address == f"sqlite:///{tmp_path}/news.db"
+    assert (peer.address, peer.secret_names) == ("postgresql+psycopg://reader@h/d", [])
     assert (db.secret_names, api.secret_names) == (["PW", "KEY"], ["TOKEN", "B"])
     assert params.stream.authority == {"desk": ("Courier", "Herald")}
