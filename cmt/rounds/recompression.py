@@ -1,9 +1,10 @@
-"""Recompression: all slices through the champion into a bank of its own, while the bank before it answers.
+"""Recompression: the slices of the bank that answers through the champion into a bank of its own.
 
 One slice at a time, oldest first, each as a round without questions; what was committed is not done again. The slice is
 compressed before the lock is taken, so that rounds with new documents hardly wait. Slices that arrive meanwhile are
-adapted by the compressor that answers, and join the queue. When none is left, the new bank is asked the questions that
-the promotion was decided on, and the pointer moves, in one commit.
+adapted by the compressor that answers, and join the queue; those that wait or were refused do not, because no gate
+judges them here. When none is left, the new bank is asked the questions that the promotion was decided on, and the
+pointer moves, in one commit.
 """
 
 import logging
@@ -54,32 +55,23 @@ class _SliceRunner(RoundRunner):
             self.tries.begin()
             self.compress()
         with updating(self.resources):
+            answering = _answering_rounds(self.resources).get((self.slice.slice_id, self.slice.digest))
+            if answering is None:
+                raise RoundError(
+                    f"slice {self.slice.slice_id} left the bank that answers while it was compressed: "
+                    "run `cmt recompress` again, which leaves it out"
+                )
             notes = self._notes()
             round_ = self.begin()
             if round_.state != "started":
                 return round_
             write_json(self.folder / "seconds.json", notes)
             write_json(self.folder / "scores.json", {"questions": 0, "scores": {}})
-            write_json(self.folder / SET_ASIDE, self._set_aside_before())
+            write_json(self.folder / SET_ASIDE, list(answering.set_aside))
             self.upsert_memories()
             decided = self.decide()
         shutil.rmtree(self.folder)
         return decided
-
-    def _set_aside_before(self) -> list[str]:
-        """The documents that the round of this slice in the bank that answers set aside, or else the last in another.
-
-        The clock decides only among banks that do not answer: it may have been moved between two rounds.
-        """
-        answering = self.resources.active_compressor
-        rounds = [
-            round_
-            for round_ in self.resources.all_rounds()
-            if (round_.slice_id, round_.slice_digest) == (self.slice.slice_id, self.slice.digest)
-            if round_.state == "committed"
-        ]
-        by_bank = sorted(rounds, key=lambda each: (each.compressor.startswith(answering), each.finished_at))
-        return list(by_bank[-1].set_aside) if by_bank else []
 
 
 def recompress(
@@ -106,10 +98,12 @@ def recompress(
     gate = params.gate.model_copy(update={"canaries": 0, "min_f1": 0.0})
     params = params.model_copy(update={"compressor": compressor, "gate": gate})
     champion = Resources(params, resources.root, lm=resources.lm)
+    with updating(champion):
+        recover(champion)  # it sets a lost pointer again
     slices = documents = 0
     while True:
         # 1. The slices.
-        while pending := champion.pending():
+        while pending := _pending(champion):
             started = time.monotonic()
             on_slice(pending[0], len(pending))
             round_ = _SliceRunner(champion, pending[0], progress=progress).repeat()
@@ -119,19 +113,39 @@ def recompress(
         _check_answers(champion, named.champion, progress)
         with updating(champion):
             recover(champion)
-            if not champion.pending():
+            if not _pending(champion):
                 moved = move_pointer(champion, checked=True)
                 break
     return Recompression(named.champion.digest, slices, documents, round(time.monotonic() - began, 1), moved)
 
 
+def _answering_rounds(resources: Resources) -> dict[tuple[str, str], Round]:
+    """The committed rounds of the bank that answers, by slice and its digest; no other slice may become visible."""
+    answering = resources.active_compressor
+    return {
+        (round_.slice_id, round_.slice_digest): round_
+        for round_ in resources.all_rounds()
+        if round_.compressor.startswith(answering) and round_.state == "committed"
+    }
+
+
+def _pending(champion: Resources) -> list[str]:
+    """The slices that the bank that answers has and the champion's lacks, oldest first."""
+    answering = _answering_rounds(champion)
+    answered = {slice_.slice_id for slice_ in champion.store.slices() if (slice_.slice_id, slice_.digest) in answering}
+    return [slice_id for slice_id in champion.pending() if slice_id in answered]
+
+
 def _check_answers(champion: Resources, promoted: Promoted, progress: Progress) -> None:
-    """Raise RoundError if the questions that the champion was compared on have a lower F1 in its whole bank."""
+    """Raise RoundError if the questions that the champion was compared on have a lower F1 in its whole bank.
+
+    A slice that is not in the bank cannot answer them.
+    """
     from cmt.evaluation.challenger import questions_of
     from cmt.evaluation.evaluate import evaluate
 
-    known = {slice_.slice_id for slice_ in champion.store.slices()}
-    if promoted.f1 is None or promoted.scored_slice not in known:
+    banked = {round_.slice_id for round_ in champion.rounds() if round_.state == "committed"}
+    if promoted.f1 is None or promoted.scored_slice not in banked:
         return
     questions = questions_of(champion, promoted.scored_slice)
     progress.stage("evaluate", len(questions))

@@ -89,9 +89,9 @@ def recover(resources: Resources) -> str | None:
 def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
     """Let the bank of the compressor in use answer if its rounds cover the stream; call it inside `updating`.
 
-    The champion waits for the check of its answers, after which `checked` is given (`cmt.rounds.recompression`). A
-    pointer that is missing, damaged, or names a missing table is set again from the ledger. Neither LM nor compressor
-    is loaded. Returns whether the pointer moved; repeating it changes nothing.
+    The champion waits for `checked`: that its bank has every slice of the one before it, and that its answers were
+    checked (`cmt.rounds.recompression`). A pointer that is missing, damaged, or names a missing table is set again from
+    the ledger. Neither LM nor compressor is loaded. Returns whether the pointer moved; repeating it changes nothing.
     """
     from cmt.bank import tables
 
@@ -110,7 +110,7 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
         answering = name if name in existing else None
     # 3. Choose one.
     in_use = tables.table_name(resources.compressor_digest)
-    complete = in_use in filled and not resources.pending()
+    complete = in_use in filled and (checked or not resources.pending())
     if complete and (checked or not _waits(resources, answering)):
         chosen = in_use
     elif filled and answering is None:

@@ -99,6 +99,36 @@ def test_both_compressors_adapt_to_slices_that_arrive_during_a_recompression(pro
     assert len(open_workspace(project).rounds()) == 3
 
 
+def test_slices_that_were_refused_or_never_adapted_wait_for_a_round_after_the_recompression(project: Path) -> None:
+    ingest_more(project, month=3, doc_ids=["march"])
+    refused = open_workspace(project, gate__min_f1=100, evaluation__questions=10, evaluation__earlier_questions=10)
+    assert refused.update().state == "refused"
+    ingest_more(project, month=4, doc_ids=["april"])
+    result = fill(project)
+    assert (result.slices, result.moved) == (2, True)
+    workspace = open_workspace(project)
+    assert workspace.pending() == [MARCH, "2031-04/0001"]
+    assert workspace.bank.present({"march", "april"}) == set()
+    assert (workspace.update().slice_id, workspace.bank.present({"march"})) == (MARCH, {"march"})
+
+
+def test_a_slice_that_is_rolled_back_during_its_compression_stays_out(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress = RoundRunner.compress
+
+    def rolled_back_meanwhile(runner: RoundRunner) -> Path:
+        if runner.slice.slice_id == FEBRUARY:
+            open_workspace(project).rollback(FEBRUARY)
+        return compress(runner)
+
+    with monkeypatch.context() as patch, pytest.raises(RoundError, match=f"{FEBRUARY} left the bank that answers"):
+        patch.setattr(RoundRunner, "compress", rolled_back_meanwhile)
+        fill(project)
+    assert fill(project).moved
+    assert open_workspace(project).pending() == [FEBRUARY]
+
+
 def test_a_kill_is_reported_and_the_next_start_continues_without_forgotten_documents(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
