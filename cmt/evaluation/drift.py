@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.bank.ledger import Round
 from cmt.common.difference import Difference
 from cmt.config import DriftParams
 from cmt.evaluation.metrics import Floats, unpaired_bootstrap
@@ -73,21 +74,23 @@ class Drift:
 def find_drift(resources: Resources) -> Drift | None:
     """Compare the newest committed round of the compressor in use with the `drift.reference_rounds` rounds before it.
 
-    Only the questions of each slice itself count. None with fewer rounds with questions.
+    Only the questions of each slice itself count, and rounds without any do not. None if the newest round has none, or
+    with fewer rounds before it.
     """
     params = resources.params.drift
-    scored = [round_ for round_ in resources.rounds() if round_.state == "committed" and round_.questions]
-    rounds = scored[-params.reference_rounds - 1 :]
-    if len(rounds) <= params.reference_rounds:
-        return None
     # 1. the records of each round's own slice
-    records = []
-    for round_ in rounds:
+    rounds: list[Round] = []
+    records: list[pa.Table] = []
+    for round_ in reversed([round_ for round_ in resources.rounds() if round_.state == "committed"]):
         asked = read_records(resources, round_)
         own = asked and asked.filter(is_own(resources, round_, asked))
-        if not own:
-            return None
-        records.append(own)
+        if own:
+            rounds.insert(0, round_)
+            records.insert(0, own)
+        if not rounds or len(rounds) > params.reference_rounds:
+            break
+    if len(rounds) <= params.reference_rounds:
+        return None
     # 2. the figures of the newest slice and of those before it
     *before, newest = map(figures_of, records)
     reference = {name: np.concatenate([figures[name] for figures in before]) for name in FIGURES}

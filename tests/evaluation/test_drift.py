@@ -1,7 +1,9 @@
 """Drift: seen when it is there, and rarely when it is not."""
 
 import re
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 from cmt.config import DriftParams
 from cmt.evaluation.drift import FIGURES, Drift, compare, find_drift
 from cmt.evaluation.metrics import Floats
-from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace
+from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace
 
 
 def figures(f1: float, *, n: int, unknown: float = 0.1, seed: int = 0) -> dict[str, Any]:
@@ -51,3 +53,17 @@ def test_the_newest_round_is_compared_with_those_before_it(adapted_project: Path
 
 def test_too_few_rounds_say_nothing(adapted_project: Path) -> None:
     assert find_drift(open_workspace(adapted_project, drift__reference_rounds=2)) is None
+
+
+def test_rounds_without_questions_of_their_own_slice_do_not_count(adapted_project: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(adapted_project, tmp_path / "project"))
+    before = open_workspace(folder).rounds()
+    ingest_more(folder, month=3, doc_ids=["march"])
+    workspace = open_workspace(folder, drift__reference_rounds=1)
+    assert workspace.update().questions > 0  # of the earlier slices
+    assert find_drift(workspace) is None
+    # the round of a later slice is compared with the last one that has questions
+    february, march = replace(before[1], number=3), replace(workspace.rounds()[2], number=2)
+    workspace.ledger.write(february, march)
+    found = find_drift(workspace)
+    assert found and (found.slice_id, found.reference) == (FEBRUARY, (JANUARY,))
