@@ -160,8 +160,8 @@ def _waits(resources: Resources, answering: str | None) -> bool:
 def rollback(resources: Resources, round_id: str) -> Round:
     """Restore the bank to the version before a committed round; this round and all later ones are pending again.
 
-    So are the banks of other compressors that have the round. Raises RoundError if there is no committed round
-    `round_id`, and BankError if the version was dropped.
+    So are the banks of other compressors that have the round; one that cannot be restored keeps it, with a warning.
+    Raises RoundError if there is no committed round `round_id`, and BankError if the version was dropped.
     """
     with updating(resources):
         interrupted = {round_.round_id for round_ in resources.all_rounds() if round_.state == "rolling_back"}
@@ -186,8 +186,7 @@ def _roll_back(resources: Resources, round_id: str, reason: str) -> None:
     if resources.compressor_digest not in targets:
         names = ", ".join(round_.round_id for round_ in resources.rounds() if round_.state == "committed") or "none"
         raise RoundError(f"no committed round {round_id!r}; there are: {names}")
-    for target in targets.values():
-        resources.open_bank(target.compressor).check_version(target.version_before)
+    targets = {compressor: target for compressor, target in targets.items() if _can_restore(resources, target)}
     # 2. Announce it in one commit. After a kill, recover() continues from here.
     later = [
         replace(round_, state="rolled_back", reason=reason)
@@ -200,3 +199,25 @@ def _roll_back(resources: Resources, round_id: str, reason: str) -> None:
     for target in announced:
         restore(resources, target)
         resources.ledger.write(replace(target, state="rolled_back"))
+
+
+def _can_restore(resources: Resources, target: Round) -> bool:
+    """Whether the bank of `target` has the version before it, or was removed. Raises BankError for the one in use."""
+    from cmt.bank.tables import memory_tables, table_name
+
+    table = table_name(target.compressor)
+    if table not in memory_tables(resources.ledger.connection):
+        return True
+    try:
+        resources.open_bank(target.compressor).check_version(target.version_before)
+    except BankError as error:
+        if target.compressor == resources.compressor_digest:
+            raise
+        log.warning(
+            "%s, of a compressor that is not in use, keeps round %s (%s): name a new bank.uri before it answers again",
+            table,
+            target.round_id,
+            error,
+        )
+        return False
+    return True

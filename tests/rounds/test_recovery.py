@@ -98,6 +98,21 @@ def test_later_rounds_are_those_that_were_committed_later(adapted_workspace: Pat
     assert workspace.bank.count_rows() == 3
 
 
+@pytest.mark.parametrize("lost", ["table", "version"])
+def test_a_bank_that_is_not_in_use_does_not_hinder_a_rollback(
+    changed: Path, lost: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = open_workspace(changed, compressor__path=str(changed / "new"))
+    [round_] = other.rounds()
+    if lost == "table":
+        shutil.rmtree(changed / f"data/bank/memories_{other.compressor_digest[:12]}.lance")
+    else:
+        other.ledger.write(replace(round_, version_before=99))
+    assert open_workspace(changed).rollback(JANUARY).state == "rolled_back"
+    assert states(other) == {JANUARY: "rolled_back" if lost == "table" else "committed"}
+    assert ("keeps round 2031-01/0001 (" in caplog.text) is (lost == "version")
+
+
 def test_mlflow_learns_of_rounds_and_rollbacks_and_both_succeed_without_it(
     project: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
