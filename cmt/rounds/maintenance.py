@@ -3,25 +3,23 @@
 from datetime import timedelta
 
 from cmt.bank.bank import open_banks
-from cmt.bank.ledger import check_uninterrupted
 from cmt.bank.tables import FOREVER
 from cmt.common.progress import Progress
 from cmt.resources import Resources
-from cmt.rounds.recovery import updating
+from cmt.rounds.recovery import recover, updating
 
 
 def optimize(resources: Resources, *, keep_days: float | None, progress: Progress) -> dict[str, int | float]:
     """Rebuild the indexes and compact the files of all banks; returns `Bank.stats` of the one in use.
 
     `keep_days`: also drop versions older than this, which no rollback can restore afterwards; None drops none. The time
-    grows with the banks, and rounds wait for it. Raises RoundError if an interrupted round needs a version that would
-    be dropped.
+    grows with the banks, and rounds wait for it.
     """
     with updating(resources):
         progress.stage("optimize")
         keep = FOREVER
         if keep_days is not None:
-            check_uninterrupted(resources.all_rounds(), "versions are dropped")
+            recover(resources)  # an interrupted round needs a version that may be dropped
             keep = max(timedelta(days=keep_days), timedelta(milliseconds=1))
         for bank in open_banks(resources.bank_location):
             bank.optimize(keep=keep)

@@ -62,12 +62,16 @@ def test_an_interrupted_rollback_is_completed(
     assert workspace.bank.digest() == undisturbed[0]
 
 
-def test_optimize_keeps_the_versions_that_an_interrupted_rollback_needs(begun: Path) -> None:
+def test_optimize_restores_what_an_interrupted_round_or_rollback_needs_before_it_drops_versions(
+    begun: Path, undisturbed: list[str]
+) -> None:
+    run_steps(open_workspace(begun), FEBRUARY, last="upsert_memories")
+    run(begun, "bank", "optimize", "--keep-days", "0")
     workspace = open_workspace(begun)
-    [round_] = workspace.rounds()
-    workspace.ledger.write(replace(round_, state="rolling_back"))
-    stderr = run(begun, "bank", "optimize", "--keep-days", "0", status=1).stderr
-    assert f"{JANUARY} of compressor {round_.compressor[:12]} was interrupted" in stderr
+    assert (states(workspace)[FEBRUARY], workspace.bank.digest()) == ("interrupted", undisturbed[0])
+    workspace.ledger.write(replace(workspace.rounds()[0], state="rolling_back", version_before=workspace.bank.version))
+    run(begun, "bank", "optimize", "--keep-days", "0")
+    assert states(open_workspace(begun))[JANUARY] == "rolled_back"
 
 
 # Rollback
