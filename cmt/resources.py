@@ -7,11 +7,12 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cmt.bank.changes import Change
 from cmt.bank.ledger import Ledger, Round, contradiction
 from cmt.bank.location import BankLocation
+from cmt.common.storage import read_json
 from cmt.config import Params, state_folder
 from cmt.errors import BankError, DamageError, ModelError
 from cmt.stream.authority import Authority
@@ -214,7 +215,7 @@ class Resources:
                 self.recalibrate()
             # 3. The documents that are being forgotten.
             if changed or self.forgetting_journal.exists():
-                excluded = frozenset(self.bank.present(self.forgotten()))
+                excluded = frozenset(self.bank.present({*self.forgotten(), *self._announced()}))
                 if excluded != self.bank.excluded_doc_ids:
                     self._bank = self.bank.excluding(excluded)
                     self._answerer = self.answerer.with_params(bank=self._bank)
@@ -366,6 +367,13 @@ class Resources:
         """The doc_ids that must not be banked again, from the stream and from the ledger, sorted."""
         shared = self.ledger.forgotten() if Ledger.exists(self.params.bank.uri) else []
         return sorted({*self.store.forgotten(), *shared})
+
+    def _announced(self) -> list[str]:
+        """The doc_ids of the forgetting at work; none if its journal cannot be read, which `cmt verify` reports."""
+        try:
+            return list(read_json(self.forgetting_journal, dict[str, Any])["doc_ids"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
 
     def changes(self, doc_ids: Collection[str] | None = None) -> list[Change]:
         """The inferred changes of `doc_ids` or of all documents. Ask for a whole batch: it takes milliseconds."""
