@@ -145,7 +145,7 @@ class StreamParams(Section):
     file_rows: Positive = 1_000_000
     """Largest number of rows of a source file."""
     document_characters: Positive = 3_000_000
-    """Longest text of a row, in characters; a row with a longer one is quarantined."""
+    """Longest text of a row, in characters; a longer one is cut into parts."""
     clock: Annotated[str, BeforeValidator(lambda v: v if v == "system" else _normalise(v, parse_instant))] = "system"
     """Dates after this instant are future: `system` (the clock), or a date-time for a stream in its own time."""
 
@@ -450,7 +450,7 @@ class GateParams(Section):
     """Limits beyond which a round is rolled back instead of committed."""
 
     canaries: Annotated[int, Field(ge=0, le=40)] = 40
-    """Questions of earlier slices that are asked as of now after each round, 0–40; see `cmt.evaluation.canary`."""
+    """Questions of earlier slices that each round checks as of now, 0–40; see `cmt.evaluation.canary`."""
     max_harmed: Annotated[int, Field(ge=0)] = 0
     """Largest number of canaries that a round may turn wrong without an update; with more, documents are set aside."""
     max_set_aside: Annotated[int, Field(ge=0)] = 100
