@@ -35,7 +35,7 @@ def backfill(source: str, publisher: str | None = None, params: str = PARAMS) ->
     for slice_id in pending:
         try:
             with recovery.updating(workspace(params)):
-                if one_round(params, slice_id) == "failed":
+                if one_round(params, slice_id) in ("refused", "failed"):
                     refused.append(slice_id)
         except RoundError as error:
             log.warning("%s", error)

@@ -165,14 +165,14 @@ def online_update(
 
     `source`: files or a folder to ingest first, relative to the project. `publisher`: see `Workspace.ingest`.
     `measure_seconds`: time limit for measuring a round, see `RoundRunner.evaluate`; null: none.
-    The flow run fails at a round that the gate refuses, and at its end if a round failed.
+    A round that the gate refuses or that failed does not stop the others, but fails the flow run at its end.
     """
     if source is not None:
         ingest(params, source, publisher)
-    states = []
+    states: dict[str, str] = {}
     for slice_id in [slice] if slice else workspace(params).pending():
         with recovery.updating(workspace(params)):
-            states.append(one_round(params, slice_id, measure_seconds))
+            states[slice_id] = one_round(params, slice_id, measure_seconds)
     if not states:
         log.info("nothing to do: every slice has a committed round")
         workspace(params).move_pointer()
@@ -181,13 +181,14 @@ def online_update(
             decide_on_challenger(params)
         except CmtError as error:  # the rounds are committed; the next one decides
             log.warning("the challenger waits for its decision: %s", error)
-    if "failed" in states:
-        raise RoundError(f"{states.count('failed')} of {len(states)} rounds failed: `cmt rounds` has the reasons")
-    return states
+    rounds = workspace(params).rounds() if states else []
+    if problems := [round_.problem for round_ in rounds if round_.slice_id in states and round_.problem]:
+        raise RoundError("; ".join(problems))
+    return [*states.values()]
 
 
 def one_round(params: str, slice_id: str, measure_seconds: float | None = None) -> str:
-    """All steps of one round; a failure leaves the bank as it was before."""
+    """All steps of one round; returns its state. A refusal or failure leaves the bank as it was before."""
     begun = None
     try:
         begun = begin(params, slice_id)
@@ -217,5 +218,5 @@ def one_round(params: str, slice_id: str, measure_seconds: float | None = None) 
     if done.state == "committed":
         find_drift(params)
     if done.state == "refused":
-        raise RoundError(f"round {slice_id} was refused and the bank restored: {done.reason}")
+        log.warning("%s", done.problem)
     return done.state

@@ -126,6 +126,12 @@ class Round:
         return lines
 
     @property
+    def problem(self) -> str:
+        """Why a refused or failed round did not count, in a line; "" for any other."""
+        endings = {"refused": "was refused and the bank restored", "failed": "failed and the bank was restored"}
+        return f"round {self.round_id} {endings[self.state]}: {self.reason}" if self.state in endings else ""
+
+    @property
     def memory_scores(self) -> Mapping[str, float | None]:
         """The scores of the memory; empty if no question was asked."""
         return self.scores.get(MEMORY, {})

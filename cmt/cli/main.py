@@ -183,7 +183,7 @@ def update(
         raise typer.BadParameter("use --slice or --all, not both", param_hint="--slice")
     workspace: Workspace = ctx.obj.workspace
     rounds = []
-    # 1. the rounds, up to a refused one; a failed one does not stop the others
+    # 1. the rounds; a refused or failed one does not stop the others
     with ctx.obj.stage("load") as progress:
         if not slice_ and not workspace.store.slices():
             raise StreamError(f"no slice in {workspace.params.stream.path}: `cmt ingest` documents first")
@@ -191,19 +191,14 @@ def update(
             progress.title = slice_id
             progress.stage("open")
             rounds.append(workspace.update(slice_id=slice_id, progress=progress))
-            if rounds[-1].state == "refused":
-                break
     # 2. the result
     nothing = "nothing to do: every slice has a round"
     if not rounds and workspace.move_pointer():
         nothing = f"every slice has a round; compressor {workspace.compressor_digest[:12]} answers now"
     show = partial(output.write_rounds, rounds, partial(changed_answers, workspace.state))
     print_result({"rounds": rounds}, show if rounds else nothing, as_json=as_json)
-    if rounds and rounds[-1].state == "refused":
-        refused = rounds[-1]
-        raise RoundError(f"round {refused.round_id} was refused and the bank restored: {refused.reason}")
-    if failed := [round_ for round_ in rounds if round_.state == "failed"]:
-        raise RoundError(f"round {failed[0].round_id} failed and the bank was restored: {failed[0].reason}")
+    if problems := [round_.problem for round_ in rounds if round_.problem]:
+        raise RoundError("; ".join(problems))
 
 
 @app.command(epilog="Example: cmt --set train.questions=2000 train")

@@ -34,14 +34,15 @@ def test_an_archive_is_adapted_slice_by_slice_after_a_kill_and_a_refusal(
     project: Path, archive: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the outcome of each round in turn: a kill is continued by the next flow run, a refusal stops no other round
-    errors: list[BaseException | None] = [None, KeyboardInterrupt(), RoundError("the round was refused"), None, None]
+    outcomes: list[BaseException | str] = ["", KeyboardInterrupt(), "refused", "", ""]
 
-    def with_errors(params: str, slice_id: str) -> str:
-        if error := errors.pop(0):
-            raise error
-        return one_round(params, slice_id)
+    def scripted(params: str, slice_id: str) -> str:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome or one_round(params, slice_id)
 
-    monkeypatch.setattr("flows.backfill.one_round", with_errors)
+    monkeypatch.setattr("flows.backfill.one_round", scripted)
     with pytest.raises(KeyboardInterrupt):
         backfill(source=archive, params=str(project))
     with pytest.raises(RoundError, match=r"1 of 2 rounds were refused or failed: every-3/0002"):

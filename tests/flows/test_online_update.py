@@ -118,10 +118,28 @@ def test_a_slice_that_cannot_be_adapted_fails_the_run_after_the_others(
         return compress(runner)
 
     monkeypatch.setattr(RoundRunner, "compress", failing)
-    with pytest.raises(RoundError, match="1 of 2 rounds failed"):
+    with pytest.raises(RoundError, match=r"^round 2031-01/0001 failed and the bank was restored: 3 tries [^;]*$"):
         online_update(params=str(project))
     assert {r.slice_id: r.state for r in workspace.rounds()} == {JANUARY: "failed", FEBRUARY: "committed"}
     assert "MemoryError" in artifact("round-2031-01-0001")
+
+
+def test_a_refused_round_fails_the_run_after_the_others_and_the_decision(
+    project: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(*_: Any, **__: Any) -> tuple[str, str]:
+        reason = reasons.pop(0)
+        return ("refused" if reason else "not judged"), reason
+
+    reasons, decided = ["too low", "lower", "too low", ""], list[str]()
+    monkeypatch.setattr("cmt.rounds.gate.judge", judged)
+    monkeypatch.setattr("flows.online_update.decide_on_challenger", decided.append)
+    with pytest.raises(RoundError, match=r"^round 2031-01/0001 was refused .*: too low; round 2031-02/0001 .*: lower$"):
+        online_update(params=str(project))
+    with pytest.raises(RoundError, match=r"^round 2031-01/0001 was refused and the bank restored: too low$"):
+        online_update(params=str(project))
+    assert {r.slice_id: r.state for r in workspace.rounds()} == {JANUARY: "refused", FEBRUARY: "committed"}
+    assert decided == [str(project)] * 2
 
 
 @pytest.mark.parametrize(
