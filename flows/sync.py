@@ -16,7 +16,8 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.runtime import flow_run
 
-from cmt.errors import CmtError, StreamError
+from cmt.common.text import counted
+from cmt.errors import CmtError, ConfigError, StreamError
 from cmt.sources.sync import COUNTS, SyncReport
 from cmt.stream.ingest import without_values
 from flows.artifacts import artifact_key, table
@@ -26,13 +27,23 @@ from flows.tasks import PARAMS, cmt_task, quoting_no_rows, workspace
 log = logging.getLogger("cmt.flows")
 
 
+def load_secret(name: str) -> str:
+    """The value of the Secret block in place of the environment variable `name`. Raises ConfigError without one."""
+    key = artifact_key(name)
+    try:
+        block: Any = Secret.load(key)
+    except ValueError as error:
+        message = f"${{{name}}} has no value: set the environment variable {name}, or save a Secret block {key!r}"
+        raise ConfigError(message) from error
+    return str(block.get())
+
+
 @cmt_task(name="sync")
 def sync_source(params: str, name: str, accept_vanished: bool) -> SyncReport:
     """Bring the stream in step with one source, and show what was done as an artifact."""
     opened = workspace(params)
     names = [one for source in opened.params.sources if source.name == name for one in source.secret_names]
-    blocks: dict[str, Any] = {one: Secret.load(artifact_key(one)) for one in names if one not in os.environ}
-    secrets = {one: str(block.get()) for one, block in blocks.items()}
+    secrets = {one: load_secret(one) for one in names if one not in os.environ}
     with quoting_no_rows():
         report = opened.sync(name, accept_vanished=accept_vanished, secrets=secrets)
     lines = [table(["", name], [[count, f"{getattr(report, count):,}"] for count in COUNTS]), ""]
@@ -52,13 +63,16 @@ def run_name() -> str:
 def sync(source: str | None = None, accept_vanished: bool = False, params: str = PARAMS) -> list[str]:
     """Sync `source`, or every source of params.yaml, and run a round for every pending slice; returns their states.
 
-    A source that cannot be listed, or that lost too much, fails the run at its end.
+    A source that cannot be opened or listed, lost too much, or has items that could not be fetched, fails the run at
+    its end.
     """
     errors: list[CmtError] = []
     for name in [source] if source else [one.name for one in workspace(params).params.sources]:
         try:
-            sync_source(params, name, accept_vanished)
-        except StreamError as error:
+            report = sync_source(params, name, accept_vanished)
+            if report.failed:
+                raise StreamError(f"{name}: {counted(report.failed, 'item')} could not be fetched: repeat it later")
+        except CmtError as error:
             log.error("%s", error)
             errors.append(error)
     states = online_update(params=params)

@@ -54,7 +54,7 @@ def sync(
                     each, dry_run=dry_run, everything=everything, accept_vanished=accept_vanished, progress=progress
                 )
                 reports.append(report)
-            except StreamError as error:
+            except CmtError as error:
                 errors.append(error)
     shown = {"sources": reports, "errors": [str(error) for error in errors]}
     print_result(shown, lambda: output.write_synced(reports), as_json=as_json)

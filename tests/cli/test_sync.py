@@ -45,6 +45,15 @@ def test_sources_are_synced_and_a_missing_one_fails_at_the_end(project: Path) ->
     assert "no source 'other'; there are: posts, missing" in run(project, "sync", "other", status=2).stderr
 
 
+def test_a_source_without_its_secret_does_not_stop_the_others(project: Path) -> None:
+    params = project / "params.yaml"
+    text = params.read_text().replace('"address": "posts"', '"address": "${CMT_TEST_UNSET}"')
+    params.write_text(text.replace('"nowhere"', '"posts"'))
+    result = run(project, "sync", status=2)
+    assert "${CMT_TEST_UNSET} has no value" in result.stderr
+    assert [line.split()[-1] for line in result.stdout.splitlines() if line.startswith("missing")] == ["2"]
+
+
 def test_what_vanished_is_asked_for(project: Path) -> None:
     run(project, "sync", "posts")
     (project / "posts/one.jsonl").unlink()

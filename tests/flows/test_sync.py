@@ -14,7 +14,7 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from pydantic import SecretStr
 
-from cmt.errors import StreamError
+from cmt.errors import CmtError, StreamError
 from cmt.workspace import Workspace
 from flows import tasks
 from flows.sync import schedule, sync
@@ -53,6 +53,31 @@ def test_a_source_is_synced_and_the_rounds_follow(
     assert "text is empty" in str(found.data)
     assert "published_at: … is not a date-time" in str(found.data) and "blue" not in str(found.data)
     assert sync(source="posts", params=str(project)) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [("${NO_SUCH_BLOCK}", "save a Secret block 'no-such-block'"), ("lost", "first: 1 item could not be fetched")],
+)
+def test_a_source_without_its_secret_or_items_fails_the_run_after_the_others_and_the_rounds(
+    project: Path, sources: Callable[..., None], monkeypatch: pytest.MonkeyPatch, address: str, problem: str
+) -> None:
+    def read(path: Path, *_: Any) -> bytes:
+        if path.parent.name == "lost":
+            raise OSError("the disk is broken")
+        return path.read_bytes()
+
+    monkeypatch.setattr("cmt.sources.folder.read_regular", read)
+    for folder in ("lost", "posts"):
+        (project.parent / folder).mkdir()
+        (project.parent / folder / "2031-03-09.txt").write_text("A tram.")
+    first = {"name": "first", "kind": "folder", "address": address}
+    sources(first, {"name": "posts", "kind": "folder", "address": "posts"})
+    pending = list[str]()
+    monkeypatch.setattr("flows.sync.online_update", lambda params: pending.extend(tasks.workspace(params).pending()))
+    with pytest.raises(CmtError, match=problem):
+        sync(params=str(project))
+    assert pending[-1] == "2031-03/0001"
 
 
 def test_every_source_has_its_schedule(project: Path, sources: Callable[..., None]) -> None:
