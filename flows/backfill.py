@@ -28,23 +28,22 @@ def backfill(source: str, publisher: str | None = None, params: str = PARAMS) ->
     ingest(params, source, publisher)
     pending = workspace(params).pending()
     sizes = {slice_.slice_id: slice_.n_documents for slice_ in workspace(params).store.slices()}
-    total, adapted, refused = sum(sizes[slice_id] for slice_id in pending), 0, list[str]()
+    total, tried, adapted, refused = sum(sizes[slice_id] for slice_id in pending), 0, 0, list[str]()
     description = f"{total:,} documents"
     progress = cast(UUID, create_progress_artifact(0.0, key="backfill", description=description))
     started = time.monotonic()
     for slice_id in pending:
-        try:
-            with recovery.updating(workspace(params)):
-                if one_round(params, slice_id) in ("refused", "failed"):
-                    refused.append(slice_id)
-        except RoundError as error:
-            log.warning("%s", error)
+        with recovery.updating(workspace(params)):
+            state = one_round(params, slice_id)
+        tried += sizes[slice_id]
+        if state in ("committed", "already"):
+            adapted += sizes[slice_id]
+        else:
             refused.append(slice_id)
-        adapted += sizes[slice_id]
         description = f"{adapted:,} of {total:,} documents"
-        if adapted:  # a slice may have questions alone
-            rate = adapted / (time.monotonic() - started)
-            left = timedelta(seconds=round((total - adapted) / rate))
+        if tried:  # a slice may have questions alone
+            rate = tried / (time.monotonic() - started)
+            left = timedelta(seconds=round((total - tried) / rate))
             description += f", {rate:.1f} a second, {left} left"
             update_progress_artifact(progress, 100 * adapted / total, description=description)
         log.info(description)

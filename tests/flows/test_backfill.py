@@ -47,6 +47,8 @@ def test_an_archive_is_adapted_slice_by_slice_after_a_kill_and_a_refusal(
         backfill(source=archive, params=str(project))
     with pytest.raises(RoundError, match=r"1 of 2 rounds were refused or failed: every-3/0002"):
         backfill(source=archive, params=str(project))
+    refused = Artifact.get("backfill")
+    assert refused is not None and str(refused.description).startswith("1 of 4 documents, ")
     assert backfill(source=archive, params=str(project)) == 3
     progress = Artifact.get("backfill")
     assert progress is not None and progress.data == 100.0
@@ -54,3 +56,14 @@ def test_an_archive_is_adapted_slice_by_slice_after_a_kill_and_a_refusal(
     rounds = open(params=project).rounds()
     assert [(round_.state, round_.documents) for round_ in rounds] == [("committed", n) for n in (3, 1, 3)]
     assert backfill(source=archive, params=str(project)) == 0  # nothing is done twice
+
+
+def test_a_lock_that_another_update_holds_ends_the_run(
+    project: Path, archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(_: object) -> None:
+        raise RoundError("another update still holds the lock")
+
+    monkeypatch.setattr("flows.backfill.recovery.updating", held)
+    with pytest.raises(RoundError, match="still holds the lock"):
+        backfill(source=archive, params=str(project))
