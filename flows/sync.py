@@ -66,7 +66,7 @@ def sync(source: str | None = None, accept_vanished: bool = False, params: str =
     A source that cannot be opened or listed, lost too much, or has items that could not be fetched, fails the run at
     its end.
     """
-    errors: list[CmtError] = []
+    errors: list[str] = []
     for name in [source] if source else [one.name for one in workspace(params).params.sources]:
         try:
             report = sync_source(params, name, accept_vanished)
@@ -74,10 +74,16 @@ def sync(source: str | None = None, accept_vanished: bool = False, params: str =
                 raise StreamError(f"{name}: {counted(report.failed, 'item')} could not be fetched: repeat it later")
         except CmtError as error:
             log.error("%s", error)
-            errors.append(error)
-    states = online_update(params=params)
+            errors.append(str(error))
+    states = list[str]()
+    try:
+        states = online_update(params=params)
+    except CmtError as error:
+        if not errors:
+            raise
+        errors.append(str(error))
     if errors:
-        raise errors[0]
+        raise StreamError("; ".join(errors))
     return states
 
 

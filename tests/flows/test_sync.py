@@ -14,7 +14,7 @@ from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from pydantic import SecretStr
 
-from cmt.errors import CmtError, StreamError
+from cmt.errors import CmtError, RoundError, StreamError
 from cmt.workspace import Workspace
 from flows import tasks
 from flows.sync import schedule, sync
@@ -78,6 +78,18 @@ def test_a_source_without_its_secret_or_items_fails_the_run_after_the_others_and
     with pytest.raises(CmtError, match=problem):
         sync(params=str(project))
     assert pending[-1] == "2031-03/0001"
+
+
+def test_the_errors_of_all_sources_and_of_the_rounds_are_in_one_message(
+    project: Path, sources: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(params: str) -> list[str]:
+        raise RoundError("round 2031-01/0001 was refused")
+
+    sources(*({"name": name, "kind": "folder", "address": name} for name in ("lost", "gone")))
+    monkeypatch.setattr("flows.sync.online_update", refused)
+    with pytest.raises(StreamError, match="lost is no folder.*; .*gone is no folder.*; round 2031-01/0001 was refused"):
+        sync(params=str(project))
 
 
 def test_every_source_has_its_schedule(project: Path, sources: Callable[..., None]) -> None:
