@@ -60,7 +60,7 @@ def test_rounds_without_questions_of_their_own_slice_do_not_count(adapted_projec
     before = open_workspace(folder).rounds()
     ingest_more(folder, month=3, doc_ids=["march"])
     workspace = open_workspace(folder, drift__reference_rounds=1)
-    assert workspace.update().questions > 0  # of the earlier slices
+    assert workspace.update().questions  # of the earlier slices
     assert find_drift(workspace) is None
     # the round of a later slice is compared with the last one that has questions
     february, march = replace(before[1], number=3), replace(workspace.rounds()[2], number=2)
