@@ -74,11 +74,20 @@ class Resources:
     """The resources of one project folder, as rounds, evaluation and reports use them.
 
     `root`: folder of params.yaml. With `follow` the compressor is that of `with_active_compressor`, also after a
-    promotion; otherwise that of `params`. `declared` has the parameters as they were given. `lm`: the frozen LM, if it
-    is loaded already. Each property raises the CmtError of the package that it opens.
+    promotion; otherwise that of `params`. `declared` has the parameters as they were given. `lm` and `model`: the
+    frozen LM and the compressor, if they are loaded already. Each property raises the CmtError of the package that it
+    opens.
     """
 
-    def __init__(self, params: Params, root: Path, *, follow: bool = False, lm: "FrozenLM | None" = None) -> None:
+    def __init__(
+        self,
+        params: Params,
+        root: Path,
+        *,
+        follow: bool = False,
+        lm: "FrozenLM | None" = None,
+        model: "MemoryModel | None" = None,
+    ) -> None:
         self.declared, self._follow, self._following = params, follow, RLock()
         self.params, self.root = with_active_compressor(params, root) if follow else params, root
         self.state = state_folder(params, root)
@@ -89,7 +98,7 @@ class Resources:
         """Exists while documents are being forgotten, see `cmt.rounds.forgetting`."""
         self._lm = lm
         # what `reload_if_promoted` opens again
-        self._model: MemoryModel | None = None
+        self._model = model
         self._bank: Bank | None = None
         self._answerer: Answerer | None = None
         self._compressor_digest: str | None = None
