@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmt.answering.answer import Answer, check_length, clean_question
 from cmt.bank.ledger import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.common.scratch import remove_dead
@@ -22,6 +21,7 @@ from cmt.stream.ingest import IngestReport, ingest, source_paths
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
+    from cmt.answering.answer import Answer
     from cmt.evaluation.evaluate import Evaluation, SystemScores
     from cmt.modeling.codebook import Codebook
     from cmt.rounds.forgetting import Candidate, ForgetReport, ForgottenDocument
@@ -290,12 +290,14 @@ class Workspace(Resources):
         left_out = set() if purge else set(self.forgotten())
         return [document for doc_id, document in found.items() if doc_id not in left_out]
 
-    def ask(self, question: str, *, as_of: datetime | None = None, closed_book: bool = False) -> Answer:
+    def ask(self, question: str, *, as_of: datetime | None = None, closed_book: bool = False) -> "Answer":
         """Answer a question as of a date (None: now), with the sources of the answer.
 
         With `closed_book` the answer of the LM without memory is added. Raises BankError if there is no bank of the
         compressor in use, and ConfigError if `as_of` has no time zone or `question` is empty or too long.
         """
+        from cmt.answering.answer import check_length, clean_question
+
         try:
             question = clean_question(question)
             check_length(question, longest=self.params.serving.question_characters)
