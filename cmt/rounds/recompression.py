@@ -1,10 +1,10 @@
-"""Recompression: the slices of the bank that answers through the champion into a bank of its own.
+"""Recompression: the champion compresses the slices of the active bank into a bank of its own.
 
-One slice at a time, oldest first, each as a round without questions; what was committed is not done again. The slice is
-compressed before the lock is taken, so that rounds with new documents hardly wait. Slices that arrive meanwhile are
-adapted by the compressor that answers, and join the queue; those that wait or were refused do not, because no gate
-judges them here. When none is left, the new bank is asked the questions that the promotion was decided on, and the
-pointer moves, in one commit.
+It takes one slice at a time, oldest first, in a round without questions; a rerun skips committed slices. Each slice is
+compressed before the lock is taken, so that rounds with new documents hardly wait. The active compressor adapts slices
+that arrive meanwhile; once its gate has accepted one, the champion compresses it, too. Waiting and refused slices are
+left out, because these rounds have no gate. When no slice is left, the new bank answers the questions on which the
+promotion was decided, and the pointer moves, in one commit.
 """
 
 import logging

@@ -285,7 +285,7 @@ class Sync:
         """Ingest `rows`, each document dated so that it is what the stream has of it from now on.
 
         Returns the report and what the stream has of each item. `undated`: the rows whose date is not their own.
-        `announce` gets the documents before they are taken or refused, `notes` what was left out of them.
+        `announce` is called with the documents before they are taken or refused; `notes` counts the values left out.
         """
         found: dict[Place, str] = {}
 
