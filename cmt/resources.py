@@ -102,7 +102,7 @@ class Resources:
         self._bank: Bank | None = None
         self._answerer: Answerer | None = None
         self._compressor_digest: str | None = None
-        self._checked_version = 0  # version of the bank that was last compared with the ledger
+        self._checked: tuple[int, int, bool] | None = None  # `_versions` that `active_bank` compared
 
     # Stream, LM and compressor
 
@@ -203,6 +203,7 @@ class Resources:
     def active_bank(self) -> "Bank":
         """The bank of the compressor in use, which has to be the one that answers; never creates a bank.
 
+        While a round of another process is undecided, at work or after a kill, it is the bank before that round.
         Searches leave out documents whose forgetting was announced. Raises BankError if there is no bank, if another
         compressor answers that was not promoted, or if the rows do not match the section `bank` of params.yaml;
         DamageError if the bank contradicts the ledger.
@@ -217,18 +218,23 @@ class Resources:
                     f"the bank is that of compressor {active}, but {in_use} is in use: "
                     "run `cmt update --all` with it, or put the section compressor back, and start again"
                 )
-            # 2. The rows, and the calibration that their rounds recorded.
-            changed = self.bank.version != self._checked_version
+            # 2. The rows that rounds committed, and the calibration that they recorded.
+            versions = self._versions()
+            changed = versions != self._checked
             if changed:
                 self.check_bank()
-                self.recalibrate()
-            # 3. The documents that are being forgotten.
+                undecided = [] if self.lease else [each for each in self.rounds() if each.state == "started"]
+                bank = self.bank.at(undecided[0].version_before) if undecided else self.bank
+                self._answerer = self.recalibrate().with_params(bank=bank)
+                self._checked = versions
+            # 3. Without the documents that are being forgotten.
+            bank = self.answerer.bank
             if changed or self.forgetting_journal.exists():
                 excluded = frozenset(self.bank.present({*self.forgotten(), *self._announced()}))
-                if excluded != self.bank.excluded_doc_ids:
-                    self._bank = self.bank.excluding(excluded)
-                    self._answerer = self.answerer.with_params(bank=self._bank)
-            return self.bank
+                if excluded != bank.excluded_doc_ids:
+                    bank = bank.excluding(excluded)
+                    self._answerer = self.answerer.with_params(bank=bank)
+            return bank
 
     @property
     def active_compressor(self) -> str:
@@ -245,8 +251,20 @@ class Resources:
                 return False
             self.params = params
             self._model = self._bank = self._answerer = self._compressor_digest = None
-            self._checked_version = 0
+            self._checked = None
             return True
+
+    def _versions(self) -> tuple[int, int, bool]:
+        """The versions of ledger and bank, and whether this process may change them."""
+        ledger = self.ledger.version if Ledger.exists(self.params.bank.uri) else 0
+        return ledger, self.bank.version, self.lease is not None
+
+    def read_newest(self) -> None:
+        """Let answers come from the newest version of the bank, as the process that changes it needs them."""
+        with self._following:
+            if self._answerer is not None:
+                bank = self.bank.excluding(self._answerer.bank.excluded_doc_ids)
+                self._answerer = self._answerer.with_params(bank=bank)
 
     def check_bank(self, *, idle: bool = False) -> None:
         """Raise DamageError if the bank differs from the ledger's record. `idle`: no round runs, so compare more."""
@@ -255,7 +273,6 @@ class Resources:
         idle = idle and bool(rounds) and not self.forgotten()
         if problem := contradiction(rounds, version=version, rows=rows, idle=idle):
             raise DamageError(f"bank {self.params.bank.uri} {problem}: run `cmt verify`, which says how to repair it")
-        self._checked_version = version
 
     def check_lease(self) -> None:
         """Raise RoundError if this process held the bank's lease and lost it; every write begins with it."""
@@ -300,7 +317,8 @@ class Resources:
         in_bank = [
             round_
             for round_ in self.rounds()
-            if round_.state == "committed" or (round_.state == "started" and round_.version_before < version)
+            if round_.state == "committed"
+            or (self.lease and round_.state == "started" and round_.version_before < version)
         ]
         recorded = in_bank[-1].calibration if in_bank else {}
         return Calibration(recorded["slope"], recorded["shift"]) if recorded else NO_CALIBRATION
@@ -385,8 +403,13 @@ class Resources:
             return []
 
     def changes(self, doc_ids: Collection[str] | None = None) -> list[Change]:
-        """The inferred changes of `doc_ids` or of all documents. Ask for a whole batch: it takes milliseconds."""
-        return self.ledger.changes(doc_ids) if Ledger.exists(self.params.bank.uri) else []
+        """The inferred changes of `doc_ids` or of all documents. Ask for a whole batch: it takes milliseconds.
+
+        Those of an undecided round only for the process that changes the bank.
+        """
+        if not Ledger.exists(self.params.bank.uri):
+            return []
+        return self.ledger.changes(doc_ids, undecided=self.lease is not None)
 
     @cached_property
     def tracker(self) -> "Tracker":

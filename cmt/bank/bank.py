@@ -2,14 +2,16 @@
 
 One table holds the memories of one compressor. The pointer table `current` names the table that answers, so a new
 compressor fills its own table and takes over in one step. Every change of memories is one Lance commit, and a Bank
-always reads the newest version. Processes may write different documents concurrently; the caller serialises writes of
-the same documents.
+reads the newest version, except one of `Bank.at`. Processes may write different documents concurrently; the caller
+serialises writes of the same documents.
 """
 
 from collections.abc import Collection, Iterator
+from typing import cast
 
 import lancedb
 import pyarrow as pa
+from lancedb.table import LanceTable
 
 from cmt.bank import indexes, maintenance
 from cmt.bank.integrity import CHECKSUM_FIELD, content_schema
@@ -78,7 +80,16 @@ class Bank(SearchableTable):
 
     def excluding(self, doc_ids: Collection[str]) -> "Bank":
         """This bank, with `doc_ids` left out of every search instead of `excluded_doc_ids`."""
-        return Bank(self.location, self.connection, self._table, excluded_doc_ids=frozenset(doc_ids))
+        excluded = frozenset(doc_ids)
+        return Bank(self.location, self.connection, self._table, excluded_doc_ids=excluded, pinned=self._pinned)
+
+    def at(self, version: int) -> "Bank":
+        """This bank as it was at `version`, to read. Raises BankError if `version` is not kept."""
+        self.check_version(version)
+        with self.reading():
+            table = cast(LanceTable, self.connection.open_table(self.name))
+            table.checkout(version)
+        return Bank(self.location, self.connection, table, excluded_doc_ids=self.excluded_doc_ids, pinned=True)
 
     def make_current(self) -> None:
         """Let this bank answer, in one commit."""

@@ -212,15 +212,22 @@ class Ledger:
             records.append(json.dumps(values | {"checksum": json_checksum(values)}))
         self._upsert("rounds", {"round_id": keys, "record": records})
 
-    def changes(self, doc_ids: Collection[str] | None = None) -> list[Change]:
+    @property
+    def version(self) -> int:
+        """Number of the newest version of the rounds, which every write of a round increases."""
+        with self._translate_errors("read"):
+            self._tables["rounds"].checkout_latest()  # type: ignore[no-untyped-call]
+            return self._tables["rounds"].version
+
+    def changes(self, doc_ids: Collection[str] | None = None, *, undecided: bool = True) -> list[Change]:
         """The changes that rounds found, sorted by `holds_from`; with `doc_ids` only changes of these documents.
 
         Rejected ones are included. The row of a round is the commit of its changes: a round that is refused,
         interrupted or rolled back has none, a committed one none of documents that it set aside, and one in progress
-        all. A change that rounds of several compressors found is returned once, as it was found last. Raises
-        DamageError if a row is damaged.
+        all, or none without `undecided`. A change that rounds of several compressors found is returned once, as it was
+        found last. Raises DamageError if a row is damaged.
         """
-        return self._in_force(self._changes(None if doc_ids is None else _naming(doc_ids)))
+        return self._in_force(self._changes(None if doc_ids is None else _naming(doc_ids)), undecided=undecided)
 
     def write_changes(self, round_: Round, changes: Sequence[Change]) -> None:
         """Replace the changes that `round_` found by `changes`, in one commit.
@@ -318,14 +325,14 @@ class Ledger:
             changes[row["row_id"]] = change
         return changes
 
-    def _in_force(self, stored: Mapping[str, Change]) -> list[Change]:
-        """Those of `stored` whose round is committed or in progress, see `changes`."""
+    def _in_force(self, stored: Mapping[str, Change], *, undecided: bool = True) -> list[Change]:
+        """Those of `stored` whose round is committed or, with `undecided`, in progress; see `changes`."""
         keys = {_key(change.round_id, change.compressor) for change in stored.values()}
         rounds = self._rounds(_one_of("round_id", keys)) if keys else []
         set_aside = {
             _key(round_.round_id, round_.compressor): round_.set_aside
             for round_ in rounds
-            if round_.state in ("started", "committed")
+            if round_.state == "committed" or (undecided and round_.state == "started")
         }
         latest = {}
         for change in sorted(stored.values(), key=lambda change: change.found_at):

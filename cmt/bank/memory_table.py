@@ -1,4 +1,4 @@
-"""A LanceDB table of memories at its newest version: rows, versions, digest, undoing of unreadable writes."""
+"""A LanceDB table of memories: rows, versions, digest, undoing of unreadable writes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,10 @@ _BATCH = 1024  # rows that are read at once for the digest
 
 
 class MemoryTable:
-    """The memories of one compressor. Methods see the newest version and raise BankError if it cannot be read."""
+    """The memories of one compressor; methods raise BankError if they cannot be read.
+
+    They see the newest version, or with `pinned` the one at which `table` is checked out.
+    """
 
     def __init__(
         self,
@@ -27,8 +30,9 @@ class MemoryTable:
         table: LanceTable,
         *,
         excluded_doc_ids: frozenset[str] = frozenset(),
+        pinned: bool = False,
     ) -> None:
-        self.location, self.connection, self._table = location, connection, table
+        self.location, self.connection, self._table, self._pinned = location, connection, table, pinned
         self.excluded_doc_ids = excluded_doc_ids
         self.schema = content_schema(table.schema)  # asking LanceDB takes a millisecond, and each answer needs it
         """Schema of the rows without their checksums; its metadata has schema_version, codes, dim and compressor."""
@@ -41,18 +45,19 @@ class MemoryTable:
 
     @property
     def version(self) -> int:
-        """Number of the newest version."""
+        """Number of the version that the methods see."""
         with self.reading():
             return self.latest().version
 
     def latest(self) -> LanceTable:
-        """The LanceDB table at its newest version."""
-        with self.reading():
-            self._table.checkout_latest()  # type: ignore[no-untyped-call]
+        """The LanceDB table at the version that the methods see."""
+        if not self._pinned:
+            with self.reading():
+                self._table.checkout_latest()  # type: ignore[no-untyped-call]
         return self._table
 
     def version_and_rows(self) -> tuple[int, int]:
-        """Number of the newest version and its number of rows."""
+        """`version` and its number of rows."""
         with self.reading():
             table = self.latest()
             return table.version, table.count_rows()

@@ -57,6 +57,7 @@ def updating(resources: Resources) -> Iterator[None]:
             except CmtError as error:
                 log.warning("documents are still being forgotten, the next command tries again: %s", error)
             resources.reload_if_promoted()
+            resources.read_newest()
             yield
     finally:
         resources.lease = None

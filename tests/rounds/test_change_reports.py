@@ -66,7 +66,8 @@ def test_an_interrupted_round_leaves_no_change(begun: Path) -> None:
     with recovery.updating(killed):
         run_steps(killed, FEBRUARY, last="upsert_memories")
         write(killed, FEBRUARY, find(killed))
-    assert [change.round_id for change in open_workspace(begun).changes()] == [FEBRUARY]
+        assert [change.round_id for change in killed.changes()] == [FEBRUARY]
+    assert open_workspace(begun).changes() == []
     workspace = open_workspace(begun)
     with recovery.updating(workspace):
         recovery.recover(workspace)

@@ -37,6 +37,35 @@ def test_an_interrupted_round_is_undone_and_repeated(
     assert not list((begun / "data/state/rounds").rglob("try-*"))  # a committed round forgets its tries
 
 
+def test_answers_leave_a_round_out_until_it_is_decided(begun: Path) -> None:
+    reader, writer = open_workspace(begun), open_workspace(begun)
+    january, [first] = set(reader.active_bank().rows(["memory_id", "doc_id"])["doc_id"].to_pylist()), reader.rounds()
+    runner = RoundRunner(writer, FEBRUARY)
+    with recovery.updating(writer):
+        for step in STEPS[:-1]:
+            getattr(runner, step)()
+            for workspace in (reader, open_workspace(begun)):
+                bank = workspace.active_bank()
+                assert (set(bank.rows(["memory_id", "doc_id"])["doc_id"].to_pylist()), bank.version) == (
+                    january,
+                    first.version_after,
+                )
+                assert workspace.answerer.bank is bank
+        assert writer.active_bank().count_rows() > len(january)
+        round_ = runner.decide()
+    for workspace in (reader, writer, open_workspace(begun)):
+        assert workspace.active_bank().version == round_.version_after
+        assert workspace.active_bank().count_rows() == round_.rows
+
+
+def test_a_reader_of_an_interrupted_round_takes_the_next_one_over(begun: Path, undisturbed: list[str]) -> None:
+    run_steps(open_workspace(begun), FEBRUARY, last="evaluate")
+    workspace = open_workspace(begun)
+    assert workspace.active_bank().version < workspace.bank.version
+    assert workspace.update().bank_digest == undisturbed[1]
+    assert workspace.active_bank().version == workspace.bank.version
+
+
 def test_a_rollback_after_an_interrupted_round_is_final(begun: Path, undisturbed: list[str]) -> None:
     run_steps(open_workspace(begun), FEBRUARY, last="upsert_memories")
     workspace = open_workspace(begun)
