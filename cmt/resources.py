@@ -352,14 +352,18 @@ class Resources:
         return [round_ for round_ in self.all_rounds() if round_.compressor == self.compressor_digest]
 
     def pending(self) -> list[str]:
-        """The slice_ids without a committed or failed round of this compressor and row format, oldest first."""
-        done = {round_.identity for round_ in self.rounds() if round_.state in ("committed", "failed")}
+        """The slice_ids without a committed or failed round of this compressor and row format.
+
+        Oldest first; those that the gate refused come last, so that they do not hold up the stream.
+        """
+        states = {round_.identity: round_.state for round_ in self.rounds()}
         row_format = self.row_format  # read once: it may need the codebook
-        return [
-            slice_.slice_id
+        found = {
+            slice_.slice_id: states.get((slice_.digest, self.compressor_digest, row_format))
             for slice_ in self.store.slices()
-            if (slice_.digest, self.compressor_digest, row_format) not in done
-        ]
+        }
+        waiting = [slice_id for slice_id, state in found.items() if state not in ("committed", "failed")]
+        return sorted(waiting, key=lambda slice_id: found[slice_id] == "refused")
 
     def unbanked(
         self, compressor: str, *, banking: str | None = None, set_aside: Collection[str] = ()

@@ -161,7 +161,7 @@ def online_update(
     params: str = PARAMS,
     measure_seconds: float | None = None,
 ) -> list[str]:
-    """Run a round for `slice`, or for every pending slice, oldest first; returns the state of each round.
+    """Run a round for `slice`, or for every pending slice in the order of `Resources.pending`; returns the states.
 
     `source`: files or a folder to ingest first, relative to the project. `publisher`: see `Workspace.ingest`.
     `measure_seconds`: time limit for measuring a round, see `RoundRunner.evaluate`; null: none.

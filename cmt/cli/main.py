@@ -173,7 +173,7 @@ def update(
     slice_: Annotated[
         str | None, typer.Option("--slice", metavar="SLICE", help="The slice. Default: the oldest pending one.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every pending slice, oldest first.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every pending slice, oldest first, refused ones last.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run a round: compress a slice, upsert its memories, evaluate, then commit or restore the bank."""

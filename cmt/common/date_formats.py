@@ -23,6 +23,7 @@ _RFC_2822 = re.compile(
     r"([A-Z][a-z]{2}, +)?\d{1,2} [A-Z][a-z]{2} \d{4} \d{1,2}:\d\d(:\d\d)? ([+-]\d{4}|GMT|UTC?|[ECMP][SD]T)"
 )
 _ZERO_OF_OFFSET = re.compile(r"(?:GMT|UTC) *(?=[+-]\d)")  # dateutil reads GMT+2 by the rule of POSIX, as -02:00
+_COMMENT = re.compile(r"\s*\([^()]*\)$")  # such as the name of the zone after its offset
 _WEEKDAY = re.compile(r"[^\W\d_]+\.?,\s*")  # in any language
 _ZONES = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}  # RFC 2822
 _ZONES |= {"WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "MEZ": 1, "MESZ": 2, "EET": 2, "EEST": 3}
@@ -84,7 +85,7 @@ class DateReader:
 
     def read_text(self, value: str) -> ReadDate:
         """Read a string. Raises ValueError."""
-        text = value.strip()
+        text = _COMMENT.sub("", value.strip())
         if len(text) > _LONGEST or not text:
             raise _refused(value)
         # 1. numbers, ISO 8601 and RFC 2822, the quick ones

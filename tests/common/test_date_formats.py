@@ -27,6 +27,8 @@ NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
         ("Mittwoch, 1. Mai 2024, 12:00 Uhr", "names of months" + WITHOUT_ZONE),
         ("1 de mayo de 2024 12:00 UTC", "names of months"),
         ("Wed May 01 2024 14:00:00 GMT+0200 (CEST)", "names of months"),
+        ("Wed May 01 2024 14:00:00 GMT+0200 (Central European Summer Time)", "names of months"),
+        ("Wed, 01 May 2024 12:00:00 +0000 (GMT)", "RFC 2822"),
         ("May 1, 2024 07:00 GMT-5", "names of months"),
         ("1 May 2024 07:00 UTC -5", "names of months"),
         ("2024-05-01 14:00 UTC+02:00", "year-month-day"),

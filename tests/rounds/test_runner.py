@@ -134,6 +134,14 @@ def test_a_refused_round_restores_the_bank_and_stays_pending(begun: Path) -> Non
     assert strict.pending() == [FEBRUARY]
 
 
+def test_a_refused_slice_waits_behind_the_others(begun: Path) -> None:
+    open_workspace(begun, gate__min_f1=100, evaluation__questions=2).update()
+    ingest_more(begun, month=3, doc_ids=["pier"])
+    workspace = open_workspace(begun)
+    assert workspace.pending() == ["2031-03/0001", FEBRUARY]
+    assert [workspace.update().slice_id for _ in range(2)] == ["2031-03/0001", FEBRUARY]
+
+
 # Staged memories
 
 
