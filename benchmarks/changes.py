@@ -33,7 +33,7 @@ import cmt
 from cmt.answering import comparison
 from cmt.answering.answerer import Answerer
 from cmt.answering.comparison import Features, Weights, features, ngrams, read_both
-from cmt.bank.changes import Change
+from cmt.bank.changes import Change, without_rivals
 from cmt.bank.lexical import coverage
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_table
@@ -128,7 +128,7 @@ def main(
 def measure(part: Stories, bank: TemporaryBank) -> None:
     """Print the answers and the detected changes of one writer."""
     with bank.answerer() as answerer:
-        found = find_changes(answerer, bank.rows)
+        found = without_rivals(find_changes(answerer, bank.rows))
 
         def changes_of(doc_ids: set[str] | None) -> list[Change]:
             return [change for change in found if doc_ids is None or not doc_ids.isdisjoint(change.doc_ids)]

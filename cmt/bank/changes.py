@@ -4,7 +4,8 @@ A change has ids, dates and character offsets, and no text: it says nothing with
 """
 
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -109,6 +110,23 @@ class Change:
             for name in ("old", "new")
         }
         return cls(**values | spans | {"holds_from": parse_instant(values["holds_from"])})
+
+
+def without_rivals(changes: Collection[Change]) -> list[Change]:
+    """Leave out the changes of a document that a surer one makes unlikely; the others keep their order.
+
+    Two later documents that tell different stories cannot both change one earlier statement. So the surest change of a
+    document counts, and another one only if a change joins their later documents. Rejected changes stay, and count for
+    nothing.
+    """
+    found = [change for change in changes if change.state == "found"]
+    joined = {frozenset(change.doc_ids) for change in found}
+    later: dict[str, set[str]] = defaultdict(set)
+    for change in sorted(found, key=lambda change: -change.confidence):
+        kept, new = later[change.old.doc_id], change.new.doc_id
+        if not kept or any(frozenset((new, other)) in joined for other in kept):
+            kept.add(new)
+    return [change for change in changes if change.state == "rejected" or change.new.doc_id in later[change.old.doc_id]]
 
 
 def _span_values(span: Span) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from cmt.bank.changes import Change, ChangeState
+from cmt.bank.changes import Change, ChangeState, without_rivals
 from cmt.common.digests import json_checksum
 from cmt.common.systems import ScoresBySystem
 from cmt.errors import DamageError, RoundError
@@ -225,9 +225,20 @@ class Ledger:
         Rejected ones are included. The row of a round is the commit of its changes: a round that is refused,
         interrupted or rolled back has none, a committed one none of documents that it set aside, and one in progress
         all, or none without `undecided`. A change that rounds of several compressors found is returned once, as it was
-        found last. Raises DamageError if a row is damaged.
+        found last. Those that a surer one makes unlikely are left out (`without_rivals`).
+
+        Raises DamageError if a row is damaged.
         """
-        return self._in_force(self._changes(None if doc_ids is None else _naming(doc_ids)), undecided=undecided)
+        if doc_ids is None:
+            return without_rivals(self._in_force(self._changes(), undecided=undecided))
+        # 1. The changes of these documents.
+        stored = self._changes(_naming(doc_ids))
+        own = {change.id for change in stored.values()}
+        # 2. Their rivals, and the changes between the later documents of these.
+        for _ in range(2 if stored else 0):
+            named = {doc_id for change in stored.values() for doc_id in change.doc_ids}
+            stored |= self._changes(_one_of("old_doc_id", named))
+        return [c for c in without_rivals(self._in_force(stored, undecided=undecided)) if c.id in own]
 
     def write_changes(self, round_: Round, changes: Sequence[Change]) -> None:
         """Replace the changes that `round_` found by `changes`, in one commit.

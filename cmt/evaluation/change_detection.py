@@ -31,6 +31,8 @@ NAMES_SHARED = 0.2
 """Smallest share of the names of one of two compared texts, weighed likewise, in the other one."""
 FREQUENT = 0.1
 """Share of the bank's texts from which the name of their publisher tells nothing about a text."""
+LEAST_OF_BEST = 0.7
+"""Smallest share of an earlier text's words, relative to the earlier text with most."""
 COMPARED = 2
 """Earlier memories that a new one is compared with at most."""
 QUESTIONS = 2
@@ -43,7 +45,7 @@ COMPARED_ANSWERS = 2
 """Questions at most with which the cross-encoder compares two memories."""
 AT_ONCE = 256
 """New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
-CHANGED = 0.8
+CHANGED = 0.7
 """Probability from which a change is recorded."""
 FEWEST_WORDS = 6
 """Content words of the clauses that make a question, if the sentence has so many."""
@@ -186,7 +188,8 @@ def _earlier_memories(answerer: Answerer, rows: pa.Table) -> list[list[dict[str,
             if weights.names_shared(text_of(other), text) >= NAMES_SHARED
         ]
         nearest = sorted(related, key=lambda pair: -pair[0])[:COMPARED]
-        memories.append([other for share, other in nearest if share >= FEWEST_SHARED])
+        fewest = max([FEWEST_SHARED, *(LEAST_OF_BEST * share for share, _ in nearest)])
+        memories.append([other for share, other in nearest if share >= fewest])
     return memories
 
 

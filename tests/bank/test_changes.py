@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cmt.bank.changes import Change, Span
+from cmt.bank.changes import Change, Span, without_rivals
 
 DATE = datetime(2031, 1, 2, 6, 0, 0, 250, tzinfo=UTC)
 FERRY = {"memory_id": "#a@b#3", "doc_id": "#a@b", "published_at": DATE, "text": "🚢 Saltby\nA ticket costs 8 crowns."}
@@ -48,6 +48,27 @@ def test_id_and_record_keep_their_form() -> None:
         '"holds_from": "2031-01-02T06:00:00Z", "confidence": 0.9, "round_id": "2031-01/0001", "compressor": "", '
         '"found_at": "", "state": "found", "checksum": "1e8e68f4fed5adde6b39d25ce40b494c"}'
     )
+
+
+def test_the_surest_change_of_a_document_counts_and_those_that_a_change_joins_with_it() -> None:
+    def change(old: str, new: str, confidence: float) -> Change:
+        return Change(replace(OLD, doc_id=old), replace(NEW, doc_id=new), holds_from=DATE, confidence=confidence)
+
+    march, april, other_story = change("jan", "mar", 0.9), change("jan", "apr", 0.7), change("jan", "x", 0.8)
+    assert without_rivals([april, march, other_story]) == [march]
+    assert without_rivals([april, march, other_story, joins := change("mar", "apr", 0.75)]) == [april, march, joins]
+    assert without_rivals([april, march, change("apr", "mar", 0.75)])[:2] == [april, march]
+    # a rejected change rivals none, and joins none
+    rejected = replace(march, state="rejected")
+    assert without_rivals([april, rejected, other_story]) == [rejected, other_story]
+    assert without_rivals([april, march, replace(joins, state="rejected")]) == [march, replace(joins, state="rejected")]
+    # a document may change several earlier ones, and one of them in two places
+    several = [
+        change("jan", "mar", 0.9),
+        change("feb", "mar", 0.8),
+        replace(march, old=replace(OLD, doc_id="jan", first=25)),
+    ]
+    assert without_rivals(several) == several
 
 
 def test_a_record_has_no_text_and_is_checked() -> None:

@@ -130,6 +130,22 @@ def test_the_changes_of_a_committed_round_are_read_as_they_were_written(ledger: 
     assert ledger.changes(["nobody"]) == ledger.changes([]) == []
 
 
+def test_a_change_that_a_surer_one_makes_unlikely_is_left_out(ledger: Ledger) -> None:
+    def change(old: str, new: str, confidence: float) -> Change:
+        spans = replace(PRICE.old, doc_id=old), replace(PRICE.new, doc_id=new)
+        return replace(PRICE, old=spans[0], new=spans[1], confidence=confidence)
+
+    second = replace(COMMITTED, round_id="2031-03/0001", number=2)
+    ledger.write(COMMITTED, second)
+    ledger.write_changes(COMMITTED, [change("jan", "mar", 0.8), change("jan", "may", 0.75), change("may", "mar", 0.7)])
+    ledger.write_changes(second, [change("jan", "x", 0.9)])
+    assert {c.doc_ids for c in ledger.changes()} == {("jan", "x"), ("may", "mar")}
+    for doc_id, found in {"mar": [("may", "mar")], "jan": [("jan", "x")], "x": [("jan", "x")]}.items():
+        assert [c.doc_ids for c in ledger.changes([doc_id])] == found
+    ledger.write(replace(second, state="rolled_back"))
+    assert {c.doc_ids for c in ledger.changes(["jan"])} == {("jan", "mar"), ("jan", "may")}
+
+
 @pytest.mark.parametrize("state", ["refused", "interrupted", "rolling_back", "rolled_back"])
 def test_a_round_without_a_commit_takes_its_changes_back(ledger: Ledger, state: str) -> None:
     ledger.write(ROUND)
