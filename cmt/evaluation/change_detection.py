@@ -25,15 +25,15 @@ from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
 from cmt.common.text import without_publisher
 from cmt.evaluation.made_questions import question_on
 
-FEWEST_SHARED = 0.11
+FEWEST_SHARED = 0.09
 """Smallest share of an earlier text's words, by inverse document frequency, in a later text compared with it."""
-NAMES_SHARED = 0.2
+NAMES_SHARED = 0.15
 """Smallest share of the names of one of two compared texts, weighed likewise, in the other one."""
 FREQUENT = 0.1
 """Share of the bank's texts from which the name of their publisher tells nothing about a text."""
 LEAST_OF_BEST = 0.7
 """Smallest share of an earlier text's words, relative to the earlier text with most."""
-COMPARED = 2
+COMPARED = 3
 """Earlier memories that a new one is compared with at most."""
 QUESTIONS = 2
 """Questions that are made of a text at most; those come first whose words the other text has most of."""
@@ -45,7 +45,7 @@ COMPARED_ANSWERS = 2
 """Questions at most with which the cross-encoder compares two memories."""
 AT_ONCE = 256
 """New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
-CHANGED = 0.7
+CHANGED = 0.75
 """Probability from which a change is recorded."""
 FEWEST_WORDS = 6
 """Content words of the clauses that make a question, if the sentence has so many."""
