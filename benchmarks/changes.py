@@ -16,7 +16,7 @@ precision and recall of the recorded changes, by kind of telling.
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -133,7 +133,7 @@ def measure(part: Stories, bank: TemporaryBank) -> None:
         def changes_of(doc_ids: set[str] | None) -> list[Change]:
             return [change for change in found if doc_ids is None or not doc_ids.isdisjoint(change.doc_ids)]
 
-        write_answers(part, answerer.with_params(changes_of=changes_of), bank.rows)
+        write_answers(part, replace(answerer, changes_of=changes_of), bank.rows)
     write_changes(part, {change.doc_ids for change in found})
 
 

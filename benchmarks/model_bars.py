@@ -163,7 +163,7 @@ def trained_ways(answerer: Answerer) -> dict[str, Way]:
 def unexpanded(answerer: Answerer, params: Params) -> Answerer:
     """`answerer` with `params`, which encodes no memory again."""
     selection = params.selection.model_copy(update={"expanded_memories": 0})
-    return answerer.with_params(params.model_copy(update={"selection": selection}))
+    return replace(answerer, params=params.model_copy(update={"selection": selection}))
 
 
 @cache

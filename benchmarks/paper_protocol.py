@@ -264,7 +264,7 @@ class Benchmark:
             f1 = mark([answer.text for answer in own], [swap.row["answers"] for swap in swapped]).f1
             columns = {"cmt": [answer.text if answer.known else "" for answer in own], "cmt_f1": f1}
             calibration, _ = calibrated_by([pa.table(columns | {"uncalibrated": [a.uncalibrated for a in own]})])
-            other = answerer.with_params(calibration=calibration).answer([s.question for s in swapped], as_of=dates)
+            other = replace(answerer, calibration=calibration).answer([s.question for s in swapped], as_of=dates)
         # 3. count; a calibration changes no refusal
         names, least, apply = ("unsure", "likely"), self.selection.likely_from, calibration.apply
         verdicts = {"as they are": [names[apply(a.uncalibrated) >= least] if a.known else "not_in_memory" for a in own]}

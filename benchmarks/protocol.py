@@ -92,7 +92,7 @@ def data_of(bank: TemporaryBank, answerer: Answerer, sample: Sample) -> Comparis
 def first_token(system: System, data: ComparisonData, index: int) -> SystemRun | None:
     """The answer to question `index` alone, which ends with its first token."""
     answering = data.answerer.params.answering.model_copy(update={"max_new_tokens": 1})
-    answerer = data.answerer.with_params(data.answerer.params.model_copy(update={"answering": answering}))
+    answerer = replace(data.answerer, params=data.answerer.params.model_copy(update={"answering": answering}))
     return system(replace(data, answerer=answerer, asked=data.asked.slice(index, 1)))
 
 

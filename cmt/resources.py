@@ -225,7 +225,7 @@ class Resources:
                 self.check_bank()
                 undecided = [] if self.lease else [each for each in self.rounds() if each.state == "started"]
                 bank = self.bank.at(undecided[0].version_before) if undecided else self.bank
-                self._answerer = self.recalibrate().with_params(bank=bank)
+                self._answerer = replace(self.recalibrate(), bank=bank)
                 self._checked = versions
             # 3. Without the documents that are being forgotten.
             bank = self.answerer.bank
@@ -233,7 +233,7 @@ class Resources:
                 excluded = frozenset(self.bank.present({*self.forgotten(), *self._announced()}))
                 if excluded != bank.excluded_doc_ids:
                     bank = bank.excluding(excluded)
-                    self._answerer = self.answerer.with_params(bank=bank)
+                    self._answerer = replace(self.answerer, bank=bank)
             return bank
 
     @property
@@ -264,7 +264,7 @@ class Resources:
         with self._following:
             if self._answerer is not None:
                 bank = self.bank.excluding(self._answerer.bank.excluded_doc_ids)
-                self._answerer = self._answerer.with_params(bank=bank)
+                self._answerer = replace(self._answerer, bank=bank)
 
     def check_bank(self, *, idle: bool = False) -> None:
         """Raise DamageError if the bank differs from the ledger's record. `idle`: no round runs, so compare more."""
@@ -306,7 +306,7 @@ class Resources:
 
     def recalibrate(self) -> "Answerer":
         """Give the answerer the calibration of the latest round; returns it."""
-        self._answerer = self.answerer.with_params(calibration=self.calibration())
+        self._answerer = replace(self.answerer, calibration=self.calibration())
         return self._answerer
 
     def calibration(self) -> "Calibration":

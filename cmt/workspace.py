@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -320,7 +321,7 @@ class Workspace(Resources):
         if limit is not None:
             questions = sample_by_position(questions, limit=limit, seed=self.params.seed)
         return evaluate(
-            self.answerer.with_params(self.params, calibration=self.calibration()),
+            replace(self.answerer, params=self.params, calibration=self.calibration()),
             questions,
             baselines=self.params.evaluation.baselines,
             complete=self.prompt_cache.complete,

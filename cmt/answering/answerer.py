@@ -3,14 +3,13 @@
 Results do not depend on the batch size: rows with a near-tie are recomputed alone.
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -76,44 +75,18 @@ class Retrieval:
     """The comparison of the memories of each question that state different values."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Answerer:
-    """Answers questions through one bank with one compressor."""
+    """Answers questions through one bank with one compressor; `dataclasses.replace` makes a copy with another part."""
 
-    def __init__(
-        self,
-        *,
-        model: MemoryModel,
-        lm: FrozenLM,
-        bank: Bank,
-        params: Params,
-        generate: Generate = generate,
-        calibration: Calibration = NO_CALIBRATION,
-        changes_of: ChangesOf = no_changes,
-        may_change: MayChange = anyone,
-    ) -> None:
-        self.model, self.lm, self.bank, self.params, self._generate_tokens = model, lm, bank, params, generate
-        self.calibration, self.changes_of, self.may_change = calibration, changes_of, may_change
-
-    def with_params(
-        self,
-        params: Params | None = None,
-        *,
-        bank: Bank | None = None,
-        generate: Generate | None = None,
-        calibration: Calibration | None = None,
-        changes_of: ChangesOf | None = None,
-    ) -> Self:
-        """A copy of this answerer with the given parts replaced. The copy keeps all others, the calibration included.
-
-        `bank`: a bank of the same compressor.
-        """
-        other = copy.copy(self)
-        other.params = self.params if params is None else params
-        other.bank = self.bank if bank is None else bank
-        other._generate_tokens = self._generate_tokens if generate is None else generate
-        other.calibration = self.calibration if calibration is None else calibration
-        other.changes_of = self.changes_of if changes_of is None else changes_of
-        return other
+    model: MemoryModel
+    lm: FrozenLM
+    bank: Bank
+    params: Params
+    generate: Generate = generate
+    calibration: Calibration = NO_CALIBRATION
+    changes_of: ChangesOf = no_changes
+    may_change: MayChange = anyone
 
     @property
     def confidence_is_probability(self) -> bool:
@@ -426,7 +399,7 @@ class Answerer:
             ]
         # 2. decode greedily
         detokenizer = StreamingDetokenizer(self.lm, on_text) if on_text else None
-        generation = self._generate_tokens(
+        generation = self.generate(
             self.lm,
             output.prompt,
             max_new_tokens=self.params.answering.max_new_tokens,

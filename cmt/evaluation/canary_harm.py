@@ -97,7 +97,7 @@ def replies(
     """Ask `canaries` as of now, without the documents `without`, or from `selections` of `Answerer.select`."""
     if without:
         bank = answerer.bank
-        answerer = answerer.with_params(bank=bank.excluding(bank.excluded_doc_ids.union(without)))
+        answerer = replace(answerer, bank=bank.excluding(bank.excluded_doc_ids.union(without)))
     questions = [canary.question for canary in canaries]
     as_of = [None] * len(questions)
     answers = answerer.answer(questions, as_of=as_of, selections=selections, on_progress=on_progress)

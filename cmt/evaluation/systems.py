@@ -5,7 +5,7 @@ All use the same LM: alone (closed-book), with retrieved texts (RAG), with the r
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -73,7 +73,7 @@ def memory(data: ComparisonData) -> SystemRun | None:
     """CMT: the project's bank and compressor."""
     data.progress.stage("cmt", len(data.questions))
     meter, started = TokenMeter(), time.perf_counter()
-    answerer = data.answerer.with_params(generate=meter.generate)
+    answerer = replace(data.answerer, generate=meter.generate)
     answers = answerer.answer(data.questions, as_of=data.as_of, on_progress=data.progress.advance)
     seconds = time.perf_counter() - started
     return SystemRun(

@@ -47,7 +47,7 @@ def test_calibration_moves_the_confidence_and_refuses_no_other_answers(mayors: A
     some = with_params(mayors, selection={"abstain_below": middle})
     plain = some.answer(QUESTIONS, as_of=NOW)
     assert {answer.known for answer in plain} == {True, False}
-    some = some.with_params(calibration=Calibration(slope=0.5, shift=2.0))
+    some = replace(some, calibration=Calibration(slope=0.5, shift=2.0))
     calibrated = some.answer(QUESTIONS, as_of=NOW)
     assert [answer.confidence for answer in calibrated] == [
         pytest.approx(some.calibration.apply(answer.confidence)) if answer.known else answer.confidence
@@ -55,13 +55,6 @@ def test_calibration_moves_the_confidence_and_refuses_no_other_answers(mayors: A
     ]
     for name in ("uncalibrated", "text", "known", "sources"):
         assert [getattr(answer, name) for answer in calibrated] == [getattr(answer, name) for answer in plain]
-
-
-def test_a_copy_with_other_params_keeps_the_calibration(mayors: Answerer) -> None:
-    calibrated = mayors.with_params(calibration=Calibration(slope=0.5, shift=2.0))
-    one_token = calibrated.with_params(small_params(answering={"max_new_tokens": 1}))
-    assert (one_token.params.answering.max_new_tokens, one_token.bank) == (1, mayors.bank)
-    assert one_token.calibration == calibrated.calibration != mayors.calibration
 
 
 def test_a_question_is_refused_if_the_document_lacks_all_its_names(mayors: Answerer) -> None:
@@ -156,7 +149,7 @@ def test_a_streamed_abstention_is_one_piece_and_nothing_is_generated(
     mayors: Answerer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strict, pieces = with_params(mayors, selection={"abstain_below": 1.0}), list[str]()
-    monkeypatch.setattr(strict, "_generate_tokens", None)
+    monkeypatch.setattr(strict, "generate", None)
     answer = strict.stream(QUESTIONS[0], as_of=None, on_text=pieces.append)
     assert (answer.known, answer.text, pieces) == (False, NOT_IN_MEMORY, [NOT_IN_MEMORY])
 

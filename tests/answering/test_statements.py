@@ -1,6 +1,7 @@
 """Changes at the question: which of two documents' statements holds, and what is shown beside it."""
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -247,7 +248,7 @@ def bank(real_lm: FrozenLM) -> TemporaryBank:
 def test_the_trained_reader_answers_with_the_value_in_force(bank: TemporaryBank) -> None:
     with bank.answerer() as answerer:
         now, before = answerer.answer([QUESTION] * 2, as_of=[None, JULY - timedelta(days=1)])
-        rejected = answerer.with_params(changes_of=lambda _doc_ids: [change("rejected")])
+        rejected = replace(answerer, changes_of=lambda _doc_ids: [change("rejected")])
         (revoked,) = rejected.answer([QUESTION], as_of=[None])
         rows = {row["doc_id"]: [row] for row in bank.rows.to_pylist()}
         compared = compare(answerer, QUESTION, rows["a1"], rows["a2"])

@@ -58,9 +58,6 @@ class FactReader:
     def of(cls, facts: Mapping[str, Facts], texts: Mapping[str, str]) -> Any:
         return cls(facts, FactBank({name: texts.get(name, name) for name in facts}))
 
-    def with_params(self, *, bank: FactBank) -> "FactReader":
-        return replace(self, bank=bank)
-
     def answer(self, questions: Sequence[str], **_options: Any) -> list[Answer]:
         self.asked.extend(questions)
         visible = self.facts.keys() - self.bank.excluded_doc_ids

@@ -18,8 +18,8 @@ class PausedServer:
         self.tokens = 0  # number of tokens generated so far
         self._permits = Semaphore(0)
         answerer = batcher.workspace.answerer
-        self._generate_tokens = answerer._generate_tokens
-        answerer._generate_tokens = self._generate
+        self._generate_tokens = answerer.generate
+        answerer.generate = self._generate
 
     def resume(self) -> None:
         """Let the LM generate the next 100 tokens."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def untrained_answerer(
 
 def with_params(answerer: Answerer, **sections: dict[str, Any]) -> Answerer:
     """The same model and bank with other parameters of selection and answering."""
-    return answerer.with_params(small_params(**sections))
+    return replace(answerer, params=small_params(**sections))
 
 
 def source_ids(answer: Answer) -> set[str]:

@@ -1,6 +1,7 @@
 """An answerer that reads one word; a tiny LM gives no right answers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +14,11 @@ from cmt.retrieval.selector import Selection
 from cmt.workspace import Workspace
 
 
+@dataclass(kw_only=True, eq=False)
 class WordReader(Answerer):
     """Answers with the first word, behind the publisher, of the best hit of the full-text search."""
 
-    asked: list[str]  # the questions asked of the bank, in order
+    asked: list[str] = field(default_factory=list)  # the questions asked of the bank, in order
 
     def answer(
         self,
@@ -48,7 +50,6 @@ class WordReader(Answerer):
 def read_words(workspace: Workspace) -> WordReader:
     """Let `workspace` answer with a WordReader; returns it."""
     reader = WordReader(model=workspace.model, lm=workspace.lm, bank=workspace.bank, params=workspace.params)
-    reader.asked = []
     workspace._answerer = reader
     return reader
 
