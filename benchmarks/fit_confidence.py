@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 import cmt
-from cmt.answering.answerer import Answerer, Query
+from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import Evidence
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_json, write_table
@@ -61,9 +61,9 @@ class RecordingAnswerer(Answerer):
 
     evidence: dict[str, Evidence]
 
-    def _confidence(self, query: Query, found: Evidence) -> float:
-        self.evidence[query.text] = found
-        return super()._confidence(query, found)
+    def _confidence(self, question: str, found: Evidence) -> float:
+        self.evidence[question] = found
+        return super()._confidence(question, found)
 
 
 def draw(file: Path, *, documents: int, questions: int, seed: int) -> tuple[pa.Table, list[Case]]:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,21 +57,6 @@ class Query(NamedTuple):
     """Among the caller's questions."""
     text: str
     tokens: list[int]
-
-
-@dataclass(frozen=True)
-class Retrieval:
-    """The encoding and the memories of a batch of B questions."""
-
-    encoding: Encoding
-    """Θ's encoding of the questions."""
-    selections: list[Selection]
-    memories: list[list[RetrievedMemory]]
-    """The memories of each selection, S at most, as ψ reads them."""
-    texts: list[list[str]]
-    """Their texts: kept in the bank, or decoded from the vectors."""
-    comparisons: list[Comparisons]
-    """The comparison of the memories of each question that state different values."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -147,19 +131,19 @@ class Answerer:
         `expand`: read with a vector for each token, which takes several times as long. Scores are −inf for a ψ that
         scores no tokens.
         """
-        memories = [[retrieved_memory(self.model, row, self.bank.schema)] for row in rows]
-        statements = []
+        memories = [retrieved_memory(self.model, row, self.bank.schema) for row in rows]
+        statements: dict[int, Statement] = {}
         for batch in self._batches(self._queries(questions)):
-            read_memories = [memories[query.position] for query in batch]
+            tokens = [query.tokens for query in batch]
             with self.model.autocast():
-                encoding = self.model.encode([query.tokens for query in batch], group=len(batch))
-                tokens = [query.tokens for query in batch]
+                encoding = self.model.encode(tokens, group=len(batch))
+                read_memories = [[memories[query.position]] for query in batch]
                 spans = self.model.read_alone(encoding, tokens, read_memories, expand=expand)
             for query, span in zip(batch, spans, strict=True):
                 row = rows[query.position]
-                text = row["text"] or self.lm.decode(memories[query.position][0].tokens)
-                statements.append((query.position, Statement.of(row, text, span, self.lm.offsets)))
-        return [statement for _, statement in sorted(statements, key=itemgetter(0))]
+                text = row["text"] or self.lm.decode(memories[query.position].tokens)
+                statements[query.position] = Statement.of(row, text, span, self.lm.offsets)
+        return [statements[index] for index in range(len(questions))]
 
     @torch.no_grad()
     def select(self, questions: Sequence[str], *, as_of: Sequence[datetime | None]) -> list[Selection]:
@@ -242,16 +226,16 @@ class Answerer:
         tokens = [query.tokens for query in queries]
         with self.model.autocast():
             # 1. retrieve the memories of each question, S at most
-            retrieval = self._retrieve(queries, select)
+            encoding, memories, compared = self._retrieve(queries, select)
             # 2. read them with ψ: probabilities of tokens (B, S, n), and with π: the prompts (B, T, D)
             output = self.model.read(
-                retrieval.encoding,
+                encoding,
                 tokens,
-                retrieval.memories,
+                memories,
                 self.params.selection,
-                weigh=lambda row, spans, read_without: retrieval.comparisons[row].weigh(spans, read_without),
+                weigh=lambda row, spans, read_without: compared[row].weigh(spans, read_without),
             )
-        drafts = [self._draft(query, retrieval, output, row) for row, query in enumerate(queries)]
+        drafts = [self._draft(one, output, row) for row, one in enumerate(compared)]
         # 3. generate
         if on_text and not drafts[0].known:
             on_text(NOT_IN_MEMORY)
@@ -259,14 +243,17 @@ class Answerer:
         else:
             texts, token_margins = self._generate(output, on_text)
         # 4. assemble
+        selection_margins = [one.selection.margin for one in compared]
         read_margins = output.margins or [math.inf] * len(drafts)
         return [
             self._assemble(*parts)
-            for parts in zip(drafts, texts, retrieval.selections, read_margins, token_margins, strict=True)
+            for parts in zip(drafts, texts, selection_margins, read_margins, token_margins, strict=True)
         ]
 
-    def _retrieve(self, queries: Sequence[Query], select: Select) -> Retrieval:
-        """Encode the questions and select memories for each by its key and its words."""
+    def _retrieve(
+        self, queries: Sequence[Query], select: Select
+    ) -> tuple[Encoding, list[list[RetrievedMemory]], list[Comparisons]]:
+        """Θ's encoding of the questions, and for each the memories, as ψ reads them and as they are compared."""
         # 1. encode the questions and select rows of the bank
         encoding, selections = self._encode_and_select(queries, select)
         # 2. decode the rows, each with the document that it supersedes, if the bank still has it
@@ -284,26 +271,15 @@ class Answerer:
             ]
             for selection in selections
         ]
-        # 3. the texts, decoded from the vectors in a bank without text
-        texts = [
-            [
-                row["text"] or self.lm.decode(memory.tokens)
-                for row, memory in zip(selection.rows, row_memories, strict=True)
-            ]
-            for selection, row_memories in zip(selections, memories, strict=True)
-        ]
-        comparisons = [
-            Comparisons(
-                query.text,
-                selection,
-                row_texts,
-                self.lm.offsets,
-                may_change=self.may_change,
-                cross_encoder=self.model.cross_encoder,
+        # 3. their texts, decoded from the vectors in a bank without text
+        compared = []
+        for query, selection, found in zip(queries, selections, memories, strict=True):
+            pairs = zip(selection.rows, found, strict=True)
+            texts = [row["text"] or self.lm.decode(memory.tokens) for row, memory in pairs]
+            compared.append(
+                Comparisons(query.text, selection, texts, self.lm.offsets, self.may_change, self.model.cross_encoder)
             )
-            for query, selection, row_texts in zip(queries, selections, texts, strict=True)
-        ]
-        return Retrieval(encoding, selections, memories, texts, comparisons)
+        return encoding, memories, compared
 
     def _encode_and_select(self, queries: Sequence[Query], select: Select) -> tuple[Encoding, list[Selection]]:
         encoding = self.model.encode([query.tokens for query in queries], group=len(queries))
@@ -318,9 +294,9 @@ class Answerer:
             tokens.setdefault(row["doc_id"], []).extend(retrieved_memory(self.model, row, self.bank.schema).tokens)
         return tokens
 
-    def _draft(self, query: Query, retrieval: Retrieval, output: ReaderOutput, row: int) -> Answer:
+    def _draft(self, compared: Comparisons, output: ReaderOutput, row: int) -> Answer:
         """The answer of a row of the batch without its text: confidence, verdict, and sources."""
-        selection = retrieval.selections[row]
+        question, selection = compared.question, compared.selection
         begin_probability = None  # (S, n)
         if output.begins is not None:
             begin_probability = output.begins[row, : len(selection.rows)].float().cpu()
@@ -329,18 +305,17 @@ class Answerer:
         if begin_probability is None or quote is None:  # the published ψ scores no tokens
             confidence = max((row["similarity"] for row in selection.rows), default=0.0)
         else:
-            found = evidence(query.text, selection, retrieval.texts[row], begin_probability, quote)
-            names = self._find_names(query, retrieval, row, quote.span.memory)
-            confidence = without_names(self._confidence(query, found), names)
+            found = evidence(question, selection, compared.texts, begin_probability, quote)
+            names = self._find_names(compared, quote.span.memory)
+            confidence = without_names(self._confidence(question, found), names)
         calibrated = self.calibration.apply(confidence)
         verdict: Verdict = "not_in_memory"
         if selection.rows:
             verdict = verdict_of(confidence, calibrated, self.params.selection, names)
         other_value = None
         if quote and verdict != "not_in_memory":
-            comparisons = retrieval.comparisons[row]
-            other_value = comparisons.other_value(quote.span.memory)
-            verdict = "unsure" if comparisons.contested(quote.span.memory) else verdict
+            other_value = compared.other_value(quote.span.memory)
+            verdict = "unsure" if compared.contested(quote.span.memory) else verdict
         sources = attribute_sources(
             selection.rows,
             begin_probability,
@@ -353,7 +328,7 @@ class Answerer:
         else:
             text, shown = "", calibrated
         return Answer(
-            query.text,
+            question,
             text,
             verdict,
             shown,
@@ -363,27 +338,27 @@ class Answerer:
             missing=names.missing,
         )
 
-    def _find_names(self, query: Query, retrieval: Retrieval, row: int, memory: int) -> NamesFound:
-        """The names of a question in the document of the selected `memory`.
+    def _find_names(self, compared: Comparisons, memory: int) -> NamesFound:
+        """The names of the question in the document of the selected `memory`.
 
         If its text lacks one, the names may be in another chunk, in the document that it supersedes, or in an earlier
         one whose value it changes.
         """
-        rows, texts, pairs = retrieval.selections[row].rows, retrieval.texts[row], retrieval.comparisons[row].pairs
-        quoted = rows[memory]
+        question, texts, quoted = compared.question, compared.texts, compared.selection.rows[memory]
         document, day = [quoted["source"] or "", quoted["title"] or "", texts[memory]], quoted["published_at"].date()
-        names = find_names(query.text, "\n".join(document), day=day, others=texts)
+        names = find_names(question, "\n".join(document), day=day, others=texts)
         if not names.missing and not names.doubtful:
             return names
-        document += [texts[pair.earlier] for pair in pairs if pair.later == memory and pair.probability > 0.5]
+        replaced = (pair for pair in compared.pairs if pair.later == memory and pair.probability > 0.5)
+        document += [texts[pair.earlier] for pair in replaced]
         for other in self.bank.documents({quoted["doc_id"], quoted["supersedes"]} - {None}).to_pylist():
             if other["published_at"] <= quoted["published_at"]:
                 tokens = retrieved_memory(self.model, other, self.bank.schema).tokens
                 document.append(other["text"] or self.lm.decode(tokens))
-        return find_names(query.text, "\n".join(document), day=day, others=texts)
+        return find_names(question, "\n".join(document), day=day, others=texts)
 
-    def _confidence(self, query: Query, found: Evidence) -> float:
-        """Confidence in the answer to `query` before calibration; `benchmarks/fit_confidence.py` listens here."""
+    def _confidence(self, question: str, found: Evidence) -> float:
+        """Confidence in the answer before calibration; `benchmarks/fit_confidence.py` listens here."""
         return confidence_of(found)
 
     def _generate(self, output: ReaderOutput, on_text: Callable[[str], None] | None) -> tuple[list[str], list[float]]:
@@ -411,7 +386,7 @@ class Answerer:
         return [self.lm.decode(ids) for ids in generation.tokens], generation.margins
 
     def _assemble(
-        self, draft: Answer, text: str, selection: Selection, read_margin: float, token_margin: float
+        self, draft: Answer, text: str, selection_margin: float, read_margin: float, token_margin: float
     ) -> tuple[Answer, bool]:
         """The finished answer, and whether every decision that it depends on has a sufficient margin.
 
@@ -428,7 +403,7 @@ class Answerer:
                     (draft.confidence, self.params.selection.likely_from),
                 )
             )
-        stable = min(selection.margin, verdict_margin) >= TIE_MARGIN
+        stable = min(selection_margin, verdict_margin) >= TIE_MARGIN
         if draft.known or draft.missing:
             stable = stable and read_margin >= TIE_MARGIN
         if not draft.known:

@@ -7,7 +7,9 @@ recorded change names both; the pair's scores then move towards the one that pro
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -128,24 +130,18 @@ def weigh(
     return [new - old if new != old else 0.0 for new, old in zip(scores, before, strict=True)], pairs
 
 
+@dataclass
 class Comparisons:
     """The memories of one question, and how their statements compare."""
 
-    def __init__(
-        self,
-        question: str,
-        selection: Selection,
-        texts: Sequence[str],
-        offsets: Offsets,
-        *,
-        may_change: MayChange = anyone,
-        cross_encoder: CrossEncoder | None = None,
-    ) -> None:
-        self.question, self.rows, self.texts, self._offsets = question, selection.rows, texts, offsets
-        self._may_change, self._cross_encoder = may_change, cross_encoder
-        self.changes = {frozenset(change.doc_ids): change.state for change in selection.changes}
-        self.statements: list[Statement] = []
-        self.pairs: list[Pair] = []
+    question: str
+    selection: Selection
+    texts: Sequence[str]  # of the selected memories: kept in the bank, or decoded from the vectors
+    offsets: Offsets
+    may_change: MayChange = anyone
+    cross_encoder: CrossEncoder | None = None
+    statements: list[Statement] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
 
     def weigh(self, spans: Sequence[ReadSpan], read_without: ReadWithout) -> Weighed:
         """See `cmt.modeling.model.Weigh`."""
@@ -154,7 +150,7 @@ class Comparisons:
             self.question,
             self.statements,
             self._comparable,
-            self._cross_encoder,
+            self.cross_encoder,
             lambda later, earlier: self._statement(later, read_without(later, earlier)),
         )
         seconds = {(pair.later, pair.earlier): pair.second for pair in self.pairs if pair.second}
@@ -179,25 +175,26 @@ class Comparisons:
             if names_covered(self.question, self.texts[other]) == 0 < names_covered(self.question, self.texts[memory]):
                 continue
             statement = self.statements[other]
-            doc_id = self.rows[other]["doc_id"]
+            doc_id = self.selection.rows[other]["doc_id"]
             return OtherValue(statement.answer, doc_id, statement.published_at, other == pair.later)
         return None
 
     def _comparable(self, one: int, other: int) -> Alike:
         """Whether the memories of two documents may be about one fact: by a recorded change, or by their words."""
-        first, second = self.rows[one], self.rows[other]
-        doc_ids = first["doc_id"], second["doc_id"]
-        if first["doc_id"] == second["doc_id"] or {first["supersedes"], second["supersedes"]} & {*doc_ids}:
+        pair = ({**self.selection.rows[index], "text": self.texts[index]} for index in (one, other))
+        earlier, later = sorted(pair, key=itemgetter("published_at"))
+        doc_ids = {earlier["doc_id"], later["doc_id"]}
+        if len(doc_ids) == 1 or {earlier["supersedes"], later["supersedes"]} & doc_ids:
             return "barred"
-        if state := self.changes.get(frozenset(doc_ids)):
-            return "yes" if state == "found" else "barred"
-        earlier, later = sorted((one, other), key=lambda index: self.rows[index]["published_at"])
-        if not self._may_change(self.rows[later].get("source"), self.rows[earlier].get("source")):
+        recorded = [change.state for change in self.selection.changes if {*change.doc_ids} == doc_ids]
+        if recorded:
+            return "yes" if recorded[-1] == "found" else "barred"
+        if not self.may_change(later.get("source"), earlier.get("source")):
             return "barred"
-        return alike(self.question, *({**self.rows[index], "text": self.texts[index]} for index in (earlier, later)))
+        return alike(self.question, earlier, later)
 
     def _statement(self, memory: int, span: ReadSpan) -> Statement:
-        return Statement.of(self.rows[memory], self.texts[memory], span, self._offsets)
+        return Statement.of(self.selection.rows[memory], self.texts[memory], span, self.offsets)
 
 
 def alike(question: str, earlier: Mapping[str, Any], later: Mapping[str, Any]) -> Alike:
