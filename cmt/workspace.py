@@ -312,7 +312,6 @@ class Workspace(Resources):
         `on_progress` is called with the number of further answers. Answers are recorded as they come, so an interrupted
         evaluation of the same bank resumes. Raises BankError if there is no bank of the compressor in use.
         """
-        from cmt.evaluation.answer_record import AnswerRecord
         from cmt.evaluation.evaluate import evaluate
         from cmt.evaluation.sampling import sample_by_position
 
@@ -325,7 +324,7 @@ class Workspace(Resources):
             questions,
             baselines=self.params.evaluation.baselines,
             complete=self.prompt_cache.complete,
-            record=AnswerRecord(self.state),
+            record=self.state,
             on_progress=on_progress,
         )
 

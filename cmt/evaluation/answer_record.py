@@ -32,57 +32,48 @@ class RecordedAnswer(Prediction):
         return cls(scored.text, scored.doc_ids, answer.confidence, answer.uncalibrated)
 
 
-class AnswerRecord:
-    """Answers in one file a bank in `folder`; a new version of the bank replaces the file.
+def recorded_answers(
+    folder: Path,
+    answerer: Answerer,
+    questions: Sequence[str],
+    *,
+    as_of: Sequence[datetime],
+    on_progress: OnProgress | None = None,
+) -> list[RecordedAnswer]:
+    """Like `answerer.answer`; recorded answers are read, the others are computed and recorded every few batches.
 
-    The key of an answer is a digest of everything that determines it: the bank's version and content, the recorded
-    changes, LM, compressor, calibration, parameters except the batch size, the code of this package, the question and
-    its date.
+    `folder` has one file a bank; a new version of the bank replaces the file. The key of an answer is a digest of
+    everything that determines it: the bank's version and content, the recorded changes, LM, compressor, calibration,
+    parameters except the batch size, the code of this package, the question and its date.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def answer(
-        self,
-        answerer: Answerer,
-        questions: Sequence[str],
-        *,
-        as_of: Sequence[datetime],
-        on_progress: OnProgress | None = None,
-    ) -> list[RecordedAnswer]:
-        """Like `answerer.answer`; recorded answers are read, the others are computed and recorded every few batches."""
-        # 1. read the recorded answers
-        version = answerer.bank.version
-        file, setting = self._file(answerer.bank.name, version), _setting_digest(answerer, version)
-        asked = list(zip(questions, as_of, strict=True))
-        keys = [sha256_hex(setting, date.astimezone(UTC).isoformat(), question) for question, date in asked]
-        stored = {key: json.loads(text) for key, text in file.read(set(keys)).items()}
-        answers = {key: RecordedAnswer(**raw | {"doc_ids": tuple(raw["doc_ids"])}) for key, raw in stored.items()}
-        missing = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in answers}
-        if on_progress:
-            on_progress(len(keys) - len(missing))
-        # 2. compute and record the rest
-        missing_keys, step = list(missing), answerer.params.answering.batch_size * BATCHES_PER_WRITE
-        for start in range(0, len(missing_keys), step):
-            block = missing_keys[start : start + step]
-            block_questions, block_dates = zip(*(missing[key] for key in block), strict=True)
-            computed = answerer.answer(block_questions, as_of=block_dates, on_progress=on_progress)
-            new = dict(zip(block, map(RecordedAnswer.of, computed), strict=True))
-            answers |= new
-            if answerer.bank.version == version:
-                file.write({key: json.dumps(asdict(answer)) for key, answer in new.items()})
-            else:
-                log.warning("the bank changed during the evaluation: %d answers are not recorded", len(new))
-        return [answers[key] for key in keys]
-
-    def _file(self, bank: str, version: int) -> ChecksummedAnswers:
-        """The file of one version of a bank. Files of its other versions are deleted."""
-        path = self.folder / f"answers-{bank}-{version}.sqlite"
-        for other in self.folder.glob(f"answers-{bank}-*.sqlite"):
-            if other != path:
-                ChecksummedAnswers(other).discard()
-        return ChecksummedAnswers(path)
+    # 1. the file of this version of the bank
+    name, version = answerer.bank.name, answerer.bank.version
+    path = folder / f"answers-{name}-{version}.sqlite"
+    for other in folder.glob(f"answers-{name}-*.sqlite"):
+        if other != path:
+            ChecksummedAnswers(other).discard()
+    file, setting = ChecksummedAnswers(path), _setting_digest(answerer, version)
+    # 2. read the recorded answers
+    asked = list(zip(questions, as_of, strict=True))
+    keys = [sha256_hex(setting, date.astimezone(UTC).isoformat(), question) for question, date in asked]
+    stored = {key: json.loads(text) for key, text in file.read(set(keys)).items()}
+    answers = {key: RecordedAnswer(**raw | {"doc_ids": tuple(raw["doc_ids"])}) for key, raw in stored.items()}
+    missing = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in answers}
+    if on_progress:
+        on_progress(len(keys) - len(missing))
+    # 3. compute and record the rest
+    missing_keys, step = list(missing), answerer.params.answering.batch_size * BATCHES_PER_WRITE
+    for start in range(0, len(missing_keys), step):
+        block = missing_keys[start : start + step]
+        block_questions, block_dates = zip(*(missing[key] for key in block), strict=True)
+        computed = answerer.answer(block_questions, as_of=block_dates, on_progress=on_progress)
+        new = dict(zip(block, map(RecordedAnswer.of, computed), strict=True))
+        answers |= new
+        if answerer.bank.version == version:
+            file.write({key: json.dumps(asdict(answer)) for key, answer in new.items()})
+        else:
+            log.warning("the bank changed during the evaluation: %d answers are not recorded", len(new))
+    return [answers[key] for key in keys]
 
 
 def _setting_digest(answerer: Answerer, version: int) -> str:

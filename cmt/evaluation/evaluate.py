@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from cmt.answering.prompting import Prediction, closed_book, rag
 from cmt.bank.ledger import SCORE_NAMES
 from cmt.common.arrow import take
 from cmt.common.progress import OnProgress
-from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
+from cmt.evaluation.answer_record import RecordedAnswer, recorded_answers
 from cmt.evaluation.calibration import answer_reliability, likely_shares
 from cmt.evaluation.metrics import Scores, mark, summarise
 from cmt.evaluation.sampling import sample_by_hash
@@ -142,33 +143,26 @@ def round_questions(*, store: SliceStore, slice_: Slice, own: int, earlier: int,
     return pa.concat_tables([own_sample.sort_by(by_date), earlier_sample.sort_by(by_date)])
 
 
-def answering_order(questions: pa.Table) -> list[int]:
-    """Row numbers of `questions` in the order in which they are asked: by length, then text, date and id.
-
-    Batches of texts of similar length waste little padding, and a fixed order makes the bootstrap intervals repeatable.
-    """
-    keys = list(zip(*(questions[name].to_pylist() for name in ("question", "asked_at", "question_id")), strict=True))
-    return sorted(range(len(keys)), key=lambda row: (len(keys[row][0]), keys[row]))
-
-
 def evaluate(
     answerer: Answerer,
     questions: pa.Table,
     *,
     baselines: bool = False,
     complete: Complete | None = None,
-    record: AnswerRecord | None = None,
+    record: Path | None = None,
     earlier: pa.Table | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Ask `questions` (QUESTION_SCHEMA) of the memory and, with `baselines`, of the LM alone and of RAG with one text.
 
-    "Not in memory" counts as an empty answer. `complete` (a cache in front of the LM) and `record` return the answers
-    of an earlier evaluation without computing them again. `earlier`: records of the round before, whose answers are
-    kept where they rest on the same memories. `on_progress` counts answers: one a question and system.
+    "Not in memory" counts as an empty answer. `complete` (a cache in front of the LM) and `record` (a folder, see
+    `recorded_answers`) return the answers of an earlier evaluation without computing them again. `earlier`: records of
+    the round before, whose answers are kept where they rest on the same memories. `on_progress` counts answers: one a
+    question and system.
     """
-    # 1. ask the systems, in a fixed order of the questions
-    order = answering_order(questions)
+    # 1. ask the systems, texts of similar length together; the fixed order makes the bootstrap intervals repeatable
+    keys = list(zip(*(questions[name].to_pylist() for name in ("question", "asked_at", "question_id")), strict=True))
+    order = sorted(range(len(keys)), key=lambda row: (len(keys[row][0]), keys[row]))
     asked = take(questions, order)
     memory, selections = _ask_memory(answerer, asked, record, earlier, on_progress)
     runs = [memory, *(_ask_baselines(answerer, asked, complete, on_progress) if baselines else ())]
@@ -206,7 +200,7 @@ def evaluate(
 def _ask_memory(
     answerer: Answerer,
     asked: pa.Table,
-    record: AnswerRecord | None,
+    record: Path | None,
     earlier: pa.Table | None,
     on_progress: OnProgress | None,
 ) -> tuple[_Run, list[Selection]]:
@@ -215,7 +209,7 @@ def _ask_memory(
     started = time.perf_counter()
     selections: list[Selection] = []
     if record:
-        answers = record.answer(answerer, texts, as_of=as_of, on_progress=on_progress)
+        answers = recorded_answers(record, answerer, texts, as_of=as_of, on_progress=on_progress)
     elif earlier is None:
         answers = [RecordedAnswer.of(answer) for answer in answerer.answer(texts, as_of=as_of, on_progress=on_progress)]
     else:

@@ -14,7 +14,7 @@ import cmt
 from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
 from cmt.bank.changes import Change, Span
-from cmt.evaluation.answer_record import AnswerRecord, RecordedAnswer
+from cmt.evaluation.answer_record import RecordedAnswer, recorded_answers
 from cmt.lm.model import FrozenLM
 from cmt.retrieval.indexer import compress_documents
 from tests.helpers.facts import documents
@@ -63,23 +63,24 @@ def answerer(tiny_lm: TinyLm, tmp_path: Path) -> CountingAnswerer:
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> AnswerRecord:
-    return AnswerRecord(tmp_path / "state")
+def record(tmp_path: Path) -> Path:
+    """The folder of the recorded answers."""
+    return tmp_path / "state"
 
 
-def test_recorded_answers_are_read_for_any_batch_size(answerer: CountingAnswerer, record: AnswerRecord) -> None:
+def test_recorded_answers_are_read_for_any_batch_size(answerer: CountingAnswerer, record: Path) -> None:
     expected = unrecorded(answerer)
     for batch_size, count in ((3, 5), (1, 0), (32, 0)):
         repeated, heard = counting(answerer, answering={"batch_size": batch_size}), list[int]()
-        assert record.answer(repeated, QUESTIONS, as_of=DATES, on_progress=heard.append) == expected
+        assert recorded_answers(record, repeated, QUESTIONS, as_of=DATES, on_progress=heard.append) == expected
         assert (repeated.count, sum(heard)) == (count, 5)
     more = [*QUESTIONS, "Who is Moss?", "Who is Moss?", QUESTIONS[0]]
     again = counting(answerer)
-    replies = record.answer(again, more, as_of=DATES[:1] * 8)
+    replies = recorded_answers(record, again, more, as_of=DATES[:1] * 8)
     assert (replies[:5], replies[5], replies[7], again.count) == (expected, replies[6], expected[0], 1)
     # another date asks again
     early = [datetime(2031, 1, 20, tzinfo=UTC)] * 5
-    assert record.answer(answerer, QUESTIONS, as_of=early) == unrecorded(answerer, as_of=early) != expected
+    assert recorded_answers(record, answerer, QUESTIONS, as_of=early) == unrecorded(answerer, as_of=early) != expected
     assert len({reply.text for reply in replies}) > 1
 
 
@@ -92,26 +93,26 @@ def test_recorded_answers_are_read_for_any_batch_size(answerer: CountingAnswerer
     ],
     ids=json.dumps,
 )
-def test_other_parameters_ask_again(answerer: CountingAnswerer, record: AnswerRecord, sections: dict[str, Any]) -> None:
-    record.answer(answerer, QUESTIONS, as_of=DATES)
+def test_other_parameters_ask_again(answerer: CountingAnswerer, record: Path, sections: dict[str, Any]) -> None:
+    recorded_answers(record, answerer, QUESTIONS, as_of=DATES)
     other = counting(answerer, **sections)
     expected = unrecorded(counting(answerer, **sections))
-    assert record.answer(other, QUESTIONS, as_of=DATES) == expected
+    assert recorded_answers(record, other, QUESTIONS, as_of=DATES) == expected
     assert other.count == 5
 
 
 @pytest.mark.parametrize(("part", "digest"), [("model", "digest"), ("lm", "files_digest")])
 def test_another_lm_or_compressor_asks_again(
-    answerer: CountingAnswerer, record: AnswerRecord, part: str, digest: str, monkeypatch: pytest.MonkeyPatch
+    answerer: CountingAnswerer, record: Path, part: str, digest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record.answer(answerer, QUESTIONS, as_of=DATES)
+    recorded_answers(record, answerer, QUESTIONS, as_of=DATES)
     monkeypatch.setattr(getattr(answerer, part), digest, "another")
-    record.answer(answerer, QUESTIONS, as_of=DATES)
+    recorded_answers(record, answerer, QUESTIONS, as_of=DATES)
     assert answerer.count == 10
 
 
-def test_a_changed_bank_discards_its_answers(answerer: CountingAnswerer, record: AnswerRecord, tmp_path: Path) -> None:
-    before = record.answer(answerer, QUESTIONS, as_of=DATES)
+def test_a_changed_bank_discards_its_answers(answerer: CountingAnswerer, record: Path, tmp_path: Path) -> None:
+    before = recorded_answers(record, answerer, QUESTIONS, as_of=DATES)
     version = answerer.bank.version
     changes: list[Callable[[], object]] = [
         lambda: add(answerer),
@@ -122,7 +123,7 @@ def test_a_changed_bank_discards_its_answers(answerer: CountingAnswerer, record:
         change()
         expected = unrecorded(answerer)
         answerer.count = 0
-        assert record.answer(answerer, QUESTIONS, as_of=DATES) == expected
+        assert recorded_answers(record, answerer, QUESTIONS, as_of=DATES) == expected
         assert answerer.count == 5
         assert len(list((tmp_path / "state").iterdir())) == 1
     assert all("vell" in reply.doc_ids for reply in before)
@@ -130,19 +131,19 @@ def test_a_changed_bank_discards_its_answers(answerer: CountingAnswerer, record:
 
 
 def test_a_bank_with_the_same_name_and_version_but_other_rows_asks_again(
-    tiny_lm: TinyLm, record: AnswerRecord, tmp_path: Path
+    tiny_lm: TinyLm, record: Path, tmp_path: Path
 ) -> None:
     first, second = (
         counting(untrained_answerer(tiny_lm("llama"), tmp_path / name, rows))
         for name, rows in {"a": MAYORS, "b": [MAYORS[2], *CRANE]}.items()
     )
     assert (first.bank.name, first.bank.version) == (second.bank.name, second.bank.version)
-    record.answer(first, QUESTIONS, as_of=DATES)
-    assert record.answer(second, QUESTIONS, as_of=DATES) == unrecorded(second) != unrecorded(first)
+    recorded_answers(record, first, QUESTIONS, as_of=DATES)
+    assert recorded_answers(record, second, QUESTIONS, as_of=DATES) == unrecorded(second) != unrecorded(first)
 
 
 def test_answers_during_a_change_of_the_bank_are_not_recorded(
-    answerer: CountingAnswerer, record: AnswerRecord, caplog: pytest.LogCaptureFixture
+    answerer: CountingAnswerer, record: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     single = counting(answerer, answering={"batch_size": 1})
     changes = iter([None, None, add])
@@ -151,15 +152,15 @@ def test_answers_during_a_change_of_the_bank_are_not_recorded(
         if work := next(changes, None):
             work(answerer)
 
-    record.answer(single, QUESTIONS, as_of=DATES, on_progress=change)
+    recorded_answers(record, single, QUESTIONS, as_of=DATES, on_progress=change)
     assert "the bank changed during the evaluation" in caplog.text
     expected = unrecorded(single)
     single.count = 0
-    assert record.answer(single, QUESTIONS, as_of=DATES) == expected
+    assert recorded_answers(record, single, QUESTIONS, as_of=DATES) == expected
     assert single.count == 5
 
 
-def test_an_interrupted_evaluation_resumes(answerer: CountingAnswerer, record: AnswerRecord) -> None:
+def test_an_interrupted_evaluation_resumes(answerer: CountingAnswerer, record: Path) -> None:
     expected, single, heard = unrecorded(answerer), counting(answerer, answering={"batch_size": 1}), list[int]()
 
     def interrupt(count: int) -> None:
@@ -168,9 +169,9 @@ def test_an_interrupted_evaluation_resumes(answerer: CountingAnswerer, record: A
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        record.answer(single, QUESTIONS, as_of=DATES, on_progress=interrupt)
+        recorded_answers(record, single, QUESTIONS, as_of=DATES, on_progress=interrupt)
     resumed, heard = counting(answerer), list[int]()
-    again = AnswerRecord(record.folder).answer(resumed, QUESTIONS, as_of=DATES, on_progress=heard.append)
+    again = recorded_answers(record, resumed, QUESTIONS, as_of=DATES, on_progress=heard.append)
     assert (resumed.count, heard) == (1, [4, 1])
     assert [(reply.text, reply.doc_ids) for reply in again] == [(reply.text, reply.doc_ids) for reply in expected]
 
@@ -187,15 +188,15 @@ def test_a_project_evaluates_again_only_what_changed(adapted_workspace: Path) ->
     assert [evaluate()[1], evaluate()[1]] == [0, 3]  # the question about it is not asked
 
 
-def test_a_rejected_change_and_other_authority_ask_again(answerer: CountingAnswerer, record: AnswerRecord) -> None:
+def test_a_rejected_change_and_other_authority_ask_again(answerer: CountingAnswerer, record: Path) -> None:
     span = Span("a", datetime(2031, 1, 1, tzinfo=UTC), chunk=0, first=0, last=1, digest="0" * 16)
     changes = [Change(span, replace(span, doc_id="b"), holds_from=span.published_at, confidence=0.9)]
     answerer.changes_of = lambda doc_ids: [] if doc_ids else changes
-    record.answer(answerer, QUESTIONS, as_of=DATES)
+    recorded_answers(record, answerer, QUESTIONS, as_of=DATES)
     changes[0] = replace(changes[0], state="rejected")
     for _ in range(2):
-        record.answer(answerer, QUESTIONS, as_of=DATES)
+        recorded_answers(record, answerer, QUESTIONS, as_of=DATES)
         assert answerer.count == 10
     trusted = counting(answerer, stream={"authority": {"Courier": ["Herald"]}})
-    record.answer(trusted, QUESTIONS, as_of=DATES)
+    recorded_answers(record, trusted, QUESTIONS, as_of=DATES)
     assert trusted.count == 5
