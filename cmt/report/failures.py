@@ -1,8 +1,7 @@
 """The questions with the lowest F1, asked again to show the selected memories and the windows that the LM read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -29,13 +28,7 @@ class Selected:
 class Failure:
     """A question whose answer scored less than 1, with the answer and its sources."""
 
-    question: str
-    asked_at: datetime
-    doc_id: str
-    golds: Sequence[str]
-    answered: str  # the recorded answer; empty for "not in memory"
-    f1: float  # F1 of the recorded answer, 0–100
-    confidence: float
+    row: Mapping[str, Any]  # RECORD_SCHEMA
     answered_now: str  # answer of the bank in its present state; empty if it is the recorded one or "not in memory"
     reason: str
     selected: Sequence[Selected]
@@ -50,20 +43,8 @@ def worst_answers(records: pa.Table, answerer: Answerer) -> list[Failure]:
     for row, answer in zip(rows, answers, strict=True):
         sources = answer.sources[:_SOURCES]
         selected = [Selected(source, passage(source), source.doc_id == row["doc_id"]) for source in sources]
-        failures.append(
-            Failure(
-                question=row["question"],
-                asked_at=row["asked_at"],
-                doc_id=row["doc_id"],
-                golds=row["golds"],
-                answered=row["cmt"],
-                f1=100 * row["cmt_f1"],
-                confidence=row["confidence"],
-                answered_now=answer.text if answer.known and answer.text != row["cmt"] else "",
-                reason=_reason(row, selected),
-                selected=selected,
-            )
-        )
+        answered_now = answer.text if answer.known and answer.text != row["cmt"] else ""
+        failures.append(Failure(row, answered_now, _reason(row, selected), selected))
     return failures
 
 
