@@ -20,11 +20,9 @@ from cmt.answering.statements import compare
 from cmt.common.answers import same_value, words_of
 from cmt.common.english import NUMBER
 from cmt.common.progress import OnProgress
-from cmt.common.text import without_publisher
 from cmt.evaluation.canary import RIGHT, Canary, Outcome, contradicts
-from cmt.evaluation.contradiction import SURE, contradicted, current_memories
+from cmt.evaluation.contradiction import SURE, contradicted, current_memories, stated_question
 from cmt.evaluation.independence import History, Report, told_independently
-from cmt.evaluation.made_questions import question_on
 from cmt.evaluation.metrics import f1
 from cmt.retrieval.selector import Selection
 from cmt.stream.authority import Authority
@@ -125,9 +123,12 @@ def explain(answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice) -> 
     if not strangers.isdisjoint(reply.selected):
         [trusted] = replies(answerer, [canary], without=strangers)
     if replace(canary, now=trusted.outcome).regressed:
-        update = _update(answerer, canary, trusted, new)
-        if update is None:
-            return _disputed(canary, trusted, new)
+        doc_id = trusted.outcome.doc_id or ""
+        if doc_id not in new.documents or _is_older(canary, new.documents[doc_id]):
+            return canary
+        update = _update(answerer, canary, new, doc_id)
+        if update is None:  # whether the reference still holds is open: without its best outcome the canary leaves
+            return replace(canary, best=canary.now) if trusted.outcome.answer else canary
         canary = update
         trusted = Reply(outcome_of(trusted.outcome.answer, canary.references, trusted.outcome.doc_id), trusted.selected)
     canary = replace(canary, without=trusted.outcome)
@@ -158,11 +159,8 @@ def _updated(canary: Canary, new: NewSlice, doc_id: str, answer: str) -> Canary:
     )
 
 
-def _update(answerer: Answerer, canary: Canary, trusted: Reply, new: NewSlice) -> Canary | None:
-    """`canary` with the value of the document that it is answered from; None if that does not change its fact."""
-    doc_id = trusted.outcome.doc_id or ""
-    if doc_id not in new.documents or _is_older(canary, new.documents[doc_id]):
-        return None
+def _update(answerer: Answerer, canary: Canary, new: NewSlice, doc_id: str) -> Canary | None:
+    """`canary` with the value of the document `doc_id`; None if that does not change its fact."""
     own = current_memories(answerer.bank, canary.doc_id)
     if not own:
         return None
@@ -171,17 +169,6 @@ def _update(answerer: Answerer, canary: Canary, trusted: Reply, new: NewSlice) -
     if comparison.probability < UPDATE or not contradicts(answer, canary.references):
         return None
     return _updated(canary, new, doc_id, answer)
-
-
-def _disputed(canary: Canary, trusted: Reply, new: NewSlice) -> Canary:
-    """`canary` without its best outcome, so that it leaves, if a later document that may change it has another value.
-
-    Whether that is a change is open, so the canary's reference is no longer used as evidence.
-    """
-    doc_id = trusted.outcome.doc_id or ""
-    if doc_id not in new.documents or _is_older(canary, new.documents[doc_id]):
-        return canary
-    return replace(canary, best=canary.now) if trusted.outcome.answer else canary
 
 
 def _independent_update(
@@ -222,10 +209,9 @@ def _harmful(
         return culprits
     # 1. What each answers to the canary, and to the question that the canary's document answers.
     own = current_memories(answerer.bank, canary.doc_id)
-    text = "\n".join(map(without_publisher, own))
     numbers = ((re.search(NUMBER, reference), reference) for reference in canary.references)
     values = [number[0] if number else reference for number, reference in numbers]
-    stated = next(filter(None, (question_on(text, value) for value in values)), canary.question)
+    stated = stated_question(own, values) or canary.question
     memories = [new.memories(doc_id) for doc_id in culprits]
     alone = answerer.answer_from([canary.question] * len(culprits), memories)
     crosswise = answerer.answer_from([stated] * len(culprits), memories)

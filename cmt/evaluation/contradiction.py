@@ -54,7 +54,7 @@ def contradicted(answerer: Answerer, regressed: Sequence[Canary], rows: pa.Table
     stated = [question_on(texts[pair.canary.answered_from], pair.answer) for pair in pairs]
     pairs = _agreeing(answerer, pairs, stated, [pair.own for pair in pairs], [pair.canary.references for pair in pairs])
     # 3. The new one answers what the canary's document states, with its own value.
-    stated = [_own_statement(pair) for pair in pairs]
+    stated = [stated_question(pair.own, pair.canary.references) for pair in pairs]
     pairs = _agreeing(answerer, pairs, stated, [pair.new for pair in pairs], [(pair.answer,) for pair in pairs])
     return {pair.canary.question_id for pair in pairs}
 
@@ -75,11 +75,10 @@ def _agreeing(
     ]
 
 
-def _own_statement(pair: _Pair) -> str | None:
-    """The question that the canary's document answers with a right answer; None if the bank kept no such text."""
-    text = "\n".join(map(without_publisher, pair.own))
-    found = (question_on(text, reference) for reference in pair.canary.references)
-    return next(filter(None, found), None)
+def stated_question(memories: Sequence[Mapping[str, Any]], values: Sequence[str]) -> str | None:
+    """The question that a document answers with one of `values`; None if the bank kept no such text of it."""
+    text = "\n".join(map(without_publisher, memories))
+    return next(filter(None, (question_on(text, value) for value in values)), None)
 
 
 def current_memories(bank: Bank, doc_id: str) -> list[dict[str, Any]]:
