@@ -17,7 +17,7 @@ from cmt.common.text import heading
 from cmt.errors import ModelError
 from cmt.modeling.codebook import stored_codes
 from cmt.modeling.model import MemoryModel, RetrievedMemory
-from cmt.retrieval.chunking import Chunk, batch_by_length, split_into_chunks
+from cmt.retrieval.chunking import batch_by_length, split_into_chunks
 
 Array = NDArray[np.float32]
 Encoded = list[tuple[Array, Array]]
@@ -89,7 +89,9 @@ def compress_documents(
         on_progress(len(rows) - len(new), 0)
     for batch, encoded_batch in zip(batches, encoded, strict=True):
         for chunk, (key, vectors) in zip(batch, encoded_batch, strict=True):
-            memory = _memory(chunk, key, quantize(vectors), len(vectors), keep_text=keep_text)
+            memory = {"memory_id": chunk.memory_id, "n_tokens": len(chunk.tokens), "n_vectors": len(vectors)}
+            memory |= {"key": key.astype(np.float16), "memory": quantize(vectors)}
+            memory |= {"text": chunk.text} if keep_text else {"text": None, "words": sketch(chunk.text)}
             memories.setdefault(_content(chunk.document), []).append(memory)
         if on_progress:
             begun = sum(chunk.memory_id.endswith("#0") for chunk in batch)
@@ -157,16 +159,3 @@ def encode_batch(model: MemoryModel, batch: Sequence[Sequence[int]], *, with_con
             vectors = torch.cat([vectors, content], 1)  # (k, 2·D)
         encoded.append((encoding.key[row].float().cpu().numpy(), vectors.cpu().numpy()))
     return encoded
-
-
-def _memory(chunk: Chunk, key: Array, memory: bytes, n_vectors: int, *, keep_text: bool) -> dict[str, Any]:
-    """The values of a row of `bank_schema` that depend on heading and text alone, with the memory_id of the chunk."""
-    row = {
-        "memory_id": chunk.memory_id,
-        "key": key.astype(np.float16),
-        "memory": memory,
-        "n_vectors": n_vectors,
-        "n_tokens": len(chunk.tokens),
-        "text": chunk.text if keep_text else None,
-    }
-    return row if keep_text else row | {"words": sketch(chunk.text)}
