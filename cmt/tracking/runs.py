@@ -66,7 +66,8 @@ class Tracker:
             )
             tags = describe([r for r in history if r.number <= round_.number and r.state == "committed"])
             session.log(parent, metrics, step=round_.number, at=round_.finished_at, tags=tags)
-            session.attach(child, artifacts)
+            for file in filter(Path.exists, artifacts):
+                session.client.log_artifact(child.info.run_id, str(file))
             session.end(child, _STATUS.get(round_.state, "KILLED"), round_.finished_at)
             session.end(parent, "FINISHED", round_.finished_at)
         return str(child.info.run_id)

@@ -6,7 +6,7 @@ A run is found by a key made from what it records, so recording the same thing a
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import cached_property
@@ -118,12 +118,6 @@ class MlflowSession:
             params=[Param(name, value) for name, value in new_params.items()],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
-
-    def attach(self, run: "Run", files: Sequence[Path]) -> None:
-        """Copy `files` into the run's artifacts; missing ones are skipped."""
-        for file in files:
-            if file.exists():
-                self.client.log_artifact(run.info.run_id, str(file))
 
     def end(self, run: "Run", status: str, at: str = "") -> None:
         """Set the run's status and end time."""

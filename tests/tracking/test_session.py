@@ -45,7 +45,8 @@ def test_a_copied_project_does_not_write_into_the_original(
     assert experiment.artifact_location == (tmp_path / "copy/mlruns").as_uri()
     assert "outside this project" in caplog.text
     (tmp_path / "note.txt").write_text("a file")
-    copy.attach(copy.run("training", tags={}, key="second"), [tmp_path / "note.txt", tmp_path / "missing.txt"])
+    second = copy.run("training", tags={}, key="second")
+    copy.client.log_artifact(second.info.run_id, str(tmp_path / "note.txt"))
     assert list((tmp_path / "copy/mlruns").rglob("note.txt")) and not list(project.rglob("note.txt"))
 
 
