@@ -44,8 +44,7 @@ from cmt.retrieval.indexer import retrieved_memory
 from cmt.retrieval.selector import Selection, select_memories
 
 Key = NDArray[np.float32]
-Select = Callable[[int, Key], Selection]
-"""Index of a question and its key (p,) → its memories."""
+Select = Callable[[int, Key], Selection]  # index of a question and its key (p,) → its memories
 
 TIE_MARGIN = 0.02  # nats; rounding depends on the shape of the batch and may reverse a smaller lead
 
@@ -53,8 +52,7 @@ TIE_MARGIN = 0.02  # nats; rounding depends on the shape of the batch and may re
 class Query(NamedTuple):
     """A question on its way to an answer."""
 
-    position: int
-    """Among the caller's questions."""
+    position: int  # among the caller's questions
     text: str
     tokens: list[int]
 

@@ -32,8 +32,7 @@ from cmt.modeling.cross_encoder import CrossEncoder, Odds, Report
 from cmt.modeling.model import ReadSpan
 from cmt.modeling.span_decoding import sentence_starts
 
-WEIGHTS = Path(__file__).with_name("comparison.safetensors")
-"""File of the weights; they fit every compressor."""
+WEIGHTS = Path(__file__).with_name("comparison.safetensors")  # file of the weights; they fit every compressor
 LARGEST_SCORE = 12.0  # nats; larger scores of ψ count as this one
 EXCERPT = 450  # characters of a text that the cross-encoder reads
 POSSIBLE = 0.05  # probability from which a change is possible
@@ -56,18 +55,13 @@ _WORD = re.compile(r"_new_|_old_|\d[\d.,:]*|[^\W\d_]+")
 class Statement:
     """What one document says about a question."""
 
-    text: str
-    """The text of the memory."""
+    text: str  # the text of the memory
     first: int
-    last: int
-    """The characters `first` … `last` of the text, the last one excluded, are the answer."""
-    score: float
-    """ψ's log-score of the answer against "nowhere", in nats."""
+    last: int  # the characters `first` … `last` of the text, the last one excluded, are the answer
+    score: float  # ψ's log-score of the answer against "nowhere", in nats
     published_at: datetime
-    prior: float = 0.0
-    """What the selection adds to the score, in nats."""
-    publisher_length: int = 0
-    """Characters at the start of the text that name the publisher."""
+    prior: float = 0.0  # what the selection adds to the score, in nats
+    publisher_length: int = 0  # characters at the start of the text that name the publisher
 
     @classmethod
     def of(cls, memory: Mapping[str, Any], text: str, span: ReadSpan, offsets: Offsets) -> "Statement":
@@ -97,43 +91,26 @@ class Statement:
 class Features(NamedTuple):
     """Features of a pair of statements. Truth values are 0 or 1, counts are at most 3, shares are 0–1."""
 
-    gain: float
-    """ψ's score of the later answer minus the one of the earlier answer, in nats."""
+    gain: float  # ψ's score of the later answer minus the one of the earlier answer, in nats
     earlier_score: float
-    coverage_gain: float
-    """Share of the question's words in the later text minus their share in the earlier one."""
-    overlap: float
-    """Share of the earlier text's words in the later one."""
-    context: float
-    """Share of the words in the earlier answer's sentence in the later text."""
-    names: float
-    """Share of the question's names and numbers in the later text."""
-    context_names: float
-    """Share of the names and numbers in the earlier answer's sentence in the later text."""
-    mentions_earlier: float
-    """Whether the sentence of the later answer has the earlier one."""
-    mentions_later: float
-    """Whether the earlier text has the later answer."""
-    quoted: float
-    """Whether the later answer is inside quotation marks."""
-    conditions: float
-    """How often the later text tells a condition."""
-    plans: float
-    """How often the later text tells of the future."""
-    memories: float
-    """How often the later text looks back."""
-    hearsay: float
-    """Whether the sentence of the later answer tells hearsay."""
-    past_before: float
-    """Whether the sentence before it tells of the past."""
-    denial_after: float
-    """Whether the text after it tells a denial."""
+    coverage_gain: float  # share of the question's words in the later text minus their share in the earlier one
+    overlap: float  # share of the earlier text's words in the later one
+    context: float  # share of the words in the earlier answer's sentence in the later text
+    names: float  # share of the question's names and numbers in the later text
+    context_names: float  # share of the names and numbers in the earlier answer's sentence in the later text
+    mentions_earlier: float  # whether the sentence of the later answer has the earlier one
+    mentions_later: float  # whether the earlier text has the later answer
+    quoted: float  # whether the later answer is inside quotation marks
+    conditions: float  # how often the later text tells a condition
+    plans: float  # how often the later text tells of the future
+    memories: float  # how often the later text looks back
+    hearsay: float  # whether the sentence of the later answer tells hearsay
+    past_before: float  # whether the sentence before it tells of the past
+    denial_after: float  # whether the text after it tells a denial
     title_denial: float
-    title_change: float
-    """Whether the first line of the later text tells a denial, or a change."""
+    title_change: float  # whether the first line of the later text tells a denial, or a change
     past_question: float
-    unsettled_question: float
-    """Whether the question asks for the past, or for a plan, a rumour or an exception."""
+    unsettled_question: float  # whether the question asks for the past, or for a plan, a rumour or an exception
 
 
 def features(question: str, earlier: Statement, later: Statement) -> Features:
@@ -242,10 +219,8 @@ class Weights:
 
     features: Features
     constant: float
-    ngrams: NDArray[np.uint32]
-    """(n,) hashes of the n-grams that have a weight, sorted."""
-    ngram_weights: NDArray[np.float16]
-    """(n,)"""
+    ngrams: NDArray[np.uint32]  # (n,) hashes of the n-grams that have a weight, sorted
+    ngram_weights: NDArray[np.float16]  # (n,)
 
     def log_odds(self, values: Features, found_ngrams: NDArray[np.uint32]) -> float:
         """Log-odds that the answer of the later of two statements holds, from its date on, and not the earlier one."""
@@ -282,10 +257,8 @@ def shipped_weights() -> Weights:
 class Probabilities(NamedTuple):
     """What becomes of two statements that answer a question."""
 
-    holds: float
-    """The answer is the one of the later statement, from its date on, and not that of the earlier one."""
-    changed: float
-    """Both answer the question, and the later one changes the answer."""
+    holds: float  # the answer is the one of the later statement, from its date on, and not that of the earlier one
+    changed: float  # both answer the question, and the later one changes the answer
 
 
 def probabilities(

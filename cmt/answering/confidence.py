@@ -18,16 +18,11 @@ from cmt.retrieval.selector import Selection
 class Evidence(NamedTuple):
     """Features of the confidence model."""
 
-    reader: float
-    """Log-odds of ψ that one of the memories holds the answer."""
-    agreement: float
-    """Log-odds of the agreement of the likely answers with the quote (`AnswerSpan.agreement`)."""
-    coverage: float
-    """Share of the question's words in the memory of the quote, 0–1."""
-    names: float
-    """Share of the question's names and numbers in it, 0–1; 1 for a question without any."""
-    lead: float
-    """Lead of the selection's first memory, a difference of log-probabilities."""
+    reader: float  # log-odds of ψ that one of the memories holds the answer
+    agreement: float  # log-odds of the agreement of the likely answers with the quote (`AnswerSpan.agreement`)
+    coverage: float  # share of the question's words in the memory of the quote, 0–1
+    names: float  # share of the question's names and numbers in it, 0–1; 1 for a question without any
+    lead: float  # lead of the selection's first memory, a difference of log-probabilities
 
 
 class Calibration(NamedTuple):
@@ -46,19 +41,15 @@ class Calibration(NamedTuple):
         return _sigmoid(self.slope * log_odds(confidence) + self.shift)
 
 
-NO_CALIBRATION = Calibration(slope=1.0, shift=0.0)
-"""The identity."""
+NO_CALIBRATION = Calibration(slope=1.0, shift=0.0)  # the identity
 
 
 class Basis(NamedTuple):
     """The inputs of an earlier answer, by which a later round decides whether the answer still holds."""
 
-    selection: str
-    """`Selection.digest`."""
-    lead: float
-    """`Selection.lead`."""
-    confidence: float
-    """Confidence in the answer before calibration, 0–1."""
+    selection: str  # `Selection.digest`
+    lead: float  # `Selection.lead`
+    confidence: float  # confidence in the answer before calibration, 0–1
 
     def confidence_in(self, selection: Selection, *, threshold: float) -> float | None:
         """The confidence with which `selection` gives the same answer; None if it may give another one.
@@ -75,8 +66,7 @@ class Basis(NamedTuple):
 # Fitted on held-out training articles by benchmarks/fit_confidence.py.
 WEIGHTS = Evidence(reader=0.064, agreement=0.286, coverage=0.696, names=0.255, lead=0.053)
 CONSTANT = -1.824
-MISSING_NAME = 2.0
-"""Nats by which the confidence falls if the document of the answer lacks a name of the question."""
+MISSING_NAME = 2.0  # nats by which the confidence falls if the document of the answer lacks a name of the question
 
 
 def evidence(

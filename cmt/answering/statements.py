@@ -72,12 +72,9 @@ class Pair(NamedTuple):
     """Two of the memories of a question whose statements were compared, and what came of it."""
 
     earlier: int
-    later: int
-    """Indices of the memories."""
-    probability: float
-    """Probability that the later one's answer holds."""
-    second: Statement | None = None
-    """The later one's answer that counts, if its best one is the earlier value."""
+    later: int  # indices of the memories
+    probability: float  # probability that the later one's answer holds
+    second: Statement | None = None  # the later one's answer that counts, if its best one is the earlier value
 
 
 def weigh(
@@ -260,8 +257,7 @@ class Comparison(NamedTuple):
 
     earlier: Statement
     later: Statement
-    probability: float
-    """Probability that the later one changes the answer; 0 without two answers that differ, or of unlike texts."""
+    probability: float  # probability that the later one changes the answer; 0 for equal answers or unlike texts
 
 
 def compare(

@@ -16,12 +16,9 @@ from cmt.errors import ConfigError
 from cmt.evaluation.metrics import Flags, Floats
 
 BINS = 10
-CALIBRATED_ON = 500
-"""Maximum number of questions whose answers calibrate the confidence; the latest ones are used."""
-PRIOR = 20
-"""Number of pseudo-answers with a perfectly calibrated confidence that regularise the fit of a calibration."""
-RIGHT_F1 = 0.5
-"""F1 (0–1) from which an answer counts as right."""
+CALIBRATED_ON = 500  # maximum number of questions whose answers calibrate the confidence; the latest ones are used
+PRIOR = 20  # number of pseudo-answers with a perfectly calibrated confidence that regularise the fit of a calibration
+RIGHT_F1 = 0.5  # F1 (0–1) from which an answer counts as right
 _DECIMALS = 4  # rounding makes a calibration independent of the last bits of a confidence
 _ROUNDING = 1e-3  # by which a probability computed in float32 may leave 0–1
 
@@ -32,12 +29,9 @@ class ReliabilityBin:
 
     low: float
     high: float
-    count: int
-    """Number of answers."""
-    confidence: float | None
-    """Mean confidence, 0–1; None without answers."""
-    outcome: float | None
-    """Mean outcome, such as F1 / 100, 0–1; None without answers."""
+    count: int  # number of answers
+    confidence: float | None  # mean confidence, 0–1; None without answers
+    outcome: float | None  # mean outcome, such as F1 / 100, 0–1; None without answers
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,17 @@ from datetime import datetime
 from cmt.answering.confidence import Basis
 from cmt.common.answers import words_of
 
-RIGHT = 0.5
-"""F1 (0–1) from which an answer is right, unless it contradicts the right ones."""
+RIGHT = 0.5  # F1 (0–1) from which an answer is right, unless it contradicts the right ones
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The answer to a canary."""
 
-    answer: str
-    """Empty for "not in memory"."""
-    f1: float
-    """0–1, against the right answers."""
+    answer: str  # empty for "not in memory"
+    f1: float  # 0–1, against the right answers
     right: bool
-    doc_id: str | None
-    """The document that the answer is quoted from, else the first source; None without sources."""
+    doc_id: str | None  # the document that the answer is quoted from, else the first source; None without sources
 
 
 @dataclass(frozen=True)
@@ -37,31 +33,20 @@ class Canary:
     question_id: str
     doc_id: str
     question: str
-    references: tuple[str, ...]
-    """The right answers."""
-    source: str = ""
-    """The source (publisher) of its document."""
-    published_at: datetime | None = None
-    """The date of its document."""
-    fixed: bool = False
-    """Whether it belongs to the fixed sample, whose first answer every round needs."""
-    best: Outcome | None = None
-    """The outcome with the highest F1, of this round or an earlier one."""
-    now: Outcome | None = None
-    """The outcome in the bank after the round; None until it is answered."""
-    basis: Basis | None = None
-    """The inputs of `now`; None if they are unknown."""
+    references: tuple[str, ...]  # the right answers
+    source: str = ""  # the source (publisher) of its document
+    published_at: datetime | None = None  # the date of its document
+    fixed: bool = False  # whether it belongs to the fixed sample, whose first answer every round needs
+    best: Outcome | None = None  # the outcome with the highest F1, of this round or an earlier one
+    now: Outcome | None = None  # the outcome in the bank after the round; None until it is answered
+    basis: Basis | None = None  # the inputs of `now`; None if they are unknown
+    # the outcome without the documents of the slice, or without the strangers among them (`canary_harm`); None if the
+    # answer is right, or if none of these documents was selected
     without: Outcome | None = None
-    """The outcome without the documents of the slice, or without the strangers among them (`canary_harm`). None if the
-    answer is right, or if none of these documents was selected."""
-    harmed_by: tuple[str, ...] = ()
-    """The documents of the slice that turned the answer wrong without being an update."""
-    set_aside: tuple[str, ...] = ()
-    """The harmful documents that the round left out of the bank before it asked the canary again."""
-    turned: Outcome | None = None
-    """The outcome with the documents that were set aside."""
-    updated_by: str | None = None
-    """The document of the slice whose answer became the reference."""
+    harmed_by: tuple[str, ...] = ()  # the documents of the slice that turned the answer wrong without being an update
+    set_aside: tuple[str, ...] = ()  # the harmful documents that the round left out before it asked the canary again
+    turned: Outcome | None = None  # the outcome with the documents that were set aside
+    updated_by: str | None = None  # the document of the slice whose answer became the reference
 
     @property
     def answered_from(self) -> str:

@@ -11,8 +11,7 @@ from cmt.evaluation.canary import Canary, Outcome
 from cmt.evaluation.canary_harm import NewSlice, explain, replies
 from cmt.retrieval.selector import Selection
 
-REPEATS = 4
-"""Times that documents are set aside: after one of them is left out, another one may turn the same canary."""
+REPEATS = 4  # times that documents are set aside: after one of them is left out, another one may turn the same canary
 
 
 def ask(

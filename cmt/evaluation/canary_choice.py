@@ -33,12 +33,9 @@ from cmt.evaluation.made_questions import made_questions
 from cmt.stream.authority import Authority
 from cmt.stream.store import Slice, SliceStore
 
-STANDING = 4
-"""One in STANDING canaries belongs to the fixed sample."""
-NEIGHBOURS = 32
-"""Earlier memories nearest to each new one whose questions are candidates."""
-POOL = 5
-"""Candidates whose keys are compared with the new memories, for each canary."""
+STANDING = 4  # one in STANDING canaries belongs to the fixed sample
+NEIGHBOURS = 32  # earlier memories nearest to each new one whose questions are candidates
+POOL = 5  # candidates whose keys are compared with the new memories, for each canary
 
 T = TypeVar("T")
 

@@ -27,12 +27,9 @@ from cmt.evaluation.metrics import f1
 from cmt.retrieval.selector import Selection
 from cmt.stream.authority import Authority
 
-UPDATE = 0.3
-"""Probability of a change from which a document is taken to change the canary's fact."""
-TOLD = 0.75
-"""Confidence (0–1, uncalibrated) from which a document tells another value of the fact that the canary's one states."""
-TRIES = 4
-"""Groups of documents that are left out in turn until a canary is right again."""
+UPDATE = 0.3  # probability of a change from which a document is taken to change the canary's fact
+TOLD = 0.75  # confidence (0–1, uncalibrated) from which a document tells another value of the canary's fact
+TRIES = 4  # groups of documents that are left out in turn until a canary is right again
 
 _NOTHING = re.compile(r"\b(?:no|not|none|nobody|nothing|never|neither|nor|unknown|unclear)\b", re.IGNORECASE)
 
@@ -49,10 +46,8 @@ class NewDocument(NamedTuple):
 class NewSlice:
     """The slice of a round: its documents and banked memories, and who may change what."""
 
-    rows: pa.Table
-    """Its memories in the bank."""
-    documents: Mapping[str, NewDocument]
-    """By doc_id."""
+    rows: pa.Table  # its memories in the bank
+    documents: Mapping[str, NewDocument]  # by doc_id
     authority: Authority
     history: History
 
@@ -80,8 +75,7 @@ class Reply(NamedTuple):
 
     outcome: Outcome
     selected: tuple[str, ...]
-    confidence: float = 0.0
-    """Of the answer, before calibration."""
+    confidence: float = 0.0  # of the answer, before calibration
 
 
 def replies(

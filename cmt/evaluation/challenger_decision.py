@@ -19,30 +19,23 @@ _MEASURED = {
 class Measured:
     """The figures of one compressor."""
 
-    f1: float
-    """0–100, on the slice that decides."""
-    base_f1: float
-    """0–100, on the held-out articles of the base data."""
-    first_token_seconds: float
-    """Median time from a question to the first token of its answer."""
-    bytes_per_document: float
-    """Of its memories, without the text."""
+    f1: float  # 0–100, on the slice that decides
+    base_f1: float  # 0–100, on the held-out articles of the base data
+    first_token_seconds: float  # median time from a question to the first token of its answer
+    bytes_per_document: float  # of its memories, without the text
 
 
 @dataclass(frozen=True)
 class Figures:
     """A challenger and the compressor in use on the same questions."""
 
-    slice_id: str
-    """The slice that decides; neither was trained on it."""
+    slice_id: str  # the slice that decides; neither was trained on it
     questions: int
     base_questions: int
     challenger: Measured
     champion: Measured
-    gain: Difference
-    """F1 of the challenger minus F1 of the compressor in use, on the slice."""
-    base_gain: Difference
-    """The same on the held-out articles."""
+    gain: Difference  # F1 of the challenger minus F1 of the compressor in use, on the slice
+    base_gain: Difference  # the same on the held-out articles
 
     def to_json(self) -> dict[str, Any]:
         """All figures, nested."""

@@ -25,30 +25,18 @@ from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
 from cmt.common.text import without_publisher
 from cmt.evaluation.made_questions import question_on
 
-FEWEST_SHARED = 0.09
-"""Smallest share of an earlier text's words, by inverse document frequency, in a later text compared with it."""
-NAMES_SHARED = 0.15
-"""Smallest share of the names of one of two compared texts, weighed likewise, in the other one."""
-FREQUENT = 0.1
-"""Share of the bank's texts from which the name of their publisher tells nothing about a text."""
-LEAST_OF_BEST = 0.7
-"""Smallest share of an earlier text's words, relative to the earlier text with most."""
-COMPARED = 3
-"""Earlier memories that a new one is compared with at most."""
-QUESTIONS = 2
-"""Questions that are made of a text at most; those come first whose words the other text has most of."""
-FEWEST_ASKED = 0.2
-"""Share of a question's words that the other text has."""
-SURE = -9.0
-"""ψ's log-score of an answer against "nowhere" from which it counts without a cross-encoder, in nats."""
-COMPARED_ANSWERS = 2
-"""Questions at most with which the cross-encoder compares two memories."""
-AT_ONCE = 256
-"""New memories compared at once: with their earlier ones and all vectors, some 100 MB."""
-CHANGED = 0.75
-"""Probability from which a change is recorded."""
-FEWEST_WORDS = 6
-"""Content words of the clauses that make a question, if the sentence has so many."""
+FEWEST_SHARED = 0.09  # smallest share of an earlier text's words, weighed by IDF, in a later text compared with it
+NAMES_SHARED = 0.15  # smallest share of the names of one of two compared texts, weighed likewise, in the other one
+FREQUENT = 0.1  # share of the bank's texts from which the name of their publisher tells nothing about a text
+LEAST_OF_BEST = 0.7  # smallest share of an earlier text's words, relative to the earlier text with most
+COMPARED = 3  # earlier memories that a new one is compared with at most
+QUESTIONS = 2  # questions that are made of a text at most; those come first whose words the other text has most of
+FEWEST_ASKED = 0.2  # share of a question's words that the other text has
+SURE = -9.0  # ψ's log-score of an answer against "nowhere" from which it counts without a cross-encoder, in nats
+COMPARED_ANSWERS = 2  # questions at most with which the cross-encoder compares two memories
+AT_ONCE = 256  # new memories compared at once: with their earlier ones and all vectors, some 100 MB
+CHANGED = 0.75  # probability from which a change is recorded
+FEWEST_WORDS = 6  # content words of the clauses that make a question, if the sentence has so many
 _CLAUSE_END = re.compile(r"[;:()–—]\s*| - |, ")
 _VALUE = re.compile(f"{TIME}|{QUANTITY}|{LONG_NAME}")
 
@@ -60,10 +48,8 @@ class _Probe(NamedTuple):
     answer: str
     earlier: dict[str, Any]
     later: dict[str, Any]
-    of_earlier: bool
-    """Whether the question is made of the earlier memory."""
-    share: float
-    """Share of the question's words in the other memory, 0–1."""
+    of_earlier: bool  # whether the question is made of the earlier memory
+    share: float  # share of the question's words in the other memory, 0–1
 
     @property
     def memories(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -74,11 +60,9 @@ class _Probe(NamedTuple):
 class _Candidate(NamedTuple):
     """Two values that answer a question, and may tell a change."""
 
-    doc_ids: tuple[str, str]
-    """Of the earlier and the later document."""
+    doc_ids: tuple[str, str]  # of the earlier and the later document
     probe: _Probe
-    own: Statement
-    """Of the memory that the question is made of."""
+    own: Statement  # of the memory that the question is made of
     other: Statement
 
 

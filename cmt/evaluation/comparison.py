@@ -29,8 +29,7 @@ class SystemResult(evaluate.SystemScores):
     """The scores and the cost of a system; `seconds` covers answering alone."""
 
     cost: Cost
-    behind: Difference | None = None
-    """F1 (0–100) of the memory minus F1 of the system, with its 95 % interval; None for `cmt`, and without it."""
+    behind: Difference | None = None  # F1 (0–100) of the memory minus F1 of the system; None for and without `cmt`
 
     def to_json(self) -> dict[str, Any]:
         """The keys of `SystemScores.to_json`, `behind` and `cost`; a value that does not apply is null."""

@@ -22,16 +22,11 @@ class ComparisonData:
     """A bank with its answerer, its documents, and questions about them."""
 
     answerer: Answerer
-    memories: pa.Table
-    """All rows of the bank."""
-    documents: pa.Table
-    """DOCUMENT_SCHEMA; the banked documents."""
-    asked: pa.Table
-    """QUESTION_SCHEMA; questions about banked documents, each asked as of its own date."""
-    seconds: Mapping[str, float]
-    """Stage → wall-clock seconds, summed over all committed rounds."""
-    lineage: Mapping[str, Any]
-    """The inputs of the comparison, as `bank_lineage` returns them."""
+    memories: pa.Table  # all rows of the bank
+    documents: pa.Table  # DOCUMENT_SCHEMA; the banked documents
+    asked: pa.Table  # QUESTION_SCHEMA; questions about banked documents, each asked as of its own date
+    seconds: Mapping[str, float]  # stage → wall-clock seconds, summed over all committed rounds
+    lineage: Mapping[str, Any]  # the inputs of the comparison, as `bank_lineage` returns them
     progress: Progress
 
     @classmethod

@@ -12,23 +12,19 @@ from cmt.common.text import without_publisher
 from cmt.evaluation.canary import Canary, contradicts
 from cmt.evaluation.made_questions import question_on
 
+# Confidence (0–1, uncalibrated) by which the new document may answer the canary less surely than the canary's own
+# document; chosen on pairs of statements about the same attribute and about others (docs/reliability.md).
 MARGIN = 0.05
-"""Confidence (0–1, uncalibrated) by which the new document may answer the canary less surely than the canary's own
-document; chosen on pairs of statements about the same attribute and about others (docs/reliability.md)."""
-SURE = 0.55
-"""Confidence (0–1, uncalibrated) from which a document, read alone, is taken to answer a question."""
+SURE = 0.55  # confidence (0–1, uncalibrated) from which a document, read alone, is taken to answer a question
 
 
 class _Pair(NamedTuple):
     """A canary, and a new document that gives another answer."""
 
     canary: Canary
-    own: list[dict[str, Any]]
-    """Memories of the canary's document."""
-    new: list[dict[str, Any]]
-    """Memories of the new document."""
-    answer: str
-    """The answer of the new document, read alone."""
+    own: list[dict[str, Any]]  # memories of the canary's document
+    new: list[dict[str, Any]]  # memories of the new document
+    answer: str  # the answer of the new document, read alone
 
 
 def contradicted(answerer: Answerer, regressed: Sequence[Canary], rows: pa.Table, texts: Mapping[str, str]) -> set[str]:

@@ -13,16 +13,11 @@ from cmt.lm.prompt import Prompt
 class Cost:
     """The cost of one system."""
 
-    adapt_seconds: float | None
-    """Wall-clock seconds to process all documents, from the rounds; None if unknown."""
-    seconds_per_question: float
-    """Wall-clock seconds of answering in batches of `answering.batch_size`, divided by the number of questions."""
-    peak_bytes: int | None
-    """Peak resident memory of the process during the run, with libraries, LM and bank; None except on Linux."""
-    stored_bytes: int
-    """Bytes stored for the system beside the frozen LM, without search indexes."""
-    tokens_per_question: float
-    """Positions that the LM reads before its answer: examples, texts, soft tokens and prefix."""
+    adapt_seconds: float | None  # wall-clock seconds to process all documents, from the rounds; None if unknown
+    seconds_per_question: float  # wall-clock, in batches of `answering.batch_size`
+    peak_bytes: int | None  # resident memory of the process, with libraries, LM and bank; None except on Linux
+    stored_bytes: int  # bytes stored for the system beside the frozen LM, without search indexes
+    tokens_per_question: float  # positions that the LM reads before its answer: examples, texts, soft tokens and prefix
 
     def to_json(self) -> dict[str, Any]:
         """Seconds with four decimals, tokens with one; None is null."""

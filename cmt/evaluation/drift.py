@@ -32,8 +32,7 @@ class Change:
 
     newest: float
     reference: float
-    difference: Difference
-    """Newest minus reference, with its interval."""
+    difference: Difference  # newest minus reference, with its interval
     drifted: bool
 
 
@@ -42,12 +41,10 @@ class Drift:
     """The newest round compared with the rounds before it."""
 
     slice_id: str
-    reference: tuple[str, ...]
-    """The slices that it is compared with."""
+    reference: tuple[str, ...]  # the slices that it is compared with
     questions: int
     reference_questions: int
-    changes: Mapping[str, Change]
-    """By the names of FIGURES."""
+    changes: Mapping[str, Change]  # by the names of FIGURES
 
     @property
     def drifted(self) -> bool:

@@ -58,8 +58,7 @@ class SystemScores:
     Answers from a cache or a record take no time.
     """
 
-    system: str
-    """Its name; the JSON key is `row`."""
+    system: str  # its name; the JSON key is `row`
     scores: Scores
     seconds: float
 
@@ -88,10 +87,8 @@ class SystemScores:
 class Evaluation:
     """The scores of each system and the answers to each question."""
 
-    systems: tuple[SystemScores, ...]
-    """`cmt`, and with baselines `closed` and, if the bank keeps texts, `rag`."""
-    records: pa.Table
-    """RECORD_SCHEMA, in the order of the questions."""
+    systems: tuple[SystemScores, ...]  # `cmt`, and with baselines `closed` and, if the bank keeps texts, `rag`
+    records: pa.Table  # RECORD_SCHEMA, in the order of the questions
     calibration_error: float | None
     """Expected calibration error of the memory's confidence, 0–1, over given answers: a refused question has
     no F1. None if all were refused, or if the confidence is a cosine."""
@@ -121,8 +118,7 @@ class _Run:
 
     name: str
     predictions: Sequence[Prediction]
-    recall_depth: int | None
-    """Number of retrieved documents that count for recall; None if nothing is retrieved."""
+    recall_depth: int | None  # number of retrieved documents that count for recall; None if nothing is retrieved
     seconds: float
 
 

@@ -23,14 +23,10 @@ from cmt.common.text import without_publisher
 from cmt.stream.authority import Authority
 from cmt.stream.shingles import shingles, words
 
-ALIKE = 0.8
-"""Ratio of common characters (difflib) from which two names look alike."""
-COPIED = 0.5
-"""Share of the shorter text's runs of three words from which it copies the other one."""
-SIMILAR = 20
-"""Documents with words of a changed one that may be about the same fact."""
-ABOUT = 0.3
-"""Share of its words from which they are."""
+ALIKE = 0.8  # ratio of common characters (difflib) from which two names look alike
+COPIED = 0.5  # share of the shorter text's runs of three words from which it copies the other one
+SIMILAR = 20  # documents with words of a changed one that may be about the same fact
+ABOUT = 0.3  # share of its words from which they are
 _RUN = 3
 _ARTICLES = re.compile(r"\b(?:the|a|an|der|die|das|le|la|les|el|il)\b")
 _LOOKALIKES = str.maketrans("авеёкмнорстухіјѕԁԛԝαβεηικνορτυχ013458|", "abeekmhopctyxijsdqwabenikvoptuxoleasbl")

@@ -15,8 +15,7 @@ from itertools import islice
 
 from cmt.common.english import DATE, NAME, NUMBER, SENTENCE_END
 
-PER_TEXT = 4
-"""Questions made of one text at most."""
+PER_TEXT = 4  # questions made of one text at most
 _IS = r"(?:is|was|are|were|becomes|became)"
 _SUBJECT = rf"(?P<gap>{NAME}|^[A-Z]\w+)(?= {_IS} the )"  # GAP is the mayor of Port Ellery.
 _OBJECT = rf"^(?:(?:In|At) )?(?:{NAME}|The\b).*?\b[a-z]+s\b.*? (?P<gap>{NAME})(?=\W*$)"  # Ines Vell lives in GAP.

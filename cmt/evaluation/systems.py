@@ -19,18 +19,12 @@ from cmt.evaluation.cost import TokenMeter
 class SystemRun:
     """The answers of a system, with the resources that they took."""
 
-    predictions: Sequence[Prediction]
-    """In the order of the questions."""
-    recall_depth: int | None
-    """Number of retrieved documents that count for recall; None if nothing is retrieved."""
-    adapt_seconds: float | None
-    """Wall-clock seconds to process all documents; None if the rounds did not record them."""
-    stored_bytes: int
-    """Bytes stored beside the frozen LM, without search indexes."""
-    seconds: float
-    """Wall-clock seconds of answering."""
-    tokens: int
-    """Prompt positions that the LM read, over all questions."""
+    predictions: Sequence[Prediction]  # in the order of the questions
+    recall_depth: int | None  # number of retrieved documents that count for recall; None if nothing is retrieved
+    adapt_seconds: float | None  # wall-clock seconds to process all documents; None if the rounds did not record them
+    stored_bytes: int  # bytes stored beside the frozen LM, without search indexes
+    seconds: float  # wall-clock seconds of answering
+    tokens: int  # prompt positions that the LM read, over all questions
 
 
 def closed_book(data: ComparisonData, **options: Any) -> SystemRun | None:

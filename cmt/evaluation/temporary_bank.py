@@ -23,11 +23,9 @@ class TemporaryBank:
     """Documents that are compressed once and banked together or in part."""
 
     model: MemoryModel
-    rows: pa.Table
-    """The memories, in the bank's schema."""
+    rows: pa.Table  # the memories, in the bank's schema
     params: Params
-    state: Path
-    """The state folder, in which the bank lies."""
+    state: Path  # the state folder, in which the bank lies
 
     @classmethod
     def of(

@@ -13,8 +13,7 @@ from cmt.resources import Resources
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-IDENTITY = ("compressor", "lm", "params", "bank")
-"""Keys of a lineage. Stored rows are valid for a bank if all four are equal."""
+IDENTITY = ("compressor", "lm", "params", "bank")  # stored rows are valid for a bank if these of its lineage are equal
 
 
 def stored_baselines(resources: Resources, lineage: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,12 +14,10 @@ SENTENCE_ENDS = frozenset(".!?\n。！？؟")
 class Chunk:
     """A piece of a document that becomes one memory."""
 
-    memory_id: str
-    """`<doc_id>#<number>`, counted from 0."""
+    memory_id: str  # `<doc_id>#<number>`, counted from 0
     text: str
     tokens: list[int]
-    document: Mapping[str, Any]
-    """The row of DOCUMENT_SCHEMA."""
+    document: Mapping[str, Any]  # the row of DOCUMENT_SCHEMA
 
 
 def split_into_chunks(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Chunk]:

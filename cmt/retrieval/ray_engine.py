@@ -26,13 +26,10 @@ from cmt.retrieval.indexer import Encoded, encode_batch
 class RayEncoder:
     """Encodes batches in `workers` processes, each on one core with the compressor loaded once; an `EncodeBatches`."""
 
-    lm: Path
-    """Folder of the language model."""
+    lm: Path  # folder of the language model
     dtype: str
-    compressor: Path
-    """Folder of the compressor."""
-    window: int
-    """W: tokens in a window."""
+    compressor: Path  # folder of the compressor
+    window: int  # W: tokens in a window
     workers: int
 
     def __call__(self, batches: Sequence[Sequence[Sequence[int]]], *, with_content: bool) -> Iterator[Encoded]:

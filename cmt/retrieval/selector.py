@@ -24,14 +24,10 @@ Key = NDArray[np.float32]  # (p,)
 class Selection(NamedTuple):
     """The memories that were selected for a question."""
 
-    rows: list[dict[str, Any]]
-    """Rows of a search of the bank with their `prior`, best first."""
-    lead: float = 0.0
-    """Log-probability of the first candidate minus candidate LEAD_RANK, or minus the last of fewer candidates."""
-    margin: float = math.inf
-    """Smallest change in log-probability that alters the selection."""
-    changes: tuple[Change, ...] = ()
-    """The recorded changes that name a document of the rows, rejected ones included."""
+    rows: list[dict[str, Any]]  # rows of a search of the bank with their `prior`, best first
+    lead: float = 0.0  # log-probability of the first candidate minus candidate LEAD_RANK, or minus the last of fewer
+    margin: float = math.inf  # smallest change in log-probability that alters the selection
+    changes: tuple[Change, ...] = ()  # the recorded changes that name a document of the rows, rejected ones included
 
     @property
     def digest(self) -> str:
