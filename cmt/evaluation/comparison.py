@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from cmt.common.difference import Difference
@@ -10,7 +10,6 @@ from cmt.common.peak_memory import peak_memory
 from cmt.errors import ConfigError
 from cmt.evaluation import evaluate
 from cmt.evaluation.comparison_data import ComparisonData
-from cmt.evaluation.cost import Cost
 from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
 from cmt.evaluation.systems import SYSTEMS
 
@@ -22,6 +21,25 @@ def known_systems(names: Sequence[str]) -> list[str]:
     if unknown := [name for name in names if name not in SYSTEMS]:
         raise ConfigError(f"no row {unknown[0]!r}; there are: {', '.join(SYSTEMS)}")
     return list(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one system."""
+
+    adapt_seconds: float | None  # wall-clock seconds to process all documents, from the rounds; None if unknown
+    seconds_per_question: float  # wall-clock, in batches of `answering.batch_size`
+    peak_bytes: int | None  # resident memory of the process, with libraries, LM and bank; None except on Linux
+    stored_bytes: int  # bytes stored for the system beside the frozen LM, without search indexes
+    tokens_per_question: float  # positions that the LM reads before its answer: examples, texts, soft tokens and prefix
+
+    def to_json(self) -> dict[str, Any]:
+        """Seconds with four decimals, tokens with one; None is null."""
+        digits = {"adapt_seconds": 4, "seconds_per_question": 4, "tokens_per_question": 1}
+        return {
+            name: round(value, digits[name]) if name in digits and value is not None else value
+            for name, value in asdict(self).items()
+        }
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from typing import Any
 from cmt.answering import prompting
 from cmt.answering.prompting import Passage, Prediction
 from cmt.evaluation.comparison_data import ComparisonData
-from cmt.evaluation.cost import TokenMeter
+from cmt.lm import decoding
+from cmt.lm.model import FrozenLM
+from cmt.lm.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,22 @@ class SystemRun:
     stored_bytes: int  # bytes stored beside the frozen LM, without search indexes
     seconds: float  # wall-clock seconds of answering
     tokens: int  # prompt positions that the LM read, over all questions
+
+
+class TokenMeter:
+    """Versions of `generate` and `complete` that count the prompt positions that the LM reads in `tokens_read`."""
+
+    def __init__(self) -> None:
+        self.tokens_read = 0
+
+    def generate(self, lm: FrozenLM, prompt: Prompt, **options: Any) -> decoding.Generation:
+        """`decoding.generate`, metered; a shared head counts for every question."""
+        self.tokens_read += int(prompt.whole_mask.sum())
+        return decoding.generate(lm, prompt, **options)
+
+    def complete(self, lm: FrozenLM) -> decoding.Complete:
+        """`decoding.complete` of `lm`, metered."""
+        return partial(decoding.complete, lm, generate=self.generate)
 
 
 def closed_book(data: ComparisonData, **options: Any) -> SystemRun | None:

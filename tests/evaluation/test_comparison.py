@@ -7,7 +7,7 @@ import pytest
 
 import cmt
 from cmt.errors import ConfigError
-from cmt.evaluation.comparison import SystemResult, measure_systems
+from cmt.evaluation.comparison import Cost, SystemResult, measure_systems
 from cmt.evaluation.comparison_data import ComparisonData
 from cmt.evaluation.evaluate import SystemScores, evaluate
 from cmt.evaluation.systems import SYSTEMS
@@ -101,3 +101,10 @@ def test_a_bank_without_texts_has_no_rag(tiny_workspace: Path, caplog: pytest.Lo
     results = measure_systems(ComparisonData.of(textless, limit=50), ["rag-bm25-1", "full", "cmt"])
     assert [result.system for result in results] == ["full", "cmt"]
     assert "rag-bm25-1 is left out" in caplog.text
+
+
+def test_costs_are_rounded_in_json_and_unknown_ones_are_null() -> None:
+    unknown = dict.fromkeys(("adapt_seconds", "peak_bytes"))
+    cost = Cost(**unknown, seconds_per_question=0.123456, stored_bytes=7, tokens_per_question=12.34)
+    known = {"seconds_per_question": 0.1235, "stored_bytes": 7, "tokens_per_question": 12.3}
+    assert json.loads(json.dumps(cost.to_json())) == unknown | known

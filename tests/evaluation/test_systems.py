@@ -2,7 +2,8 @@
 
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES
 from cmt.evaluation.comparison_data import ComparisonData
-from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS
+from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS, TokenMeter
+from cmt.lm.model import FrozenLM
 
 
 def test_every_system_has_a_label() -> None:
@@ -24,3 +25,12 @@ def test_rag_retrieves_as_many_texts_as_it_reads(comparison_data: ComparisonData
         assert run is not None
         assert run.recall_depth == int(name[-1])
         assert all(0 < len(prediction.doc_ids) <= run.recall_depth for prediction in run.predictions)
+
+
+def test_the_meter_counts_the_tokens_of_every_prompt_and_its_shared_head(lm: FrozenLM) -> None:
+    meter, prompts = TokenMeter(), ["Who?", "Where is the ferry?"]
+    meter.complete(lm)(prompts, max_new_tokens=2, batch_size=2)
+    without_head = meter.tokens_read
+    assert without_head == sum(1 + len(lm.tokenize(prompt)) for prompt in prompts)
+    meter.complete(lm)(prompts, max_new_tokens=2, batch_size=2, shared="Answer: ")
+    assert meter.tokens_read - without_head == without_head + 2 * len(lm.tokenize("Answer: "))
