@@ -1,7 +1,6 @@
 """Questions through a real bank: retrieval as of a date, abstention, streaming, and independence of the batch."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from cmt.lm.model import FrozenLM
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import retrieved_memory
 from tests.helpers.facts import FACTS
-from tests.helpers.lms import build
+from tests.helpers.lms import TinyLm, build
 from tests.helpers.untrained import (
     MAYORS,
     NOW,
@@ -29,8 +28,6 @@ from tests.helpers.untrained import (
     untrained_answerer,
     with_params,
 )
-
-TinyLm = Callable[[str], FrozenLM]
 
 
 def test_an_empty_bank_answers_not_in_memory(tiny_lm: TinyLm, tmp_path: Path) -> None:

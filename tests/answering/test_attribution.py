@@ -1,6 +1,5 @@
 """Sources, spans and quotes: what an answer shows of the documents that it rests on."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,9 @@ import torch
 from cmt.answering.answer import Span
 from cmt.answering.answerer import Answerer
 from cmt.answering.attribution import attribute_sources, quote_span, text_spans
-from cmt.lm.model import FrozenLM
 from cmt.modeling.span_decoding import MAX_SPAN_TOKENS, AnswerSpan, TokenSpan
+from tests.helpers.lms import TinyLm
 from tests.helpers.untrained import MAYORS, NOW, PUBLISHED, QUESTIONS, small_params, untrained_answerer, with_params
-
-TinyLm = Callable[[str], FrozenLM]
 
 
 def word_offsets(text: str) -> list[tuple[int, int]]:

@@ -3,11 +3,9 @@
 import math
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from cmt.answering.comparison import Statement
@@ -23,17 +21,13 @@ from cmt.answering.statements import (
     weigh,
 )
 from cmt.bank.changes import Change, Span
-from cmt.common.digests import sha256_hex
-from cmt.config import load_params
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from cmt.modeling.cross_encoder import CrossEncoder, Odds, Report
 from cmt.modeling.model import ReadSpan
 from cmt.retrieval.selector import Selection
-from cmt.stream.schema import DOCUMENT_SCHEMA
 from tests.helpers.fares import JULY, MARCH, NEW, OLD, QUESTION, stated
-
-ROOT = Path(__file__).parents[2]
+from tests.helpers.shipped import shipped_bank
 
 
 def scores_of(statements: list[Statement], shifts: list[float]) -> list[float]:
@@ -236,13 +230,11 @@ def bank(real_lm: FrozenLM) -> TemporaryBank:
         ("b1", JULY, "Tarn dam\nThe water behind the dam stood at 28 metres."),
     ]
     rows = [
-        {"doc_id": name, "published_at": at, "title": text.partition("\n")[0], "text": text.partition("\n")[2]}
-        | {"sha256": sha256_hex(text), "source": "paper"}
+        {"doc_id": name, "published_at": at.isoformat(), "source": "paper"}
+        | dict(zip(("title", "text"), text.split("\n"), strict=True))
         for name, at, text in texts
     ]
-    params = load_params(ROOT / "params.yaml")
-    documents = pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA)
-    return TemporaryBank.of(ROOT / params.compressor.path, lm=real_lm, documents=documents, params=params)
+    return shipped_bank(real_lm, rows)
 
 
 def test_the_trained_reader_answers_with_the_value_in_force(bank: TemporaryBank) -> None:

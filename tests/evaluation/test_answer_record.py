@@ -15,12 +15,11 @@ from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
 from cmt.bank.changes import Change, Span
 from cmt.evaluation.answer_record import RecordedAnswer, recorded_answers
-from cmt.lm.model import FrozenLM
 from cmt.retrieval.indexer import compress_documents
 from tests.helpers.facts import documents
+from tests.helpers.lms import TinyLm
 from tests.helpers.untrained import MAYORS, small_params, untrained_answerer
 
-TinyLm = Callable[[str], FrozenLM]
 QUESTIONS = ["Who is the mayor of Port Ellery?", "What does the ferry to Saltby cost?", "Six?", "Who?", "Where is it?"]
 DATES = [datetime(2031, 3, 1, tzinfo=UTC)] * len(QUESTIONS)
 CRANE = [{"doc_id": "crane", "published_at": "2031-01-03T07:00:00Z", "text": "Who? The mayor is a blue crane, six."}]

@@ -1,7 +1,6 @@
 """Detection of changes that no document declares, with the trained reader."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,40 +9,30 @@ import pytest
 
 from cmt.answering.comparison import Statement
 from cmt.common.arrow import rows_with
-from cmt.common.digests import sha256_hex
-from cmt.config import load_params
 from cmt.evaluation.change_detection import AT_ONCE, find_changes, made_probes
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
-from cmt.stream.schema import DOCUMENT_SCHEMA
+from tests.helpers.shipped import shipped_bank
 
-ROOT = Path(__file__).parents[2]
 PUBLISHER = "Route 8 and 11 Gazette"  # names the values, too
 DOCUMENTS = {
     "fare": (3, "A single ticket on the Saltby ferry costs 8 crowns. Children under six travel free."),
     "dam": (3, "The water level behind Tarn Dam stood at 41 metres on Thursday, the water board reported."),
-    "rise": (
-        7,
-        "From today a single ticket on the Saltby ferry costs 11 crowns. Children under six travel free.",
-    ),
+    "rise": (7, "From today a single ticket on the Saltby ferry costs 11 crowns. Children under six travel free."),
     "declared": (7, "From today a single ticket on the Saltby ferry costs 12 crowns. Children under six travel free."),
-    "same": (
-        7,
-        "A single ticket on the Saltby ferry still costs 8 crowns. Children under six travel free.",
-    ),
+    "same": (7, "A single ticket on the Saltby ferry still costs 8 crowns. Children under six travel free."),
 }
 
 
 @pytest.fixture(scope="module")
 def bank(real_lm: FrozenLM) -> TemporaryBank:
-    rows = [
-        {"doc_id": name, "published_at": datetime(2031, month, 1, tzinfo=UTC), "text": text, "sha256": sha256_hex(text)}
-        | {"source": PUBLISHER, "supersedes": "fare" if name == "declared" else None}
+    supersedes = {"declared": "fare"}
+    rows: list[dict[str, Any]] = [
+        {"doc_id": name, "published_at": f"2031-0{month}-01T00:00:00Z", "text": text, "source": PUBLISHER}
+        | {"supersedes": supersedes.get(name)}
         for name, (month, text) in DOCUMENTS.items()
     ]
-    params = load_params(ROOT / "params.yaml")
-    documents = pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA)
-    return TemporaryBank.of(ROOT / params.compressor.path, lm=real_lm, documents=documents, params=params)
+    return shipped_bank(real_lm, rows)
 
 
 def test_a_new_value_of_an_earlier_statement_is_a_change(bank: TemporaryBank) -> None:

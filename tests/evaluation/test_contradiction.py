@@ -2,26 +2,21 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from cmt.common.arrow import rows_with
-from cmt.common.digests import sha256_hex
-from cmt.config import GateParams, load_params
+from cmt.config import GateParams
 from cmt.evaluation.canary import Canary, Outcome, contradicts
 from cmt.evaluation.canary_asking import ask
 from cmt.evaluation.canary_harm import NewDocument, NewSlice
 from cmt.evaluation.contradiction import SURE, contradicted
-from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from cmt.stream.authority import Authority
-from cmt.stream.schema import DOCUMENT_SCHEMA
 from tests.helpers.fact_reader import FactReader
+from tests.helpers.shipped import shipped_bank
 
-ROOT = Path(__file__).parents[2]
 ASKED, STATED = "What is the fare to Saltby?", "The ferry to Saltby costs how many crowns?"
 OWN, NEW = "The ferry to Saltby costs 6 crowns.", "The ferry to Saltby costs 9 crowns."
 RIGHT = Outcome("6 crowns", 1.0, right=True, doc_id="own")
@@ -135,14 +130,7 @@ def misled(canary: Canary, new: str) -> Canary:
 
 
 def test_the_trained_reader_tells_a_false_document_from_one_on_another_fact(real_lm: FrozenLM) -> None:
-    params = load_params(ROOT / "params.yaml")
-    fields: dict[str, Any] = {"published_at": datetime(2031, 1, 1, tzinfo=UTC), "source": None}
-    rows = [
-        {"doc_id": name, "title": None, "text": text, "sha256": sha256_hex(text)} | fields
-        for name, text in (BANKED | SLICE).items()
-    ]
-    documents = pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA)
-    bank = TemporaryBank.of(params.compressor.path, lm=real_lm, documents=documents, params=params)
+    bank = shipped_bank(real_lm, [{"doc_id": name, "text": text} for name, text in (BANKED | SLICE).items()])
     new = rows_with(bank.rows, "doc_id", SLICE)
     regressed = [misled(FARE_CANARY, name) for name in ("false fare", "bicycles")]
     regressed += [misled(MAYOR_CANARY, name) for name in ("false mayor", "harbour master")]
@@ -152,7 +140,7 @@ def test_the_trained_reader_tells_a_false_document_from_one_on_another_fact(real
         [answer] = answerer.answer_from([MAYOR], [rows_with(bank.rows, "doc_id", ["harbour master"]).to_pylist()])
         assert (answer.text, answer.uncalibrated > SURE) == ("Bertram Grubb", True)
         # a false mayor among all documents
-        lie = {"false mayor": NewDocument(SLICE["false mayor"], "Mallory", fields["published_at"])}
+        lie = {"false mayor": NewDocument(SLICE["false mayor"], "Mallory", datetime(2031, 1, 1, tzinfo=UTC))}
         false_mayor = NewSlice(rows_with(new, "doc_id", lie), lie, Authority(), lambda _sources: {})
         accept = GateParams(max_harmed=1)
         [canary] = ask(answerer, [MAYOR_CANARY], false_mayor, gate=accept, leave_out=lambda _doc_ids: None)

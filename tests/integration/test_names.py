@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from cmt.config import load_params
-from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
-from tests.helpers.facts import documents
+from tests.helpers.shipped import shipped_bank
 
 ROOT = Path(__file__).parents[2]
 TOWNS = ["Port Ellery", "Dunmarrow", "Saltby"]
@@ -33,8 +31,7 @@ def test_nothing_is_told_of_a_town_that_no_article_names(real_lm: FrozenLM) -> N
     ][:4]
     assert len(asked) == 4
     # 2. ask
-    params = load_params(ROOT / "params.yaml")
-    bank = TemporaryBank.of(params.compressor.path, lm=real_lm, documents=documents(articles), params=params)
+    bank = shipped_bank(real_lm, articles)
     of_town, of_paris = "Who is the mayor of Port Ellery?", "Who is the mayor of Paris?"
     lower, of_year = "who is the mayor of port ellery?", "Who was the mayor of Port Ellery in 1987?"
     with bank.answerer() as answerer:

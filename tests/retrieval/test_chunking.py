@@ -1,6 +1,5 @@
 """Splitting documents into chunks, and batching chunks by length."""
 
-from collections.abc import Callable
 from itertools import cycle
 
 import numpy as np
@@ -9,8 +8,7 @@ import pytest
 from cmt.lm.model import FrozenLM
 from cmt.retrieval.chunking import batch_by_length, split_into_chunks
 from tests.helpers.facts import FACTS
-
-TinyLm = Callable[[str], FrozenLM]
+from tests.helpers.lms import TinyLm
 
 
 def without_spaces(text: str) -> str:

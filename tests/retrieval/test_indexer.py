@@ -1,6 +1,5 @@
 """Documents compressed to bank rows, and rows decoded for ψ."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ from cmt.modeling.codebook import Codebook
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents, memory_schema, retrieved_memory
 from tests.helpers.facts import FACTS, documents
+from tests.helpers.lms import TinyLm
 
-TinyLm = Callable[[str], FrozenLM]
 FORMATS = ["fp16", "int8", "int4"]
 
 
