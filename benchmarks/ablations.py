@@ -39,8 +39,8 @@ from cmt.cli.context import run_script
 from cmt.cli.output import write_json
 from cmt.common.arrow import rows_with
 from cmt.config import load_params
-from cmt.evaluation.evaluate import SystemScores, recalled
-from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
+from cmt.evaluation.evaluate import SystemScores, scored
+from cmt.evaluation.metrics import Floats, paired_bootstrap
 from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.modeling.codebook import Codebook
@@ -95,11 +95,9 @@ class Study:
             found = answerer.answer_from(texts, given) if whole else answerer.answer(texts, as_of=dates)
             seconds = time.perf_counter() - started
         answers = list(map(Prediction.of, found))
-        marks = mark([answer.text for answer in answers], asked["answers"].to_pylist())
         most, seed = max(len(answer.doc_ids) for answer in answers), self.workspace.params.seed
-        right = recalled(answers, asked["doc_id"].to_pylist(), depth=most)
-        row = SystemScores(name, summarise(marks, recalled=right, seed=seed), seconds).to_json()
-        self.f1[name] = marks.f1
+        scores, self.f1[name] = scored(answers, asked, depth=most, seed=seed)
+        row = SystemScores(name, scores, seconds).to_json()
         if against:
             difference = paired_bootstrap(self.f1[name], self.f1[against], seed=seed)
             row["less"] = [round(100 * value, 2) for value in difference]

@@ -8,9 +8,9 @@ from typing import Any
 from cmt.common.difference import Difference
 from cmt.common.peak_memory import peak_memory
 from cmt.errors import ConfigError
-from cmt.evaluation import evaluate
 from cmt.evaluation.comparison_data import ComparisonData
-from cmt.evaluation.metrics import Floats, mark, paired_bootstrap, summarise
+from cmt.evaluation.evaluate import SystemScores, scored
+from cmt.evaluation.metrics import Floats, paired_bootstrap
 from cmt.evaluation.systems import SYSTEMS
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class SystemResult(evaluate.SystemScores):
+class SystemResult(SystemScores):
     """The scores and the cost of a system; `seconds` covers answering alone."""
 
     cost: Cost
@@ -87,7 +87,7 @@ def _measure(data: ComparisonData, name: str) -> tuple[SystemResult, Floats] | N
         run = SYSTEMS[name](data)
     if run is None:
         return None
-    marks = mark([prediction.text for prediction in run.predictions], data.asked["answers"].to_pylist())
+    scores, f1 = scored(run.predictions, data.asked, depth=run.recall_depth, seed=data.answerer.params.seed)
     count = len(data.questions)
     cost = Cost(
         adapt_seconds=run.adapt_seconds,
@@ -96,6 +96,4 @@ def _measure(data: ComparisonData, name: str) -> tuple[SystemResult, Floats] | N
         stored_bytes=run.stored_bytes,
         tokens_per_question=run.tokens / count,
     )
-    recalled = evaluate.recalled(run.predictions, data.gold_documents, depth=run.recall_depth)
-    scores = summarise(marks, recalled=recalled, seed=data.answerer.params.seed)
-    return SystemResult(name, scores, run.seconds, cost=cost), marks.f1
+    return SystemResult(name, scores, run.seconds, cost=cost), f1

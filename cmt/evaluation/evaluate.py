@@ -21,7 +21,7 @@ from cmt.common.arrow import take
 from cmt.common.progress import OnProgress
 from cmt.evaluation.answer_record import RecordedAnswer, recorded_answers
 from cmt.evaluation.calibration import answer_reliability, likely_shares
-from cmt.evaluation.metrics import Scores, mark, summarise
+from cmt.evaluation.metrics import Floats, Scores, mark, summarise
 from cmt.evaluation.sampling import sample_by_hash
 from cmt.lm.decoding import Complete
 from cmt.retrieval.selector import Selection
@@ -163,34 +163,30 @@ def evaluate(
     memory, selections = _ask_memory(answerer, asked, record, earlier, on_progress)
     runs = [memory, *(_ask_baselines(answerer, asked, complete, on_progress) if baselines else ())]
     # 2. score each system
-    references, gold_documents = asked["answers"].to_pylist(), asked["doc_id"].to_pylist()
-    marks = [mark([prediction.text for prediction in run.predictions], references) for run in runs]
-    found = [recalled(run.predictions, gold_documents, depth=run.recall_depth) for run in runs]
-    seed = answerer.params.seed
-    systems = tuple(
-        SystemScores(run.name, summarise(run_marks, recalled=run_found, seed=seed), run.seconds)
-        for run, run_marks, run_found in zip(runs, marks, found, strict=True)
-    )
-    # 3. a record a question, back in the order of the questions
     columns: dict[str, Any] = {name: asked[name] for name in ("question_id", "doc_id", "question", "asked_at")}
-    columns |= {"golds": asked["answers"], "recalled": found[0], "sources": [a.doc_ids for a in memory.predictions]}
+    systems = []
+    for run in runs:
+        scores, f1 = scored(run.predictions, asked, depth=run.recall_depth, seed=answerer.params.seed)
+        systems.append(SystemScores(run.name, scores, run.seconds))
+        columns |= {run.name: [prediction.text for prediction in run.predictions], f"{run.name}_f1": f1}
+    # 3. a record a question, back in the order of the questions
+    found = recalled(memory.predictions, asked["doc_id"].to_pylist(), depth=memory.recall_depth)
+    columns |= {"golds": asked["answers"], "recalled": found, "sources": [a.doc_ids for a in memory.predictions]}
     columns |= {name: [getattr(a, name) for a in memory.predictions] for name in ("confidence", "uncalibrated")}
     if selections:
         columns |= {"selection": [one.digest for one in selections], "lead": [one.lead for one in selections]}
-    for run, run_marks in zip(runs, marks, strict=True):
-        columns |= {run.name: [prediction.text for prediction in run.predictions], f"{run.name}_f1": run_marks.f1}
     nulls = [None] * asked.num_rows
     records = pa.table([columns.get(name, nulls) for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
     records = take(records, sorted(range(len(order)), key=order.__getitem__))
     # 4. how far the confidence can be trusted
     if not answerer.confidence_is_probability:
-        return Evaluation(systems, records, calibration_error=None, likely=None)
+        return Evaluation(tuple(systems), records, calibration_error=None, likely=None)
     likely = None
     if records.num_rows:
         confidence, f1 = records["confidence"].to_numpy(), records["cmt_f1"].to_numpy()
         given = pc.not_equal(records["cmt"], "").to_numpy()
         likely = likely_shares(confidence, f1, given=given, likely=answerer.params.selection.likely_from)
-    return Evaluation(systems, records, answer_reliability(records).error, likely)
+    return Evaluation(tuple(systems), records, answer_reliability(records).error, likely)
 
 
 def _ask_memory(
@@ -257,6 +253,13 @@ def _ask_baselines(
             yield _Run(name, predictions, recall_depth, time.perf_counter() - started)
         elif on_progress:
             on_progress(len(texts))
+
+
+def scored(answers: Sequence[Prediction], asked: pa.Table, *, depth: int | None, seed: int) -> tuple[Scores, Floats]:
+    """The scores of `answers` to the questions `asked` (QUESTION_SCHEMA), and F1 of each, (n,) in 0–1."""
+    marks = mark([answer.text for answer in answers], asked["answers"].to_pylist())
+    found = recalled(answers, asked["doc_id"].to_pylist(), depth=depth)
+    return summarise(marks, recalled=found, seed=seed), marks.f1
 
 
 def recalled(
