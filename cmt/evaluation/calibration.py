@@ -79,8 +79,7 @@ def reliability(confidence: Floats, outcome: Floats | Flags) -> Reliability:
 def answer_reliability(records: pa.Table) -> Reliability:
     """The reliability of the answers that the memory gave in `records` (RECORD_SCHEMA), with F1 as the outcome.
 
-    Refused questions are left out: the F1 of their answers is unknown.
-    Raises ConfigError if a confidence is not in 0–1.
+    Refused questions, whose F1 is unknown, are left out. Raises ConfigError if a confidence is not in 0–1.
     """
     given = records.filter(pc.not_equal(records["cmt"], ""))
     return reliability(given["confidence"].to_numpy(), given["cmt_f1"].to_numpy())

@@ -7,7 +7,7 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import Basis
 from cmt.common.progress import OnProgress
 from cmt.config import GateParams
-from cmt.evaluation.canary import Canary, Outcome
+from cmt.evaluation.canary import Canary
 from cmt.evaluation.canary_harm import NewSlice, explain, replies
 from cmt.retrieval.selector import Selection
 
@@ -76,7 +76,8 @@ def _asked(
     asked = {canary.question_id: canary for canary in canaries}
     for canary, selection, reply in zip(selected, selections, now, strict=True):
         other = without.get(canary.question_id, canary.without)
-        best = _best(canary.best, reply.outcome, other)
+        outcomes = filter(None, (canary.best, reply.outcome, other))
+        best = max(outcomes, key=lambda outcome: (outcome.right, outcome.f1))  # of equal ones the first
         basis = Basis(selection.digest, selection.lead, reply.confidence)
         canary = replace(canary, best=best, now=reply.outcome, basis=basis, without=other)
         asked[canary.question_id] = explain(answerer, canary, reply, new) if canary.regressed else canary
@@ -93,8 +94,3 @@ def _to_ask(answerer: Answerer, canary: Canary, selection: Selection, new: NewSl
     if not (canary.basis and answerer.confidence_is_probability):
         return True
     return canary.basis.confidence_in(selection, threshold=answerer.params.selection.abstain_below) is None
-
-
-def _best(*outcomes: Outcome | None) -> Outcome | None:
-    """The outcome with the highest F1, right ones first; of equal ones the first."""
-    return max(filter(None, outcomes), key=lambda outcome: (outcome.right, outcome.f1), default=None)

@@ -110,8 +110,9 @@ def _find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
             changed = probabilities(probe.question, old, new, answerer.model.cross_encoder).changed
             compared[pair] += 1
             if changed >= CHANGED:
-                spans = _span(probe.earlier, old), _span(probe.later, new)
-                changes.append(Change(*spans, holds_from=new.published_at, confidence=round(changed, 4)))
+                was = Span.of(probe.earlier, old.first, old.last)
+                becomes = Span.of(probe.later, new.first, new.last)
+                changes.append(Change(was, becomes, holds_from=new.published_at, confidence=round(changed, 4)))
             if changed >= CHANGED or changed < POSSIBLE or compared[pair] == COMPARED_ANSWERS:
                 del queues[pair]
     return changes
@@ -208,7 +209,3 @@ def _about(text: str, value: str) -> str | None:
                 last = min((end for end in ends if end > last), default=len(sentence))
         return question_on(sentence[first:last].strip(" ,;:"), value)
     return None
-
-
-def _span(row: dict[str, Any], statement: Statement) -> Span:
-    return Span.of(row, statement.first, statement.last)

@@ -8,7 +8,7 @@ from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from cmt.resources import Resources
-from cmt.training.data import TrainingData
+from cmt.training.data import TrainingData, load_base_data
 
 
 def held_out_scores(
@@ -38,8 +38,6 @@ def measure_compressor(resources: Resources, folder: Path, *, questions: int) ->
 
     Returns its scores by name, and `held_out_name`. Raises StreamError if the training data are not installed.
     """
-    from cmt.training.data import load_base_data
-
     params = resources.params
     data = load_base_data(params)
     evaluation = held_out_scores(

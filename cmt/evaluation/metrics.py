@@ -1,8 +1,7 @@
 """Metrics of answers and their intervals.
 
-Exact match and F1 follow SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250, section 5.1). The published CMT numbers
-call the prefix match EM (docs/results.md). Intervals are Efron's percentile bootstrap. The other
-functions name their source.
+Exact match and F1 follow SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250, section 5.1). The published CMT numbers call
+prefix match EM (docs/results.md). Intervals are Efron's percentile bootstrap. The other functions name their source.
 """
 
 from collections import Counter

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from cmt.common.storage import read_json, write_json
 from cmt.errors import StreamError
 from cmt.evaluation.comparison import SystemResult
+from cmt.evaluation.systems import SYSTEMS
 from cmt.resources import Resources
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,6 @@ def read_measurements(file: Path, parse: Callable[[dict[str, Any]], T]) -> T | N
 
 def store_baselines(resources: Resources, results: Sequence[SystemResult], lineage: Mapping[str, Any]) -> None:
     """Add `results` to the stored rows of the same bank. Raises StreamError if the state folder cannot be written."""
-    from cmt.evaluation.systems import SYSTEMS
-
     rows = {row["row"]: row for row in stored_baselines(resources, lineage)}
     rows |= {result.system: result.to_json() for result in results}
     ordered = [rows[name] for name in SYSTEMS if name in rows]

@@ -16,6 +16,7 @@ from cmt.evaluation.calibration import answer_reliability
 from cmt.evaluation.comparison_data import bank_lineage
 from cmt.evaluation.evaluate import RECORD_SCHEMA
 from cmt.evaluation.round_records import read_records
+from cmt.evaluation.systems import SYSTEMS
 from cmt.report import charts
 from cmt.report.baselines import stored_baselines
 from cmt.report.failures import worst_answers
@@ -48,8 +49,6 @@ def write_report(resources: Resources, path: Path, *, progress: Progress) -> dic
 
 def gather(resources: Resources, *, progress: Progress) -> dict[str, Any]:
     """The input of the template: the stored measurements of the project, and the worst questions asked again."""
-    from cmt.evaluation.systems import SYSTEMS
-
     progress.stage("gather")
     # 1. the rounds, and the answers of the last one that has a score
     shown, left_out = entries(resources)

@@ -1,7 +1,6 @@
 """Compressors in MLflow's model registry: every version can be served, and one of them is the champion.
 
-A version holds the weights as safetensors, their configuration and card, and the code that answers with them; no
-pickles.
+A version holds the weights as safetensors, their configuration and card, and the code that answers; no pickles.
 """
 
 import os
