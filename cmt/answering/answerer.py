@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from cmt.answering import prompting
 from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, Verdict, answer_id
@@ -41,9 +40,8 @@ from cmt.lm.streaming import StreamingDetokenizer
 from cmt.modeling.compressor import Encoding
 from cmt.modeling.model import MemoryModel, ReaderOutput, RetrievedMemory
 from cmt.retrieval.indexer import retrieved_memory
-from cmt.retrieval.selector import Selection, select_memories
+from cmt.retrieval.selector import Key, Selection, select_memories
 
-Key = NDArray[np.float32]
 Select = Callable[[int, Key], Selection]  # index of a question and its key (p,) → its memories
 
 TIE_MARGIN = 0.02  # nats; rounding depends on the shape of the batch and may reverse a smaller lead
@@ -106,11 +104,7 @@ class Answerer:
         ((answer, _),) = self._answer_batch(self._queries([question]), self._search([question], [as_of]), on_text)
         return self._identified(answer, as_of, bank_version)
 
-    def answer_from(
-        self,
-        questions: Sequence[str],
-        memories: Sequence[Sequence[dict[str, Any]]],
-    ) -> list[Answer]:
+    def answer_from(self, questions: Sequence[str], memories: Sequence[Sequence[dict[str, Any]]]) -> list[Answer]:
         """Answer each question from the given rows of the bank, without selection: an upper bound."""
 
         def select_given(index: int, key: Key) -> Selection:
@@ -256,24 +250,15 @@ class Answerer:
         encoding, selections = self._encode_and_select(queries, select)
         # 2. decode the rows, each with the document that it supersedes, if the bank still has it
         superseded = self._superseded_tokens([row for selection in selections for row in selection.rows])
-        memories = [
-            [
-                retrieved_memory(
-                    self.model,
-                    row,
-                    self.bank.schema,
-                    prior=row["prior"],
-                    before=superseded.get(row["supersedes"], ()),
-                )
-                for row in selection.rows
-            ]
-            for selection in selections
-        ]
-        # 3. their texts, decoded from the vectors in a bank without text
-        compared = []
-        for query, selection, found in zip(queries, selections, memories, strict=True):
-            pairs = zip(selection.rows, found, strict=True)
-            texts = [row["text"] or self.lm.decode(memory.tokens) for row, memory in pairs]
+        memories, compared = [], []
+        for query, selection in zip(queries, selections, strict=True):
+            found, texts = [], []
+            for row in selection.rows:
+                before = superseded.get(row["supersedes"], ())
+                memory = retrieved_memory(self.model, row, self.bank.schema, prior=row["prior"], before=before)
+                found.append(memory)
+                texts.append(row["text"] or self.lm.decode(memory.tokens))  # decoded from the vectors without text
+            memories.append(found)
             compared.append(
                 Comparisons(query.text, selection, texts, self.lm.offsets, self.may_change, self.model.cross_encoder)
             )
@@ -314,13 +299,8 @@ class Answerer:
         if quote and verdict != "not_in_memory":
             other_value = compared.other_value(quote.span.memory)
             verdict = "unsure" if compared.contested(quote.span.memory) else verdict
-        sources = attribute_sources(
-            selection.rows,
-            begin_probability,
-            spans=output.spans[row] if output.spans else (),
-            quote=quote,
-            offsets=self.lm.offsets,
-        )
+        spans = output.spans[row] if output.spans else ()
+        sources = attribute_sources(selection.rows, begin_probability, spans, quote, self.lm.offsets)
         if verdict == "not_in_memory":  # the calibration is fitted on given answers only
             text, shown = NOT_IN_MEMORY, confidence
         else:
@@ -364,12 +344,8 @@ class Answerer:
         # 1. the quotes as copy hypotheses
         copies = None
         if output.answer_spans is not None:
-            copies = [
-                CopyHypothesis([*quote.tokens, self.lm.eos], quote.probability)
-                if quote
-                else CopyHypothesis([self.lm.eos], 0.0)
-                for quote in output.answer_spans
-            ]
+            quotes = ((quote.tokens, quote.probability) if quote else ((), 0.0) for quote in output.answer_spans)
+            copies = [CopyHypothesis([*tokens, self.lm.eos], probability) for tokens, probability in quotes]
         # 2. decode greedily
         detokenizer = StreamingDetokenizer(self.lm, on_text) if on_text else None
         generation = self.generate(

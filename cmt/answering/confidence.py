@@ -70,11 +70,7 @@ MISSING_NAME = 2.0  # nats by which the confidence falls if the document of the 
 
 
 def evidence(
-    question: str,
-    selection: Selection,
-    texts: Sequence[str],
-    begin_probability: Tensor,
-    quote: AnswerSpan,
+    question: str, selection: Selection, texts: Sequence[str], begin_probability: Tensor, quote: AnswerSpan
 ) -> Evidence:
     """The evidence for the answer to `question` from the selected memories, whose texts are `texts`.
 

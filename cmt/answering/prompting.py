@@ -153,11 +153,7 @@ def given_text(
             for row in rows
         ]
         replies = complete(
-            prompts,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-            shared=examples_text,
-            on_progress=on_progress,
+            prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, shared=examples_text, on_progress=on_progress
         )
         for row, reply in zip(rows, replies, strict=True):
             answers[row] = reply.partition("\n")[0].strip()

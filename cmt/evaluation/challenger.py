@@ -69,13 +69,7 @@ def compare_with_challenger(
         progress.stage("held-out")
         limit = params.promotion.questions
         evaluation = held_out_scores(
-            folder=folder,
-            lm=resources.lm,
-            data=base,
-            params=params,
-            limit=limit,
-            state=resources.state,
-            as_in_use=True,
+            folder=folder, lm=resources.lm, data=base, params=params, limit=limit, state=resources.state, as_in_use=True
         )
         f1_of_base.append(100 * evaluation.records["cmt_f1"].to_numpy())
         without_text = [name for name in bank.rows.column_names if name != "text"]

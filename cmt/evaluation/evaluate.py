@@ -190,11 +190,7 @@ def evaluate(
 
 
 def _ask_memory(
-    answerer: Answerer,
-    asked: pa.Table,
-    record: Path | None,
-    earlier: pa.Table | None,
-    on_progress: OnProgress | None,
+    answerer: Answerer, asked: pa.Table, record: Path | None, earlier: pa.Table | None, on_progress: OnProgress | None
 ) -> tuple[_Run, list[Selection]]:
     """The memory's answers, as RecordedAnswer, and with `earlier` what they rest on."""
     texts, as_of = asked["question"].to_pylist(), asked["asked_at"].to_pylist()

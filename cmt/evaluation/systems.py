@@ -104,12 +104,7 @@ RAG_SYSTEMS: Mapping[str, System] = {
     for retriever in ("bm25", "dense", "hybrid")
     for top_k in (1, 3)
 }
-SYSTEMS: Mapping[str, System] = {
-    "closed": closed_book,
-    "full": full_text,
-    **RAG_SYSTEMS,
-    "cmt": memory,
-}
+SYSTEMS: Mapping[str, System] = {"closed": closed_book, "full": full_text, **RAG_SYSTEMS, "cmt": memory}
 """By the name that `cmt baselines --rows` takes, in the order in which they are measured."""
 
 
@@ -124,9 +119,7 @@ def _timed(
     """Call `ask` with the options of `prompting`, and record its time and tokens; None if it finds no text."""
     answering, meter, started = data.answerer.params.answering, TokenMeter(), time.perf_counter()
     predictions = ask(
-        **answering.model_dump(),
-        complete=meter.complete(data.answerer.lm),
-        on_progress=data.progress.advance,
+        **answering.model_dump(), complete=meter.complete(data.answerer.lm), on_progress=data.progress.advance
     )
     seconds = time.perf_counter() - started
     if predictions is None:

@@ -38,13 +38,7 @@ class Selection(NamedTuple):
 
 
 def select_memories(
-    bank: Bank,
-    model: MemoryModel,
-    selection: SelectionParams,
-    *,
-    question: str,
-    key: Key,
-    as_of: datetime | None,
+    bank: Bank, model: MemoryModel, selection: SelectionParams, *, question: str, key: Key, as_of: datetime | None
 ) -> Selection:
     """Select at most `top_k` memories within `max_logprob_gap` of the first, by log-probability (`prior`).
 
