@@ -4,14 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
-from cmt.answering.confidence import Basis
 from cmt.common.digests import sha256_hex
 from cmt.common.storage import read_checked_table, write_checked_table
-from cmt.evaluation.canary import Canary, Outcome
+from cmt.evaluation.canary import Canary
 
 _OUTCOME = pa.struct([("answer", pa.string()), ("f1", pa.float64()), ("right", pa.bool_()), ("doc_id", pa.string())])
 _BASIS = pa.struct([("selection", pa.string()), ("lead", pa.float64()), ("confidence", pa.float64())])
@@ -49,15 +48,9 @@ def write_canaries(path: Path, canaries: Sequence[Canary]) -> None:
 def read_canaries(path: Path) -> list[Canary] | None:
     """The canaries in `path`; None if there is no such file, or, with a warning, if it is damaged."""
     table = read_checked_table(path, _digest, remedy="its canaries are chosen and asked again")
-    return None if table is None else [_parse(row) for row in table.to_pylist()]
-
-
-def _parse(row: dict[str, Any]) -> Canary:
-    outcomes = {name: row[name] and Outcome(**row[name]) for name in ("best", "now", "without", "turned")}
-    outcomes["basis"] = row["basis"] and Basis(**row["basis"])
-    lists = {name: tuple(row[name]) for name in ("harmed_by", "set_aside")}
-    references = tuple(row.pop("golds"))
-    return Canary(**row | outcomes | lists, references=references)
+    if table is None:
+        return None
+    return TypeAdapter(list[Canary]).validate_python(table.rename_columns({"golds": "references"}).to_pylist())
 
 
 def _digest(table: pa.Table) -> str:
