@@ -50,6 +50,10 @@ class Case:
         return self
 
     def ask(self, canary: Canary = CANARY) -> Canary:
+        [asked] = self.kept(canary)
+        return asked
+
+    def kept(self, canary: Canary = CANARY) -> list[Canary]:
         reader = FactReader.of(self.facts, self.texts)
         new = NewSlice(
             reader.bank.documents(self.documents),
@@ -63,8 +67,7 @@ class Case:
             for doc_id in doc_ids:
                 self.facts.pop(doc_id, None)
 
-        [asked] = ask(reader, [canary], new, gate=self.gate, leave_out=leave_out)
-        return asked
+        return ask(reader, [canary], new, gate=self.gate, leave_out=leave_out)
 
 
 def test_a_document_of_a_stranger_is_set_aside_and_the_canary_is_right_again() -> None:
@@ -100,9 +103,7 @@ def test_its_own_source_never_harms_a_canary_even_if_it_updates_nothing(changes:
 
 def test_a_canary_that_its_own_source_turns_without_a_clear_change_leaves() -> None:
     case = Case().add("note", "Courier", {FARE: ("2 bikes", 0.9)}, text="Once more: is it true, as one hears, that {}?")
-    reader = FactReader.of(case.facts, case.texts)
-    new = NewSlice(reader.bank.documents(["note"]), case.documents, Authority(), lambda _sources: {})
-    assert ask(reader, [CANARY], new, gate=GateParams(), leave_out=lambda _doc_ids: None) == []
+    assert case.kept() == []
 
 
 def test_an_update_and_a_lie_in_one_slice() -> None:
@@ -198,10 +199,8 @@ def test_a_change_that_two_sources_tell_independently_is_an_update_and_anything_
 
 
 def test_a_question_that_was_never_answered_right_leaves() -> None:
-    reader = FactReader.of({"ferry": says("5 crowns")}, {})
-    new = NewSlice(reader.bank.documents([]), {}, Authority(), lambda _sources: {})
-    fixed = replace(CANARY, fixed=True)
-    assert ask(reader, [fixed], new, gate=GateParams(), leave_out=lambda _doc_ids: None) == []
-    known = replace(fixed, best=Outcome("6 crowns", 1.0, True, "ferry"))
-    [canary] = ask(reader, [known], new, gate=GateParams(), leave_out=lambda _doc_ids: None)
+    case, fixed = Case(), replace(CANARY, fixed=True)
+    case.facts["ferry"] = says("5 crowns")
+    assert case.kept(fixed) == []
+    canary = case.ask(replace(fixed, best=Outcome("6 crowns", 1.0, True, "ferry")))
     assert (canary.now.answer, canary.harmed_by) == ("5 crowns", ())
