@@ -39,9 +39,7 @@ class Reliability:
     """The reliability of a confidence in BINS bins of equal width over 0–1."""
 
     bins: tuple[ReliabilityBin, ...]
-    error: float | None
-    """Expected calibration error, 0–1: the mean distance of confidence and outcome in a bin, weighted by the number of
-    its answers. None without answers."""
+    error: float | None  # expected calibration error, 0–1 (Guo et al., equation 3); None without answers
 
     @property
     def count(self) -> int:

@@ -57,13 +57,8 @@ class _Probe(NamedTuple):
         return (self.earlier, self.later) if self.of_earlier else (self.later, self.earlier)
 
 
-class _Candidate(NamedTuple):
-    """Two values that answer a question, and may tell a change."""
-
-    doc_ids: tuple[str, str]  # of the earlier and the later document
-    probe: _Probe
-    own: Statement  # of the memory that the question is made of
-    other: Statement
+_Candidate = tuple[tuple[str, str], _Probe, Statement, Statement]
+"""Earlier and later document, their question, and two values that answer it: of its own memory, and of the other."""
 
 
 def find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
@@ -98,7 +93,7 @@ def _find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
         queues = {pair: queues[pair] for pair in asked}
         others = _read(answerer, [(probe.question, probe.memories[1]) for probe in asked.values()])
         candidates = [
-            _Candidate(pair, probe, _stated(probe), other)
+            (pair, probe, _stated(probe), other)
             for (pair, probe), other in zip(asked.items(), others, strict=True)
             if other.answer and not same_value(other.answer, probe.answer)
         ]
@@ -130,12 +125,12 @@ def _stated(probe: _Probe) -> Statement:
 
 def _surely_answered(answerer: Answerer, candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """The candidates of which ψ surely reads both values, unless each text has both."""
-    owns = _read(answerer, [(found.probe.question, found.probe.memories[0]) for found in candidates])
+    owns = _read(answerer, [(probe.question, probe.memories[0]) for _, probe, _, _ in candidates])
     return [
-        found._replace(own=own)
-        for found, own in zip(candidates, owns, strict=True)
-        if min(own.score, found.other.score) >= SURE and same_value(own.answer, found.probe.answer)
-        if not (_tells(own, found.other.answer) and _tells(found.other, own.answer))
+        (pair, probe, own, other)
+        for (pair, probe, _, other), own in zip(candidates, owns, strict=True)
+        if min(own.score, other.score) >= SURE and same_value(own.answer, probe.answer)
+        if not (_tells(own, other.answer) and _tells(other, own.answer))
     ]
 
 

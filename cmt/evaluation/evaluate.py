@@ -89,12 +89,8 @@ class Evaluation:
 
     systems: tuple[SystemScores, ...]  # `cmt`, and with baselines `closed` and, if the bank keeps texts, `rag`
     records: pa.Table  # RECORD_SCHEMA, in the order of the questions
-    calibration_error: float | None
-    """Expected calibration error of the memory's confidence, 0–1, over given answers: a refused question has
-    no F1. None if all were refused, or if the confidence is a cosine."""
-    likely: tuple[float, float | None] | None
-    """Shares of questions with a likely answer, and of right answers among these. None without questions, or if
-    the confidence is a cosine."""
+    calibration_error: float | None  # of given answers, 0–1; None if all were refused, or if the confidence is a cosine
+    likely: tuple[float, float | None] | None  # `likely_shares`; None without questions, or for a cosine
 
     def scores(self) -> dict[str, dict[str, float | None]]:
         """The scores of each system that was asked a question, by system and name."""
