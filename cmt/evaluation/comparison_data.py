@@ -77,11 +77,6 @@ class ComparisonData:
         """Seconds of the rounds in `stages`; None if one of them was not recorded."""
         return sum(self.seconds[stage] for stage in stages) if set(stages) <= self.seconds.keys() else None
 
-    def bytes_to_search(self, *, keys: bool) -> int:
-        """Bytes of the banked texts and, with `keys`, of their keys in float32."""
-        text = sum(len(text.encode()) for text in self.memories["text"].to_pylist() if text)
-        return text + (4 * len(self.memories) * self.memories.schema.field("key").type.list_size if keys else 0)
-
 
 def bank_lineage(resources: Resources) -> dict[str, Any]:
     """The inputs of a measurement on the bank: digests of slices, compressor, LM, params and bank, and the commit."""

@@ -77,7 +77,9 @@ def rag(data: ComparisonData, *, retriever: str, top_k: int) -> SystemRun | None
         return prompting.rag(answerer.lm, *found, top_k=top_k, keys=keys, words=retriever != "dense", **options)
 
     stages = ("bank",) if lexical else ("compress", "bank")
-    stored_bytes = data.bytes_to_search(keys=not lexical)
+    stored_bytes = sum(len(text.encode()) for text in texts.to_pylist() if text)
+    if not lexical:
+        stored_bytes += 4 * len(texts) * data.memories.schema.field("key").type.list_size  # keys in float32
     return _timed(data, ask, adapt_seconds=data.spent(*stages), recall_depth=top_k, stored_bytes=stored_bytes)
 
 
