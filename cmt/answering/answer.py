@@ -51,10 +51,8 @@ class Span:
     """A stretch of a source's text that the LM read."""
 
     first: int
-    last: int
-    """Characters `first` … `last` of the text, the last one excluded."""
-    probability: float
-    """Probability that the answer begins in the span."""
+    last: int  # characters `first` … `last` of the text, the last one excluded
+    probability: float  # probability that the answer begins in the span
 
 
 @dataclass(frozen=True)
@@ -85,8 +83,7 @@ class OtherValue:
     text: str
     doc_id: str
     published_at: datetime
-    later: bool
-    """Whether its document is later than the one of the answer."""
+    later: bool  # whether its document is later than the one of the answer
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,6 @@ class Answer:
     """Confidence before calibration, 0–1; used for abstention."""
     other_value: OtherValue | None = field(default=None, kw_only=True)
     """The value before a change, or a value that may have replaced the answer; None if no document states one."""
-
     missing: tuple[str, ...] = field(default=(), kw_only=True)
     """Names and numbers of the question that the document of the answer lacks (`cmt.common.names`)."""
 
