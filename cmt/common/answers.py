@@ -4,16 +4,15 @@ import re
 import string
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def normalise_answer(text: str) -> str:
     """`text` in lower case, without ASCII punctuation and the articles a, an, the; with single spaces."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+    return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def words_of(text: str) -> set[str]:
-    """The normalised words of `text` (`normalise_answer`)."""
+    """The words of `normalise_answer`."""
     return set(normalise_answer(text).split())
 
 

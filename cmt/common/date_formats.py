@@ -12,9 +12,7 @@ from dateutil import parser as dateutil
 
 from cmt.common.dates import INSTANT_OR_DATE, to_utc
 
-WITHOUT_ZONE = " without a time zone"
-"""End of the name of a form whose dates were read in the zone of the reader."""
-
+WITHOUT_ZONE = " without a time zone"  # ends the name of a form whose dates were read in the zone of the reader
 _LONGEST = 64  # characters of a date
 _DAY = timedelta(days=1, microseconds=-1)
 _NUMERIC = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?!\d)(.*)", re.DOTALL)
@@ -29,7 +27,6 @@ _ZONES = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST
 _ZONES |= {"WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "MEZ": 1, "MESZ": 2, "EET": 2, "EEST": 3}
 _EPOCHS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _EARLIEST_EPOCH, _LATEST_EPOCH = 10**8, 10**11  # seconds, 1973 to 5138; smaller numbers are years, days or counters
-
 
 _MONTHS = (  # in English, German, French, Spanish, Italian, Portuguese, Dutch and the Nordic languages
     "jan january januar januari janvier janv enero ene gennaio gen janeiro",
@@ -153,8 +150,6 @@ class DateReader:
 
 
 _PARSER = dateutil.parser(_Months())
-
-
 _read_text = lru_cache(maxsize=4096)(DateReader.read_text)
 
 

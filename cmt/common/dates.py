@@ -4,8 +4,7 @@ from datetime import UTC, date, datetime, time
 
 EXAMPLE = "2031-02-15T06:00:00Z"
 EXAMPLE_DATE = "2031-02-15"
-INSTANT_OR_DATE = f"{EXAMPLE}, or a plain date such as {EXAMPLE_DATE}"
-"""The two forms that `parse_start` and `parse_end` accept, for messages."""
+INSTANT_OR_DATE = f"{EXAMPLE}, or a plain date such as {EXAMPLE_DATE}"  # what `parse_start` and `parse_end` accept
 
 
 def parse_instant(text: str, *, accepted: str = EXAMPLE) -> datetime:

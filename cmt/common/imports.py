@@ -4,14 +4,12 @@ import sys
 from importlib.util import find_spec, module_from_spec
 from typing import Any
 
-EXTRAS = {name: "pipeline" for name in ("dvc", "matplotlib", "mlflow", "pandas", "prefect")}
-"""Package → the extra of cmt that installs it."""
-
 
 def missing_extra(error: ImportError) -> str | None:
     """The command that installs the extra with the missing package; None if no extra has it."""
-    extra = EXTRAS.get((error.name or "").partition(".")[0])
-    return extra and f"pip install 'cmt-memory[{extra}]'"
+    package = (error.name or "").partition(".")[0]
+    in_pipeline = package in ("dvc", "matplotlib", "mlflow", "pandas", "prefect")
+    return "pip install 'cmt-memory[pipeline]'" if in_pipeline else None
 
 
 def defer_init(name: str) -> None:

@@ -26,8 +26,7 @@ _OPENERS = _words("""
     would may might should must what which who whom whose when where why how this that these those there not name
     after before during until since under over near between besides about according along among through within
     without today however other than while although because both each every give list it its he she they
-""")
-"""Words that begin a question or sentence and no name."""
+""")  # words that begin a question or sentence and no name
 _KINDS = _words("""
     mr mrs ms dr sir lord lady dame saint st president vice mayor king queen prince princess emperor pope bishop
     professor prof captain colonel general minister prime senator judge inspector detective sergeant councillor chief
@@ -42,8 +41,7 @@ _KINDS = _words("""
     service festival fair cup prize award medal league championship championships games open tour race series season
     act treaty law war battle revolution age period century day week award times news press radio post journal gazette
     herald tribune celsius fahrenheit english
-""")
-"""Words in names that tell what kind of thing is named, and not which one."""
+""")  # words in names that tell what kind of thing is named, and not which one
 _SAME = {
     **dict.fromkeys(["us", "usa", "american", "americans"], "america"),
     **dict.fromkeys(["uk", "british", "britons"], "britain"),
@@ -57,12 +55,10 @@ _SAME = {
     **dict(
         french="france", spanish="spain", swiss="switzerland", welsh="wales", irish="ireland", st="saint", mt="mount"
     ),
-}
-"""Forms of one name that share too few letters."""
+}  # forms of one name that share too few letters
 _ENDINGS = _words("""
     a e i o y s n es ia an ian ans ians ns ese ish ic er ers en al is ism ist ists ity i us os ean eans ary d r or
-""") | {""}
-"""Endings in which two forms of a name differ, such as Italy and Italian."""
+""") | {""}  # in which two forms of a name differ, such as Italy and Italian
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
 _SMALL = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
@@ -93,8 +89,7 @@ class NamesFound(NamedTuple):
         return bool(self.missing) and not self.found and not self.doubtful
 
 
-NO_NAMES = NamesFound((), (), ())
-"""Of a question without any."""
+NO_NAMES = NamesFound((), (), ())  # of a question without any
 
 
 def find_names(question: str, document: str, *, day: date | None = None, others: Sequence[str] = ()) -> NamesFound:

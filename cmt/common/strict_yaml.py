@@ -6,10 +6,9 @@ import yaml
 
 
 class WithoutAliases(yaml.SafeLoader):
-    """Reads YAML without aliases."""
+    """Reads YAML and refuses aliases."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse an alias."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("an alias, which may expand to any size")
         return super().compose_node(parent, index)
@@ -45,7 +44,5 @@ def _check_strings(value: Any) -> None:
             raise ValueError("a value has the character NUL")
         value.encode()
     elif isinstance(value, dict | list):
-        for one in value:
-            _check_strings(one)
-        for one in value.values() if isinstance(value, dict) else ():
+        for one in [*value, *value.values()] if isinstance(value, dict) else value:
             _check_strings(one)

@@ -31,7 +31,7 @@ SYSTEM_STYLES: Mapping[str, SystemStyle] = {
 ScoresBySystem = Mapping[str, Mapping[str, float | None]]
 """System → name of a score → value: em, em_prefix, f1, f1_low and f1_high in 0–100, recall in 0–1."""
 
-ROUND_SYSTEMS = ("cmt", "closed", "rag")  # the systems that the evaluation of a round can have, in its order
+ROUND_SYSTEMS = ("cmt", "closed", "rag")  # that the evaluation of a round can have, in its order
 
 
 def system_label(name: str) -> str:

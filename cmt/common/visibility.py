@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from cmt.common.dates import iso, parse_instant
 
-Interval = tuple[datetime, datetime | None]
-"""Half-open: from the first instant on, and before the second; None: without end."""
+Interval = tuple[datetime, datetime | None]  # from the first instant on, and before the second; None: without end
 
 
 class Version(NamedTuple):
@@ -20,14 +19,10 @@ class Version(NamedTuple):
 
     doc_id: str
     published_at: datetime
-    slice_id: str
-    """`<period>/<seq>`; of two versions with one date the one of the later slice holds."""
-    source: str | None
-    """Publisher."""
-    sha256: str
-    """Of the text; "" if it is unknown, as of a forgotten document."""
-    supersedes: str | None
-    """The declared relation: the doc_id of the document that this version replaces as a whole."""
+    slice_id: str  # `<period>/<seq>`; of two versions with one date the one of the later slice holds
+    source: str | None  # publisher
+    sha256: str  # of the text; "" if it is unknown, as of a forgotten document
+    supersedes: str | None  # declared: the doc_id of the document that this version replaces as a whole
     banked: bool = True
     """Whether the bank has it. A version that waits, was refused or was forgotten hides nothing itself, but names lead
     through it to the document that it replaces."""
