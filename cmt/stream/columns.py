@@ -6,9 +6,8 @@ columns that may both hold the text nothing is guessed: the row is rejected.
 
 import difflib
 import re
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args
 from unicodedata import combining, normalize
@@ -50,25 +49,13 @@ _NAMES = {  # in this order
         "question_id": "questionid id qid qaid",
     },
 }
-_CONTAINERS = frozenset(
-    ["fields", "attributes", "properties", "data", "_source", "article", "post", "item", "node", "record"]
-)
+_CONTAINERS = {"fields", "attributes", "properties", "data", "_source", "article", "post", "item", "node", "record"}
 """Keys of objects whose keys count as columns."""
 _BEFORE_DATE = re.compile(r"(?<=[^\W_])[\s_-]+(?:am|vom|le|el|il|em|op|den)$")
 _OWN = frozenset({*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names} - {"sha256"})
 _PLAIN_FORMS = {"ISO 8601", "plain date", "timestamp"}
 _SHAPES = 1_000  # sets of columns to remember
 _LISTED, _LONGEST = 8, 100  # names in a message, and characters of one
-
-
-@dataclass
-class _Match:
-    """How the rows with one set of columns are read."""
-
-    kind: Kind
-    keys: dict[str, str]
-    unread: list[str]
-    rivals: list[str]
 
 
 class Columns:
@@ -88,18 +75,18 @@ class Columns:
             is_question = "question" in fields and not ("text" in fields and is_blank(fields["question"]))
             return "question" if is_question else "document", fields
         filled = _flat(fields)
-        match = self._match(tuple(filled))
-        if len(match.rivals) > 1 and len({str(filled[key]) for key in match.rivals}) > 1:
+        kind, keys, unread, rivals = self._match(tuple(filled))
+        if len({str(filled[key]) for key in rivals}) > 1:
             raise ValueError(
-                f"the text may be {_listed(match.rivals, ' or ')}: choose one with --map text="
-                f"{_listed(match.rivals[:1])} or stream.columns"
+                f"the text may be {_listed(rivals, ' or ')}: choose one with --map text="
+                f"{_listed(rivals[:1])} or stream.columns"
             )
-        if match.kind == "document" and "text" not in match.keys and "text" not in fields:
+        if kind == "document" and "text" not in keys and "text" not in fields:
             names = _listed([repr(key) for key in fields if isinstance(key, str)])
             raise ValueError(f"no text in its columns, {names or 'which are empty'}: name one with --map text=COLUMN")
-        self._matched.update(match.keys.items())
-        self._unread.update(match.unread)
-        return match.kind, {column: filled[key] for column, key in match.keys.items()}
+        self._matched.update(keys.items())
+        self._unread.update(unread)
+        return kind, {column: filled[key] for column, key in keys.items()}
 
     def matched(self, notes: Notes) -> str:
         """What was read from which column, and in which form its dates were; blank for the columns of the schema."""
@@ -131,13 +118,15 @@ class Columns:
         lines += [f"{count:,} × {change}, such as {notes.examples[change]}" for change, count in notes.changes.items()]
         if missing := sorted({key for key in self._chosen.values() if key} - self._found):
             lines.append(f"no row has the column {_listed(missing)}, which --map or stream.columns names")
-        zoneless = sum(count for (_, form), count in notes.forms.items() if form.endswith(WITHOUT_ZONE))
-        if zoneless:
+        if zoneless := sum(count for (_, form), count in notes.forms.items() if form.endswith(WITHOUT_ZONE)):
             lines.append(f"{zoneless:,} × a date has no time zone and is read in stream.timezone")
         return lines
 
-    def _match_shape(self, shape: tuple[str, ...]) -> _Match:
-        """Match a set of columns. A column that is chosen for one purpose serves no other."""
+    def _match_shape(self, shape: tuple[str, ...]) -> tuple[Kind, dict[str, str], list[str], list[str]]:
+        """How the rows with these columns are read: kind, column of the schema → column, unread columns, rival texts.
+
+        A column that is chosen for one purpose serves no other.
+        """
         chosen = {column: key for column, key in self._chosen.items() if key in shape}
         self._found.update(chosen.values())
         free = {_name(key): key for key in reversed(shape) if key not in chosen.values()}
@@ -145,9 +134,8 @@ class Columns:
         keys = {column: key for column, key in chosen.items() if column in _NAMES[kind] or column == "text"}
         rivals: list[str] = []
         if kind == "document" and "text" not in keys and self._chosen.get("text") != "":
-            ranks = (
-                [key for key in shape if key not in chosen.values() and _name(key) in rank.split()] for rank in _TEXT
-            )
+            others = [key for key in shape if key not in chosen.values()]
+            ranks = ([key for key in others if _name(key) in rank.split()] for rank in _TEXT)
             rivals = next(filter(None, ranks), [])
             keys |= {"text": rivals[0]} if rivals else {}
         for column, names in _NAMES[kind].items():
@@ -155,7 +143,7 @@ class Columns:
             if found and column not in keys and self._chosen.get(column) != "":
                 keys[column] = found
         used = {key.partition(".")[0] for key in (*keys.values(), *rivals)}
-        return _Match(kind, keys, [key for key in shape if "." not in key and key not in used], rivals)
+        return kind, keys, [key for key in shape if "." not in key and key not in used], rivals
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,10 +154,7 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in fields.items()
         if isinstance(value, Mapping)
     ]
-    filled: dict[str, Any] = {}
-    for part in (*reversed(inner), own):
-        filled |= part
-    return filled
+    return dict(ChainMap(own, *inner))
 
 
 def _name(key: str) -> str:
