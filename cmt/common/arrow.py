@@ -1,6 +1,6 @@
 """Rows and columns of Arrow tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +24,11 @@ def rows_with(table: pa.Table, name: str, values: "Iterable[Any] | pa.Array | pa
 def rows_without(table: pa.Table, name: str, values: "Iterable[Any] | pa.Array | pa.ChunkedArray") -> pa.Table:
     """The rows of `table` whose column `name` is none of `values`."""
     return table.filter(pc.invert(is_in(table[name], values)))
+
+
+def rows_of(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
+    """The values of the columns `names`, row by row."""
+    return zip(*(table[name].to_pylist() for name in names), strict=True)
 
 
 def take(table: pa.Table, rows: Iterable[int]) -> pa.Table:

@@ -4,7 +4,7 @@ docs/concepts.md lists what becomes of a document. A question needs its document
 belongs to the document that this one stands for. A known question_id is a duplicate.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import attrgetter, itemgetter
@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cmt.common.arrow import replace_column, take
+from cmt.common.arrow import replace_column, rows_of, take
 from cmt.common.digests import sha256_hex
 from cmt.common.visibility import Timeline, Version
 from cmt.stream.authority import Authority
@@ -21,10 +21,8 @@ from cmt.stream.precedence import KnownVersions
 from cmt.stream.rows import RawRows, ValidatedRows, reject, validate_rows
 from cmt.stream.schema import Checks, Rejected
 
-RECORD = ("doc_id", "published_at", "sha256", "title", "url", "supersedes")
-"""Columns whose values a row shares with one that is in the store already."""
-NEW = "new/999999999"
-"""The slice of the rows of an ingest, later than all others."""
+RECORD = ("doc_id", "published_at", "sha256", "title", "url", "supersedes")  # equal in a row that is in the store
+NEW = "new/999999999"  # the slice of the rows of an ingest, later than all others
 
 
 @dataclass
@@ -32,8 +30,7 @@ class StoreIndex:
     """What a store has of some documents: short strings and dates, no texts."""
 
     versions: Iterable[Version] = ()  # all that `related` finds in the store for the rows of the ingest
-    records: set[tuple[Any, ...]] = field(default_factory=set)
-    """The values of RECORD of the documents that the ingest names."""
+    records: set[tuple[Any, ...]] = field(default_factory=set)  # RECORD of the documents that the ingest names
     questions: dict[str, str] = field(default_factory=dict)
 
 
@@ -91,8 +88,8 @@ def select(
 
 def versions_of(table: pa.Table) -> list[Version]:
     """The versions that `table` (DOCUMENT_SCHEMA) would add to a store."""
-    columns = _columns(table, "doc_id", "published_at", "source", "sha256", "supersedes")
-    return [Version(doc_id, date, NEW, *record) for doc_id, date, *record in columns]
+    rows = rows_of(table, "doc_id", "published_at", "source", "sha256", "supersedes")
+    return [Version(doc_id, date, NEW, *record) for doc_id, date, *record in rows]
 
 
 def select_with_unanswerable(raw: RawRows, *, now: datetime, limits: Limits = DEFAULT_LIMITS) -> Intake:
@@ -102,7 +99,7 @@ def select_with_unanswerable(raw: RawRows, *, now: datetime, limits: Limits = DE
     """
     documents, questions = validate_rows(raw, Checks(now, limits, allow_unanswerable=True))
     intake = select(documents, questions, unread=raw.rejected, index=StoreIndex())
-    rows = list(_columns(intake.documents, "doc_id", "published_at"))
+    rows = list(rows_of(intake.documents, "doc_id", "published_at"))
     latest = {doc_id: date for doc_id, date in sorted(rows, key=itemgetter(1))}
     kept = [row for row, key in enumerate(rows) if latest[key[0]] == key[1] and key not in intake.timeline.repeats]
     originals = [intake.timeline.original(doc_id) for doc_id in intake.questions["doc_id"].to_pylist()]
@@ -121,7 +118,7 @@ def own_ids(
     `owners`: doc_id → publisher in the store; documents of this ingest are added.
     """
     renamed, doc_ids = dict[str, str](), []
-    for doc_id, publisher, sha256 in _columns(documents.table, "doc_id", "source", "sha256"):
+    for doc_id, publisher, sha256 in rows_of(documents.table, "doc_id", "source", "sha256"):
         if doc_id == sha256[:16] and owners.setdefault(doc_id, publisher) != publisher:
             renamed[doc_id] = doc_id = sha256_hex(publisher, sha256)[:16]
         doc_ids.append(doc_id)
@@ -137,7 +134,7 @@ def _select_documents(
     documents: ValidatedRows, versions: Sequence[Version], index: StoreIndex, authority: Authority | None
 ) -> tuple[list[int], int, list[Rejected]]:
     """Return the rows to take, the number of rows that are in the store already, and the rejected rows."""
-    rows = list(_columns(documents.table, *RECORD))
+    rows = list(rows_of(documents.table, *RECORD))
     known = KnownVersions(index.versions, versions)
     records, taken = set(index.records), dict[tuple[str, datetime], int]()
     duplicates, rejected = 0, list[Rejected]()
@@ -166,7 +163,7 @@ def _select_questions(
 ) -> tuple[pa.Table, int, list[Rejected]]:
     """Return new rows, number of duplicates, rejected rows. `known`: the doc_ids of the store and of the ingest."""
     new, doc_ids, rejected, asked = list[int](), list[str](), list[Rejected](), dict(index.questions)
-    rows = _columns(questions.table, "question_id", "doc_id", "question", "asked_at")
+    rows = rows_of(questions.table, "question_id", "doc_id", "question", "asked_at")
     for row, (question_id, doc_id, question, asked_at) in enumerate(rows):
         known_question = asked.get(question_id)
         if known_question == question:
@@ -183,7 +180,3 @@ def _select_questions(
             doc_ids.append(timeline.original(doc_id, asked_at))
     table = replace_column(take(questions.table, new), "doc_id", doc_ids)
     return table, questions.table.num_rows - len(new) - len(rejected), rejected
-
-
-def _columns(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
-    return zip(*(table.column(name).to_pylist() for name in names), strict=True)

@@ -17,15 +17,16 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import Field
 
+from cmt.common.arrow import rows_of
 from cmt.common.dates import iso, parse_instant
 from cmt.common.storage import read_checked_json, write_checked_json
 from cmt.common.visibility import Version
 from cmt.errors import StreamError
 from cmt.stream.rows import ValidatedRows
+from cmt.stream.schema import Rejected
 from cmt.stream.shingles import NEARLY_EQUAL, Sketch, overlap, shingles, sketch, words
 
-DOC_IDS, SKETCHES = "forgotten.json", "forgotten-sketches.json"
-"""Files in the folder of the store."""
+DOC_IDS, SKETCHES = "forgotten.json", "forgotten-sketches.json"  # in the folder of the store
 
 _PROBES = 16  # shingles of a text to look up first: passes over most of the stream quickly
 _DOC_ID = re.compile(r'"doc_id": ("(?:[^"\\]|\\.)*")')  # in a row of the quarantine, which may be cut
@@ -45,8 +46,7 @@ class DocIds:
     """The content of the file DOC_IDS."""
 
     doc_ids: list[str]
-    names: list[tuple[str, str, str, str | None, str | None]] = field(default_factory=list)
-    """See `Forgotten.names`; dates as ISO 8601, without the two constant fields."""
+    names: list[tuple[str, str, str, str | None, str | None]] = field(default_factory=list)  # of `Forgotten.names`
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,7 @@ class Forgotten:
         found = dict[int, str]()
         if not self.doc_ids:
             return found
-        rows = zip(*(documents[name].to_pylist() for name in ("doc_id", "text", "source")), strict=True)
-        for row, (doc_id, text, source) in enumerate(rows):
+        for row, (doc_id, text, source) in enumerate(rows_of(documents, "doc_id", "text", "source")):
             if doc_id in self.doc_ids:
                 found[row] = f"document {doc_id!r} was forgotten"
             elif doc_id not in self.exempt_doc_ids and (similar := self.nearest(doc_id, text, source)):
@@ -187,20 +186,14 @@ def reject_forgotten(
     }
 
     def without(rows: ValidatedRows, reasons: Mapping[int, str]) -> ValidatedRows:
-        rest, earlier = rows.without(reasons), len(rows.rejected)
-        rejected = [
-            replace(row, raw="") if number >= earlier or _doc_id_in(row.raw) in forgotten.doc_ids else row
-            for number, row in enumerate(rest.rejected)
-        ]
+        rest, rejected = rows.without(reasons), list[Rejected]()
+        for number, row in enumerate(rest.rejected):
+            found = _DOC_ID.search(row.raw)
+            concealed = found is not None and json.loads(found[1], strict=False) in forgotten.doc_ids
+            rejected.append(replace(row, raw="") if concealed or number >= len(rows.rejected) else row)
         return replace(rest, rejected=rejected)
 
     return without(documents, refused), without(questions, about_them)
-
-
-def _doc_id_in(raw: str) -> str | None:
-    """The doc_id of a row of the quarantine; None if the part that was kept has none."""
-    found = _DOC_ID.search(raw)
-    return json.loads(found[1], strict=False) if found else None
 
 
 def read_doc_ids(folder: Path) -> DocIds:

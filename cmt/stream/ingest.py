@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.common.arrow import replace_column, rows_with
+from cmt.common.arrow import replace_column, rows_of, rows_with
 from cmt.common.date_formats import DateReader
 from cmt.common.digests import sha256_hex
 from cmt.common.text import counted
@@ -155,10 +155,11 @@ def ingest(
         first = unread[0]
         raise StreamError(first.reason if first.file in first.reason else f"{first.file}:{first.row}: {first.reason}")
     digest = sha256_hex(*(raw.digest for _, raw in sources))
+    file_name = Path(name).resolve().name.encode("utf-8", "replace")
     report = ingest_rows(
         store,
         sources,
-        quarantine=f"{_first_bytes(Path(name).resolve().name, 100)}-{digest[:16]}.jsonl",
+        quarantine=f"{file_name[:100].decode('utf-8', 'ignore')}-{digest[:16]}.jsonl",  # a file system limits bytes
         period=period,
         now=now,
         publisher=publisher,
@@ -213,7 +214,11 @@ def ingest_rows(
     wait = wait and params.clock == "system"
     rows = [_validated(one, checks, publisher=named, origin=name, params=params, wait=wait) for name, one in sources]
     with nullcontext() if dry_run and not store.path.exists() else store.locked():
-        _check_unit(store, unit)
+        for other in {unit_of(slice_.period) for slice_ in store.slices()} - {unit}:
+            raise StreamError(
+                f"{store.path} is cut by {other}, not by {unit}: set stream.period back, or name another folder in "
+                "stream.path"
+            )
         # 2. rows that waited, and rows that wait from now on
         waited, unnoted = read_waiting(store.quarantine) if wait else [], replace(checks, notes=Notes())
         rows += [
@@ -322,21 +327,8 @@ def store_index(store: SliceStore, find: Find, documents: pa.Table, questions: p
     for slice_ in store.slices():
         if slice_.slice_id in slice_ids:
             stored = rows_with(read_rows(slice_, "documents", columns=RECORD), "doc_id", own)
-            records.update(zip(*(stored[name].to_pylist() for name in RECORD), strict=True))
+            records.update(rows_of(stored, *RECORD))
         asked = read_rows(slice_, "questions", columns=("question_id", "question"))
         asked = rows_with(asked, "question_id", questions["question_id"])
-        known_questions.update(zip(*asked.to_pydict().values(), strict=True))
+        known_questions.update(rows_of(asked, "question_id", "question"))
     return StoreIndex(versions, records, known_questions)
-
-
-def _check_unit(store: SliceStore, unit: str) -> None:
-    for other in {unit_of(slice_.period) for slice_ in store.slices()} - {unit}:
-        raise StreamError(
-            f"{store.path} is cut by {other}, not by {unit}: set stream.period back, or name another folder in "
-            "stream.path"
-        )
-
-
-def _first_bytes(text: str, number: int) -> str:
-    """The characters of `text` whose UTF-8 is within its first `number` bytes; a file system limits these."""
-    return text.encode("utf-8", "replace")[:number].decode("utf-8", "ignore")

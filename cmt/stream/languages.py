@@ -5,9 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-SAMPLE = 300
-"""Largest number of documents of an ingest whose language is determined."""
-
+SAMPLE = 300  # largest number of documents of an ingest whose language is determined
 _CHARACTERS = 1_000  # of a text
 _FEWEST = 8  # words
 _SHARE = 0.15  # of the words that are frequent ones of the language

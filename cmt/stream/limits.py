@@ -8,8 +8,7 @@ from cmt.errors import StreamError
 
 MEGABYTE = 1_000_000  # bytes
 MAX_NESTING = 3
-VALUES_A_ROW = 30
-"""Values that a row has at most on average, if a file has as many rows as it may."""
+VALUES_A_ROW = 30  # at most on average, if a file has as many rows as it may
 LONGEST = {
     "doc_id": 512,
     "supersedes": 512,

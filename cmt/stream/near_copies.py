@@ -15,7 +15,6 @@ from cmt.stream.shingles import NEARLY_EQUAL, shingles, words
 
 _BANDS, _BAND = 16, 8
 _BUCKET = 16  # documents to compare for one band: bounds the cost of a document
-_SEED = 0
 
 
 def excess_near_duplicates(documents: pa.Table, *, period: str | int, limit: int) -> dict[int, str]:
@@ -30,14 +29,14 @@ def excess_near_duplicates(documents: pa.Table, *, period: str | int, limit: int
     slices, members = slice_of_each(documents, period=period), defaultdict[Any, list[int]](list)
     for row in sorted(range(documents.num_rows), key=dates.__getitem__):
         members[slices[row]].append(row)
-    return {
-        rows[
-            row
-        ]: f"nearly the same text as {doc_ids[rows[near]]!r} and others of its slice, which takes {limit}; name "
-        "the document that it supersedes, or raise stream.max_near_duplicates"
-        for rows in members.values()
-        for row, near in _excess_in_slice(take(documents, rows), limit).items()
-    }
+    refused = dict[int, str]()
+    for rows in members.values():
+        for row, near in _excess_in_slice(take(documents, rows), limit).items():
+            refused[rows[row]] = (
+                f"nearly the same text as {doc_ids[rows[near]]!r} and others of its slice, which takes {limit}; name "
+                "the document that it supersedes, or raise stream.max_near_duplicates"
+            )
+    return refused
 
 
 def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
@@ -84,7 +83,7 @@ def _bands(runs: set[str]) -> list[tuple[int, ...]]:
     """The MinHash of `runs` in bands; near-copies have a band in common."""
     from rensa import RMinHash
 
-    sketch = RMinHash(num_perm=_BANDS * _BAND, seed=_SEED)
+    sketch = RMinHash(num_perm=_BANDS * _BAND, seed=0)
     sketch.update(list(runs))  # in any order
     digest = sketch.digest()
     return [(band, *digest[band * _BAND : (band + 1) * _BAND]) for band in range(_BANDS)]

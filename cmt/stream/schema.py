@@ -44,10 +44,8 @@ QUESTION_SCHEMA = pa.schema(
     ]
 )
 
-AHEAD = timedelta(days=1)
-"""Rows dated up to this long after the clock wait for their time."""
-RAW_LENGTH = 2000
-"""Characters of a rejected row that the quarantine keeps."""
+AHEAD = timedelta(days=1)  # after the clock: rows dated up to it wait for their time
+RAW_LENGTH = 2000  # characters of a rejected row that the quarantine keeps
 
 # C0 and C1 controls, the byte order mark, and lone surrogates, which JSON can carry and UTF-8 cannot
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ud800-\udfff]")
@@ -75,8 +73,7 @@ class Notes:
 
     forms: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Column and form of its dates (`cmt.common.date_formats`) → number of rows."""
-    changes: Counter[str] = field(default_factory=Counter)
-    """Such as `title is left out, because it is no string` → number of rows."""
+    changes: Counter[str] = field(default_factory=Counter)  # such as `title is left out …` → number of rows
     examples: dict[str, str] = field(default_factory=dict)  # the first value of each change
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     """File → its format, and its encoding if it is a text that declares none."""

@@ -6,7 +6,6 @@ A sketch is the set of the smallest hashes of the text's word shingles (Broder, 
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
 
 SHINGLE_WORDS = 5
 """A changed word changes five shingles: texts of 100 words that differ in two words share four fifths of them."""
@@ -16,15 +15,12 @@ words of 100 leave 0.8; reports from one template with different names and numbe
 SKETCH_HASHES = 128
 """Largest number of hashes in a sketch. The standard error is below 0.05, and 0 for texts of up to 132 words."""
 
-_WORD = re.compile(r"\w+")
-_HASH_BYTES = 8
-
 Sketch = frozenset[int]
 
 
 def words(text: str) -> list[str]:
     """The words of `text` in lower case."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
 
 
 def shingles(words: list[str], size: int = SHINGLE_WORDS) -> set[str]:
@@ -35,15 +31,11 @@ def shingles(words: list[str], size: int = SHINGLE_WORDS) -> set[str]:
 
 def sketch(text: str, *, salt: bytes) -> Sketch:
     """The sketch of `text`, comparable with sketches of the same `salt`. Empty without words."""
-    hashes = (hashlib.blake2b(one.encode(), digest_size=_HASH_BYTES, key=salt) for one in shingles(words(text)))
-    return frozenset(_smallest(int.from_bytes(one.digest(), "big") for one in hashes))
+    hashes = (hashlib.blake2b(one.encode(), digest_size=8, key=salt) for one in shingles(words(text)))
+    return frozenset(sorted(int.from_bytes(one.digest(), "big") for one in hashes)[:SKETCH_HASHES])
 
 
 def overlap(first: Sketch, second: Sketch) -> float:
     """Estimated share of common shingles of two texts (Jaccard), 0–1."""
-    union = _smallest(first | second)
+    union = sorted(first | second)[:SKETCH_HASHES]
     return len(first & second & set(union)) / len(union) if union else 0.0
-
-
-def _smallest(hashes: Iterable[int]) -> list[int]:
-    return sorted(hashes)[:SKETCH_HASHES]

@@ -13,8 +13,7 @@ from cmt.errors import StreamError
 from cmt.stream.columns import Kind
 from cmt.stream.rows import RawRow, RawRows
 
-FILE = "waiting.jsonl"
-"""In the folder of the quarantine."""
+FILE = "waiting.jsonl"  # in the folder of the quarantine
 
 
 @dataclass(frozen=True)
