@@ -1,4 +1,4 @@
-"""Files of the slice store: tables with checksums, digests of their rows, the quarantine."""
+"""The digest of a slice's rows, and the file of rejected rows."""
 
 import hashlib
 import json
@@ -6,30 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cmt.common.storage import write_bytes
-from cmt.errors import StreamError
 from cmt.stream.schema import RAW_LENGTH, Rejected
 
 _BATCH_ROWS = 10_000
-
-
-def read_table(path: Path, *, schema: pa.Schema, columns: tuple[str, ...] | None = None) -> pa.Table:
-    """Read the Parquet file `path`. Raises StreamError if it is missing, damaged, or has another schema."""
-    remedy = f"restore it from a backup or DVC, or delete {path.with_name(path.name.split('.')[0])}.* and ingest again"
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            file_schema = file.schema_arrow
-            table = file.read(columns=list(columns) if columns else None)
-    except FileNotFoundError:
-        raise StreamError(f"{path} is missing; {remedy}") from None
-    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: of names that are no UTF-8
-        reason = " ".join(str(error).split())
-        raise StreamError(f"{path} is damaged ({reason}); {remedy}") from None
-    if not file_schema.equals(schema):
-        raise StreamError(f"{path} has other columns than this version of cmt writes; {remedy}")
-    return table
 
 
 def rows_digest(documents: pa.Table, questions: pa.Table) -> str:

@@ -16,14 +16,15 @@ from pathlib import Path
 import filelock
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from cmt.common.arrow import is_in, rows_with, rows_without
+from cmt.common.arrow import is_in, rows_of, rows_with, rows_without
 from cmt.common.storage import write_json, write_table
 from cmt.common.visibility import Find, Timeline, Version, in_memory, related
 from cmt.errors import StreamError
 from cmt.stream.forgotten import DOC_IDS, SKETCHES, Forgotten, Similar, read_doc_ids
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
-from cmt.stream.storage import read_table, rows_digest
+from cmt.stream.storage import rows_digest
 
 _VERSION_COLUMNS = tuple(name for name in Version._fields if name not in ("slice_id", "banked"))
 
@@ -62,23 +63,21 @@ class SliceStore:
         return {doc_ids[row]: reason for row, reason in Forgotten.read(self.path).reasons(documents).items()}
 
     def forget(self, texts: Mapping[str, Collection[str]], *, everywhere: bool = False) -> list[Similar]:
-        """Forget documents; returns the documents with nearly the same text, which stay in the stream.
+        """Forget documents until `purge` removes them; returns those with nearly the same text, which stay.
 
         `texts`: doc_id → further texts, which the slices do not have. `everywhere`: refuse nearly equal texts of every
-        source, not only of the document's own; the same if no slice has the document. The slices keep the texts until
-        `purge`. Raises StreamError.
+        source, not only of the document's own; the same if no slice has the document. Raises StreamError.
         """
         with self.locked():
             # 1. their texts and sources, and documents with nearly the same text
             documents = self.all_documents()
             all_texts = {doc_id: set(versions) for doc_id, versions in texts.items()}
             sources = defaultdict[str, set[str]](set)
-            for row in rows_with(documents, "doc_id", texts).select(["doc_id", "text", "source"]).to_pylist():
-                all_texts[row["doc_id"]].add(row["text"])
-                sources[row["doc_id"]].add(row["source"])
-            pairs = zip(documents["doc_id"].to_pylist(), documents["text"].to_pylist(), strict=True)
+            for doc_id, text, source in rows_of(rows_with(documents, "doc_id", texts), "doc_id", "text", "source"):
+                all_texts[doc_id].add(text)
+                sources[doc_id].add(source)
             forgotten, similar = Forgotten.read(self.path).with_documents(
-                all_texts, pairs, sources=None if everywhere else sources
+                all_texts, rows_of(documents, "doc_id", "text"), sources=None if everywhere else sources
             )
             # 2. the versions whose names still lead on
             versions = related(texts, self.find_versions())
@@ -126,7 +125,7 @@ class SliceStore:
             if rows is not None:
                 named = pc.or_(is_in(rows["doc_id"], doc_ids), is_in(rows["supersedes"], doc_ids))
                 found = rows.filter(pc.or_(named, is_in(rows["sha256"], texts)))
-                yield from map(Version, *(found[name].to_pylist() for name in Version._fields[:-1]))
+                yield from (Version(*row) for row in rows_of(found, *Version._fields[:-1]))
             yield from of_forgotten(doc_ids, texts)
 
         return find
@@ -150,9 +149,8 @@ class SliceStore:
             slice_ = self.slice(slice_id)
             documents, questions = self._without(slice_, doc_ids)
             if rows_digest(documents, questions) != digest:
-                raise StreamError(
-                    f"slice {slice_id} was altered: restore {slice_.path.with_suffix('')}.* from a backup"
-                )
+                stem = slice_.path.with_suffix("")
+                raise StreamError(f"slice {slice_id} was altered: restore {stem}.* from a backup")
             self._write(slice_.period, slice_.seq, documents, questions)
 
     def slices_containing(self, doc_ids: Collection[str]) -> list[Slice]:
@@ -178,9 +176,8 @@ class SliceStore:
         """The slice with this id. Raises StreamError, which lists the existing ones."""
         slices = {slice_.slice_id: slice_ for slice_ in self.slices()}
         if slice_id not in slices:
-            raise StreamError(
-                f"no slice {slice_id!r} in {self.path}; existing slices: {', '.join(slices) or 'none, ingest first'}"
-            )
+            existing = ", ".join(slices) or "none, ingest first"
+            raise StreamError(f"no slice {slice_id!r} in {self.path}; existing slices: {existing}")
         return slices[slice_id]
 
     def documents(self, slice_: Slice) -> pa.Table:
@@ -243,8 +240,8 @@ class SliceStore:
             n_questions=questions.num_rows,
             path=self.path / period / f"{seq:04d}.json",
         )
-        write_table(_table_path(slice_, "documents"), documents)
-        write_table(_table_path(slice_, "questions"), questions)
+        write_table(slice_.path.with_suffix(".documents.parquet"), documents)
+        write_table(slice_.path.with_suffix(".questions.parquet"), questions)
         fields = {key: value for key, value in vars(slice_).items() if key != "path"}
         write_json(slice_.path, fields | {"has_publishers": True})
         return slice_
@@ -270,14 +267,23 @@ class SliceStore:
             raise StreamError(f"cannot write {error.filename or self.path}: {error.strerror or error}") from error
 
 
-def _table_path(slice_: Slice, table: str) -> Path:
-    return slice_.path.with_name(f"{slice_.path.stem}.{table}.parquet")
-
-
 def read_rows(slice_: Slice, table: str, *, columns: tuple[str, ...] | None = None) -> pa.Table:
-    """The `documents` or `questions` of a slice, or some of their `columns`. Raises StreamError."""
-    schema = DOCUMENT_SCHEMA if table == "documents" else QUESTION_SCHEMA
-    return read_table(_table_path(slice_, table), schema=schema, columns=columns)
+    """The `documents` or `questions` of a slice, or some of their `columns`.
+
+    Raises StreamError if their file is missing, damaged, or has another schema.
+    """
+    path, stem = slice_.path.with_suffix(f".{table}.parquet"), slice_.path.with_suffix("")
+    remedy = f"restore it from a backup or DVC, or delete {stem}.* and ingest again"
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            schema, rows = file.schema_arrow, file.read(columns=list(columns) if columns else None)
+    except FileNotFoundError:
+        raise StreamError(f"{path} is missing; {remedy}") from None
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: of names that are no UTF-8
+        raise StreamError(f"{path} is damaged ({' '.join(str(error).split())}); {remedy}") from None
+    if not schema.equals(DOCUMENT_SCHEMA if table == "documents" else QUESTION_SCHEMA):
+        raise StreamError(f"{path} has other columns than this version of cmt writes; {remedy}")
+    return rows
 
 
 @lru_cache(maxsize=1024)

@@ -1,35 +1,12 @@
 from datetime import timedelta
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
 
-from cmt.errors import StreamError
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
-from cmt.stream.storage import read_table, rows_digest
+from cmt.stream.storage import rows_digest
 from tests.helpers.rows import make_document, make_question, validated
 
 DOCUMENTS, QUESTIONS = (rows.table for rows in validated(*map(make_document, "abc"), *map(make_question, "xy")))
-
-
-def test_a_missing_damaged_or_foreign_table_is_refused_with_a_remedy(tmp_path: Path) -> None:
-    path = tmp_path / "0001.documents.parquet"
-    for content, problem in ((None, "is missing"), (b"PAR1", "is damaged"), (QUESTIONS, "has other columns")):
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        elif content is not None:
-            pq.write_table(content, path)
-        with pytest.raises(StreamError, match=rf"{problem}.*restore it .* or delete .*/0001\.\* and ingest again"):
-            read_table(path, schema=DOCUMENT_SCHEMA)
-
-
-def test_a_column_name_that_is_no_utf8_is_damage(tmp_path: Path) -> None:
-    path = tmp_path / "0001.documents.parquet"
-    pq.write_table(DOCUMENTS, path)
-    path.write_bytes(path.read_bytes().replace(b"doc_id", b"doc\xd6id"))
-    with pytest.raises(StreamError, match="is damaged"):
-        read_table(path, schema=DOCUMENT_SCHEMA)
 
 
 def test_the_digest_of_a_slice_is_a_stable_value() -> None:

@@ -139,6 +139,20 @@ def test_a_flipped_bit_is_noticed_and_its_file_named(ingest: Ingest, store: Slic
     assert f"0001.{table}.parquet" in problem
 
 
+def test_a_missing_damaged_or_foreign_table_is_refused_with_a_remedy(ingest: Ingest, store: SliceStore) -> None:
+    [slice_] = ingest([make_document("a")]).slices
+    path = slice_.path.with_name("0001.documents.parquet")
+    no_utf8 = path.read_bytes().replace(b"doc_id", b"doc\xd6id")  # the name of a column
+    foreign = path.with_name("0001.questions.parquet").read_bytes()
+    path.unlink()
+    problems = {None: "is missing", b"PAR1": "is damaged", no_utf8: "is damaged", foreign: "has other columns"}
+    for content, problem in problems.items():
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(StreamError, match=rf"{problem}.*restore it .* or delete .*/0001\.\* and ingest again"):
+            store.documents(slice_)
+
+
 def test_a_damaged_manifest_is_named_and_does_not_hide_other_problems(ingest: Ingest, store: SliceStore) -> None:
     ingest([make_document("a"), dated("b", "2031-02-01T00:00:00Z")])
     (store.path / "2031-01" / "0001.json").write_text('{"slice_id": "2031-')
