@@ -13,10 +13,7 @@ def missing_extra(error: ImportError) -> str | None:
 
 
 def defer_init(name: str) -> None:
-    """Import modules of the package `name` without its `__init__`, which runs at the first use of a name of it.
-
-    No effect if the package is missing or already imported.
-    """
+    """Import modules of the package `name` without its `__init__`, which runs at the first use of a name of it."""
     spec = None if name in sys.modules else find_spec(name)
     if spec is None or spec.loader is None:
         return

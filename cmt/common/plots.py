@@ -17,10 +17,7 @@ _MAX_LABELS = 16  # on the axis of rounds: more would overlap
 
 
 def round_curve(*, rounds: Sequence[tuple[str, ScoresBySystem]], path: Path) -> None:
-    """Draw F1 of each system, with its 95 % interval, and recall@K of the memory after each round to the PNG `path`.
-
-    `rounds` are pairs (slice_id, scores), in order. A system without a score leaves a gap.
-    """
+    """Draw F1 of each system and recall@K after each of `rounds`, pairs (slice_id, scores), to the PNG `path`."""
     figure = _new_figure(8, 6)
     f1_axes, recall_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     by_system = [scores for _, scores in rounds]

@@ -88,11 +88,7 @@ def write_checked_table(path: Path, table: pa.Table, digest: Callable[[pa.Table]
 
 
 def read_checked_table(path: Path, digest: Callable[[pa.Table], str], *, remedy: str) -> pa.Table | None:
-    """The table that `write_checked_table` wrote with `digest`; None if there is no such file.
-
-    None too, with a warning that ends in `remedy`, if it cannot be read, does not match its digest, or `digest` raises
-    ValueError.
-    """
+    """The table that `write_checked_table` wrote; None without one, or with a warning and `remedy` if it is damaged."""
     if not path.exists():
         return None
     try:

@@ -14,20 +14,15 @@ from cmt.errors import ConfigError
 from cmt.stream.limits import Limits
 from cmt.stream.readers import Record, records_of
 
-GROUP = "cmt.sources"
-"""Entry points of connectors: kind → a function of SourceParams and Setting that returns a Connector."""
-_LONGEST_NAME = 500  # characters
+GROUP = "cmt.sources"  # entry points: kind → a function of SourceParams and Setting that returns a Connector
 
 
 class Item(NamedTuple):
     """A unit of a source that is fetched as a whole: a file, a page, an entry of a feed, a row of a table."""
 
-    key: str
-    """Names the item for good; without credentials, because it is stored and shown."""
-    order: datetime | None = None
-    """When the item last changed, with a time zone: the date of its records that have none."""
-    fingerprint: str = ""
-    """Changes with the content. A listing that cannot know it may compute it from the content."""
+    key: str  # names the item for good; without credentials, because it is stored and shown
+    order: datetime | None = None  # when the item last changed, with a time zone: the date of records without one
+    fingerprint: str = ""  # changes with the content, from which a listing may compute it
 
 
 class Unchanged(Exception):  # noqa: N818 - a signal, no error
@@ -37,13 +32,10 @@ class Unchanged(Exception):  # noqa: N818 - a signal, no error
 class Connector(Protocol):
     """What a source has. `list` and `fetch` may raise any error; an item that cannot be fetched stops no other."""
 
-    complete: bool = True
-    """Whether `list` has every item of the source; otherwise an item that is missing in it has not vanished."""
+    complete: bool = True  # whether `list` has every item; otherwise an item that is missing in it has not vanished
     cursor: dict[str, str] = {}
     """What `list` needs to ask for changes alone. Stored after a sync without failures and set again before `list`."""
-
-    problems: Sequence[str] = ()
-    """What `list` left out, a line each."""
+    problems: Sequence[str] = ()  # what `list` left out, a line each
 
     def list(self) -> Iterator[Item]:
         """Every item that the source has now, in any order."""
@@ -59,9 +51,8 @@ class Setting:
     """What a connector gets beside its parameters."""
 
     limits: Limits
-    secrets: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    """Name → value, for `${NAME}`."""
-    names: Sequence[str] = ()
+    secrets: Mapping[str, str] = field(default_factory=lambda: os.environ)  # name → value, for `${NAME}`
+    names: Sequence[str] = ()  # of the secrets to conceal
 
     def expand(self, text: str) -> str:
         """`text` with the values of its `${NAME}`. Raises ConfigError for a name without a value."""
@@ -79,16 +70,13 @@ class Setting:
         return text
 
     def read(self, name: str, blocks: Iterable[bytes], file_format: str | None) -> Iterator[Record]:
-        """The records of the file with the path `name`, whose folders may date it.
-
-        Raises StreamError as soon as `blocks` exceed `stream.file_megabytes`.
-        """
+        """The records of a file, which the folders of its path `name` may date. Raises StreamError above the limit."""
         content = bytearray()
         for block in blocks:
             content += block
             if len(content) > self.limits.file_bytes:
                 raise self.limits.too_large(name)
-        path = name.strip("/")[-_LONGEST_NAME:] or "index"
+        path = name.strip("/")[-500:] or "index"  # the end of a long name
         yield from records_of(bytes(content), path, format=file_format, limits=self.limits)
 
 

@@ -14,10 +14,7 @@ _DATES = ("LastModified", "last_modified", "updated", "mtime", "created")
 
 
 class StorageSource(Connector):
-    """Files on object storage: `address` names one, a folder, or a pattern.
-
-    fsspec finds the credentials of the protocol.
-    """
+    """Files on object storage, whose credentials fsspec finds: `address` names one, a folder, or a pattern."""
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         import fsspec

@@ -8,10 +8,7 @@ _LONGEST = 512_000  # characters that count; RFC 9309 asks for at least 500 KiB
 
 
 class Robots:
-    """The rules for one agent: the longest rule that matches a page decides, `Allow` between two of one length.
-
-    In `urllib.robotparser` the first one decides, and `*` is no wildcard.
-    """
+    """The rules for one agent. The longest match decides; in `urllib.robotparser` the first, and `*` is no wildcard."""
 
     def __init__(self, text: str, agent: str) -> None:
         groups = dict[str, list[tuple[str, str]]]()
@@ -30,8 +27,7 @@ class Robots:
         rules = [(unquote(value), key == "allow") for key, value in found if value and key != "crawl-delay"]
         self._rules = [(len(rule), allow, _pattern(rule)) for rule, allow in rules]
         delays = [value for key, value in found if key == "crawl-delay" and re.fullmatch(r"\d+(\.\d+)?", value)]
-        self.delay = float(delays[0]) if delays else 0.0
-        """Seconds between two pages."""
+        self.delay = float(delays[0]) if delays else 0.0  # seconds between two pages
 
     def allows(self, url: str) -> bool:
         parts = urlsplit(url)

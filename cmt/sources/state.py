@@ -38,7 +38,7 @@ class SourceState:
     entries: dict[str, Entry] = field(default_factory=dict)
     cursor: Mapping[str, str] = field(default_factory=dict)
     slices: Collection[str] = ("unknown",)
-    """Digests of the slices of the stream at the last write; the stream has lost no document while it has them all."""
+    """Digests of the slices at the last write; the stream has lost no document while it has them all."""
 
     @classmethod
     @contextmanager

@@ -40,10 +40,8 @@ _BATCH_ROWS, _BATCH_CHARACTERS = 10_000, 50_000_000  # after either of them a ba
 _PROBLEMS = 20  # that a report has in words
 _WITHDRAWN_ROWS = "withdrawn documents"  # in place of the key of an item
 
-DocIds = Mapping[str, tuple[str, ...]]
-"""Key of an item → its documents."""
-Place = tuple[str, int]
-"""File and number of a row; the file is the key of an item."""
+DocIds = Mapping[str, tuple[str, ...]]  # key of an item → its documents
+Place = tuple[str, int]  # file and number of a row; the file is the key of an item
 _NONE = Entry("", ())
 
 
@@ -92,8 +90,7 @@ class SyncReport:
             self.problems.append(line)
 
 
-COUNTS = tuple(one.name for one in fields(SyncReport) if one.type is int)
-"""The counts of a SyncReport, in the order of a table."""
+COUNTS = tuple(one.name for one in fields(SyncReport) if one.type is int)  # in the order of a table
 
 
 @dataclass(frozen=True)
@@ -257,12 +254,10 @@ class Sync:
 
     def _rows(self, item: Item, records: Iterable[Record]) -> RawRows:
         """The records of an item with the columns of the schema. The only document of an item is named after it."""
-        numbered = [
-            Record({}, f"{item.key} row {number}", f"{one.where}: {one.error}")
-            if one.error
-            else Record(one.fields, f"{item.key} row {number}")
-            for number, one in enumerate(records, 1)
-        ]
+        numbered = list[Record]()
+        for number, one in enumerate(records, 1):
+            values, error = ({}, f"{one.where}: {one.error}") if one.error else (one.fields, None)
+            numbered.append(Record(values, f"{item.key} row {number}", error))
         rows = collect(numbered, self._columns)
         if len(rows.documents) == 1:
             own = {"doc_id": f"{self.source.name}/{item.key.lstrip('/')}"}

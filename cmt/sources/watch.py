@@ -9,8 +9,7 @@ from cronsim import CronSim
 from cmt.config import SourceParams
 from cmt.sources.connector import Connector
 
-INTERVAL = timedelta(minutes=5)
-"""Between two syncs of a source without a schedule."""
+INTERVAL = timedelta(minutes=5)  # between two syncs of a source without a schedule
 _PAUSE = 1.0  # seconds between two listings of a folder; a file rests if both show the same of it
 _LISTING_SHARE = 0.1  # of the time, at most
 

@@ -31,8 +31,7 @@ from cmt.stream.readers.files import compression_of, decompress
 AGENT = f"cmt/{__version__}"
 ATTEMPTS, REDIRECTS = 4, 5
 TIMEOUT = httpx.Timeout(30, connect=10)  # seconds without a byte
-LONGEST = 300.0
-"""Seconds for one response, and for one pause between two attempts or two pages."""
+LONGEST = 300.0  # seconds for one response, and for one pause between two attempts or two pages
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _FIRST_PAUSE = 0.5  # seconds; doubles with each attempt
 _WEAK = timedelta(seconds=2)  # a file may change again within the second that `Last-Modified` names
@@ -121,12 +120,8 @@ class Web:
 
     def page(self, url: str, *, method: str = "GET") -> Response:
         """`get` for a page that a link named, at the pace that `robots.txt` of its host asks for."""
-        time.sleep(min(self._robots_of(url).delay, LONGEST))
+        time.sleep(min(self.robots_of(url).delay, LONGEST))
         return self.get(url, method=method)
-
-    def allowed(self, url: str) -> bool:
-        """Whether `robots.txt` of its host allows to read the page `url`."""
-        return self._robots_of(url).allows(url)
 
     def _follow(self, url: str, method: str, conditions: Mapping[str, str]) -> Response:
         until = time.monotonic() + LONGEST
@@ -150,7 +145,7 @@ class Web:
                 return Response(url, response.status_code, response.headers, bytes(body))
         raise StreamError(f"{url} redirects more than {REDIRECTS} times")
 
-    def _robots_of(self, url: str) -> Robots:
+    def robots_of(self, url: str) -> Robots:
         """The rules of the host of `url`: none if it has none, nothing allowed if it cannot say (RFC 9309)."""
         host = _host(url)
         if host not in self._robots:
@@ -187,7 +182,7 @@ class WebSource(Connector):
             changed = instant_of(response.headers.get("last-modified"))
             yield Item(self._address, changed, sha256_hex(response.body))
         addresses = [url for url in pages if _is_address(url)]
-        allowed = [url for url in addresses if self.web.allowed(url)]
+        allowed = [url for url in addresses if self.web.robots_of(url).allows(url)]
         refused = Counter(map(_host, addresses)) - Counter(map(_host, allowed))
         self.complete = not self.web.unread  # the pages of a host that cannot say have not vanished
         self.problems = [

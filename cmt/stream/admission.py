@@ -58,10 +58,7 @@ def select(
     index: StoreIndex,
     authority: Authority | None = None,
 ) -> Intake:
-    """Select the rows that are not in `index` yet. `unread`: the rows that a reader rejected.
-
-    With `authority` the column `source` of `documents` must hold their publishers.
-    """
+    """Select the rows that `index` lacks. `unread`: rejected by a reader. `authority` needs publishers as `source`."""
     # 1. the documents, and what they stand for
     versions = versions_of(documents.table)
     rows, duplicates, rejected_documents = _select_documents(documents, versions, index, authority)

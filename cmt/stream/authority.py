@@ -52,10 +52,7 @@ class Authority:
         return f"{what} of {document.source!r}, which {update.source!r} may not; {advice}, or leave supersedes out"
 
     def why_not_add(self, document: Version, updates: Iterable[Version]) -> str | None:
-        """Why a new `document` may not be added; None if it may.
-
-        `updates` of the store supersede it already; one without authority would hide it from the start.
-        """
+        """Why a new `document` may not be added: one of its `updates` in the store would hide it from the start."""
         for update in updates:
             if update.published_at >= document.published_at and not self.covers(update.source, document.source):
                 return (

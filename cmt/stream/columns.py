@@ -123,11 +123,8 @@ class Columns:
         return lines
 
     def _match_shape(self, shape: tuple[str, ...]) -> tuple[Kind, dict[str, str], list[str], list[str]]:
-        """How the rows with these columns are read: kind, column of the schema → column, unread columns, rival texts.
-
-        A column that is chosen for one purpose serves no other.
-        """
-        chosen = {column: key for column, key in self._chosen.items() if key in shape}
+        """The kind of the rows with these columns, column of the schema → column, unread columns, and rival texts."""
+        chosen = {column: key for column, key in self._chosen.items() if key in shape}  # which serve no other purpose
         self._found.update(chosen.values())
         free = {_name(key): key for key in reversed(shape) if key not in chosen.values()}
         kind: Kind = "question" if "question" in free or "question" in chosen else "document"

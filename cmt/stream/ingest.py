@@ -63,14 +63,12 @@ class IngestReport:
     quarantine: Path | None  # the file with the rejected rows; None if no row was rejected
     clock: str | None  # the instant at which `stream.clock` is fixed; None if the computer's clock counts
     waiting: int = 0
-    matched: str = ""
-    """The columns that were matched and the forms of their dates; blank for those of the schema."""
+    matched: str = ""  # the columns that were matched and the forms of their dates; blank for those of the schema
     columns: Mapping[Column, str] = field(default_factory=dict)
     files: tuple[tuple[str, str, str], ...] = ()
     """Of a dry run, name, format and encoding of each file; a blank encoding is declared by the file itself."""
     notices: tuple[str, ...] = ()
-    parts: tuple[tuple[str, int, int], ...] = ()
-    """Period, documents and questions of each slice; of a dry run, of each slice that it would write."""
+    parts: tuple[tuple[str, int, int], ...] = ()  # period, documents, questions of each slice, also of a dry run
     preview: tuple[Mapping[str, Any], ...] = ()
     dry_run: bool = False
 
@@ -200,11 +198,10 @@ def ingest_rows(
     """Validate rows, quarantine rejected ones, and add new ones to `store` as slices; all may be rejected.
 
     `sources`: each file or source with its rows. Rows dated after `now` (default: the clock of `params`) are rejected;
-    with `wait` those dated up to a day after the computer's clock wait for a later ingest. `publisher`: who published
-    the documents, see `cmt.stream.authority`. `quarantine`: the name of the file of rejected rows. `revise`: changes
-    the valid documents, given what the store has. `columns`, `notes`: what matched the rows and what the readers noted,
-    for the report. `newest`: the newest documents become a slice of their own, if the last one is large. A dry run
-    writes nothing.
+    with `wait` those up to AHEAD of the computer's clock wait for a later ingest. `publisher`: see `publisher_of`.
+    `quarantine`: the name of the file of rejected rows. `revise`: changes the valid documents, given what the store
+    has. `columns`, `notes`: what matched the rows and what the readers noted, for the report. `newest`: the newest
+    documents become a slice of their own, if the last one is large. A dry run writes nothing.
     """
     unit, notes = period_unit(period), notes or Notes()
     named = None if publisher is None else check_publisher(publisher)

@@ -71,10 +71,7 @@ def read(path: Path, *, file_format: str | None = None, limits: Limits = DEFAULT
 
 
 def collect(found: Iterable[Record], columns: Columns, *, published_at: str | None = None) -> RawRows:
-    """The rows of the records `found` by the columns of the schema.
-
-    `published_at`: the date of rows without one, and of SQuAD. A record with an error may have its text in `raw`.
-    """
+    """The rows of `found` by the columns of the schema. `published_at`: the date of rows without one, and of SQuAD."""
     documents, questions, rejected = list[RawRow](), list[RawRow](), list[Rejected]()
     digest = hashlib.sha256()
     for fields, where, error in found:

@@ -142,8 +142,7 @@ def validate_document(values: Mapping[str, Any], checks: Checks) -> dict[str, An
 def validate_question(values: Mapping[str, Any], checks: Checks) -> dict[str, Any]:
     """`values` as a row of QUESTION_SCHEMA. Raises ValueError with the reason if they are not valid.
 
-    A plain date as `asked_at` means the end of that day in UTC, so that the question sees the documents of that day;
-    the clock may be anywhere in this day.
+    A plain date as `asked_at` means the end of that day in UTC, so that the question sees the documents of that day.
     """
     question = " ".join(normalise(_required(values, "question", checks)).split())
     if not question:

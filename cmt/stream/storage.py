@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,12 +30,15 @@ def rows_digest(documents: pa.Table, questions: pa.Table) -> str:
 
 def write_quarantine(folder: Path, *, name: str, rejected: Sequence[Rejected]) -> Path | None:
     """Replace `folder`/`name` by `rejected` as JSON lines and return the path; without rows, delete it."""
-    path = folder / name
-    if not rejected:
+    fields = [{"file": row.file, "row": row.row, "reason": row.reason, "raw": row.raw[:RAW_LENGTH]} for row in rejected]
+    return write_lines(folder / name, [json.dumps(row, ensure_ascii=False) for row in fields])
+
+
+def write_lines(path: Path, lines: Collection[str]) -> Path | None:
+    """Replace `path` by `lines` of JSON and return it; without lines, delete it. Raises OSError."""
+    if not lines:
         path.unlink(missing_ok=True)
         return None
-    fields = [{"file": row.file, "row": row.row, "reason": row.reason, "raw": row.raw[:RAW_LENGTH]} for row in rejected]
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in fields]
     # a lone surrogate cannot be encoded as UTF-8; its \u escape is valid JSON
-    write_bytes(path, "".join(lines).encode("utf-8", "backslashreplace"))
+    write_bytes(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
     return path

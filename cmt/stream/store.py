@@ -268,10 +268,7 @@ class SliceStore:
 
 
 def read_rows(slice_: Slice, table: str, *, columns: tuple[str, ...] | None = None) -> pa.Table:
-    """The `documents` or `questions` of a slice, or some of their `columns`.
-
-    Raises StreamError if their file is missing, damaged, or has another schema.
-    """
+    """The `documents` or `questions` of a slice, or some of their `columns`. Raises StreamError if they are damaged."""
     path, stem = slice_.path.with_suffix(f".{table}.parquet"), slice_.path.with_suffix("")
     remedy = f"restore it from a backup or DVC, or delete {stem}.* and ingest again"
     try:

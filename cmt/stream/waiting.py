@@ -8,10 +8,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from cmt.common.storage import write_bytes
 from cmt.errors import StreamError
 from cmt.stream.columns import Kind
 from cmt.stream.rows import RawRow, RawRows
+from cmt.stream.storage import write_lines
 
 FILE = "waiting.jsonl"  # in the folder of the quarantine
 
@@ -47,10 +47,7 @@ def read_waiting(folder: Path) -> list[WaitingRow]:
 
 def write_waiting(folder: Path, rows: Iterable[WaitingRow]) -> None:
     """Replace the waiting rows, each content once. Raises OSError."""
-    if lines := dict.fromkeys(row.line for row in rows):
-        write_bytes(folder / FILE, "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
-    else:
-        (folder / FILE).unlink(missing_ok=True)
+    write_lines(folder / FILE, dict.fromkeys(row.line for row in rows))
 
 
 def by_publisher(rows: Iterable[WaitingRow]) -> Iterator[tuple[str, RawRows]]:

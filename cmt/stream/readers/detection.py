@@ -36,8 +36,7 @@ _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
     "mbox": mail.read_mailbox,
     "streamingqa": datasets.read_streamingqa,
     "archivalqa": datasets.read_archivalqa,
-}
-"""Format → its reader. The last two, and `squad`, are used only if they are named."""
+}  # format → its reader; the last two, and `squad`, are used only if they are named
 _OWN_FILES = ("documents.jsonl", "questions.jsonl", "documents.parquet", "questions.parquet")
 """Of a folder with one of these files only these are read."""
 _MARKED_UP = {"jsonl", "json", "csv", "parquet", "arrow", "feed"}  # formats whose fields may hold HTML
@@ -57,8 +56,7 @@ _DATE_KEY = re.compile(
     re.IGNORECASE,
 )
 _OTHER_BYTE = re.compile("[\udc80-\udcff]")  # what `decode` makes of bytes that are not UTF-8
-_ENCODED = {"jsonl", "json", "squad", "csv", "wiki", "text"}
-"""Formats of text that does not declare its encoding."""
+_ENCODED = {"jsonl", "json", "squad", "csv", "wiki", "text"}  # formats of text that does not declare its encoding
 _IDS = ("doc_id", "id", "guid", "url")
 
 
