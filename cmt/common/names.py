@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import date
 from difflib import get_close_matches
+from os.path import commonprefix
 from typing import NamedTuple
 
 from cmt.common.english import MONTHS
@@ -175,7 +176,7 @@ def _form(word: str) -> str:
 
 def _related(word: str, other: str) -> bool:
     """Whether two words in lower case differ in their endings alone, after four letters at least."""
-    shared = next((i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), min(len(word), len(other)))
+    shared = len(commonprefix([word, other]))
     return shared >= 4 and word[shared:] in _ENDINGS and other[shared:] in _ENDINGS
 
 

@@ -88,12 +88,9 @@ def score_bars(*, scores: ScoresBySystem, path: Path) -> None:
 
 def _new_figure(width: float, height: float) -> "Figure":
     """An empty figure, `width` × `height` inches, drawn without a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def _save(figure: "Figure", path: Path) -> None:

@@ -26,8 +26,8 @@ _CURSOR, _SLICES = b"cursor", b"slices"
 
 
 class Entry(NamedTuple):
-    fingerprint: str  # of the listing; "" if it is to be fetched again in any case
-    doc_ids: tuple[str, ...]
+    fingerprint: str = ""  # of the listing; "" if it is to be fetched again in any case
+    doc_ids: tuple[str, ...] = ()
 
 
 @dataclass

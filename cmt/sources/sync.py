@@ -42,7 +42,6 @@ _WITHDRAWN_ROWS = "withdrawn documents"  # in place of the key of an item
 
 DocIds = Mapping[str, tuple[str, ...]]  # key of an item → its documents
 Place = tuple[str, int]  # file and number of a row; the file is the key of an item
-_NONE = Entry("", ())
 
 
 class VanishedError(StreamError):
@@ -202,11 +201,11 @@ class Sync:
             # quarantine has the refused rows of all items of the source.
             def announce(doc_ids: DocIds, items: Sequence[Item] = batch.items) -> None:
                 for item in items:
-                    known = state.entries.get(item.key, _NONE).doc_ids
+                    known = state.entries.get(item.key, Entry()).doc_ids
                     state.entries[item.key] = Entry("", _union(known, doc_ids.get(item.key, ())))
                 state.write()
 
-            before = {item.key: state.entries.get(item.key, _NONE).doc_ids for item in batch.items}
+            before = {item.key: state.entries.get(item.key, Entry()).doc_ids for item in batch.items}
             rows = replace(batch.rows, rejected=[*batch.rows.rejected, *rejected])
             taken, doc_ids_of = self._ingest(rows, batch.undated, announce, notes)
             rejected = list(taken.rejected)

@@ -15,12 +15,11 @@ from cmt.errors import ConfigError
 Part = tuple[str, pa.Table, pa.Table]
 
 NEWEST_DOCUMENTS, NEWEST_CHARACTERS = 40, 40_000
-_UNITS = ("day", "week", "month")
 
 
 def period_unit(period: str | int) -> str:
     """The unit of the labels of `period`: day, week, month or `every-<number>`; ConfigError for other values."""
-    if period in _UNITS:
+    if period in ("day", "week", "month"):
         return str(period)
     if isinstance(period, int) and period >= 1:
         return f"every-{period}"

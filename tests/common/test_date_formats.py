@@ -75,32 +75,13 @@ def test_whether_the_day_or_the_month_is_first_is_never_guessed() -> None:
         *((value, "lacks a day, a month or a year") for value in ("May 2024", "10:30", "Friday", "May 1", "1 May 24")),
         ("13/13/2026", "is not a date; correct it"),
         ("May 3, 2026 8:00 ET", "the time zone 'ET' is not known"),
-        ("0001-01-01T00:00:00+14:00", "out of range"),
+        *((value, "out of range") for value in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")),
+        *((value, ".") for value in ("2027-02-29", "2100-02-29T12:00:00Z", "2031-06-30T23:59:60Z", "1" * 100_000)),
+        *((value, ".") for value in ("2031-01-01T00:00:00+25:00", 10**400, -(10**400), 1e300)),
     ],
 )
 def test_what_is_no_date_or_lacks_a_part_is_refused(value: Any, reason: str) -> None:
-    with pytest.raises(ValueError, match=reason):
-        DateReader().read(value)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "0001-01-01T00:00:00+14:00",
-        "9999-12-31T23:59:59-14:00",
-        "2027-02-29",
-        "2100-02-29T12:00:00Z",
-        "2031-06-30T23:59:60Z",
-        "2031-01-01T00:00:00+25:00",
-        10**400,
-        -(10**400),
-        1e300,
-        float("inf"),
-        "1" * 100_000,
-    ],
-)
-def test_an_instant_outside_the_calendar_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=reason) as error:
         DateReader().read(value)
     assert len(str(error.value)) < 300
 

@@ -122,42 +122,25 @@ def test_robots_that_cannot_be_read_allow_nothing(tmp_path: Path) -> None:
         connector = connect(f"{open_.address}/sitemap.xml")
         assert list(listed(connector)) == [f"{open_.address}/a.jsonl"]
         assert not connector.complete  # so the other page has not vanished
-        [problem] = (
-            Project(tmp_path)
-            .sync(source(kind="remote", address=f"{open_.address}/sitemap.xml", allow_private=True))
-            .problems
-        )
+        pages = source(kind="remote", address=f"{open_.address}/sitemap.xml", allow_private=True)
+        [problem] = Project(tmp_path).sync(pages).problems
         assert problem.startswith(f"1 page is not allowed by robots.txt of {closed.address}: ")
-
-
-def test_the_pages_of_a_sitemap_and_their_dates() -> None:
-    with site() as found:
-        urls = f"<url><loc>{found.address}/a.html?x=1&amp;y=2</loc><lastmod>2031-01-05</lastmod></url>"
-        found.pages["/sitemap.xml"] = (
-            f"<sitemapindex><sitemap><loc>{found.address}/one.xml</loc></sitemap></sitemapindex>"
-        )
-        found.pages["/one.xml"] = f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{urls}</urlset>'
-        (item,) = connect(f"{found.address}/sitemap.xml").list()
-        assert (item.key, str(item.order)[:10], item.fingerprint) == (
-            f"{found.address}/a.html?x=1&y=2",
-            "2031-01-05",
-            "2031-01-05",
-        )
 
 
 def test_a_sitemap_may_be_packed_have_images_and_quote_its_addresses() -> None:
     with site() as found:
         image = f"<image:image><image:loc>{found.address}/a.jpg</image:loc></image:image>"
-        urls = f"<url>{image}<loc>{found.address}/a.html</loc><lastmod>2031-01-05</lastmod>{image}</url>"
+        urls = f"<url>{image}<loc>{found.address}/a.html?x=1&amp;y=2</loc><lastmod>2031-01-05</lastmod>{image}</url>"
         urls += f"<url><loc>\n<![CDATA[{found.address}/b.html?x=1&copy=2]]></loc><lastmod>2031-01-06</lastmod></url>"
-        found.pages["/one.xml.gz"] = gzip.compress(f"<urlset>{urls}</urlset>".encode())
-        found.pages["/sitemap.xml"] = (
-            f"<sitemapindex><sitemap><loc>{found.address}/one.xml.gz</loc></sitemap></sitemapindex>"
-        )
-        assert listed(connect(f"{found.address}/sitemap.xml")) == {
-            f"{found.address}/a.html": "2031-01-05",
-            f"{found.address}/b.html?x=1&copy=2": "2031-01-06",
-        }
+        urls = f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{urls}</urlset>'
+        found.pages["/one.xml.gz"] = gzip.compress(urls.encode())
+        index = f"<sitemapindex><sitemap><loc>{found.address}/one.xml.gz</loc></sitemap></sitemapindex>"
+        found.pages["/sitemap.xml"] = index
+        items = connect(f"{found.address}/sitemap.xml").list()
+        assert [(item.key, str(item.order)[:10], item.fingerprint) for item in items] == [
+            (f"{found.address}/a.html?x=1&y=2", "2031-01-05", "2031-01-05"),
+            (f"{found.address}/b.html?x=1&copy=2", "2031-01-06", "2031-01-06"),
+        ]
 
 
 def test_a_page_cannot_ask_for_a_variable_and_a_bad_link_stops_no_other() -> None:

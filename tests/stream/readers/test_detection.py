@@ -13,6 +13,7 @@ from cmt.stream.limits import Limits
 from cmt.stream.readers import Record, records
 from cmt.stream.readers.detection import detect
 from cmt.stream.schema import Notes
+from tests.helpers.rows import write_lines
 
 ROW = {"headline": "Bus", "body": "The bus is late."}
 LINES = "".join(json.dumps(ROW) + "\n" for _ in range(2))
@@ -127,17 +128,12 @@ def test_a_pipe_is_refused_and_the_files_beside_it_are_read(tmp_path: Path) -> N
 
 def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: Path) -> None:
     (tmp_path / "2026-04-04-bus.md").write_text("The bus is late.")
-    (tmp_path / "news_20260405.jsonl").write_text(LINES + '{"body": "a", "pubDate": "2026-01-01"}\n')
-    post, first, _, dated = records(tmp_path)
+    rows = [{"body": "a"}, {"body": "a", "publisher": "x", "sentiment": "x"}, {"body": "a", "pubDate": "2026-01-01"}]
+    write_lines(tmp_path / "news_20260405.jsonl", rows)
+    post, first, second, dated = records(tmp_path)
     assert post.fields == {"text": "The bus is late.", "published_at": "2026-04-04"}
-    assert first.fields["published_at"] == "2026-04-05"
+    assert first.fields["published_at"] == second.fields["published_at"] == "2026-04-05"
     assert "published_at" not in dated.fields
-
-
-@pytest.mark.parametrize("column", ["publisher", "sentiment"])
-def test_a_column_that_is_no_date_leaves_the_date_of_the_name(tmp_path: Path, column: str) -> None:
-    (tmp_path / "news_20260404.jsonl").write_text(json.dumps({"text": "The bus is late.", column: "x"}) + "\n")
-    assert read_only(tmp_path / "news_20260404.jsonl").fields["published_at"] == "2026-04-04"
 
 
 def test_folders_date_their_texts_and_the_name_of_an_archive_does_not(tmp_path: Path) -> None:
