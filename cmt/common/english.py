@@ -16,8 +16,7 @@ DATE = rf"\b(?:\d{{1,2}} )?(?:{'|'.join(MONTHS)})(?: \d{{1,2}}\b)?(?:,? \d{{4}})
 TIME = (
     rf"\b\d{{1,2}}[:.]\d\d(?: ?[ap]\.?m\.?)?|\b\d{{1,2}} ?[ap]\.?m\b\.?|{DATE}"
     r"|\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?\b(?: (?:to|and) \w+days?\b)?"
-)
-"""A time of day, a date or a weekday."""
+)  # a time of day, a date or a weekday
 _DECADE = r"\b(?:the )?(?:early |mid-|late )?[12]\d\d0s\b|\b\d{1,2}(?:th|st|nd|rd) century\b"
 _ERA = r"(?: (?:BCE?|AD|CE)\b)"
 _DAY = rf"(?:{DATE}){_ERA}?|\b\d{{1,4}}{_ERA}"
@@ -34,8 +33,7 @@ _UNIT = "years?|months?|weeks?|days?|hours?|minutes?|km|kilomet(?:re|er)s|miles|
 QUANTITY = (
     rf"(?:[$£€] ?)?(?:{NUMBER}|{_NUMBER_WORD})(?:-?%| ?%| percent\b| (?:million|billion|trillion|thousand|hundred)\b)*"
     rf"(?: (?:{_UNIT}))?"
-)
-"""A number with the currency, multiple and unit that a question asks for."""
+)  # a number with the currency, multiple and unit that a question asks for
 _MEASURES = """
     percent hundred thousand million billion trillion euro dollar pound cent crown franc yen rupee peso km mile
     kilometer kilometre meter metre foot feet inch inches acre hectare kg kilogram ton tonne liter litre gallon
@@ -48,25 +46,21 @@ MEASURED = re.compile(rf"{_COUNT}(?:(?P<sign>%)|[ -](?P<unit>{'|'.join(_MEASURES
 # 3. names
 NAME = r"\b[A-Z][\w'’-]*[a-z](?: [A-Z][\w'’-]+)+|(?<=[a-z,;] )[A-Z][\w'’-]+"
 """Several capitalised words, or one inside a sentence."""
-NAME_WORD = r"[A-Z][\w-]*(?:['’](?!s\b)[\w-]+)?"
-"""O'Neill, and Moss in Moss's"""
+NAME_WORD = r"[A-Z][\w-]*(?:['’](?!s\b)[\w-]+)?"  # O'Neill, and Moss in Moss's
 LONG_NAME = (
     rf"\b(?:[A-Z]\.|{NAME_WORD}(?<=\w\w))"
     rf"(?: (?:(?:of|of the|de|von|van|the (?=Great|Elder)) )?(?:[A-Z]\.|{NAME_WORD}))+"
     rf"|(?<=[\w,;(] )(?<![.!?] ){NAME_WORD}|(?<=\(){NAME_WORD}"
-)
-"""As NAME, with initials and particles."""
+)  # as NAME, with initials and particles
 NAME_OR_YEAR = re.compile(rf"(?<=[a-z,] )[A-Z][\w.-]*\w(?: (?:(?:of|the|de|la|von|van) ){{0,2}}[A-Z][\w.-]*\w)*|{YEAR}")
 """Capitalised words inside a question, with particles; or a year."""
 NAMES_AND_NUMBERS = re.compile(r"(?<!^)\b(?:[A-Z]\w+|\d\w*)\b")
 """Single capitalised words and numbers, except for the first word."""
-INNER_NAME = re.compile(r"(?<=[\w,;] )[A-Z][^\W\d_]{2,}")
-"""Single capitalised words inside a sentence."""
+INNER_NAME = re.compile(r"(?<=[\w,;] )[A-Z][^\W\d_]{2,}")  # single capitalised words inside a sentence
 
 # 4. sentences
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-INITIAL = re.compile(r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|No|vs|Jr)\.$")
-"""A full stop that ends no sentence."""
+INITIAL = re.compile(r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|No|vs|Jr)\.$")  # a full stop that ends no sentence
 END_MARK = re.compile(r"(?P<word>\w+)\W?(?P<mark>[.!?])[\"”’)\]]*(?=\s+[\"“‘(\[]*(?P<next>[^\W\d_]))")
 """A sentence end with the word before it and the first letter behind it."""
 ABBREVIATIONS = frozenset(
@@ -120,5 +114,4 @@ _WAYS = {
 WAYS_OF_TELLING = {
     way: re.compile(rf"\b(?:{''.join(line.strip() for line in words.splitlines())})\b", re.IGNORECASE)
     for way, words in _WAYS.items()
-}
-"""Words by which a text tells that a value is new, to come, conditional, heard, denied, past or remembered."""
+}  # by which a text tells that a value is new, to come, conditional, heard, denied, past or remembered

@@ -25,11 +25,10 @@ SYSTEM_STYLES: Mapping[str, SystemStyle] = {
     "rag-dense-3": SystemStyle("dense RAG, top 3"),
     "rag-hybrid-1": SystemStyle("hybrid RAG, top 1"),
     "rag-hybrid-3": SystemStyle("hybrid RAG, top 3"),
-}
-"""By the name of the system in JSON. `rag` is what a round's evaluation calls `rag-bm25-1`."""
+}  # by the name of the system in JSON; `rag` is what a round's evaluation calls `rag-bm25-1`
 
+# system → score → value: em, em_prefix, f1, f1_low and f1_high in 0–100, recall in 0–1
 ScoresBySystem = Mapping[str, Mapping[str, float | None]]
-"""System → name of a score → value: em, em_prefix, f1, f1_low and f1_high in 0–100, recall in 0–1."""
 
 ROUND_SYSTEMS = ("cmt", "closed", "rag")  # that the evaluation of a round can have, in its order
 

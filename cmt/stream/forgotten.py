@@ -71,8 +71,7 @@ class Forgotten:
     texts: Mapping[str, Sequence[Sketch]]  # doc_id → the sketches of its versions
     sources: Mapping[str, frozenset[str]]
     """doc_id → the sources in which nearly its text is refused. A document without an entry: every source."""
-    exempt_doc_ids: frozenset[str]
-    """Documents that were in the stream when one with nearly their text was forgotten."""
+    exempt_doc_ids: frozenset[str]  # documents that were in the stream when one with nearly their text was forgotten
 
     @classmethod
     def read(cls, folder: Path) -> "Forgotten":

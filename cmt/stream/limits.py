@@ -18,8 +18,7 @@ LONGEST = {
     "url": 2_000,
     "question": 2_000,
     "answers": 10_000,
-}
-"""Field → its largest number of characters. Title and source are in each memory, an id in each row of a file."""
+}  # field → its largest number of characters; title and source are in each memory, an id in each row of a file
 
 
 @dataclass(frozen=True)

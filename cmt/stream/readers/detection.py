@@ -57,7 +57,6 @@ _DATE_KEY = re.compile(
 )
 _OTHER_BYTE = re.compile("[\udc80-\udcff]")  # what `decode` makes of bytes that are not UTF-8
 _ENCODED = {"jsonl", "json", "squad", "csv", "wiki", "text"}  # formats of text that does not declare its encoding
-_IDS = ("doc_id", "id", "guid", "url")
 
 
 def records(
@@ -232,7 +231,7 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
     """The records without markup in their fields, dated by the names of file and folders, and cut if too long."""
     inside = _IN_ARCHIVE.sub("", name)
     dates = _DATE_IN_NAME.findall(PurePosixPath(inside).name) or _DATE_IN_NAME.findall(inside)[-1:]
-    limit = limits.stream.document_characters
+    limit, ids = limits.stream.document_characters, ("doc_id", "id", "guid", "url")
     for record in read:
         if not record.error and (byte := _other_byte(record.fields)):
             error = f"not UTF-8: it has the byte 0x{byte:02x}; save the file in one encoding"
@@ -252,7 +251,7 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
         long = max((key for key, value in fields.items() if isinstance(value, str)), key=lambda key: len(fields[key]))
         notes.add(f"{long} is longer than stream.document_characters and is cut into parts", len(fields[long]))
         for number, part in enumerate(chapters(fields[long], limit), 1):
-            parts = {name: f"{fields[name]}#{number}" for name in _IDS if fields.get(name)} if number > 1 else {}
+            parts = {name: f"{fields[name]}#{number}" for name in ids if fields.get(name)} if number > 1 else {}
             yield record._replace(fields={**fields, **parts, long: part})
 
 

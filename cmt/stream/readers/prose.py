@@ -22,8 +22,7 @@ _RELEASE = re.compile(r"^(##?) [^\d\n]*\d.*\b(\d{4}-\d\d-\d\d)\b.*$", re.MULTILI
 _AFTER_RELEASE = {
     "#": re.compile(rf"^# |{_RELEASE.pattern}", re.MULTILINE),
     "##": re.compile(r"^##? ", re.MULTILINE),
-}
-"""Marks of a release → the heading that ends it: one of its level or a higher one, or another release."""
+}  # marks of a release → the heading that ends it: one of its level or a higher one, or another release
 _TABLE = re.compile(r"^\|.+\|[ \t]*\n\|[ \t:|-]+\|[ \t]*\n(?:\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
 
 
