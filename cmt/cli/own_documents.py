@@ -206,7 +206,6 @@ def _look(
     seen = ingest(
         SliceStore(folder / "data/stream", folder / "data/quarantine"),
         source_paths([address]),
-        period=params.period,
         params=params,
         columns=columns,
         published_at=published_at,

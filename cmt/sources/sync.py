@@ -294,7 +294,6 @@ class Sync:
             self.store,
             [(self.source.name, rows)],
             quarantine=self._quarantine,
-            period=self.stream.period,
             publisher=self._publisher,
             params=self.stream,
             revise=revise,

@@ -124,7 +124,6 @@ def ingest(
     store: SliceStore,
     path: Path | Sequence[Path],
     *,
-    period: str | int,
     file_format: str | None = None,
     now: datetime | None = None,
     publisher: str | None = None,
@@ -142,7 +141,7 @@ def ingest(
     damaged or cannot be written, or if another process is writing to it.
     """
     params, paths, notes = params or StreamParams(), [path] if isinstance(path, Path) else path, Notes()
-    period_unit(period)
+    period_unit(params.period)
     limits, matching, sources = Limits(params), Columns({**params.columns, **(columns or {})}), []
     for one in paths:
         found = records(one, format=file_format, limits=limits, notes=notes)
@@ -158,7 +157,6 @@ def ingest(
         store,
         sources,
         quarantine=f"{file_name[:100].decode('utf-8', 'ignore')}-{digest[:16]}.jsonl",  # a file system limits bytes
-        period=period,
         now=now,
         publisher=publisher,
         params=params,
@@ -184,7 +182,6 @@ def ingest_rows(
     sources: Sequence[tuple[str, RawRows]],
     *,
     quarantine: str,
-    period: str | int,
     now: datetime | None = None,
     publisher: str | None = None,
     params: StreamParams,
@@ -203,7 +200,7 @@ def ingest_rows(
     has. `columns`, `notes`: what matched the rows and what the readers noted, for the report. `newest`: the newest
     documents become a slice of their own, if the last one is large. A dry run writes nothing.
     """
-    unit, notes = period_unit(period), notes or Notes()
+    unit, notes = period_unit(params.period), notes or Notes()
     named = None if publisher is None else check_publisher(publisher)
     dates = DateReader(ZoneInfo(params.timezone), params.day_first)
     checks = Checks(now or params.now(), Limits(params), dates, notes=notes)
@@ -231,12 +228,12 @@ def ingest_rows(
         documents, questions = own_ids(documents, questions, owners=owners)
         documents, questions = reject_forgotten(documents, questions, Forgotten.read(store.path))
         documents = revise(documents, find) if revise else documents
-        excess = excess_near_duplicates(documents.table, period=period, limit=params.max_near_duplicates)
+        excess = excess_near_duplicates(documents.table, period=params.period, limit=params.max_near_duplicates)
         documents = documents.without(excess)
         index = store_index(store, find, documents.table, questions.table)
         unread = [row for _, one in sources for row in one.rejected]
         intake = select(documents, questions, unread=unread, index=index, authority=Authority(params.authority))
-        parts = list(split(intake.documents, intake.questions, period=period))
+        parts = list(split(intake.documents, intake.questions, period=params.period))
         parts = newest_apart(parts) if newest else parts
         # 4. quarantine rejected rows first, so that an ingest that fails shows why; then write a slice for each period
         rejected_file, slices = None, list[Slice]()

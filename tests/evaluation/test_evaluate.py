@@ -195,7 +195,7 @@ def make_store(folder: Path, *, order: int = 1, months: Sequence[str] = MONTHS) 
     for name, rows in (("documents", documents), ("questions", questions)):
         lines = [json.dumps(row, default=datetime.isoformat) + "\n" for row in rows[::order]]
         (source / f"{name}.jsonl").write_text("".join(lines))
-    ingest(store, source, file_format="jsonl", period="month", now=NOW)
+    ingest(store, source, file_format="jsonl", now=NOW)
     return store
 
 

@@ -161,7 +161,7 @@ def test_nearly_the_same_text_is_not_banked_even_from_slices_of_another_project(
     copy = make_document("copy", text="The ferry to Saltby costs six crowns!", published_at="2031-03-02T07:00:00Z")
     file = write_lines(tmp_path / "copy.jsonl", [copy, make_document("new", published_at="2031-03-03T07:00:00Z")])
     elsewhere = replace(workspace.store, path=tmp_path / "stream")
-    ingest(elsewhere, file, file_format="jsonl", period="month", now=workspace.params.stream.now())
+    ingest(elsewhere, file, file_format="jsonl", now=workspace.params.stream.now())
     workspace.forget_all(["ferry"], everywhere=True)
     shutil.copytree(tmp_path / "stream/2031-03", workspace.store.path / "2031-03")
     assert workspace.update().rows == 6

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cmt.config import StreamParams
 from cmt.stream.ingest import IngestReport
 from cmt.stream.ingest import ingest as ingest_into
 from cmt.stream.store import SliceStore
@@ -19,14 +20,15 @@ def store(tmp_path: Path) -> SliceStore:
 
 @pytest.fixture
 def ingest(store: SliceStore, tmp_path: Path) -> Ingest:
-    """Ingest rows as JSON lines, by month, at the end of 2031; `rows` may also be a path."""
+    """Ingest rows as JSON lines, by month, at the end of 2031; `rows` may also be a path, and `period` another one."""
 
     def run(
         rows: Iterable[Mapping[str, Any] | str] | Path, *, name: str = "rows.jsonl", **changes: Any
     ) -> IngestReport:
         path = rows if isinstance(rows, Path) else write_lines(tmp_path / name, rows)
-        options: dict[str, Any] = {"file_format": "jsonl", "period": "month", "now": NOW}
-        return ingest_into(store, path, **options | changes)
+        options: Row = {"file_format": "jsonl", "now": NOW, "params": StreamParams(), "period": "month"} | changes
+        params = options.pop("params").model_copy(update={"period": options.pop("period")})
+        return ingest_into(store, path, params=params, **options)
 
     return run
 

@@ -44,7 +44,6 @@ def run(name: str, args: dict[str, Any], store: SliceStore) -> IngestReport:
     return ingest(
         store,
         HERE / "samples" / name,
-        period="month",
         now=NOW,
         params=StreamParams(**given),
         columns=args.get("map"),
