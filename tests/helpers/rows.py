@@ -10,6 +10,7 @@ from typing import Any
 from cmt.stream.ingest import IngestReport
 from cmt.stream.rows import RawRow, RawRows, ValidatedRows, validate_rows
 from cmt.stream.schema import Checks
+from cmt.stream.store import SliceStore
 
 NOW = datetime(2031, 12, 31, 23, 59, 59, tzinfo=UTC)
 """The instant after which the tests' dates count as future."""
@@ -63,6 +64,11 @@ def validated(*rows: Row, checks: Checks | None = None) -> tuple[ValidatedRows, 
     for number, row in enumerate(rows, 1):
         (raw.questions if "question" in row else raw.documents).append(RawRow("rows.jsonl", number, row))
     return validate_rows(raw, checks or Checks(NOW))
+
+
+def doc_ids(store: SliceStore) -> list[str]:
+    """The doc_id of each document row of `store`, in the order of time."""
+    return list(store.all_documents()["doc_id"].to_pylist())
 
 
 def valid_documents(raw: RawRows) -> list[Row]:

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from cmt.common.arrow import rows_of
 from cmt.common.visibility import Timeline
 from cmt.stream.admission import StoreIndex, select, select_with_unanswerable, versions_of
 from cmt.stream.rows import read, validate_rows
 from cmt.stream.schema import Checks
 from cmt.stream.store import SliceStore
-from tests.helpers.rows import NOW, Ingest, make_document, make_question, write_lines
+from tests.helpers.rows import NOW, Ingest, doc_ids, make_document, make_question, write_lines
 
 JANUARY, FEBRUARY = "2031-01-02T06:00:00Z", "2031-02-02T06:00:00Z"
 
 
 def texts(store: SliceStore) -> list[tuple[str, str]]:
     """(doc_id, text) of every document in the store."""
-    table = store.all_documents()
-    return list(zip(table["doc_id"].to_pylist(), table["text"].to_pylist(), strict=True))
+    return list(rows_of(store.all_documents(), "doc_id", "text"))
 
 
 def test_thousands_of_documents_with_the_same_text_are_names_of_one(ingest: Ingest, store: SliceStore) -> None:
@@ -50,7 +50,7 @@ def test_a_text_without_doc_id_gets_one_for_each_source(ingest: Ingest, store: S
     del row["doc_id"]
     ingest([row], publisher="Mallory")
     assert (ingest([row], publisher="Courier").accepted, ingest([row], publisher="Courier").duplicates) == (1, 1)
-    assert len(set(store.all_documents()["doc_id"].to_pylist())) == 2
+    assert len(set(doc_ids(store))) == 2
 
 
 def test_a_state_that_returns_in_the_same_words_is_new(ingest: Ingest) -> None:
@@ -76,7 +76,7 @@ def test_a_correction_of_the_record_alone_is_a_new_version(ingest: Ingest, store
     assert (report.accepted, report.versions, report.duplicates) == (3, 3, 0)
     assert "3 documents (3 new versions) and 0 questions taken into 2 slices" in report.summary()
     assert ingest(corrections).duplicates == 3
-    assert store.all_documents()["doc_id"].to_pylist() == ["mole", "mole", "price", "mole", "price"]
+    assert doc_ids(store) == ["mole", "mole", "price", "mole", "price"]
 
 
 def test_a_new_text_for_a_known_id_is_a_correction_in_a_new_slice_and_can_be_reverted(

@@ -12,7 +12,7 @@ from cmt.config import StreamParams
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.authority import Authority
 from cmt.stream.store import SliceStore
-from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question
+from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question
 
 COURIER = Path(__file__).parents[2] / "data/courier"
 TRUSTED = StreamParams(trust_source=True)
@@ -21,10 +21,6 @@ LATER = "2031-02-02T06:00:00Z"
 HONEST = make_document("ferry", text="The ferry costs six crowns.")
 UPDATE = make_document("ferry-2", text="The ferry costs nine crowns.", supersedes="ferry", published_at=LATER)
 CORRECTION = make_document("ferry", text="The ferry costs ninety crowns.", published_at=LATER)
-
-
-def doc_ids(store: SliceStore) -> list[str]:
-    return list(store.all_documents()["doc_id"].to_pylist())
 
 
 def refusal(ingest: Ingest, row: Row, **options: Any) -> str:

@@ -8,14 +8,10 @@ import pytest
 from cmt.errors import StreamError
 from cmt.stream.schema import DOCUMENT_SCHEMA
 from cmt.stream.store import SliceStore
-from tests.helpers.rows import Ingest, Row, make_document, make_question
+from tests.helpers.rows import Ingest, Row, doc_ids, make_document, make_question
 
 TEXT = "The ferry to Saltby leaves the old harbour of Port Ellery at noon and comes back with the evening tide."
 EDITED = TEXT.replace("noon", "dawn").replace("tide", "wind")
-
-
-def doc_ids(store: SliceStore) -> list[str]:
-    return sorted(store.all_documents()["doc_id"].to_pylist())
 
 
 def test_neither_the_document_nor_nearly_its_text_comes_back(
@@ -32,7 +28,7 @@ def test_neither_the_document_nor_nearly_its_text_comes_back(
             make_document("edited", text=EDITED),
         ]
     )
-    assert (report.accepted, doc_ids(store)) == (1, ["edited", "ferry", "raft"])
+    assert (report.accepted, sorted(doc_ids(store))) == (1, ["edited", "ferry", "raft"])
     assert [row.reason for row in report.rejected] == [
         "document 'ferry' was forgotten",
         "100% of its text is that of document 'ferry', which was forgotten; `cmt forget --undo` takes that back",

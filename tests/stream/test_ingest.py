@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from cmt.common.arrow import rows_of
 from cmt.errors import StreamError
 from cmt.stream.admission import RECORD, StoreIndex
 from cmt.stream.ingest import ingest as ingest_into
 from cmt.stream.ingest import store_index
 from cmt.stream.store import SliceStore
-from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question, write_lines
+from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question, write_lines
 
 
 def test_ingesting_a_source_again_adds_nothing_and_reports_duplicates(ingest: Ingest, store: SliceStore) -> None:
@@ -90,7 +91,7 @@ def test_a_field_of_another_type_never_costs_its_row(ingest: Ingest, store: Slic
         ]
     )
     assert (report.accepted, report.questions, report.rejected) == (4, 1, ())
-    assert {"a", "123", "d"} < set(store.all_documents()["doc_id"].to_pylist())
+    assert {"a", "123", "d"} < set(doc_ids(store))
     assert report.notices == (
         "1 × title is left out, because it is no string, such as {'en': 'Pump'}",
         "1 × doc_id is a number and is read as text, such as 123",
@@ -104,7 +105,7 @@ def test_texts_that_the_source_cut_and_files_in_other_encodings_are_told(store: 
     (tmp_path / "news/table.csv").write_bytes(
         "date,text\n2031-01-02,Der Bär fährt über die Brücke bei Köln.\n".encode("cp1252")
     )
-    report = ingest_into(store, tmp_path / "news", period="month", now=NOW, dry_run=True)
+    report = ingest_into(store, tmp_path / "news", now=NOW, dry_run=True)
     assert report.files == (("api.json", "json", "utf-8"), ("table.csv", "csv", "cp1252"))
     assert report.notices[:2] == (
         "not UTF-8: table.csv (cp1252)",
@@ -122,7 +123,7 @@ def test_the_reasons_are_counted_by_kind_without_their_values(ingest: Ingest) ->
 
 def test_two_files_have_each_their_publisher(ingest: Ingest, store: SliceStore, tmp_path: Path) -> None:
     files = [write_lines(tmp_path / f"{name}.jsonl", [make_document(name)]) for name in "ab"]
-    report = ingest_into(store, files, period="month", now=NOW)
+    report = ingest_into(store, files, now=NOW)
     assert report.accepted == 2
     assert sorted(store.all_documents()["source"].to_pylist()) == ["file:a.jsonl", "file:b.jsonl"]
 
@@ -131,9 +132,8 @@ def whole_index(store: SliceStore, *_: object) -> StoreIndex:
     """An index of every row of the store."""
     index = StoreIndex([version for slice_ in store.slices() for version in store.versions(slice_)])
     for slice_ in store.slices():
-        index.records.update(zip(*(store.documents(slice_)[name].to_pylist() for name in RECORD), strict=True))
-        asked = store.questions(slice_)
-        index.questions |= zip(asked["question_id"].to_pylist(), asked["question"].to_pylist(), strict=True)
+        index.records.update(rows_of(store.documents(slice_), *RECORD))
+        index.questions |= rows_of(store.questions(slice_), "question_id", "question")
     return index
 
 
@@ -160,7 +160,7 @@ def test_an_index_of_the_named_rows_decides_as_one_of_all_rows(
         for index, other in stores.items():
             monkeypatch.setattr("cmt.stream.ingest.store_index", index)
             try:
-                report = ingest_into(other, path, file_format="jsonl", period="month", now=NOW)
+                report = ingest_into(other, path, file_format="jsonl", now=NOW)
             except StreamError as error:
                 results.append(str(error))
             else:

@@ -7,7 +7,7 @@ import pytest
 
 from cmt.config import StreamParams
 from cmt.stream.store import SliceStore
-from tests.helpers.rows import Ingest, Row, make_document
+from tests.helpers.rows import Ingest, Row, doc_ids, make_document
 
 COURIER = Path(__file__).parents[2] / "data/courier"
 FALSE = (
@@ -36,13 +36,9 @@ def weather(day: int) -> str:
     )
 
 
-def accepted(store: SliceStore) -> list[str]:
-    return list(store.all_documents()["doc_id"].to_pylist())
-
-
 def test_of_a_flood_of_near_copies_three_are_taken(ingest: Ingest, store: SliceStore) -> None:
     report = ingest([*flood(50), make_document("honest")])
-    assert accepted(store) == ["flood-0", "flood-1", "flood-2", "honest"]
+    assert doc_ids(store) == ["flood-0", "flood-1", "flood-2", "honest"]
     assert "nearly the same text as 'flood-0'" in report.rejected[0].reason
     assert "raise stream.max_near_duplicates" in report.rejected[0].reason
     # again: as before
@@ -69,7 +65,7 @@ def test_updates_of_a_long_text_are_no_flood(ingest: Ingest) -> None:
     # unless they all supersede the same document
     same = [row | {"doc_id": f"s-{row['doc_id']}", "supersedes": rows[0]["doc_id"]} for row in rows[1:]]
     same = [row | {"text": f"{row['text']} so"} for row in same]
-    assert ingest([rows[0], *same], period="month").accepted == 3
+    assert ingest([rows[0], *same]).accepted == 3
 
 
 def test_reports_on_different_things_are_no_flood(ingest: Ingest) -> None:

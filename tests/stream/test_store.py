@@ -11,7 +11,7 @@ import pytest
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.ingest import ingest as ingest_into
 from cmt.stream.store import SliceStore
-from tests.helpers.rows import NOW, Ingest, Row, make_document, make_question
+from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question
 
 COURIER = Path(__file__).parents[2] / "data" / "courier"
 
@@ -57,7 +57,7 @@ def test_a_number_of_documents_makes_slices_in_time_order_with_their_questions(
     rows = [dated(str(day), f"2031-01-0{day}T00:00:00Z") for day in (5, 4, 3, 2, 1)]
     ingest([*rows, make_question("q5", "5"), make_question("q1", "1"), make_question("q4", "4")], period=2)
     assert sizes(store) == [("every-2/0001", 2, 1), ("every-2/0002", 2, 1), ("every-2/0003", 1, 1)]
-    assert store.all_documents()["doc_id"].to_pylist() == ["1", "2", "3", "4", "5"]
+    assert doc_ids(store) == ["1", "2", "3", "4", "5"]
     assert store.all_questions()["doc_id"].to_pylist() == ["1", "4", "5"]
     ingest([make_question("late", "1")], period=2, name="late.jsonl")
     assert sizes(store)[-1] == ("every-2/0004", 0, 1)
@@ -119,7 +119,7 @@ def test_a_failed_write_leaves_no_slice_and_no_partial_file(
     # a folder that cannot be made
     elsewhere = replace(store, path=tmp_path / "rows.jsonl" / "stream")
     with pytest.raises(StreamError, match="cannot write .*rows.jsonl"):
-        ingest_into(elsewhere, COURIER, file_format="jsonl", period="month", now=NOW)
+        ingest_into(elsewhere, COURIER, file_format="jsonl", now=NOW)
 
 
 @pytest.mark.parametrize("table", ["documents", "questions"])
@@ -196,7 +196,7 @@ def test_two_concurrent_ingests_accept_every_row_once(tmp_path: Path) -> None:
         "from cmt.stream.store import SliceStore\n"
         "store = SliceStore(path=Path(sys.argv[1]), quarantine=Path(sys.argv[2]), lock_timeout=60)\n"
         "now = datetime(2031, 12, 31, tzinfo=UTC)\n"
-        "report = ingest(store, Path(sys.argv[3]), file_format='jsonl', period='month', now=now)\n"
+        "report = ingest(store, Path(sys.argv[3]), file_format='jsonl', now=now)\n"
         "print(report.accepted)\n"
     )
     command = [sys.executable, "-c", script, str(store.path), str(store.quarantine), str(COURIER)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cmt.common.arrow import rows_of
 from cmt.config import StreamParams
 from cmt.errors import StreamError
 from cmt.stream.ingest import IngestReport
@@ -38,7 +39,7 @@ def test_a_row_ahead_of_the_clock_waits_and_is_taken_by_a_later_ingest_of_anothe
     later = report_of(ingest, make_document("b"), hours=1, name="other.jsonl")
     assert (later.accepted, later.questions, later.waiting) == (2, 1, 0)
     assert not (store.quarantine / FILE).exists()
-    sources = dict(zip(*(store.all_documents()[name].to_pylist() for name in ("doc_id", "source")), strict=True))
+    sources = dict(rows_of(store.all_documents(), "doc_id", "source"))
     assert sources == {"a": "file:rows.jsonl", "soon": "file:rows.jsonl", "b": "file:other.jsonl"}
 
 
@@ -50,7 +51,7 @@ def test_a_row_that_waited_has_the_publisher_of_one_that_did_not(
     rows = [make_document("a", source=claimed), make_document("b", source=claimed, published_at=SOON)]
     ingest(rows, params=params, now=CLOCK)
     ingest(rows[:1], params=params, now=CLOCK + timedelta(hours=1), name="other.jsonl")
-    sources = dict(zip(*(store.all_documents()[name].to_pylist() for name in ("doc_id", "source")), strict=True))
+    sources = dict(rows_of(store.all_documents(), "doc_id", "source"))
     assert sources == {"a": publisher, "b": publisher}
 
 
