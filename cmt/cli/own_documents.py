@@ -128,6 +128,7 @@ def _write_started(record: Mapping[str, Any], asked: "Sequence[tuple[PlainQuesti
 
 def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
     """The values of `sources` in params.yaml for an address. Raises ConfigError, and StreamError if it is no page."""
+    from cmt.config import SourceParams
     from cmt.sources.connector import Setting
     from cmt.sources.web import Web
     from cmt.stream.limits import DEFAULT_LIMITS
@@ -156,8 +157,8 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
         private = False
     source |= {"allow_private": True} if private else {}
     if "*" not in address:
-        url = Setting(DEFAULT_LIMITS).expand(address)
-        page = Web(url, headers={}, allow_private=private, limits=DEFAULT_LIMITS).get(url)
+        setting = Setting(DEFAULT_LIMITS)
+        page = Web(SourceParams(**source), setting).get(setting.expand(address))
         source["kind"] = "feed" if detect(page.body, parts.path) == "feed" else "remote"
     return source
 

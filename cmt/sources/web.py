@@ -24,7 +24,6 @@ from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
 from cmt.sources.connector import Connector, Item, Setting, Unchanged, instant_of
 from cmt.sources.robots import Robots
-from cmt.stream.limits import Limits
 from cmt.stream.readers import Record
 from cmt.stream.readers.files import compression_of, decompress
 
@@ -77,21 +76,15 @@ class _CheckedNetwork(httpcore.SyncBackend):
 class Web:
     """Requests for one source, without proxies: its headers go to the host of its address alone."""
 
-    def __init__(self, address: str, *, headers: Mapping[str, str], allow_private: bool, limits: Limits) -> None:
+    def __init__(self, source: SourceParams, setting: Setting) -> None:
+        self._headers = {name: setting.expand(value) for name, value in source.headers.items()}
+        self._origin, self._limits = httpx.URL(setting.expand(source.address)), setting.limits
         transport = httpx.HTTPTransport()
-        if not allow_private:
+        if not source.allow_private:
             transport._pool._network_backend = _CheckedNetwork()  # httpx has no option for it
         self._client = httpx.Client(transport=transport, timeout=TIMEOUT, trust_env=False)
-        self._origin, self._own, self._limits = httpx.URL(address), dict(headers), limits
         self._robots: dict[str, Robots] = {}
         self.unread: dict[str, str] = {}  # host that could not say which pages may be read → why
-
-    @classmethod
-    def of(cls, source: SourceParams, setting: Setting) -> "Web":
-        """The requests for `source`, with the values of its `${NAME}`."""
-        headers = {name: setting.expand(value) for name, value in source.headers.items()}
-        url = setting.expand(source.address)
-        return cls(url, headers=headers, allow_private=source.allow_private, limits=setting.limits)
 
     def get(self, url: str, *, method: str = "GET", conditions: Mapping[str, str] | None = None) -> Response:
         """Request `url`, again after transient failures, and follow redirects. Raises StreamError unless 200 or 304."""
@@ -132,7 +125,7 @@ class Web:
             same = all(getattr(target, part) == getattr(self._origin, part) for part in ("scheme", "host", "port"))
             if same and not target.userinfo:
                 target = target.copy_with(userinfo=self._origin.userinfo)
-            headers = {"User-Agent": AGENT, **conditions, **(self._own if same else {})}
+            headers = {"User-Agent": AGENT, **conditions, **(self._headers if same else {})}
             with self._client.stream(method, target, headers=headers) as response:
                 if response.has_redirect_location:
                     url = urljoin(url, response.headers["location"])
@@ -170,7 +163,7 @@ class WebSource(Connector):
             raise ConfigError(f"sources.{source.name}: {source.address} has * before the last /")
         self._pattern = url if "*" in last else None
         self._url = f"{base}/" if self._pattern else url
-        self.web = Web.of(source, setting)
+        self.web = Web(source, setting)
         self._whole: Response | None = None  # the only file of the source
         self._urls: dict[str, str] = {}  # key of a page → its address, which a site wrote, so ${…} in it is no variable
 
@@ -254,7 +247,7 @@ class FeedSource(Connector):
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         self._url, self._format, self._setting = setting.expand(source.address), source.format or "feed", setting
-        self.web = Web.of(source, setting)
+        self.web = Web(source, setting)
         self._entries: dict[str, Record] = {}
 
     def list(self) -> Iterator[Item]:

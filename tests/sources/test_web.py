@@ -271,5 +271,5 @@ def test_a_large_response_is_cut_off() -> None:
     with site(**{"news.jsonl": "x" * 1_200_000}) as found:
         with pytest.raises(StreamError, match="larger than stream.file_megabytes"):
             listed(connect(f"{found.address}/news.jsonl", limits))
-        client = Web(found.address, headers={}, allow_private=True, limits=DEFAULT_LIMITS)
+        client = Web(source(kind="remote", address=found.address, allow_private=True), Setting(DEFAULT_LIMITS))
         assert len(client.get(f"{found.address}/news.jsonl").body) == 1_200_000
