@@ -54,7 +54,6 @@ _CONTAINERS = {"fields", "attributes", "properties", "data", "_source", "article
 _BEFORE_DATE = re.compile(r"(?<=[^\W_])[\s_-]+(?:am|vom|le|el|il|em|op|den)$")
 _OWN = frozenset({*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names} - {"sha256"})
 _PLAIN_FORMS = {"ISO 8601", "plain date", "timestamp"}
-_SHAPES = 1_000  # sets of columns to remember
 _LISTED, _LONGEST = 8, 100  # names in a message, and characters of one
 
 
@@ -65,7 +64,7 @@ class Columns:
         """`chosen`: column of the schema → column of the source, `fields.body` inside an object; blank: not read."""
         self._chosen: dict[str, str] = {**(chosen or {})}
         self._found: set[str] = set()
-        self._match = lru_cache(maxsize=_SHAPES)(self._match_shape)
+        self._match = lru_cache(maxsize=1_000)(self._match_shape)
         self._matched: Counter[tuple[str, str]] = Counter()
         self._unread: Counter[str] = Counter()
 

@@ -13,7 +13,6 @@ from cmt.stream.readers.files import Record
 from cmt.stream.readers.tabular import read_csv, read_json_lines
 from cmt.stream.schema import document_id
 
-_CAMELS = ("text", "question", "answers")
 _ARCHIVAL = ("question", "answer", "para_id", "ans_paragraph", "title", "date")
 _LAST_DAY = datetime(2020, 12, 31, tzinfo=UTC)  # CaMeLS has no dates; StreamingQA ends with the year 2020
 
@@ -21,7 +20,7 @@ _LAST_DAY = datetime(2020, 12, 31, tzinfo=UTC)  # CaMeLS has no dates; Streaming
 def read_streamingqa(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the rows of JSON lines, or of a CSV file of CaMeLS, numbered by line. Raises StreamError."""
     if name.endswith(".csv"):
-        return _split(read_csv(data, name, limits, required=_CAMELS), _camels)
+        return _split(read_csv(data, name, limits, required=("text", "question", "answers")), _camels)
     return _split(read_json_lines(data, name, limits), _official)
 
 

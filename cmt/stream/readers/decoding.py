@@ -4,7 +4,7 @@ In both formats a few bytes can expand to gigabytes: a repeated value, a compres
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -27,8 +27,8 @@ class Unreadable:
         return "an unreadable value"
 
 
-def parquet_batches(data: bytes, name: str, limits: Limits) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of a Parquet file; strings that repeat are decoded once. Raises StreamError above `limits`."""
+def read_parquet(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
+    """Yield the rows of a Parquet file, whose repeated strings are decoded once. Raises StreamError, ArrowException."""
     # 1. what the file declares
     source = pa.py_buffer(data)
     metadata, schema = pq.read_metadata(source), pq.read_schema(source)
@@ -49,11 +49,12 @@ def parquet_batches(data: bytes, name: str, limits: Limits) -> Iterator[pa.Recor
         raise limits.too_large(name)
     # 2. its batches
     with pq.ParquetFile(source, read_dictionary=dictionaries) as file:
-        yield from file.iter_batches(batch_size=max(1, min(_BATCH_ROWS, limits.file_bytes // widest)))
+        batch_rows = max(1, min(_BATCH_ROWS, limits.file_bytes // widest))
+        yield from _records(file.iter_batches(batch_size=batch_rows), name, limits)
 
 
-def arrow_batches(data: bytes, name: str, limits: Limits) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of an Arrow file or stream. Raises StreamError if its buffers expand beyond `limits`."""
+def read_arrow(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
+    """Yield the rows of an Arrow file or stream, unless its buffers expand. Raises StreamError, ArrowException."""
     stream = pa.py_buffer(data)
     if data.startswith(_MAGIC):
         stream = stream.slice(len(_MAGIC))
@@ -63,10 +64,10 @@ def arrow_batches(data: bytes, name: str, limits: Limits) -> Iterator[pa.RecordB
         if size > limits.file_bytes:
             raise limits.too_large(name)
     with pa.ipc.open_stream(stream) as reader:
-        yield from reader
+        yield from _records(reader, name, limits)
 
 
-def decoded(batches: Iterator[pa.RecordBatch], name: str, limits: Limits) -> Iterator[Record]:
+def _records(batches: Iterable[pa.RecordBatch], name: str, limits: Limits) -> Iterator[Record]:
     """Yield the rows of `batches`, with `Unreadable` in place of some values. Raises StreamError above the limits."""
     decoder, number = _Decoder(name, limits), 0
     for batch in batches:

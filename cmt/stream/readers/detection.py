@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
-from cmt.stream.readers import datasets, mail, pages, prose, tabular
+from cmt.stream.readers import datasets, decoding, mail, pages, prose, tabular
 from cmt.stream.readers.files import Record, compression_of, decompress, read_member, read_regular, walk
 from cmt.stream.readers.text import chapters, decode, without_markup
 from cmt.stream.schema import Notes, raw_text
@@ -22,8 +22,8 @@ _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
     "json": tabular.read_json,
     "squad": tabular.read_json,
     "csv": tabular.read_csv,
-    "parquet": tabular.read_parquet,
-    "arrow": tabular.read_arrow,
+    "parquet": decoding.read_parquet,
+    "arrow": decoding.read_arrow,
     "feed": pages.read_feed,
     "sitemap": pages.read_sitemap,
     "html": pages.read_html,

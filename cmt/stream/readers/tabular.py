@@ -1,4 +1,4 @@
-"""JSON lines, JSON, CSV, Parquet and Arrow as records with the keys of the source."""
+"""JSON lines, JSON and CSV as records with the keys of the source."""
 
 import csv
 import io
@@ -12,7 +12,6 @@ from typing import Any
 from cmt.errors import StreamError
 from cmt.stream.limits import MEGABYTE, Limits
 from cmt.stream.readers import squad
-from cmt.stream.readers.decoding import arrow_batches, decoded, parquet_batches
 from cmt.stream.readers.files import Record
 from cmt.stream.readers.text import decode
 from cmt.stream.schema import RAW_LENGTH, raw_text
@@ -159,13 +158,3 @@ def read_csv(data: bytes, name: str, limits: Limits, *, required: Sequence[str] 
                 reader, line = csv.reader(source, delimiter=delimiter), begin + 1
         elif fields:
             yield Record(dict(zip(header, fields, strict=True)), f"{name} row {begin + 1}")
-
-
-def read_parquet(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the rows of a Parquet file with all columns. Raises StreamError or ArrowException."""
-    yield from decoded(parquet_batches(data, name, limits), name, limits)
-
-
-def read_arrow(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the rows of an Arrow file or stream. Raises StreamError or ArrowException."""
-    yield from decoded(arrow_batches(data, name, limits), name, limits)
