@@ -16,10 +16,8 @@ class KnownVersions:
     def __init__(self, stored: Iterable[Version], candidates: Iterable[Version]) -> None:
         # doc_id → its versions, of which the first has the publisher of the document; the versions that supersede it
         self._versions, self._updates = defaultdict[str, list[Version]](list), defaultdict[str, list[Version]](list)
-        # the first versions in the ingest, for updates that come before the document that they name
-        self._candidates: dict[str, Version] = {}
-        # the documents with several versions, or one that supersedes another document
-        self._changing: set[str] = set()
+        self._candidates: dict[str, Version] = {}  # the first in the ingest, for updates that come before them
+        self._changing: set[str] = set()  # documents with several versions, or one that supersedes another document
         # source and text → the date from which each document has had this text
         self._of_text = defaultdict[tuple[Any, ...], dict[str, datetime]](dict)
         # source and text → the documents that had this text and superseded nothing
