@@ -34,8 +34,7 @@ class Record:
 
 def read_record(folder: Path) -> Record:
     """The record of the LM in `folder`. Raises OSError, and ValueError if it is damaged."""
-    record: Record = read_json(folder / RECORD, Record)
-    return record
+    return read_json(folder / RECORD, Record)
 
 
 def write_record(folder: Path, record: Record) -> None:

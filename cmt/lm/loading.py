@@ -71,14 +71,13 @@ def load_model(folder: Path, *, dtype: Any) -> PreTrainedModel:
         )
     if absent := sorted([*loaded["missing_keys"], *loaded["mismatched_keys"]], key=str):
         raise ModelError(f"{folder} is no complete {config.model_type}: its files lack the weight {absent[0]}")
-    loaded_model: PreTrainedModel = model
-    return loaded_model
+    return model
 
 
 def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     """The class of the LM with this configuration."""
     found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return found[0] if isinstance(found, tuple) else found  # type: ignore[no-any-return]
+    return found[0] if isinstance(found, tuple) else found
 
 
 def attention_of(config: PreTrainedConfig) -> str:
@@ -171,10 +170,9 @@ def without_code(content: Any) -> tuple[Any, list[str]]:
 def read_object(file: Path) -> dict[str, Any]:
     """The JSON object in `file`. Raises OSError, and ModelError if it is damaged."""
     try:
-        content: dict[str, Any] = read_json(file, dict[str, Any])
+        return read_json(file, dict[str, Any])
     except ValueError as error:
         raise ModelError(f"{file} is damaged ({error}): run `cmt model pull` again") from None
-    return content
 
 
 def _refused(file: Path, reason: str) -> ModelError:

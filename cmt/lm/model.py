@@ -68,8 +68,7 @@ class FrozenLM:
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        device: torch.device = self.model.device
-        return device
+        return self.model.device
 
     @property
     def tolerance(self) -> float:
@@ -79,13 +78,11 @@ class FrozenLM:
     @property
     def backbone(self) -> nn.Module:
         """The decoder without its output layer."""
-        decoder: nn.Module = self.model.base_model
-        return decoder
+        return self.model.base_model
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text`, without special tokens."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        return ids
+        return self.tokenizer.encode(text, add_special_tokens=False)
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Half-open range of characters of each token of `text`."""
@@ -94,14 +91,12 @@ class FrozenLM:
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings (…, D) of token ids (…)."""
-        embedded: Tensor = self.model.get_input_embeddings()(ids)
-        return embedded
+        return self.model.get_input_embeddings()(ids)
 
     def logits(self, prompt: Prompt, positions: Tensor) -> Tensor:
         """Next-token logits (N, V) at `positions` (N, 2) = (row, column); no others go through the output layer."""
         hidden = self.read(prompt, self.cache(prompt.prefix))  # (B, T, D)
-        scores: Tensor = self.model.get_output_embeddings()(hidden[positions[:, 0], positions[:, 1]])
-        return scores
+        return self.model.get_output_embeddings()(hidden[positions[:, 0], positions[:, 1]])
 
     def exact_logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits (B, V) in float32 of hidden states (B, D).
@@ -113,18 +108,15 @@ class FrozenLM:
 
     @cached_property
     def _output_weight(self) -> Tensor:
-        weight: Tensor = self.model.get_output_embeddings().weight.detach().float()
-        return weight
+        return self.model.get_output_embeddings().weight.detach().float()
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, without special tokens and outer spaces."""
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text.strip()
+        return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """Text of each token alone."""
-        texts: list[str] = self.tokenizer.batch_decode([[token] for token in ids])
-        return texts
+        return self.tokenizer.batch_decode([[token] for token in ids])
 
     def prompt(self, rows: Sequence[Sequence[int]], *, prefix: Prefix | None = None, left: bool = False) -> Prompt:
         """Padded prompt of token ids of several lengths, `prefix` in front; `left` pads on the left, for generation."""
@@ -143,14 +135,13 @@ class FrozenLM:
     def read(self, prompt: Prompt, cache: DynamicCache) -> Tensor:
         """Hidden states (B, T, D) of the prompt; `cache` has its prefix and is extended. Padding has no position."""
         positions = (prompt.whole_mask.cumsum(1) - 1).clamp(min=0)  # (B, P + T)
-        hidden: Tensor = self.backbone(
+        return self.backbone(
             inputs_embeds=prompt.embeds.to(self.model.dtype),
             attention_mask=prompt.whole_mask,
             position_ids=positions[:, -prompt.embeds.shape[1] :],
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        return hidden
 
 
 def slice_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:

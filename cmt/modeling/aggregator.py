@@ -135,8 +135,7 @@ class SpanReader(nn.Module):
         window = words.shape[2]
         position_weights = position_weights_at(self.place.weight, window)  # (2·W, D)
         positions = torch.unflatten(F.linear(read, position_weights), -1, (window, 2))  # (N, k, W, 2)
-        scores: Tensor = self.out(read).unsqueeze(2) + positions + words @ pointer / POINTER_DIM**0.5
-        return scores.float()
+        return (self.out(read).unsqueeze(2) + positions + words @ pointer / POINTER_DIM**0.5).float()
 
 
 class Attention(nn.Module):
@@ -156,8 +155,7 @@ class Attention(nn.Module):
         # a row without memories attends to its padding, since a softmax over nothing is NaN
         open_mask = mask | ~mask.any(-1, keepdim=True)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=open_mask[:, None, None])
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return out
+        return self.out(mixed.transpose(1, 2).flatten(2))
 
 
 class CrossAttention(nn.Module):
@@ -173,8 +171,7 @@ class CrossAttention(nn.Module):
         x, flat, flat_mask = question.vectors, memories.flatten(1, 2), mask.flatten(1, 2).bool()  # S·k
         for block in self.blocks:
             x = block(x, flat, flat_mask)
-        aggregated: Tensor = self.norm(x)
-        return aggregated
+        return self.norm(x)
 
 
 class CrossBlock(nn.Module):
@@ -189,5 +186,4 @@ class CrossBlock(nn.Module):
     def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
         """`x` (B, k, width), `memory` (B, N, width), `mask` (B, N) → (B, k, width)."""
         x = x + self.attend(self.norms[0](x), self.norms[1](memory), mask)
-        fed: Tensor = x + self.feed(self.norms[2](x))
-        return fed
+        return x + self.feed(self.norms[2](x))

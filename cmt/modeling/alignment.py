@@ -45,8 +45,7 @@ class TextAlignment(nn.Module):
     def prefix(self, question: Encoding) -> Prefix:
         """Key/value prefix of P = `slots` positions for each question."""
         slots = self.slots + self.question(question.pooled).unsqueeze(1)  # (B, P, D)
-        prefix: Prefix = self.to_prefix(slots)
-        return prefix
+        return self.to_prefix(slots)
 
     def soft_tokens(self, embeds: Tensor, probability: Tensor) -> Tensor:
         """Embeddings (B, T, D) with one learned vector added for the beginning of the answer and one for its end.
@@ -68,5 +67,4 @@ class PrefixAlignment(nn.Module):
 
     def forward(self, aggregated: Tensor) -> Prefix:
         """M* (B, k, D) → keys and values of k positions."""
-        prefix: Prefix = self.to_prefix(aggregated + self.trunk(aggregated))
-        return prefix
+        return self.to_prefix(aggregated + self.trunk(aggregated))

@@ -38,7 +38,7 @@ class Champion:
 def read_champion(state: Path) -> Champion | None:
     """The content of the file in the state folder; None without a file. Raises ModelError if it is damaged."""
     try:
-        champion: Champion = read_checked_json(state / FILE, Champion)
+        return read_checked_json(state / FILE, Champion)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -46,7 +46,6 @@ def read_champion(state: Path) -> Champion | None:
             f"{state / FILE}, which names the champion, is damaged ({error}): `cmt registry promote` writes it again; "
             "without the file compressor.path is used"
         ) from None
-    return champion
 
 
 def write_champion(state: Path, champion: Champion) -> None:

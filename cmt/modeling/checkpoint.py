@@ -143,8 +143,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> str:
 
 def weights_bytes(tensors: dict[str, Tensor]) -> bytes:
     """The content of the file WEIGHTS."""
-    data: bytes = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
-    return data
+    return save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
 
 
 def checkpoint_digest(folder: Path) -> str:

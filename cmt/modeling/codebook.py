@@ -105,7 +105,7 @@ def _read(folder: Path) -> dict[str, NDArray[np.float16]]:
     if not path.exists():
         return {}
     try:
-        codebooks: dict[str, NDArray[np.float16]] = load_file(path)
+        codebooks = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path} is damaged ({reason}): restore it, or run `cmt codebook`") from None

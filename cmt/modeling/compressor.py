@@ -84,8 +84,7 @@ class Compressor(nn.Module):
     def _states(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """States (B, T, D). With causal attention and padding on the right, no state depends on the padding."""
         out = self.encoder(inputs_embeds=embeds, attention_mask=mask, use_cache=False).last_hidden_state
-        states: Tensor = (out.float() - self.shift) * self.scale
-        return states
+        return (out.float() - self.shift) * self.scale
 
 
 def window_means(states: Tensor, mask: Tensor, window: int) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,7 @@ def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Modu
     names = list(_linears(decoder))
     fan_in_fan_out = any(isinstance(module, Conv1D) for module in decoder.modules())
     config = LoraConfig(r=rank, lora_alpha=LORA_SCALE * rank, target_modules=names, fan_in_fan_out=fan_in_fan_out)
-    adapted: nn.Module = inject_adapter_in_model(config, decoder)
+    adapted = inject_adapter_in_model(config, decoder)
     found = {
         name.removesuffix(LORA_SUFFIXES[0]) for name, _ in adapted.named_parameters() if name.endswith(LORA_SUFFIXES[0])
     }

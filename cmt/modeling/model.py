@@ -344,7 +344,7 @@ class MemoryModel(nn.Module):
         """Log-scores (B, S, n, 2) of each token as beginning and as end of the answer; "nowhere" has the score 0."""
         assert isinstance(self.aggregator, SpanReader)  # noqa: S101 - narrows the type
         vectors, mask, ids = self._stack_memories(memories, window)  # (B, S, k, D), (B, S, k), (B, S, n)
-        scores: Tensor = self.aggregator(question, vectors, mask, ids)
+        scores = self.aggregator(question, vectors, mask, ids)
         for row, row_memories in enumerate(memories):
             for column, memory in enumerate(row_memories):
                 if memory.superseded_tokens:

@@ -53,8 +53,7 @@ class TokenCodec:
             scale = (vectors * total).sum(1, keepdim=True) / (total * total).sum(1, keepdim=True)
             estimate = self._turn_back(vectors / scale - total) + units[:, :, 0]
             best = torch.einsum("kwld,kwd->kwl", units, estimate).argmax(-1, keepdim=True)  # (k, W, 1)
-        ids: list[int] = candidates.gather(2, best).flatten()[:count].tolist()
-        return ids
+        return candidates.gather(2, best).flatten()[:count].tolist()
 
     def _turn_back(self, vectors: Tensor) -> Tensor:
         """Vectors (k, D) rotated back for each position, (k, W, D): its embedding, and noise from the others."""

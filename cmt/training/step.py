@@ -123,8 +123,7 @@ class TrainingStep(nn.Module):
             ids[row, : len(tokens)] = torch.tensor(tokens, device=candidates.device)
         mask = memories.vector_mask[rows] * is_present  # (Q, S, k)
         candidate_ids = ids[rows].masked_fill(~is_present, -1)  # (Q, S, n)
-        scores: Tensor = self.model.aggregator(encoding, memories.vectors[rows], mask, candidate_ids)
-        return scores
+        return self.model.aggregator(encoding, memories.vectors[rows], mask, candidate_ids)
 
     def _span_loss(
         self, scores: Tensor, questions: list[TrainingQuestion], nowhere: Tensor
