@@ -561,9 +561,14 @@ class Params(Section):
                 )
         return self
 
+    def with_values(self, **sections: dict[str, Any]) -> "Params":
+        """A copy of these parameters with other, unchecked values in some sections, such as `train={"bf16": True}`."""
+        changed = {name: getattr(self, name).model_copy(update=values) for name, values in sections.items()}
+        return self.model_copy(update=changed)
+
     def without_abstention(self) -> "Params":
         """A copy of these parameters that answers every question: no confidence is below the threshold."""
-        return self.model_copy(update={"selection": self.selection.model_copy(update={"abstain_below": -1.0})})
+        return self.with_values(selection={"abstain_below": -1.0})
 
     def digest(self, *sections: str) -> str:
         """Hex SHA-256 of the named `sections` (all if none is named), independent of the order of the keys."""

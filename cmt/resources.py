@@ -66,8 +66,7 @@ def with_active_compressor(params: Params, root: Path) -> Params:
     with suppress(BankError):
         active = active_compressor(connect(params.bank.uri))
     chosen = next((each for each in promoted if each.bank == active), promoted[0])
-    compressor = params.compressor.model_copy(update={"path": champion_folder(state, chosen.digest)})
-    return params.model_copy(update={"compressor": compressor})
+    return params.with_values(compressor={"path": champion_folder(state, chosen.digest)})
 
 
 class Resources:

@@ -131,8 +131,7 @@ def _documents_up_to(store: SliceStore, slice_id: str, *, limit: int) -> pa.Tabl
 
 def _first_token(answerer: Answerer, questions: pa.Table) -> float:
     """Median seconds to the first token of an answer, over the first _TIMED questions, each asked alone."""
-    answering = answerer.params.answering.model_copy(update={"max_new_tokens": 1, "batch_size": 1})
-    one_token = replace(answerer, params=answerer.params.model_copy(update={"answering": answering}))
+    one_token = replace(answerer, params=answerer.params.with_values(answering={"max_new_tokens": 1, "batch_size": 1}))
     seconds = []
     for row in questions.slice(0, _TIMED).to_pylist():
         started = time.perf_counter()

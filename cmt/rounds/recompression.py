@@ -92,11 +92,8 @@ def recompress(
     if named is None:
         raise RoundError("no compressor was promoted: run `cmt registry promote` first")
     # without canaries
-    params = resources.declared
     path = champion_folder(resources.state, named.champion.digest)
-    compressor = params.compressor.model_copy(update={"path": path})
-    gate = params.gate.model_copy(update={"canaries": 0, "min_f1": 0.0})
-    params = params.model_copy(update={"compressor": compressor, "gate": gate})
+    params = resources.declared.with_values(compressor={"path": path}, gate={"canaries": 0, "min_f1": 0.0})
     champion = Resources(params, resources.root, lm=resources.lm)
     with updating(champion):
         recover(champion)  # it sets a lost pointer again

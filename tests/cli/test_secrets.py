@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.config import BankParams, Params
+from cmt.config import Params
 from cmt.tracking.payload import flat_params
 from tests.helpers.cli import MAYOR, run
 
@@ -52,7 +52,6 @@ def test_the_password_of_a_tracking_server_is_masked(
 
 
 def test_parameters_in_mlflow_have_no_credentials() -> None:
-    bank = BankParams().model_copy(update={"uri": BANKS[0]})  # as no params.yaml can have it
-    values = flat_params(Params().model_copy(update={"bank": bank}))
+    values = flat_params(Params().with_values(bank={"uri": BANKS[0]}))  # as no params.yaml can have it
     assert values["bank.uri"] == "s3://***@bucket/bank"
     assert SECRET not in str(values)

@@ -8,9 +8,7 @@ from tests.helpers.facts import FACTS, documents, questions
 
 
 def test_the_memory_alone_answers_a_sample_and_never_abstains(adapted: cmt.Workspace) -> None:
-    params = adapted.params.model_copy(
-        update={"selection": adapted.params.selection.model_copy(update={"abstain_below": 1.0})}
-    )
+    params = adapted.params.with_values(selection={"abstain_below": 1.0})
     evaluation = held_out_scores(
         folder=adapted.params.compressor.path,
         lm=adapted.lm,

@@ -137,9 +137,8 @@ def ask(
     stored = open_bank(BankLocation(str(bank)), schema=parts[0].schema)
     for part in parts:
         stored.upsert(part)
-    selection = trained.params.selection.model_copy(update=changes)
-    bank_params = trained.params.bank.model_copy(update={"keep_text": parts[0]["text"].null_count == 0})
-    params = trained.params.model_copy(update={"selection": selection, "bank": bank_params})
+    bank_params = {"keep_text": parts[0]["text"].null_count == 0}
+    params = trained.params.with_values(selection=changes, bank=bank_params)
     answerer = Answerer(model=trained.model, lm=trained.model.lm, bank=stored, params=params)
     return answerer.answer([fact["question"] for fact in facts], as_of=[None] * len(facts))
 
@@ -243,8 +242,7 @@ def test_d_without_contrast_and_self_matching_the_loss_is_that_of_mac(tiny_lm: T
     loss = step(texts, asked, teacher_forcing=1.0, negatives_draw=0.5, window=params.compressor.window)["loss"]
     torch.testing.assert_close(loss, plain_likelihood(step, texts, asked), rtol=1e-4, atol=1e-4)
     for term in ("alpha", "beta"):
-        objective = params.objective.model_copy(update={term: 0.5})
-        other = TrainingStep(step.model, params.model_copy(update={"objective": objective})).eval()
+        other = TrainingStep(step.model, params.with_values(objective={term: 0.5})).eval()
         changed = other(texts, asked, teacher_forcing=1.0, negatives_draw=0.5, window=params.compressor.window)["loss"]
         assert (changed - loss).abs() > 1e-3
 
