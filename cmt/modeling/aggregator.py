@@ -17,7 +17,7 @@ from cmt.lm.model import FrozenLM, slice_layers
 from cmt.lm.prompt import padded_length
 from cmt.modeling.checkpoint import position_weights_at
 from cmt.modeling.compressor import Encoding
-from cmt.modeling.lora import input_statistics, layers_with_lora, placeholder_statistics
+from cmt.modeling.lora import layers_with_lora, placeholder_statistics, state_statistics
 
 PAIRS_PER_BATCH = 16  # pairs of a question and a memory
 RECOMPUTED_FROM = 96  # vectors of a memory above which training recomputes its activations
@@ -43,7 +43,7 @@ class SpanReader(nn.Module):
         self.dtype, self.embed = lm.model.dtype, lm.embed
         if trainable:
             self.blocks = layers_with_lora(lm, first, params.blocks, params.lora_rank)
-            statistics = input_statistics(lm, first)
+            statistics = state_statistics(lm, first, normed=False)
         else:
             self.blocks, statistics = slice_layers(lm, first, params.blocks), placeholder_statistics(lm)
         self.sink = nn.Parameter(statistics.sink)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cmt.config import CompressorParams
 from cmt.lm.model import FrozenLM, slice_layers
-from cmt.modeling.lora import layers_with_lora, output_statistics, placeholder_statistics
+from cmt.modeling.lora import layers_with_lora, placeholder_statistics, state_statistics
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Compressor(nn.Module):
         layers = min(params.layers, lm.layers)
         if trainable:
             self.encoder = layers_with_lora(lm, 0, layers, params.lora_rank)
-            statistics = output_statistics(lm, layers)
+            statistics = state_statistics(lm, layers, normed=True)
         else:
             self.encoder, statistics = slice_layers(lm, 0, layers), placeholder_statistics(lm)
         self.shift, self.scale = nn.Parameter(statistics.mean), nn.Parameter(1 / statistics.spread)
@@ -66,12 +66,9 @@ class Compressor(nn.Module):
         return Encoding(states, text_mask, vectors, vector_mask, pooled, key)
 
     def _memory_tokens(self, embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """States and mask of the text, and of the k memory tokens.
-
-        They follow each text directly, before its padding, so that a memory does not depend on its batch (check e of
-        docs/method.md#checks).
-        """
+        """States and mask of the text, and of the k memory tokens."""
         rows, count = embeds.shape[0], self.params.memory_tokens
+        # directly behind each text, before its padding, so that no memory depends on its batch (method.md, check e)
         positions = mask.sum(1, keepdim=True) + torch.arange(count, device=mask.device)  # (B, k)
         embeds, mask = F.pad(embeds, (0, 0, 0, count)), F.pad(mask, (0, count)).scatter(1, positions, 1)
         tokens = self.memory_tokens.to(embeds.dtype).expand(rows, -1, -1)  # (B, k, D)

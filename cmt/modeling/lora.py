@@ -1,7 +1,6 @@
 """LoRA adapters (arXiv 2106.09685) on layers of the LM: new modules around its weights, which do not change."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,7 @@ PROSE = (
 )
 
 
-@dataclass(frozen=True)
-class StateStatistics:
+class StateStatistics(NamedTuple):
     """Statistics of the LM's states on a plain text; (D,) each."""
 
     mean: Tensor
@@ -109,20 +107,12 @@ def _misfit(name: str) -> ModelError:
 
 
 @torch.no_grad()
-def input_statistics(lm: FrozenLM, layer: int) -> StateStatistics:
-    """Statistics of the LM's states at the input of `layer`, before any norm."""
+def state_statistics(lm: FrozenLM, layers: int, *, normed: bool) -> StateStatistics:
+    """Statistics of the states after the LM's first `layers`, and with `normed` after its final norm."""
     ids = torch.tensor([[lm.bos, *lm.tokenize(PROSE)]], device=lm.device)
-    return _statistics(lm.backbone(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[layer])
-
-
-@torch.no_grad()
-def output_statistics(lm: FrozenLM, layers: int) -> StateStatistics:
-    """Statistics of the states after the LM's first `layers` and its final norm."""
-    ids = torch.tensor([[lm.bos, *lm.tokenize(PROSE)]], device=lm.device)
-    return _statistics(slice_layers(lm, 0, layers)(input_ids=ids, use_cache=False).last_hidden_state)
-
-
-def _statistics(states: Tensor) -> StateStatistics:
-    """Statistics of `states` (1, 1 + T, D), without the first, which is BOS."""
+    if normed:
+        states = slice_layers(lm, 0, layers)(input_ids=ids, use_cache=False).last_hidden_state  # (1, 1 + T, D)
+    else:
+        states = lm.backbone(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[layers]
     sink, text = states[0, 0].float(), states[0, 1:].float()  # (D,), (T, D)
     return StateStatistics(text.mean(0), text.std(0), sink)

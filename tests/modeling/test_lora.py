@@ -7,7 +7,7 @@ from torch import nn
 
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM, slice_layers, weights_digest
-from cmt.modeling.lora import PROSE, cast_lora_inputs, input_statistics, layers_with_lora, merge_lora, output_statistics
+from cmt.modeling.lora import PROSE, cast_lora_inputs, layers_with_lora, merge_lora, state_statistics
 from tests.helpers.architectures import build as build_architecture
 from tests.helpers.lms import KINDS, TinyLm, build, tokenizer
 
@@ -96,7 +96,7 @@ def test_statistics_are_those_of_the_lms_states(tiny_lm: TinyLm, kind: str) -> N
     with torch.no_grad():
         states = lm.model(ids, output_hidden_states=True).hidden_states[1][0]
         final = lm.backbone(ids).last_hidden_state[0]
-    inner, outer = input_statistics(lm, 1), output_statistics(lm, lm.layers)
+    inner, outer = state_statistics(lm, 1, normed=False), state_statistics(lm, lm.layers, normed=True)
     torch.testing.assert_close(inner.sink, states[0])
     torch.testing.assert_close(inner.mean, states[1:].mean(0))
     torch.testing.assert_close(inner.spread, states[1:].std(0))
