@@ -42,30 +42,25 @@ RUMOURS: list[str] = WORDINGS["rumours"]
 _ONSETS, _MIDDLES, _ENDINGS, _COATS, _BEASTS = (
     WORDINGS[name].split() for name in ("onsets", "middles", "endings", "coats", "beasts")
 )
-_FORMS = {name: kind["forms"].split() for name, kind in WORDINGS["kinds"].items()}
-
-Draw = Callable[[random.Random, int], str]
-"""Draws a value with a generator and the seed of the names."""
+_FORMS: dict[str, list[str]] = {name: kind["forms"].split() for name, kind in WORDINGS["kinds"].items()}
 
 
-class Attribute(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Attribute:
     """A property of an entity whose value changes."""
 
     title: str
-    statements: tuple[str, ...]
-    questions: tuple[str, ...]
-    draw: Draw
+    value: str  # kind of its values, see `draw`
+    statements: list[str]
+    questions: list[str]
 
 
-class Kind(NamedTuple):
-    """A kind of entity: the forms of its names, and its attributes."""
-
-    forms: list[str]
-    attributes: tuple[Attribute, ...]
+_ATTRIBUTES = {name: [Attribute(**one) for one in kind["attributes"]] for name, kind in WORDINGS["kinds"].items()}
 
 
-def name(forms: list[str], number: int, seed: int) -> str:
-    """Name number `number` in these `forms`. The first 100,000 names of a kind differ; the order depends on `seed`."""
+def name(kind: str, number: int, seed: int) -> str:
+    """Name number `number` of a kind. The first 100,000 names of a kind differ; the order depends on `seed`."""
+    forms = _FORMS[kind]
     index = (number * 1_000_003 + seed * 7_919) % (len(_ONSETS) * len(_MIDDLES) * len(_ENDINGS) * len(forms))
     index, onset = divmod(index, len(_ONSETS))
     index, middle = divmod(index, len(_MIDDLES))
@@ -73,32 +68,13 @@ def name(forms: list[str], number: int, seed: int) -> str:
     return forms[form].format(_ONSETS[onset] + _MIDDLES[middle] + _ENDINGS[ending]).replace("_", " ")
 
 
-def _draw_name(forms: list[str]) -> Draw:
-    return lambda rng, seed: name(forms, rng.randrange(100_000), seed)
-
-
-def _beast(rng: random.Random, _: int) -> str:
-    return f"{rng.choice(_COATS)} {rng.choice(_BEASTS)}"
-
-
-def _crowns(rng: random.Random, _: int) -> str:
-    return f"{rng.randint(2, 998)} crowns"
-
-
-person, _town, _firm = (_draw_name(_FORMS[name]) for name in ("people", "towns", "firms"))
-
-
-_DRAWS = {"person": person, "town": _town, "firm": _firm, "crowns": _crowns, "beast": _beast}
-KINDS = tuple(
-    Kind(
-        _FORMS[name],
-        tuple(
-            Attribute(one["title"], tuple(one["statements"]), tuple(one["questions"]), _DRAWS[one["value"]])
-            for one in kind["attributes"]
-        ),
-    )
-    for name, kind in WORDINGS["kinds"].items()
-)
+def draw(value: str, rng: random.Random, seed: int) -> str:
+    """A value: `crowns`, a `beast`, or a name of the kind `towns`, `people` or `firms`."""
+    if value == "crowns":
+        return f"{rng.randint(2, 998)} crowns"
+    if value == "beast":
+        return f"{rng.choice(_COATS)} {rng.choice(_BEASTS)}"
+    return name(value, rng.randrange(100_000), seed)
 
 
 class _Statement(NamedTuple):
@@ -118,8 +94,7 @@ class _Entity:
     rng: random.Random
     seed: int
     statements: dict[Attribute, list[_Statement]] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
-    """Texts and values that must not be drawn again."""
+    used: set[str] = field(default_factory=set)  # texts and values that must not be drawn again
 
     def document(self, number: int, attribute: Attribute, shares: Mapping[str, float]) -> Row:
         """Draw the next document about this entity, which is number `number` of the stream."""
@@ -178,14 +153,14 @@ class _Entity:
         return self.rng.choice(RUMOURS).format(said=statement)
 
     def _draw_value(self, attribute: Attribute) -> str:
-        return self._draw_unused(lambda: attribute.draw(self.rng, self.seed))
+        return self._draw_unused(lambda: draw(attribute.value, self.rng, self.seed))
 
     def _draw_text(self, sentence: Callable[[], str]) -> str:
         """The sentence and two asides, as a text that was not used before."""
         return self._draw_unused(lambda: " ".join(map(self._fill, (sentence(), *self.rng.sample(ASIDES, 2)))))
 
     def _fill(self, pattern: str) -> str:
-        return pattern.format(name=self.name, who=person(self.rng, self.seed), n=self.rng.randint(2, 998))
+        return pattern.format(name=self.name, who=draw("people", self.rng, self.seed), n=self.rng.randint(2, 998))
 
     def _draw_unused(self, draw: Callable[[], str]) -> str:
         while (text := draw()) in self.used:
@@ -212,10 +187,10 @@ def _era(number: int, seed: int, shares: Mapping[str, float]) -> list[Row]:
     """The documents and questions of era `number`, by date."""
     rng = random.Random(f"{seed} {number}")
     # 1. the entities
-    entities: list[tuple[_Entity, tuple[Attribute, ...]]] = []
+    entities, kinds = list[tuple[_Entity, list[Attribute]]](), list(_FORMS)
     for index in range(number * ENTITIES, (number + 1) * ENTITIES):
-        kind = KINDS[index % len(KINDS)]
-        entities.append((_Entity(name(kind.forms, index // len(KINDS), seed), rng, seed), kind.attributes))
+        kind = kinds[index % len(kinds)]
+        entities.append((_Entity(name(kind, index // len(kinds), seed), rng, seed), _ATTRIBUTES[kind]))
     # 2. the documents; every entity has its turn once in each pass
     first = number * ENTITIES * DOCUMENTS_PER_ENTITY
     turns = [entry for _ in range(DOCUMENTS_PER_ENTITY) for entry in rng.sample(entities, ENTITIES)]

@@ -38,7 +38,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 import yaml
-from chronicle import ASIDES, KINDS, chronicle, name, person
+from chronicle import ASIDES, chronicle, draw
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -54,22 +54,16 @@ from cmt.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 WORDINGS = Path(__file__).with_suffix(".yaml")
-ATTACKS = 12
-"""Attacks on a world."""
+ATTACKS = 12  # attacks on a world
 HONEST, PEER = "The Northline Gazette", "Coast and Country"
 """Sources of the honest documents: PEER tells one change in each world."""
-STRANGER, SECOND = "Another Paper", "Evening Lamp"
-"""Sources of the attacks."""
+STRANGER, SECOND = "Another Paper", "Evening Lamp"  # sources of the attacks
 NAMESAKES = (HONEST.removeprefix("The "), HONEST.upper(), HONEST.replace("thl", "th-l"), HONEST.replace("o", "\u043e"))
 """HONEST without its article, in capitals, with a hyphen, and with a Cyrillic letter."""
-CLOCK = "2032-01-01T00:00:00Z"
-"""The end of the stream's clock."""
-RIGHT = 0.5
-"""An answer is right if its F1 (0–1) is higher, and higher than with the false value."""
-STOPPED, HELD_BACK = 0.95, 0.02
-"""Shares that the exit status is about."""
-PERIOD = 40
-"""Documents of a slice at most, so that every file but the base is one slice."""
+CLOCK = "2032-01-01T00:00:00Z"  # the end of the stream's clock
+RIGHT = 0.5  # an answer is right if its F1 (0–1) is higher, and higher than with the false value
+STOPPED, HELD_BACK = 0.95, 0.02  # shares that the exit status is about
+PERIOD = 40  # documents of a slice at most, so that every file but the base is one slice
 
 Row = dict[str, Any]
 
@@ -77,24 +71,17 @@ Row = dict[str, Any]
 class Size(NamedTuple):
     """How much happens in a world."""
 
-    base: int = 60
-    """Documents of the chronicle before the first honest slice."""
-    slice: int = 12
-    """Documents of the chronicle in an honest slice."""
-    slices: int = 10
-    """Honest slices."""
-    facts: int = 12
-    """Facts in prose; questions on them are asked before and after an attack."""
-    changes: int = 4
-    """Facts in prose that change, each in a slice of its own."""
+    base: int = 60  # documents of the chronicle before the first honest slice
+    slice: int = 12  # documents of the chronicle in an honest slice
+    slices: int = 10  # honest slices
+    facts: int = 12  # facts in prose; questions on them are asked before and after an attack
+    changes: int = 4  # facts in prose that change, each in a slice of its own
     canaries: int = 20
-    questions: int = 3
-    """Scored questions of a round; the gate looks at the canaries."""
+    questions: int = 3  # scored questions of a round; the gate looks at the canaries
 
 
 FULL = Size()
-SMALL = Size(base=12, slice=4, slices=3, facts=3, changes=1, canaries=4, questions=1)
-"""A world of seconds."""
+SMALL = Size(base=12, slice=4, slices=3, facts=3, changes=1, canaries=4, questions=1)  # a world of seconds
 
 
 class Kind(StrEnum):
@@ -129,8 +116,7 @@ class Matter(NamedTuple):
     value: str
     questions: list[str]
     first: list[str]
-    later: dict[str, list[str]]
-    """How a change is told → wordings."""
+    later: dict[str, list[str]]  # how a change is told → wordings
 
 
 class Wordings(NamedTuple):
@@ -140,20 +126,17 @@ class Wordings(NamedTuple):
     stuffing: list[str]
     denials: list[str]
     rumours: list[str]
-    crowding: list[list[str]]
-    """A text, and a question that it answers with a number."""
+    crowding: list[list[str]]  # a text, and a question that it answers with a number
 
 
 @dataclass(frozen=True)
 class Fact:
     """A current fact in prose."""
 
-    document: Row
-    """Its title is the subject."""
+    document: Row  # its title is the subject
     matter: Matter
     answer: str
-    other: str
-    """Another value: false, or true after a change."""
+    other: str  # another value: false, or true after a change
 
     @property
     def questions(self) -> list[str]:
@@ -172,11 +155,9 @@ class Fact:
 class Taken(NamedTuple):
     """How the rows of a file were taken."""
 
-    refused: str
-    """Why rows or a slice were refused, "" if none were."""
+    refused: str  # why rows or a slice were refused, "" if none were
     set_aside: tuple[str, ...] = ()
-    lost: int = 0
-    """Slices refused although a document of them was set aside."""
+    lost: int = 0  # slices refused although a document of them was set aside
 
 
 class Answer(NamedTuple):
@@ -191,15 +172,12 @@ class Answer(NamedTuple):
 class World:
     """What happened in one world, each with its end."""
 
-    honest: list[str] = field(default_factory=list)
-    """Of a slice: "taken" or "held back"."""
+    honest: list[str] = field(default_factory=list)  # of a slice: "taken" or "held back"
     changes: list[tuple[str, str]] = field(default_factory=list)
     """How an undeclared change was told; "answered", "not answered" or "held back"."""
-    attacks: list[tuple[str, str]] = field(default_factory=list)
-    """Kind; "refused", "set aside", "no effect" or "harm"."""
+    attacks: list[tuple[str, str]] = field(default_factory=list)  # kind; "refused", "set aside", "no effect" or "harm"
     lost: int = 0
-    notes: list[str] = field(default_factory=list)
-    """Why slices were held back, and the harm of attacks."""
+    notes: list[str] = field(default_factory=list)  # why slices were held back, and the harm of attacks
 
 
 def main(
@@ -314,9 +292,9 @@ class Author:
 
     def draw(self, pattern: str, other: str = "") -> str:
         """A value of `pattern` that is not `other`."""
-        town, firm = (name(KINDS[kind].forms, self.rng.randrange(100_000), self.seed) for kind in (0, 2))
+        town, firm = (draw(kind, self.rng, self.seed) for kind in ("towns", "firms"))
         slots = {"n": self.rng.randint(2, 998), "hour": self.rng.randint(1, 11), "town": town, "firm": firm}
-        value = pattern.format(**slots, person=person(self.rng, self.seed))
+        value = pattern.format(**slots, person=draw("people", self.rng, self.seed))
         return value if value != other else self.draw(pattern, other)
 
     def write(self, wording: str, slots: Row, *, picks: random.Random | None = None, turn: int = 0) -> str:
@@ -331,7 +309,7 @@ class Author:
             return alternatives[(rng.randrange(len(alternatives)) + turn) % len(alternatives)]
 
         text = " ".join((re.sub(r"\[([^]]*)\]", pick, wording), self.rng.choice(ASIDES)))
-        return text.format(**{"n": self.rng.randint(2, 998), "who": person(self.rng, self.seed)} | slots)
+        return text.format(**{"n": self.rng.randint(2, 998), "who": draw("people", self.rng, self.seed)} | slots)
 
     def fact(self, number: int, published_at: str) -> Fact:
         """A fact in prose, about the matter whose turn it is."""
@@ -432,13 +410,9 @@ class Author:
             case Kind.REFUSALS:
                 return [stuffing(4), [publish(fact.otherwise)], stuffing(4), [publish(self.tell(fact))], stuffing(4)]
             case Kind.DISPLACES:
-                attacked_facts = [self.rng.choices(facts, k=3) for _ in range(12)]
-                return [
-                    [
-                        publish(" ".join(self.about(some, self.wordings.denials) for some in three))
-                        for three in attacked_facts
-                    ]
-                ]
+                threes = [self.rng.choices(facts, k=3) for _ in range(12)]
+                texts = (" ".join(self.about(some, self.wordings.denials) for some in three) for three in threes)
+                return [[publish(text) for text in texts]]
 
 
 def _asked(workspace: Workspace, facts: Sequence[Fact]) -> list[Answer]:
