@@ -77,8 +77,7 @@ class Study:
     workspace: Workspace
     data: TrainingData
     questions: pa.Table
-    f1: dict[str, Floats] = field(default_factory=dict)
-    """(n,) F1 of each question, 0–1, by the name of a row."""
+    f1: dict[str, Floats] = field(default_factory=dict)  # (n,) F1 of each question, 0–1, by the name of a row
 
     def bank(self, folder: Path, changes: dict[str, Any]) -> TemporaryBank:
         """The held-out articles, compressed by the compressor in `folder`, with `changes` of the parameters."""
@@ -125,8 +124,7 @@ class Study:
             return self.bank(folder, loss)
 
         def by_keys(bank: TemporaryBank) -> TemporaryBank:
-            selection = bank.params.selection.model_copy(update={"full_text_weight": 0.0})
-            return replace(bank, params=bank.params.model_copy(update={"selection": selection}))
+            return replace(bank, params=bank.params.with_values(selection={"full_text_weight": 0.0}))
 
         # 1. the whole method
         bank = trained(output / "0", self.data.all_questions, {})

@@ -37,7 +37,7 @@ import pyarrow as pa
 import typer
 import yaml
 from model_bars import MODEL_BARS
-from protocol import Bar, spread, take_turns, timed
+from protocol import ROOT, Bar, spread, take_turns, timed
 from rich.console import Console
 from rich.progress import track
 
@@ -51,7 +51,6 @@ from cmt.common.storage import write_bytes, write_json
 from cmt.errors import BankError, StreamError
 
 STATM = Path("/proc/self/statm")  # its second number is the resident memory in pages
-ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "data/bench"
 RESULTS, METRICS = ROOT / "benchmarks/RESULTS.md", ROOT / "metrics/bench.json"
 
@@ -127,10 +126,7 @@ class Texts:
         return pa.table({name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}, SCHEMA)
 
 
-@cache
-def texts() -> Texts:
-    """The synthetic documents."""
-    return Texts()
+texts = cache(Texts)
 
 
 @cache

@@ -13,7 +13,6 @@ between the dates of a change, or on a trap, where the newest document is not th
 precision and recall of the recorded changes, by kind of telling.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import typer
 from numpy.typing import NDArray
-from protocol import valid_rows
+from protocol import ROOT, read_stories, valid_rows
 from scipy.sparse import csr_array, hstack
 from sklearn.linear_model import LogisticRegression
 
@@ -43,7 +42,6 @@ from cmt.evaluation.change_detection import find_changes
 from cmt.evaluation.metrics import Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
 
-ROOT = Path(__file__).resolve().parent.parent
 OTHER_STORY = 0.1  # weight of a pair of two stories in the fit, that of one story being 1
 SHARED = 0.06  # share of the earlier text's words in the later one from which a pair of two stories is fitted to
 WRITERS = 3  # writers in whose pairs an n-gram occurs that gets a weight
@@ -59,20 +57,17 @@ class Stories:
     writer: str
     documents: pa.Table
     questions: list[dict[str, Any]]
-    story_of: dict[str, dict[str, Any]]
-    """doc_id → its line of links.jsonl."""
+    story_of: dict[str, dict[str, Any]]  # doc_id → its line of links.jsonl
 
     @classmethod
     def read(cls, folder: Path) -> "list[Stories]":
         """The stories in `folder`, by writer."""
-        accepted = valid_rows(folder / "documents.jsonl")
-        lines = (folder / "questions.jsonl").read_text().splitlines()
-        links = [json.loads(line) for line in (folder / "links.jsonl").read_text().splitlines()]
+        _, questions, links = read_stories(folder)
         story_of = {doc_id: story for story in links for doc_id in story["documents"]}
         by_writer = defaultdict(list)
-        for question in map(json.loads, lines):
+        for question in questions:
             by_writer[question["doc_id"][0]].append(question)
-        documents = accepted.documents
+        documents = valid_rows(folder / "documents.jsonl").documents
         bare = replace_column(documents, "supersedes", [None] * documents.num_rows)
         writers = np.array([doc_id[0] for doc_id in bare["doc_id"].to_pylist()])
         return [
@@ -145,8 +140,7 @@ class TrainingPair(NamedTuple):
     ngrams: NDArray[np.uint32]
     later_holds: bool
     same_story: bool
-    cross: float
-    """Log-odds of the cross-encoder; 0 if it was not asked."""
+    cross: float  # log-odds of the cross-encoder; 0 if it was not asked
 
 
 def training_pairs(part: Stories, bank: TemporaryBank, *, cross: bool) -> Iterator[TrainingPair]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 import torch
-from protocol import Sample, data_of, first_token, timed
+from protocol import ROOT, Sample, data_of, first_token, timed
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -34,7 +34,7 @@ from cmt.lm.weights import installed
 from cmt.retrieval.indexer import compress_documents
 from cmt.training.plan import TIMED_STEPS, measure_plan
 
-ROOT, PARAGRAPHS, TOKENS = Path(__file__).parents[1], 4, 4096
+PARAGRAPHS, TOKENS = 4, 4096
 
 
 class HostCalls(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -74,7 +74,7 @@ def figures(device: torch.device, params: Params, sample: Sample) -> dict[str, o
             answering = timed(lambda: systems.memory(data))
             singles = [first_token(systems.memory, data, index) for index in range(min(10, asked))]
     # 2. train, and count the operations at the beginning and at the end of each step
-    flop, train = list[int](), params.train.model_copy(update={"paragraphs": PARAGRAPHS, "processes": 1})
+    flop, one_process = list[int](), params.with_values(train={"paragraphs": PARAGRAPHS, "processes": 1})
     with FlopCounterMode(display=False) as counter, redirect_stdout(sys.stderr):  # the Trainer prints to stdout
 
         def clock() -> float:
@@ -82,7 +82,7 @@ def figures(device: torch.device, params: Params, sample: Sample) -> dict[str, o
             return time.perf_counter()
 
         tables = {"documents": sample.documents, "questions": sample.all_questions}
-        plan = measure_plan(lm=lm, params=params.model_copy(update={"train": train}), clock=clock, **tables)
+        plan = measure_plan(lm=lm, params=one_process, clock=clock, **tables)
     trained = sum(flop[-2 * TIMED_STEPS + 1 :: 2]) - sum(flop[-2 * TIMED_STEPS :: 2])
     sizes = (peak.device or peak.resident, plan.device_peak_bytes or plan.peak_bytes)
     on_host = [f"{count} {name}" for name, count in host.calls.most_common(5)] if device.type != "cpu" else ["all"]

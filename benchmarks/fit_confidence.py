@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 import typer
-from protocol import valid_rows
+from protocol import ROOT, valid_rows
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
@@ -36,7 +36,6 @@ from cmt.evaluation.metrics import Flags, Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.training.entity_swaps import entity_swaps
 
-ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = 0.2  # share of the documents of a file that are not in the bank
 UNANSWERED_WEIGHT = 0.06  # weight of a kind of questions without an answer, that of the answerable ones being 1
 FALSE_ALARMS = 0.1  # share of the answerable questions that the threshold refuses
@@ -49,8 +48,7 @@ class Case:
     """A question of one kind."""
 
     file: str
-    kind: str
-    """`answerable`, `unanswerable`, `swapped` or `absent`."""
+    kind: str  # `answerable`, `unanswerable`, `swapped` or `absent`
     doc_id: str
     question: str
     golds: list[str]

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
-from protocol import TRAINED_WAYS, Bar, Sample, data_of, first_token, spread, timed, trained_rag_ways
+from protocol import ROOT, TRAINED_WAYS, Bar, Sample, data_of, first_token, spread, timed, trained_rag_ways
 from rich.console import Console
 from rich.progress import track
 
@@ -38,9 +38,8 @@ from cmt.evaluation.systems import SystemRun
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.workspace import Workspace
 
-ROOT = Path(__file__).parents[1]
 NEWSPAPER = ROOT / "data/courier"
-TRAINED_RAG = ROOT / "data/rag"
+TRAINED_RAG = ROOT / "data/rag"  # compressor with a prefix that was trained to answer from whole texts
 QUESTIONS, ASKED_AT_ONCE = 160, 32
 FIRST_TOKENS = 25  # questions whose first token is timed
 CLIENTS, ASKED_BY_CLIENT = 16, 6
@@ -61,23 +60,21 @@ def newspaper() -> Sample:
 
 
 @cache
-def compressed() -> TemporaryBank:
-    """The articles in the default form."""
-    opened = workspace()
-    params = opened.params.without_abstention()
-    return TemporaryBank.of(params.compressor.path, lm=opened.lm, documents=newspaper().documents, params=params)
+def compressed(folder: Path | None = None) -> TemporaryBank:
+    """The articles, compressed by the shipped compressor or the one in `folder`."""
+    params, documents = workspace().params.without_abstention(), newspaper().documents
+    return TemporaryBank.of(folder or params.compressor.path, lm=workspace().lm, documents=documents, params=params)
 
 
 def bar_3() -> Iterator[Bar]:
     """Bytes of a bank and of its texts."""
     opened, documents = workspace(), newspaper().documents
     text_bytes = pc.sum(pc.binary_length(documents["text"])).as_py()
-    compressor = opened.params.compressor.model_copy(update={"window": WIDEST})
 
     def widest(**form: Any) -> TemporaryBank:
-        stored = opened.params.bank.model_copy(update=form)
-        params = opened.params.model_copy(update={"compressor": compressor, "bank": stored})
-        return TemporaryBank.of(compressor.path, lm=opened.lm, documents=documents, params=params, as_in_use=True)
+        params = opened.params.with_values(compressor={"window": WIDEST}, bank=form)
+        folder = params.compressor.path
+        return TemporaryBank.of(folder, lm=opened.lm, documents=documents, params=params, as_in_use=True)
 
     for label, bank, limit in (
         ("text kept, as shipped", compressed(), 3),
@@ -125,7 +122,7 @@ def bar_5() -> Iterator[Bar]:
 def bar_6() -> Iterator[Bar]:
     """Time to the first token of a single question, of RAG with one, three and ten whole texts, and of trained RAG."""
     seconds = defaultdict[str, list[float]](list)
-    with compressed().answerer() as answerer, for_trained_rag().answerer() as trained:
+    with compressed().answerer() as answerer, compressed(TRAINED_RAG).answerer() as trained:
         ways = ways_of(answerer, (1, 3, 10)) | trained_ways(trained)
         for index in track(range(FIRST_TOKENS), "first tokens", console=Console(stderr=True)):
             for name, (system, data) in ways.items():
@@ -153,7 +150,7 @@ def ways_of(answerer: Answerer, depths: Sequence[int] = (1,)) -> dict[str, Way]:
 
 def trained_ways(answerer: Answerer) -> dict[str, Way]:
     """RAG with a trained prefix, by its best searches."""
-    data, ways = data_of(for_trained_rag(), answerer, newspaper()), trained_rag_ways(answerer.params)
+    data, ways = data_of(compressed(TRAINED_RAG), answerer, newspaper()), trained_rag_ways(answerer.params)
     return {
         f"trained RAG, {name}": (systems.memory, replace(data, answerer=unexpanded(answerer, ways[name])))
         for name in TRAINED_WAYS
@@ -162,15 +159,7 @@ def trained_ways(answerer: Answerer) -> dict[str, Way]:
 
 def unexpanded(answerer: Answerer, params: Params) -> Answerer:
     """`answerer` with `params`, which encodes no memory again."""
-    selection = params.selection.model_copy(update={"expanded_memories": 0})
-    return replace(answerer, params=params.model_copy(update={"selection": selection}))
-
-
-@cache
-def for_trained_rag() -> TemporaryBank:
-    """The articles in the form that RAG with a trained prefix searches."""
-    params = workspace().params.without_abstention()
-    return TemporaryBank.of(TRAINED_RAG, lm=workspace().lm, documents=newspaper().documents, params=params)
+    return replace(answerer, params=params.with_values(selection={"expanded_memories": 0}))
 
 
 def bar_7() -> Iterator[Bar]:

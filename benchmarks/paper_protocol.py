@@ -16,7 +16,7 @@ import math
 import random
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property, partial
@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 from entity_swaps import swaps
-from protocol import Sample, data_of, first_token, trained_rag_ways
+from protocol import ROOT, Sample, data_of, first_token, trained_rag_ways
 from rich.console import Console
 from rich.progress import track
 from sklearn.cluster import MiniBatchKMeans
@@ -40,7 +40,7 @@ from cmt.bank.quantization import dequantize, quantize
 from cmt.cli.context import run_script
 from cmt.cli.output import write_json as print_json
 from cmt.common.answers import normalise_answer
-from cmt.common.arrow import replace_column, rows_with, take
+from cmt.common.arrow import replace_column, rows_with
 from cmt.common.names import find_names
 from cmt.common.storage import write_json
 from cmt.config import Params
@@ -49,11 +49,10 @@ from cmt.evaluation import systems
 from cmt.evaluation.calibration import calibrated_by, likely_shares, reliability
 from cmt.evaluation.evaluate import SystemScores, recalled
 from cmt.evaluation.metrics import mark, summarise
-from cmt.evaluation.sampling import draw
+from cmt.evaluation.sampling import draw, sample_by_position
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 
-ROOT = Path(__file__).resolve().parent.parent
 OTHER_QUESTIONS = ROOT / "data/stories/questions.jsonl"
 RECALL_DEPTHS = (1, 3, 5, 20)
 TIMED_QUESTIONS = 25  # questions whose time to the first token is measured
@@ -61,6 +60,14 @@ EARLY_DOCUMENTS = 200  # documents whose questions show what is retained
 LATER_DOCUMENTS = 1200  # documents that are added to them
 CODES = 512  # of MBC (arXiv 2601.00756)
 KNOWN_F1 = 0.5  # an answer with this F1 counts as known
+
+# methods of `Benchmark`; a system of OPTIONAL needs a further compressor
+SYSTEMS = ("cmt", "memory", "mac", "mbc", "rag", "rag_trained", "full", "closed")
+OPTIONAL = ("memory", "mac", "mbc", "rag_trained")
+PARTS = (
+    *("confidence", "abstention", "off_topic", "retention"),
+    *("noise", "supersession", "swapped_names", "missing_names"),
+)
 
 Scores = dict[str, Any]
 
@@ -72,8 +79,7 @@ class Benchmark:
     sample: Sample
     params: Params
     lm: FrozenLM
-    compressors: Mapping[str, Path]
-    """Folders of further compressors: `memory`, `mac` and `rag_trained`."""
+    compressors: Mapping[str, Path]  # folders of further compressors: `memory`, `mac` and `rag_trained`
 
     def __post_init__(self) -> None:
         self.selection, self.abstaining = self.params.selection, self.params
@@ -89,7 +95,7 @@ class Benchmark:
         """Scores of the named systems; a system may have several rows. One without its compressor has none."""
         for name in names:
             try:
-                yield from SYSTEMS[name](self)
+                yield from getattr(self, name)()
             except ModelError as error:
                 if name not in OPTIONAL:
                     raise
@@ -111,10 +117,9 @@ class Benchmark:
     def memory(self) -> Iterator[Scores]:
         """Banks without text in 4 bits, with a vector for eight tokens, four and sixteen."""
         folder = self.compressors["memory"]
-        bank = self.params.bank.model_copy(update={"keep_text": False, "codes": "int4"})
+        bank = {"keep_text": False, "codes": "int4"}
         for window, label in ((8, "memory"), (4, "memory, n/4"), (16, "memory, n/16")):
-            compressor = self.params.compressor.model_copy(update={"path": folder, "window": window})
-            params = self.params.model_copy(update={"bank": bank, "compressor": compressor})
+            params = self.params.with_values(bank=bank, compressor={"path": folder, "window": window})
             compressed = self._compress(folder, params)
             [row] = self._rows(compressed, {label: systems.memory})
             vectors, tokens = (pc.sum(compressed.rows[name]).as_py() for name in ("n_vectors", "n_tokens"))
@@ -128,8 +133,7 @@ class Benchmark:
         """MAC with a code for each vector, the nearest of CODES centroids (MBC, arXiv 2601.00756)."""
         dim = self.lm.hidden_size
         # 1. MAC's memories
-        bank = self.params.bank.model_copy(update={"codes": "fp16"})
-        compressed = self._compress(self.compressors["mac"], self.params.model_copy(update={"bank": bank}))
+        compressed = self._compress(self.compressors["mac"], self.params.with_values(bank={"codes": "fp16"}))
         memories = [dequantize(blob, "fp16", dim) for blob in compressed.rows["memory"].to_pylist()]  # (k, D) each
         # 2. the codes, of the stream itself; those of MBC follow the stream
         vectors = np.concatenate(memories)
@@ -141,7 +145,7 @@ class Benchmark:
         size = len(vectors) * math.ceil(math.log2(CODES)) / 8 + 2 * dim * len(means.cluster_centers_)
         yield row | {"of_memories": round(size / (2 * dim * len(vectors)), 4)}
 
-    def trained_rag(self) -> Iterator[Scores]:
+    def rag_trained(self) -> Iterator[Scores]:
         """Whole texts from a search, behind a prefix that was trained to answer from them."""
         compressed = self._compress(self.compressors["rag_trained"], self.params)
         for way, params in trained_rag_ways(self.params).items():
@@ -209,18 +213,14 @@ class Benchmark:
         return self._growth(relevant, relevant + irrelevant[: len(relevant)])
 
     def supersession(self) -> Scores:
-        """Questions whose answer an update changes: before it, after it, and after it as of the time before it.
-
-        Documents are banked by their depth in a chain of updates, so the bank lacks the update while the questions
-        about the document before it are asked.
-        """
+        """Questions whose answer an update changes: before it, after it, and after it as of the time before it."""
         # 1. chains of updates, and pairs of questions with equal words on a document and its update
         documents = {row["doc_id"]: row for row in self.sample.documents.sort_by("published_at").to_pylist()}
         pairs = self._changed_answers(documents)
         depths: dict[str, int] = {}
         for doc_id, row in documents.items():  # by date, so the superseded document comes first
             depths[doc_id] = depths.get(row["supersedes"], -1) + 1
-        # 2. ask in each state of the bank
+        # 2. bank the documents by their depth in a chain, and ask before the update of a document is in the bank
         replies: dict[str, dict[int, str]] = {"before": {}, "after": {}, "as of": {}}
         for depth in range(max(depths.values()) + 1):
             banked = [doc_id for doc_id in documents if depths[doc_id] <= depth]
@@ -248,17 +248,14 @@ class Benchmark:
         return {f"{name}, {key}": value for name, point in points.items() for key, value in point.items()}
 
     def swapped_names(self) -> Scores:
-        """Shares of the verdicts on questions as they are, and with a name or year that no document has.
-
-        The answers to the questions as they are calibrate the confidence, as those of earlier rounds do.
-        """
+        """Shares of the verdicts on questions as they are, and with a name or year that no document has."""
         # 1. the questions
         texts = [f"{row['title']} {row['text']} {row['source']}" for row in self.sample.documents.to_pylist()]
         names_from = [json.loads(line)["question"] for line in OTHER_QUESTIONS.read_text().splitlines()]
         swapped = swaps(self.sample.all_questions.to_pylist(), texts, names_from, seed=0)
         swapped = random.Random(0).sample(swapped, min(self.asked, len(swapped)))
         dates = [swap.row["asked_at"] for swap in swapped]
-        # 2. ask both forms
+        # 2. ask both forms; the answers to the first calibrate the confidence, as those of earlier rounds do
         with replace(self.bank, params=self.abstaining).answerer() as answerer:
             own = answerer.answer([swap.row["question"] for swap in swapped], as_of=dates)
             f1 = mark([answer.text for answer in own], [swap.row["answers"] for swap in swapped]).f1
@@ -278,10 +275,7 @@ class Benchmark:
         } | {f"{group}, questions": len(found) for group, found in verdicts.items()}
 
     def missing_names(self) -> Scores:
-        """Shares of the answerable questions with names that their own document lacks; the LM is not asked.
-
-        A document is known by text, title, source, date, and the document that it supersedes.
-        """
+        """Shares of the answerable questions with names that their own document and the one before it lack."""
         documents = {row["doc_id"]: row for row in self.sample.documents.to_pylist()}
         counts = Counter[str]()
         for row in self.sample.all_questions.to_pylist():
@@ -295,10 +289,7 @@ class Benchmark:
         return {"questions": counts.total()} | shares
 
     def _changed_answers(self, documents: Mapping[str, Scores]) -> list[tuple[Scores, Scores]]:
-        """Pairs of equal questions on a document and its update without a common answer; at most `questions` pairs.
-
-        Raises StreamError if there are none.
-        """
+        """At most `questions` pairs of equal questions on a document and its update without a common answer."""
         by_document = defaultdict[str, list[Scores]](list)
         for row in self.sample.all_questions.to_pylist():
             by_document[row["doc_id"]].append(row)
@@ -325,9 +316,7 @@ class Benchmark:
 
     def _questions_on(self, doc_ids: Sequence[str]) -> pa.Table:
         """A sample of the questions on these documents, at most `questions` of them."""
-        table = rows_with(self.sample.all_questions, "doc_id", doc_ids)
-        count = min(self.asked, table.num_rows)
-        return take(table, sorted(random.Random(0).sample(range(table.num_rows), count)))
+        return sample_by_position(rows_with(self.sample.all_questions, "doc_id", doc_ids), limit=self.asked, seed=0)
 
     def _growth(self, before: Sequence[str], after: Sequence[str]) -> Scores:
         """F1 on the documents `before`, in a bank of these and in a bank of the documents `after`."""
@@ -399,29 +388,6 @@ class Benchmark:
         return scores.to_json() | {"recall": recall or None}
 
 
-SYSTEMS: dict[str, Callable[[Benchmark], Iterator[Scores]]] = {
-    "cmt": Benchmark.cmt,
-    "memory": Benchmark.memory,
-    "mac": Benchmark.mac,
-    "mbc": Benchmark.mbc,
-    "rag": Benchmark.rag,
-    "rag_trained": Benchmark.trained_rag,
-    "full": Benchmark.full,
-    "closed": Benchmark.closed,
-}
-OPTIONAL = ("memory", "mac", "mbc", "rag_trained")
-PARTS: dict[str, Callable[[Benchmark], Scores]] = {
-    "confidence": Benchmark.confidence,
-    "abstention": Benchmark.abstention,
-    "off_topic": Benchmark.off_topic,
-    "retention": Benchmark.retention,
-    "noise": Benchmark.noise,
-    "supersession": Benchmark.supersession,
-    "swapped_names": Benchmark.swapped_names,
-    "missing_names": Benchmark.missing_names,
-}
-
-
 def main(
     data: Annotated[list[Path], typer.Option(help="A file or folder of the accepted formats; repeatable.")],
     documents: Annotated[int, typer.Option(min=1, help="Documents of each file, a seeded sample.")] = 1665,
@@ -456,7 +422,8 @@ def main(
         for row in benchmark.rows(track(systems if benchmark.asked else [], path.name, console=stderr)):
             measured.append(row)
             stderr.print(f"{path.name}, {row['row']}: F1 {row['f1']:.1f}")  # at once, because a later system may fail
-        found = {name: PARTS[name](benchmark) for name in track(measurements, f"{path.name}: parts", console=stderr)}
+        tracked = track(measurements, f"{path.name}: parts", console=stderr)
+        found = {name: getattr(benchmark, name)() for name in tracked}
         of = {"data": str(path), "documents": sample.documents.num_rows, "seed": seed, "rows": measured}
         texts.append(of | found)
     if out:
@@ -464,7 +431,7 @@ def main(
     print_json(texts)
 
 
-def _names(names: str, accepted: Mapping[str, Any], option: str) -> list[str]:
+def _names(names: str, accepted: Sequence[str], option: str) -> list[str]:
     """The comma-separated `names`, or all accepted ones. BadParameter for an unknown name."""
     chosen = list(accepted) if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in chosen if name not in accepted]:

@@ -1,5 +1,6 @@
 """What the benchmarks share: samples of a file, systems on a sample, times and their bars."""
 
+import json
 import math
 import random
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,7 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.stream.admission import Intake, select_with_unanswerable
 from cmt.stream.rows import read
 
+ROOT = Path(__file__).resolve().parents[1]
 MAX_ABSENT_QUESTIONS = 500  # questions whose document is not in the bank
 TRAINED_WAYS = ("BM25 top-1", "BM25 top-3")  # on SQuAD the best two of `trained_rag_ways`, the best one last
 
@@ -33,6 +36,12 @@ def valid_rows(data: Path) -> Intake:
     """The valid rows of a file or folder, of any date. JSON is in SQuAD's layout, whose texts stay as they are."""
     raw = read(data, file_format="squad" if ".json" in data.suffixes else None)
     return select_with_unanswerable(raw, now=datetime.max.replace(tzinfo=UTC))
+
+
+def read_stories(folder: Path) -> tuple[list[dict[str, Any]], ...]:
+    """The documents, questions and links (a story each) in `folder`; `benchmarks/changes.py` has their form."""
+    names = ("documents", "questions", "links")
+    return tuple([json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()] for name in names)
 
 
 @dataclass(frozen=True)
@@ -74,13 +83,8 @@ class Sample:
         without, _ = _split(unanswerable, sampled_ids)
         limit = round(len(without) * len(asked) / len(inside)) if inside else questions or len(without)
         refusable = sorted(rng.sample(without, min(limit, len(without))))
-        return cls(
-            sampled,
-            take(answerable, inside),
-            take(answerable, asked),
-            take(answerable, absent),
-            take(unanswerable, refusable),
-        )
+        parts = ((answerable, inside), (answerable, asked), (answerable, absent), (unanswerable, refusable))
+        return cls(sampled, *(take(part, indices) for part, indices in parts))
 
 
 def data_of(bank: TemporaryBank, answerer: Answerer, sample: Sample) -> ComparisonData:
@@ -91,22 +95,17 @@ def data_of(bank: TemporaryBank, answerer: Answerer, sample: Sample) -> Comparis
 
 def first_token(system: System, data: ComparisonData, index: int) -> SystemRun | None:
     """The answer to question `index` alone, which ends with its first token."""
-    answering = data.answerer.params.answering.model_copy(update={"max_new_tokens": 1})
-    answerer = replace(data.answerer, params=data.answerer.params.model_copy(update={"answering": answering}))
+    answerer = replace(data.answerer, params=data.answerer.params.with_values(answering={"max_new_tokens": 1}))
     return system(replace(data, answerer=answerer, asked=data.asked.slice(index, 1)))
 
 
 def trained_rag_ways(params: Params) -> dict[str, Params]:
-    """Name of a search → parameters that select whole texts by it: three searches, one or three texts each.
-
-    They suit a compressor whose prefix was trained to answer from whole texts.
-    """
+    """Search and depth → parameters that select whole texts so, for a prefix trained to answer from whole texts."""
     weights = {"BM25": 100.0, "dense": 0.0, "hybrid": params.selection.full_text_weight}
     ways = {}
     for (name, weight), top_k in product(weights.items(), (1, 3)):
-        update = {"top_k": top_k, "max_logprob_gap": math.inf, "full_text_weight": weight}
-        selection = params.selection.model_copy(update=update)
-        ways[f"{name} top-{top_k}"] = params.model_copy(update={"selection": selection})
+        selection = {"top_k": top_k, "max_logprob_gap": math.inf, "full_text_weight": weight}
+        ways[f"{name} top-{top_k}"] = params.with_values(selection=selection)
     return ways
 
 

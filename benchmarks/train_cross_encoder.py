@@ -31,6 +31,7 @@ import torch.nn.functional as F
 import typer
 from numpy.typing import NDArray
 from peft.tuners.lora.layer import Linear
+from protocol import ROOT, read_stories
 from safetensors.torch import load_file, save
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
@@ -51,25 +52,18 @@ from cmt.lm.prompt import pad
 from cmt.modeling.cross_encoder import FILE, Odds, Report, reading
 from cmt.modeling.lora import layers_with_lora
 
-ROOT = Path(__file__).resolve().parent.parent
 LAYERS, RANK = 22, 16
 BATCH, WARMUP = 64, 60
-STRANGE = 0.4
-"""Weight of a pair of two stories, that of one story being 1."""
-RENAMED = 0.12
-"""Share of the questions with a pair of a document about something else that takes the question's names."""
-NAMED = 0.6
-"""Share of the pairs that name the publishers of the documents; many files do not."""
-NATURAL_QUESTIONS, MADE_QUESTIONS = 1.0, 0.5
-"""Weights of a story's own questions, and of made ones."""
+STRANGE = 0.4  # weight of a pair of two stories, that of one story being 1
+RENAMED = 0.12  # share of the questions with a pair of a document about something else that takes the question's names
+NAMED = 0.6  # share of the pairs that name the publishers of the documents; many files do not
+NATURAL_QUESTIONS, MADE_QUESTIONS = 1.0, 0.5  # weights of a story's own questions, and of made ones
 ARTICLE_PAIRS = 8000
-OTHER_VALUE = 0.25
-"""Share of the article pairs that are one paragraph with another value."""
+OTHER_VALUE = 0.25  # share of the article pairs that are one paragraph with another value
 LONGEST_VALUE = 4  # words
 NEAR, TITLED = 0.8, 0.8
 """Shares of the other article pairs with a paragraph of the same article, and of all documents with a title."""
-DRAWN = 60
-"""Documents of other stories among which the nearest one is chosen."""
+DRAWN = 60  # documents of other stories among which the nearest one is chosen
 ASKED = 2
 """Documents of other stories with most of a question's words, each of which makes a pair with the right document."""
 PAST = re.compile(r"\b(?:was|were|did|had|former\w*|before|previous\w*)\b")
@@ -82,12 +76,10 @@ class Pair(NamedTuple):
     """What the cross-encoder reads, and what it should say."""
 
     tokens: list[int]
-    labels: tuple[float, float]
-    """Of each of `Odds`: 0, 1, or NaN where the story does not tell."""
+    labels: tuple[float, float]  # of each of `Odds`: 0, 1, or NaN where the story does not tell
     weight: float
     writer: str
-    natural: bool
-    """Whether the question is one of the story."""
+    natural: bool  # whether the question is one of the story
 
 
 class Labels(NamedTuple):
@@ -192,10 +184,7 @@ def areas(pairs: Sequence[Pair], found: NDArray[np.float32]) -> str:
 
 def pairs_of(folder: Path, lm: FrozenLM) -> Iterator[Pair]:
     """The pairs of all stories in `folder`."""
-    documents, questions, links = (
-        [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-        for name in ("documents", "questions", "links")
-    )
+    documents, questions, links = read_stories(folder)
     for letter in sorted({story["story"][0] for story in links}):
         rng = random.Random(letter)
         writer = Writer(

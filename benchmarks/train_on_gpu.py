@@ -7,7 +7,6 @@ into the weights once a step, ψ reads 256 pairs at once, and the rate falls wit
 hundred steps.
 """
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ import torch
 import torch.nn.functional as F
 import typer
 from peft.tuners.lora.layer import Linear
+from protocol import ROOT, read_stories
 from torch.utils.data import DataLoader
 
 import cmt
@@ -35,8 +35,8 @@ from cmt.training.data import load_base_data
 from cmt.training.dataset import Paragraph, ParagraphQuestion, StepDataset, _occurrences, paragraphs
 from cmt.training.entity_swaps import entity_swaps
 from cmt.training.step import TrainingStep
+from cmt.training.trainer import adamw
 
-ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = {
     "paragraphs": 128,
     "questions": 600_000,
@@ -62,9 +62,8 @@ def main(
     workspace = cmt.open(params=params)
     mix = {**workspace.params.train.mix, "path:stories.json": STORIES}
     settings = SETTINGS | {"mix": mix, "paragraphs": paragraphs_a_step, "start": workspace.params.compressor.path}
-    train = workspace.params.train.model_copy(update=settings)
     pool = [*mixed_paragraphs(workspace.lm, workspace.params), *story_paragraphs(workspace.lm, left_out)]
-    changed = workspace.params.model_copy(update={"train": train})
+    changed = workspace.params.with_values(train=settings)
     batches = patch.object(aggregator, "PAIRS_PER_BATCH", PAIRS)
     with batches, patch.object(Linear, "forward", merged_forward):
         continue_training(workspace.lm, pool, changed, output, seconds)
@@ -76,11 +75,8 @@ def continue_training(lm: FrozenLM, pool: Sequence[Paragraph], params: Params, o
     model = MemoryModel.load(params.compressor.path, lm=lm).train()
     steps = StepDataset(pool, params)
     loader = DataLoader(steps, batch_size=1, collate_fn=lambda items: items[0], num_workers=4)
-    step, named = TrainingStep(model, params), {n: p for n, p in model.named_parameters() if p.requires_grad}
-    adapters, others = ([p for name, p in named.items() if ("lora_" in name) is adapts] for adapts in (True, False))
-    rates = [params.train.learning_rate / 2, params.train.learning_rate]
-    groups = [{"params": part, "lr": rate} for part, rate in zip((adapters, others), rates, strict=True)]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
+    step, optimizer = TrainingStep(model, params), adamw(model, params.train.learning_rate)
+    rates = [group["lr"] for group in optimizer.param_groups]
     layers = [module for module in model.modules() if isinstance(module, Linear)]
     log, begin = list[dict[str, float]](), time.monotonic()
     for number, item in enumerate(loader):
@@ -138,10 +134,7 @@ def story_paragraphs(lm: FrozenLM, left_out: str) -> list[Paragraph]:
 
     Of two documents each answers the other's question with its own value. A trap's last document does not answer.
     """
-    documents, questions, links = (
-        [json.loads(line) for line in (ROOT / f"data/stories/{name}.jsonl").read_text().splitlines()]
-        for name in ("documents", "questions", "links")
-    )
+    documents, questions, links = read_stories(ROOT / "data/stories")
     by_id, asked, found = {row["doc_id"]: row for row in documents}, defaultdict(list), list[Paragraph]()
     for question in questions:
         asked[question["doc_id"]].append(question)

@@ -73,10 +73,7 @@ def measure_plan(
     params: Params,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingPlan:
-    """Run the largest and some typical steps of the training; nothing is left of them but the plan.
-
-    Each process runs the same steps, an update after each. Raises as `trainer.train`.
-    """
+    """Run the largest and some typical steps, an update after each, in each process. Raises as `trainer.train`."""
     processes, watch = params.train.processes, Stopwatch(clock)
     with (
         TemporaryDirectory() as name,
@@ -89,11 +86,10 @@ def measure_plan(
         largest, typical = choose_steps(steps)
         chosen = [*largest, *typical]
         # 2. run them
-        train = steps.params.train.model_copy(update={"steps_per_update": processes})
         trainer = make_trainer(
             model,
             Subset(steps, [index for index in chosen for _ in range(processes)]),
-            steps.params.model_copy(update={"train": train}),
+            steps.params.with_values(train={"steps_per_update": processes}),
             folder=Path(name),
             callbacks=[watch],
         )

@@ -43,7 +43,6 @@ _CONTENT_WORDS = 4  # fewest of a question, if the document has enough such ques
 
 _IN_PARENTHESES = re.compile(r"\s*\([^()]*\)|\s*\[[^\[\]]*\]")
 _CLAUSE_END = re.compile(r"[;:()–—]| - |, | (?=(?:but|which|who|while|where|although|because|that)\b)")
-_PAST = re.compile(PAST_VERB)
 VERB_BEHIND = re.compile(
     r" (?:also |often |later |then |first |still |now )?"
     rf"(?:is|are|was|were|has|have|had|can|could|will|would|may|must|did|{PAST_VERB}|\w{{3,}}s)\b"
@@ -176,7 +175,7 @@ class _QuestionWriter:
     def _with_auxiliary_first(self, words: Sequence[str]) -> list[str]:
         """The words with their first auxiliary verb in front, or with "did" for their first other verb in the past."""
         verbs = [index for index, word in enumerate(words) if word in AUXILIARIES]
-        verbs = verbs or [index for index, word in enumerate(words) if _PAST.fullmatch(word)]
+        verbs = verbs or [index for index, word in enumerate(words) if re.fullmatch(PAST_VERB, word)]
         return with_verb_first(words, verbs[0], self._knowledge) if verbs else list(words)
 
     def _similar_word(self, word: str, answer: str, rng: random.Random) -> str:

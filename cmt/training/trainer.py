@@ -73,16 +73,17 @@ def prepare(
         _check_compiler(lm.device)
     if params.train.start and not params.train.window_frequencies:  # the windows of `start`, equally often
         frequencies = dict.fromkeys(load_checkpoint(params.train.start).config.windows, 1.0)
-        params = params.model_copy(
-            update={"train": params.train.model_copy(update={"window_frequencies": frequencies})}
-        )
+        params = params.with_values(train={"window_frequencies": frequencies})
     torch.manual_seed(params.seed)
     # 2. the model
     model, start_weights = _untrained_model(lm, params)
     if not _autocasts(model, params):
         cast_lora_inputs(model)
-    if params.train.compile:
-        _compile_layers(model)
+    if params.train.compile:  # each layer of Θ and ψ in place, once for all widths; tensor names do not change
+        for part in filter(None, (model.compressor, model.aggregator)):
+            layers = next(module for module in part.modules() if isinstance(module, torch.nn.ModuleList))
+            for layer in layers:
+                layer.compile(dynamic=True)
     # 3. the steps
     augmented = add_changed_values(documents, questions, seed=params.seed)
     if params.train.unanswerable_per_paragraph:
@@ -95,20 +96,23 @@ def make_trainer(
     model: MemoryModel, steps: Sized, params: Params, *, folder: Path, callbacks: Sequence[TrainerCallback]
 ) -> "CompressorTrainer":
     """A Trainer of `model` on `steps`, with its checkpoints in `folder`."""
-    bf16, device, rate = _autocasts(model, params), model.lm.device, params.train.learning_rate
-    # AdamW; the LoRA adapters have half the learning rate of the other tensors
-    trained = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
-    adapters = {"params": [tensor for name, tensor in trained if "lora_" in name], "lr": rate / 2}
-    others = {"params": [tensor for name, tensor in trained if "lora_" not in name], "lr": rate}
-    optimizer = torch.optim.AdamW([adapters, others], lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+    bf16, device = _autocasts(model, params), model.lm.device
     return CompressorTrainer(
         model=TrainingStep(model, params),
         args=_training_arguments(folder, len(steps), params, bf16=bf16, device=device),
         train_dataset=steps,
         data_collator=lambda items: items[0],  # an item is a whole step
-        optimizers=(optimizer, None),
+        optimizers=(adamw(model, params.train.learning_rate), None),
         callbacks=list(callbacks),
     )
+
+
+def adamw(model: MemoryModel, rate: float) -> torch.optim.AdamW:
+    """AdamW with half the learning rate for the LoRA adapters, its first group."""
+    trained = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
+    adapters = {"params": [tensor for name, tensor in trained if "lora_" in name], "lr": rate / 2}
+    others = {"params": [tensor for name, tensor in trained if "lora_" not in name], "lr": rate}
+    return torch.optim.AdamW([adapters, others], lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
 def _autocasts(model: MemoryModel, params: Params) -> bool:
@@ -116,17 +120,14 @@ def _autocasts(model: MemoryModel, params: Params) -> bool:
 
 
 def _untrained_model(lm: FrozenLM, params: Params) -> tuple[MemoryModel, dict[str, torch.Tensor]]:
-    """The model to train, and the weights of `train.start` in it; no weights if it starts from a random state.
-
-    If `start` has another kind of ψ, the weights of ψ are the random ones.
-    """
+    """The model to train, and the weights of `train.start` in it; no weights if it starts from a random state."""
     design = CompressorConfig.of(params)
     if not params.train.start:
         return MemoryModel(lm, design).train(), {}
     start = MemoryModel.load(params.train.start, lm=lm, window=design.compressor.window)
     model = MemoryModel(lm, replace(design, key_dim=start.config.key_dim)).train()
     weights = start.trained_tensors()
-    if start.config.aggregator.kind != design.aggregator.kind:
+    if start.config.aggregator.kind != design.aggregator.kind:  # the weights of ψ are the random ones
         psi = "aggregator."
         random = {name: tensor.clone() for name, tensor in model.trained_tensors().items() if name.startswith(psi)}
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(psi)} | random
@@ -136,11 +137,9 @@ def _untrained_model(lm: FrozenLM, params: Params) -> tuple[MemoryModel, dict[st
 
 @contextmanager
 def training_attention(lm: FrozenLM) -> Iterator[None]:
-    """Eager attention of the shared LM during training on a CPU; always reset afterwards.
-
-    Up to 1.7 × faster than sdpa for forward and backward passes over short sequences. For answering, sdpa is faster.
-    """
+    """Eager attention of the shared LM during training on a CPU; always reset afterwards."""
     previous = lm.model.config._attn_implementation
+    # up to 1.7 × faster than sdpa for passes forward and backward over short sequences; for answering, sdpa is faster
     if lm.device.type == "cpu":
         lm.model.set_attn_implementation("eager")
     try:
@@ -181,10 +180,9 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
         try:
             super()._save_checkpoint(*args, **kwargs)
         except RuntimeError as error:  # torch.save raises no OSError
-            reason = first_line(error)
             raise ModelError(
-                f"the checkpoint in {self.args.output_dir} could not be written ({reason}): free space and run "
-                "`cmt train` again, which continues from the checkpoint before"
+                f"the checkpoint in {self.args.output_dir} could not be written ({first_line(error)}): free space and "
+                "run `cmt train` again, which continues from the checkpoint before"
             ) from error
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -207,20 +205,10 @@ def _check_compiler(device: torch.device) -> None:
     try:
         torch.compile(torch.neg)(torch.ones(2, device=device))
     except Exception as error:  # of dynamo, of inductor, of the compiler
-        reason = first_line(error)
         raise ModelError(
-            f"train.compile: torch cannot compile on this machine ({reason}): install a C++ compiler (g++, or the one "
-            "that the environment variable CXX names) and Python's headers, or set train.compile to false"
+            f"train.compile: torch cannot compile on this machine ({first_line(error)}): install a C++ compiler (g++, "
+            "or the one that the environment variable CXX names) and Python's headers, or set train.compile to false"
         ) from error
-
-
-def _compile_layers(model: MemoryModel) -> None:
-    """Compile each layer of Θ and ψ in place, once for all widths; tensor names do not change."""
-    for part in (model.compressor, model.aggregator):
-        if part is not None:
-            layers = next(module for module in part.modules() if isinstance(module, torch.nn.ModuleList))
-            for layer in layers:
-                layer.compile(dynamic=True)
 
 
 def _training_arguments(
