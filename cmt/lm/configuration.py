@@ -48,8 +48,7 @@ def check_configuration(file: Path) -> None:
     except ModelError:
         raise
     except Exception as error:  # each architecture checks its values in its own way
-        reason = first_line(error)
-        raise ModelError(f"{file} is damaged: it is no configuration of a {kind} ({reason})") from error
+        raise ModelError(f"{file} is damaged: it is no configuration of a {kind} ({first_line(error)})") from error
     if problem:
         raise ModelError(f"{file}: not supported, because {problem}; docs/models.md lists what runs")
 

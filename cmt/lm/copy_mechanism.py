@@ -24,10 +24,7 @@ class CopyHypothesis:
         return self.tokens[self.position]
 
     def update(self, token: int, lm_probability: float) -> None:
-        """Apply Bayes' rule after `token` was generated, to which the LM gave `lm_probability`.
-
-        The probability becomes 0 when the token differs from the quote or the quote has ended.
-        """
+        """Apply Bayes' rule after `token` was generated, to which the LM gave `lm_probability`."""
         if not self.probability or token != self.next_token or self.position + 1 == len(self.tokens):
             self.probability = 0.0
             return

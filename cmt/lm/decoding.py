@@ -115,10 +115,7 @@ def shared_prefix(lm: FrozenLM, text: str) -> Prefix:
 
 
 def _continue(texts: "_Continuations", drafts: Sequence[Sequence[int]], decoder: "_BatchDecoder") -> None:
-    """Extend each row until it has ended: as far as its draft is right, then token by token.
-
-    Drafts are accepted as in speculative decoding (arXiv 2211.17192).
-    """
+    """Extend each row until it has ended: as far as its draft is right (arXiv 2211.17192), then token by token."""
     # 1. accept the tokens of the drafts that would be generated; without drafts each row gets its first token
     following = list(range(len(texts.tokens)))
     for length in range(DRAFT_TOKENS + 1):
@@ -187,16 +184,13 @@ class _Continuations:
 
 
 class _BatchDecoder:
-    """A batch of B texts with the LM's cache; a draft of its continuation may follow each prompt.
-
-    With drafts, every row has DRAFT_TOKENS positions for them, so that no row depends on the drafts of the others.
-    """
+    """A batch of B texts with the LM's cache; a draft of its continuation may follow each prompt."""
 
     def __init__(self, lm: FrozenLM, prompt: Prompt, drafts: Sequence[Sequence[int]]) -> None:
         self.lm, self.cache = lm, lm.cache(prompt.prefix)
         end = prompt.embeds.shape[1]
         if drafts:
-            # a row of DRAFT_TOKENS, which is dropped, sets the width
+            # a row of DRAFT_TOKENS, which is dropped, sets the width: no row depends on the drafts of the others
             ids, mask = (part[:-1] for part in pad([*drafts, [0] * DRAFT_TOKENS], left=False, device=lm.device))
             embeds = torch.cat([prompt.embeds, lm.embed(ids).to(prompt.embeds.dtype)], 1)  # (B, T + DRAFT_TOKENS, D)
             prompt = replace(prompt, embeds=embeds, mask=torch.cat([prompt.mask, mask], 1))
@@ -208,15 +202,13 @@ class _BatchDecoder:
         return self.lm.exact_logits(self._hidden[list(positions), accepted])
 
     def keep_rows(self, positions: Sequence[int], accepted: Sequence[int] = ()) -> None:
-        """Continue with the B' rows at `positions`, each draft hidden behind its first `accepted` (B) tokens.
-
-        A single row is computed twice, because a matrix product of one row rounds differently from one of several rows.
-        """
+        """Continue with the B' rows at `positions`, each draft hidden behind its first `accepted` (B) tokens."""
         if drafted := self._hidden.shape[1] - 1:
             counts = torch.tensor(accepted, device=self.lm.device)[:, None]  # (B, 1)
             self.mask[:, -drafted:] = torch.arange(drafted, device=self.lm.device) < counts
         if len(positions) == len(self.mask) > 1:
             return
+        # a single row is computed twice: a matrix product of one row rounds differently from one of several
         kept = torch.tensor([*positions, *positions] if len(positions) == 1 else positions, device=self.lm.device)
         self.cache.batch_select_indices(kept)
         self.mask = self.mask[kept]  # (B', P + T)

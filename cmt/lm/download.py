@@ -146,9 +146,8 @@ def _from_hub(repository: str, revision: str, folder: Path) -> Path:
     except Exception as error:  # the client and the HTTP library below it raise many kinds
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a full or read-only disk, which the caller explains
-        reason = first_line(error)
         raise ModelError(
-            f"{name} could not be fetched from the model hub ({reason}). Check the network, or fetch it "
+            f"{name} could not be fetched from the model hub ({first_line(error)}). Check the network, or fetch it "
             f"elsewhere and set lm.source to path:<folder>; the default pypi: source needs no hub"
         ) from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)

@@ -147,10 +147,7 @@ def fields_of(kind: str) -> frozenset[str]:
 
 
 def without_code(content: Any) -> tuple[Any, list[str]]:
-    """`content` without keys, at any depth, that name code or kernels or are private, and these keys, sorted.
-
-    A private key can set an attribute.
-    """
+    """`content` without keys, at any depth, that name code or kernels or are private, and these keys, sorted."""
     names: list[str] = []
     if isinstance(content, list):
         parts = [without_code(item) for item in content]
@@ -159,7 +156,7 @@ def without_code(content: Any) -> tuple[Any, list[str]]:
         return content, names
     kept = {}
     for key, value in content.items():
-        if key in FORBIDDEN or (key.startswith("_") and key not in HARMLESS):
+        if key in FORBIDDEN or (key.startswith("_") and key not in HARMLESS):  # a private key can set an attribute
             names.append(key)
             continue
         kept[key], found = without_code(value)

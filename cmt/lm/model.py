@@ -99,10 +99,8 @@ class FrozenLM:
         return self.model.get_output_embeddings()(hidden[positions[:, 0], positions[:, 1]])
 
     def exact_logits(self, hidden: Tensor) -> Tensor:
-        """Next-token logits (B, V) in float32 of hidden states (B, D).
-
-        In bfloat16 the two best of 49,000 tokens often tie, and the winner would depend on the batch.
-        """
+        """Next-token logits (B, V) in float32 of hidden states (B, D)."""
+        # in bfloat16 the two best of 49,000 tokens often tie, and the winner would depend on the batch
         head = self.model.get_output_embeddings()
         return F.linear(hidden.float(), self._output_weight, None if head.bias is None else head.bias.float())
 

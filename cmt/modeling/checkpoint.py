@@ -109,9 +109,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     """Read the compressor in `folder`. Raises ModelError if a file is missing, damaged or not as it was written."""
     try:
         record = read_json(folder / CONFIG, dict[str, Any])
-        checkpoint = Checkpoint(
-            record["lm_digest"], CompressorConfig.from_dict(record["design"]), load_file(folder / WEIGHTS)
-        )
+        config = CompressorConfig.from_dict(record["design"])
+        checkpoint = Checkpoint(record["lm_digest"], config, load_file(folder / WEIGHTS))
         if (folder / SUMS).exists():
             recorded = [line.partition("  ") for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()]
             sums = {name: sha256 for sha256, _, name in recorded}
@@ -160,10 +159,7 @@ def checkpoint_digest(folder: Path) -> str:
 
 
 def digest_in_use(folder: Path, *, window: int) -> str:
-    """The digest of a compressor at `window`, from the files alone. Raises ModelError as `checkpoint_digest`.
-
-    The same weights write other memories at another window, so each window has its own digest.
-    """
+    """The digest of a compressor at `window`, from the files alone. Raises ModelError as `checkpoint_digest`."""
     digest = checkpoint_digest(folder)
     try:
         trained = CompressorConfig.from_dict(read_json(folder / CONFIG, dict[str, Any])["design"]).compressor
@@ -171,7 +167,8 @@ def digest_in_use(folder: Path, *, window: int) -> str:
         raise _damaged(folder, error) from None
     if trained.kind != "windows" or window == trained.window:
         return digest
-    return hashlib.sha256(f"{digest} window {window}".encode()).hexdigest()
+    # the same weights write other memories at another window
+    return sha256_hex(f"{digest} window {window}")
 
 
 def _damaged(folder: Path, error: Exception) -> ModelError:

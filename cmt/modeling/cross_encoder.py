@@ -51,10 +51,7 @@ class CrossEncoder:
 
     @classmethod
     def load(cls, folder: Path, lm: FrozenLM) -> "CrossEncoder | None":
-        """The cross-encoder for `lm` beside the compressor in `folder`, or the shipped one; None without one.
-
-        Raises ModelError if a file is damaged.
-        """
+        """The cross-encoder for `lm` in a compressor's `folder`, or the shipped one, or None. Raises ModelError."""
         for path in [path for path in (folder / FILE, SHIPPED / FILE) if path.exists()]:
             try:
                 with safe_open(path, "pt") as file:

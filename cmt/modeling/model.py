@@ -266,10 +266,7 @@ class MemoryModel(nn.Module):
     def _weigh(
         self, weigh: Weigh, row: int, scores: Tensor, limits: Sequence[QuoteLimits], memories: Sequence[RetrievedMemory]
     ) -> float:
-        """Add what `weigh` returns for a question to the `scores` (S, n, 2) of its memories, in place.
-
-        Returns the smallest change in nats that would alter a decision.
-        """
+        """Add what `weigh` returns for a question to the `scores` (S, n, 2) of its memories; returns its margin."""
         if len(memories) < 2:
             return float("inf")
         on_cpu = scores.cpu().clone()  # on a CPU `cpu` copies nothing, and `scores` change below

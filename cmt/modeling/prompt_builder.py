@@ -12,11 +12,8 @@ from cmt.modeling.compressor import Encoding
 from cmt.modeling.span_decoding import TokenSpan
 
 
-class PromptBuilder:
-    """Builds the prompts that the frozen LM answers from; answering and training share one layout.
-
-    It is not a module, so it adds nothing to the names of the trained tensors.
-    """
+class PromptBuilder:  # no module, so that it adds nothing to the names of the trained tensors
+    """Builds the prompts that the frozen LM answers from; answering and training share one layout."""
 
     def __init__(self, lm: FrozenLM, alignment: PrefixAlignment | TextAlignment) -> None:
         self.lm, self.alignment = lm, alignment

@@ -99,11 +99,8 @@ def _inner_characters(matches: Sequence[re.Match[str]]) -> set[int]:
 
 
 def _known_characters(text: str, words: Sequence[re.Match[str]], asked: set[str]) -> set[int]:
-    """Indices of the characters of words `asked` and small words, of blanks and punctuation.
-
-    Empty if the question has an "or": its answer may consist of words of the question.
-    """
-    if "or" in asked:
+    """Indices of the characters of words `asked` and small words, of blanks and punctuation."""
+    if "or" in asked:  # the answer may consist of words of the question
         return set()
     known = asked | _SMALL_WORDS
     of_words = {index for word in words if word[0].lower() in known for index in range(*word.span())}
@@ -123,20 +120,17 @@ def sentence_starts(text: str) -> set[int]:
 
 
 def _opened(text: str) -> dict[int, int]:
-    """Index of a bracket or quotation mark → a number for the marks that are open after it.
-
-    A closing mark without an opening one does not count, nor does the mark of inches. A line end closes all marks.
-    """
+    """Index of a bracket or quotation mark → a number for the marks that are open after it."""
     opened, depth, quoted = dict[int, int](), 0, False
     for mark in _PAIRED.finditer(text):
         if mark[0] == "\n":
             depth, quoted = 0, False
-        elif mark[0] == '"':
+        elif mark[0] == '"':  # behind a digit it is the mark of inches
             quoted = not quoted and not text[max(0, mark.start() - 1) : mark.start()].isdigit()
         elif mark[0] in "([{“«":
             depth += 1
         else:
-            depth = max(0, depth - 1)
+            depth = max(0, depth - 1)  # a closing mark without an opening one does not count
         opened[mark.start()] = 2 * depth + quoted
     return opened
 

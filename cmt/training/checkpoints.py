@@ -51,13 +51,10 @@ def claim_folder(folder: Path, identity: str) -> None:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint in `folder`, or None; incomplete ones are deleted with a warning.
-
-    The Trainer writes its state last, but a full disk truncates any file.
-    """
+    """The newest complete checkpoint in `folder`, or None; incomplete ones are deleted with a warning."""
     while folder.is_dir() and (newest := get_last_checkpoint(str(folder))):
         checkpoint = Path(newest)
-        try:
+        try:  # the Trainer writes its state last, but a full disk truncates any file
             read_json(checkpoint / "trainer_state.json", dict[str, Any])
             with safe_open(checkpoint / WEIGHTS, "pt"):  # compares the header with the length of the file
                 pass

@@ -135,10 +135,7 @@ class StepDataset(Dataset[dict[str, Any]]):
             yield from (order[i : i + size] for i in range(0, len(order), size))
 
     def _mixed(self, rng: random.Random) -> Iterator[list[int]]:
-        """Endless steps that mix several sources by their shares.
-
-        The next group comes from the source furthest below its share. Raises StreamError if a source has no paragraph.
-        """
+        """Endless steps that mix several sources by their shares. Raises StreamError if one has no paragraph."""
         shares = {source_name(source): share for source, share in self.params.train.shares.items()}
         members = {name: [i for i, paragraph in enumerate(self.pool) if paragraph.source == name] for name in shares}
         if missing := [name for name in shares if not members[name]]:
@@ -191,18 +188,14 @@ class StepDataset(Dataset[dict[str, Any]]):
             sample = rng.sample(paragraph.unanswerable, count)
             unanswerable += [TrainingQuestion(question, [], row, []) for question in sample]
         rng.shuffle(questions)
-        # 2. teacher forcing, decreasing linearly over the run
+        # 2. teacher forcing, decreasing linearly over the run, and the window
         progress = index / max(1, len(self.steps))
         start = TEACHER_FORCING_RESUMED if self.params.train.start else TEACHER_FORCING_START
-        teacher_forcing = start + (TEACHER_FORCING_END - start) * progress
-        # 3. the window
-        negatives_draw = rng.random()
         windows = self.params.train.window_frequencies or {self.params.compressor.window: 1.0}
-        (window,) = rng.choices(list(windows), list(windows.values()))
         return {
             "documents": documents,
             "questions": questions + unanswerable,
-            "teacher_forcing": teacher_forcing,
-            "negatives_draw": negatives_draw,
-            "window": window,
+            "teacher_forcing": start + (TEACHER_FORCING_END - start) * progress,
+            "negatives_draw": rng.random(),
+            "window": rng.choices(list(windows), list(windows.values()))[0],
         }

@@ -95,10 +95,8 @@ def training_device(train: TrainParams, rank: int | None = None) -> torch.device
 
 
 def needs_own_process(train: TrainParams) -> bool:
-    """Whether the training cannot run in this process: it needs several, or one that sees a single GPU.
-
-    In a process that sees several GPUs, transformers' Trainer would split each step over all of them.
-    """
+    """Whether the training cannot run in this process: it needs several, or one that sees a single GPU."""
+    # in a process that sees several GPUs, transformers' Trainer would split each step over all of them
     on_gpu = train.device != "cpu" and torch.cuda.device_count() > 1
     return not distributed.is_initialized() and (train.processes > 1 or on_gpu)
 

@@ -106,10 +106,7 @@ def _files(train: TrainParams) -> dict[str, Path]:
 
 
 def _download(name: str, folder: Path) -> Path:
-    """Download the train split of the dataset `name` on the hub into `folder`; returns it as a file in SQuAD's layout.
-
-    Raises StreamError if it cannot be fetched, or has other columns than SQuAD.
-    """
+    """Download the train split of a dataset on the hub; returns it as a file in SQuAD's layout. Raises StreamError."""
     from huggingface_hub import snapshot_download
 
     # 1. the train split, in Parquet
@@ -123,9 +120,8 @@ def _download(name: str, folder: Path) -> Path:
             allow_patterns=["*train*.parquet"],
         )
     except Exception as error:  # the client and its HTTP library raise many types
-        reason = first_line(error)
         raise StreamError(
-            f"{name} could not be fetched from the hub ({reason}): check the network, or {_ALTERNATIVE}"
+            f"{name} could not be fetched from the hub ({first_line(error)}): check the network, or {_ALTERNATIVE}"
         ) from error
     parts = sorted(folder.rglob("*.parquet"))
     if not parts:

@@ -59,7 +59,6 @@ class TrainingStep(nn.Module):
         memories = model.encode(documents, window=window)  # key (N, p), vectors (N, k, D)
         encoding = model.encode([question.question for question in questions], group=32)  # key (Q, p)
         gold = torch.tensor([question.document for question in questions], device=model.lm.device)  # (Q,)
-
         # 2. self-matching
         similarity = encoding.key @ memories.key.T  # (Q, N)
         answerable = sum(bool(question.gold_spans) for question in questions)  # A; they come first
@@ -68,7 +67,6 @@ class TrainingStep(nn.Module):
         )
         logs = {"matching": matching, "recall_at_1": (similarity.argmax(1) == gold)[:answerable].float().mean()}
         loss = objective.beta * matching
-
         # 3. the LM answers the first questions; ψ does not see the document of the last answerable ones
         count = max(1, round(self.params.train.answer_fraction * answerable))
         first_without_gold = max(count, answerable - round(NO_ANSWER_RATE * answerable))
@@ -76,7 +74,6 @@ class TrainingStep(nn.Module):
         nowhere = order >= first_without_gold
         without_gold = nowhere & (order < answerable)
         candidates = self._candidates(similarity.detach(), gold, negatives_draw, without_gold)  # (Q, S)
-
         # 4. ψ and π: the prompts of the answered questions
         answered = questions[:count]
         answered_encoding = Encoding(*(part[:count] for part in vars(encoding).values()))
@@ -94,7 +91,6 @@ class TrainingStep(nn.Module):
             )
         else:
             prompt = self._whole_text_prompt(answered_encoding, answered, documents, candidates)
-
         # 5. answer likelihood
         logs["answer"] = self._answer_loss(prompt, answered)
         return {"loss": loss + logs["answer"], "logs": {name: value.detach() for name, value in logs.items()}}
