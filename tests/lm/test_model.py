@@ -106,7 +106,6 @@ def test_a_folder_is_loaded_with_its_digest(tmp_path: Path) -> None:
         (["avx2", "avx512_f", "avx512_bf16"], torch.bfloat16),
         (["avx2", "avx512_f", "amx_bf16"], torch.bfloat16),
         (["avx2", "avx512_f", "avx512_vnni"], torch.float32),  # 4 times slower in bfloat16, as measured
-        (["avx2"], torch.float32),
         (["neon"], torch.float32),
     ],
 )

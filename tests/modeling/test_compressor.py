@@ -13,7 +13,6 @@ from tests.helpers.lms import KINDS, TinyLm, build
 
 WINDOWS = CompressorParams(kind="windows", window=4, layers=2, lora_rank=2)
 TOKENS = CompressorParams(kind="tokens", memory_tokens=3, layers=2, lora_rank=2)
-BOTH = pytest.mark.parametrize("params", [WINDOWS, TOKENS], ids=["windows", "tokens"])
 TEXTS = [
     "The harbour of Port Ellery was built by the mayor.",
     "six crowns",
@@ -39,18 +38,15 @@ def encode(compressor: Compressor, lm: FrozenLM, texts: list[str]) -> Encoding:
     return encoding
 
 
-def final_norm(lm: FrozenLM) -> nn.Module:
-    return lm.model.transformer.ln_f if lm.model.config.model_type == "gpt2" else lm.model.model.norm
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_compressor_computes_what_the_lm_computes(tiny_lm: TinyLm, kind: str) -> None:
     lm = tiny_lm(kind)
     compressor = make_compressor(lm, WINDOWS)
     encoding = encode(compressor, lm, TEXTS[:1])
     ids = torch.tensor([[lm.bos, *lm.tokenize(TEXTS[0])]])
+    final_norm = lm.model.transformer.ln_f if kind == "gpt2" else lm.model.model.norm
     with torch.no_grad():
-        after_two_layers = final_norm(lm)(lm.model(ids, output_hidden_states=True).hidden_states[2])
+        after_two_layers = final_norm(lm.model(ids, output_hidden_states=True).hidden_states[2])
         states = ((after_two_layers - compressor.shift) * compressor.scale)[:, 1:]  # without BOS
     length = ids.shape[1] - 1
     torch.testing.assert_close(encoding.states[:, :length], states)
@@ -60,7 +56,7 @@ def test_a_new_compressor_computes_what_the_lm_computes(tiny_lm: TinyLm, kind: s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@BOTH
+@pytest.mark.parametrize("params", [WINDOWS, TOKENS], ids=["windows", "tokens"])
 def test_a_memory_does_not_depend_on_its_batch_or_padding(tiny_lm: TinyLm, kind: str, params: CompressorParams) -> None:
     lm = tiny_lm(kind)
     compressor = make_compressor(lm, params, trained=True)

@@ -7,8 +7,6 @@ from cmt.modeling.span_decoding import TokenSpan
 from tests.helpers.lms import TinyLm
 from tests.helpers.models import make_config, make_model
 
-SIDES = pytest.mark.parametrize("left", [True, False])
-
 
 def test_question_and_quote_follow_their_labels(tiny_lm: TinyLm) -> None:
     model = make_model(tiny_lm("llama"), make_config())
@@ -18,7 +16,7 @@ def test_question_and_quote_follow_their_labels(tiny_lm: TinyLm) -> None:
     assert quoted == "Question: Who built it?\nQuote: by the mayor of\nAnswer:"
 
 
-@SIDES
+@pytest.mark.parametrize("left", [True, False])
 def test_each_token_is_highlighted_by_its_own_probability(tiny_lm: TinyLm, left: bool) -> None:
     lm = tiny_lm("llama")
     model = make_model(lm, make_config())

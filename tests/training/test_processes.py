@@ -15,13 +15,12 @@ from cmt.training.processes import needs_own_process, run_in_processes, train_on
 from tests.helpers.facts import documents, questions
 from tests.helpers.training import FARES, checkpoint_weights, fail_in_process, training_params
 
-TOGETHER = {"steps_per_update": 2, "questions": 48, "learning_rate": 0.001}
-
 
 def test_two_processes_train_as_one_does(tiny_parts: dict[str, Any], tmp_path: Path) -> None:
     alone, shared = tmp_path / "alone", tmp_path / "shared"
+    together = {"steps_per_update": 2, "questions": 48, "learning_rate": 0.001}
     for folder, processes in ((alone, 1), (shared, 2)):
-        params = training_params(folder, lm=tiny_parts["lm"], train=TOGETHER | {"processes": processes})
+        params = training_params(folder, lm=tiny_parts["lm"], train=together | {"processes": processes})
         lm = FrozenLM.load(installed(source=params.lm.source, path=params.lm.path), dtype="float32")
         train_on_devices(lm=lm, documents=documents(FARES), questions=questions(FARES), params=params, callbacks=list)
     # 1. the losses, logged as means over all processes
