@@ -32,8 +32,6 @@ _NO_FIRST_NAME = re.compile(
     "Central|Northern|Southern|Eastern|Western|First|Second|American|British|French|German|Roman|Greek|Chinese|Supreme"
 )
 _PLACE_BEFORE = re.compile(r"\b(?:in|at|near|into|throughout|across|outside|from)(?: the)? $")
-_WHERE = frozenset(["in", "at", "near"])
-_WHERE_OF_PLACES = _WHERE | {"to", "from"}
 _APPOSITION = re.compile(r"\b(?:the|an?) (?:[a-z-]+ )?(?P<noun>[a-z]{3,})(?: of| called| named| known as|,)? $")
 _APPOSITION_BEHIND = re.compile(
     r", (?:the|an?) (?:[\w-]+ ){0,2}?(?P<noun>[a-z]{4,})(?: (?:of|in|from|that|for|on|by)\b|,)"
@@ -117,7 +115,7 @@ class QuestionWords:
         kind = self._kinds.get(span.answer, "")
         if kind in PERSONS:
             return "Who"
-        if kind in PLACES and preposition in _WHERE_OF_PLACES:
+        if kind in PLACES and preposition in ("in", "at", "near", "to", "from"):
             return "Where"
         if kind in ACTORS and rng.random() < _WHO_SHARE:
             return "Who"
@@ -127,7 +125,7 @@ class QuestionWords:
         kinds = self._occurrences[span.answer]
         if (apposition := _APPOSITION_BEHIND.match(behind)) and rng.random() < 0.7:
             return f"{rng.choice(['What', 'Which'])} {apposition['noun']}"
-        if preposition in _WHERE:
+        if preposition in ("in", "at", "near"):
             return "Where"
         if 2 * kinds["place"] > kinds.total():
             return rng.choice(["What place", "What country", "Which city", "What"])
