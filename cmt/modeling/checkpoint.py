@@ -47,11 +47,8 @@ class CompressorConfig:
         """These parameters for an LM of `count` layers, with numbers of layers in place of 0."""
         layers = self.compressor.layers or max(1, round(0.4 * count))
         blocks = self.aggregator.blocks or max(1, round(count / 3))
-        return replace(
-            self,
-            compressor=self.compressor.model_copy(update={"layers": layers}),
-            aggregator=self.aggregator.model_copy(update={"blocks": blocks}),
-        )
+        compressor = self.compressor.model_copy(update={"layers": layers})
+        return replace(self, compressor=compressor, aggregator=self.aggregator.model_copy(update={"blocks": blocks}))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values for `config.json`, without `compressor.path`, which depends on the machine."""

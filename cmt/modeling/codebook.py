@@ -40,12 +40,10 @@ class Codebook:
             raise ConfigError(f"a vector of {dim} numbers cannot be cut into {parts} equal parts: choose a divisor")
         if count < CENTROIDS:
             raise ConfigError(f"a codebook needs at least {CENTROIDS} vectors, the documents give {count}: add more")
-        centroids = [
-            MiniBatchKMeans(CENTROIDS, random_state=seed, n_init=1, batch_size=4096, max_iter=30)
-            .fit(part)
-            .cluster_centers_
-            for part in np.split(vectors, parts, axis=1)
-        ]
+        centroids = []
+        for part in np.split(vectors, parts, axis=1):
+            means = MiniBatchKMeans(CENTROIDS, random_state=seed, n_init=1, batch_size=4096, max_iter=30)
+            centroids.append(means.fit(part).cluster_centers_)
         return cls(np.stack(centroids).astype(np.float16))
 
     @cached_property

@@ -188,27 +188,21 @@ class MemoryModel(nn.Module):
         limits = [self._quote_limits(text, tokens) for text, tokens in zip(texts, asked, strict=True)]
         # 2. compare the memories that answer a question differently
         if weigh:
-            leads = [
-                min(lead, self._weigh(weigh, row, scores[row], row_limits, memories[row]))
-                for row, (lead, row_limits) in enumerate(zip(leads, limits, strict=True))
-            ]
+            for row, row_limits in enumerate(limits):
+                leads[row] = min(leads[row], self._weigh(weigh, row, scores[row], row_limits, memories[row]))
         log_probability = token_log_probabilities(scores)
         on_cpu = log_probability.cpu()
-        # 3. choose the windows to read and the quote
-        spans = [choose_windows(row, window, selection.best_windows, neighbours) for row in on_cpu]
-        quotes = [
-            best_answer_span(row, text, row_limits) if text else None
-            for row, text, row_limits in zip(on_cpu, texts, limits, strict=True)
-        ]
-        margins = [
-            min(lead, window_margin(row, window, selection.best_windows), quote.margin if quote else float("inf"))
-            for row, quote, lead in zip(on_cpu, quotes, leads, strict=True)
-        ]
+        # 3. choose the windows to read and the quote of each question
+        spans, quotes = list[list[TokenSpan]](), list[AnswerSpan | None]()
+        margins, tails = list[float](), list[list[int]]()
+        for row, text, row_limits, tokens, lead in zip(on_cpu, texts, limits, asked, leads, strict=True):
+            spans.append(choose_windows(row, window, selection.best_windows, neighbours))
+            quote = best_answer_span(row, text, row_limits) if text else None
+            quotes.append(quote)
+            margin = window_margin(row, window, selection.best_windows)
+            margins.append(min(lead, margin, quote.margin if quote else float("inf")))
+            tails.append(self.prompts.question_tokens(tokens, quote.tokens if quote else ()))
         # 4. build the prompt
-        tails = [
-            self.prompts.question_tokens(tokens, quote.tokens if quote else ())
-            for tokens, quote in zip(asked, quotes, strict=True)
-        ]
         prompt = self.prompts.text_prompt(question, spans, texts, log_probability.exp(), tails, left=True)
         return ReaderOutput(prompt, on_cpu[..., 0].exp(), spans, quotes, margins)
 

@@ -223,12 +223,11 @@ def span_log_probabilities(log_probability: Tensor) -> Tensor:
     """Log-probabilities (m, S, n) of spans of 1 … m tokens by their first token, from token scores (S, n, 2)."""
     begins, ends = log_probability.unbind(-1)
     count = begins.shape[1]
-    return torch.stack(
-        [
-            F.pad(begins[:, : count - longer] + ends[:, longer:], (0, longer), value=float("-inf"))
-            for longer in range(min(MAX_SPAN_TOKENS, count))
-        ]
-    )
+    spans = [
+        F.pad(begins[:, : count - longer] + ends[:, longer:], (0, longer), value=float("-inf"))
+        for longer in range(min(MAX_SPAN_TOKENS, count))
+    ]
+    return torch.stack(spans)
 
 
 def choose_windows(log_probability: Tensor, window: int, best: int, neighbours: int) -> list[TokenSpan]:

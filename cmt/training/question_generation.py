@@ -60,25 +60,20 @@ def generate_questions(
     A question has the date of its document and one answer, verbatim from the text. The result depends on the arguments
     alone; the LM in `knowledge` classifies names.
     """
-    found = [
-        (document, list(spans(document["text"])))
-        for document in documents.select(["doc_id", "title", "text", "published_at"]).to_pylist()
-    ]
     # 1. draw spans of each document, each answer once
-    drafts = []
-    for document, inside in found:
+    drafts, everywhere = [], list[Span]()
+    for document in documents.select(["doc_id", "title", "text", "published_at"]).to_pylist():
         rng = random.Random(f"{seed} {document['doc_id']} {document['published_at']}")
+        inside = list(spans(document["text"]))
+        everywhere += inside
         distinct = {span.answer: span for span in inside}.values()
         drafts.append((document, list(islice(_drawn(distinct, rng), _TRIED * numbers[document["doc_id"]])), rng))
     # 2. classify the names among them
     kinds = knowledge.kinds(span.answer for _, drawn, _ in drafts for span in drawn if span.kind == "name")
     # 3. the questions
-    writer = _QuestionWriter([span for _, inside in found for span in inside], kinds, knowledge)
-    rows = [
-        row
-        for document, drawn, rng in drafts
-        for row in writer.questions(document, drawn, numbers[document["doc_id"]], rng)
-    ]
+    writer, rows = _QuestionWriter(everywhere, kinds, knowledge), list[dict[str, Any]]()
+    for document, drawn, rng in drafts:
+        rows += writer.questions(document, drawn, numbers[document["doc_id"]], rng)
     return pa.Table.from_pylist(rows, schema=QUESTION_SCHEMA)
 
 

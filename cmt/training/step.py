@@ -166,21 +166,19 @@ class TrainingStep(nn.Module):
         decoding = log_probability.detach().cpu().clone()
         texts = [[documents[max(row, 0)] for row in rows] for rows in candidates[: len(questions)].tolist()]
         # 1. the quote: ψ's likeliest span, or the likeliest occurrence of the answer, whose window then ranks first
-        quotes = [
-            self.model.quote(part, text, question.question).span
-            for part, text, question in zip(decoding, texts, questions, strict=True)
-        ]
-        for row, question in enumerate(questions):
+        quotes = []
+        for part, text, question in zip(decoding, texts, questions, strict=True):
+            quote = self.model.quote(part, text, question.question).span
             if rng.random() < teacher_forcing:
-                gold_span = max(question.gold_spans, key=lambda span: float(decoding[row, 0, span, [0, 1]].sum()))
-                quotes[row] = TokenSpan(0, *gold_span)
-                decoding[row, 0, gold_span[0], 0] = 1e4
+                gold_span = max(question.gold_spans, key=lambda span: float(part[0, span, [0, 1]].sum()))  # noqa: B023
+                quote = TokenSpan(0, *gold_span)
+                part[0, gold_span[0], 0] = 1e4
+            quotes.append(quote.tokens_of(text))
         # 2. the windows, with the same amount of text at every window size
         neighbours = neighbours_at(selection.neighbour_windows, self.model.window, window)
         windows = [choose_windows(part, window, selection.best_windows, neighbours) for part in decoding]
         # 3. the prompt
-        quote_tokens = [quote.tokens_of(text) for quote, text in zip(quotes, texts, strict=True)]
-        ends = self._prompt_ends(questions, quote_tokens)
+        ends = self._prompt_ends(questions, quotes)
         return self.model.prompts.text_prompt(encoding, windows, texts, log_probability.exp(), ends, left=False)
 
     def _whole_text_prompt(
