@@ -92,24 +92,16 @@ def main(
     """Measure answers where facts change without a label, or fit the comparison of statements."""
     workspace = cmt.open(params=ROOT / "params.yaml")
     other = stories.resolve() != ROOT / "data/stories"
-    chosen = writers + calibrate
+    chosen, lm, params = writers + calibrate, workspace.lm, workspace.params
     parts = [part for part in Stories.read(stories) if part.writer in chosen or not chosen]
-    banks = [
-        TemporaryBank.of(
-            workspace.params.compressor.path, lm=workspace.lm, documents=part.documents, params=workspace.params
-        )
-        for part in parts
-    ]
+    folder = params.compressor.path
+    banked = [(part, TemporaryBank.of(folder, lm=lm, documents=part.documents, params=params)) for part in parts]
     # 1. measure
     if writers or (other and not calibrate):
-        for part, bank in zip(parts, banks, strict=True):
+        for part, bank in banked:
             measure(part, bank)
         return
-    pairs = [
-        pair
-        for part, bank in zip(parts, banks, strict=True)
-        for pair in training_pairs(part, bank, cross=bool(calibrate))
-    ]
+    pairs = [pair for part, bank in banked for pair in training_pairs(part, bank, cross=bool(calibrate))]
     # 2. the constant CALIBRATION
     if calibrate:
         console().print(f"CALIBRATION: {calibration(pairs)}, {len(pairs)} pairs")
@@ -223,14 +215,8 @@ def write_answers(part: Stories, answerer: Answerer, rows: pa.Table) -> None:
     outcomes = defaultdict(list)
     for question, answer, span in zip(part.questions, answers, spans, strict=True):
         is_right = right(answer.text if answer.known else "", question)
-        outcomes[part.group(question)].append(
-            (
-                is_right,
-                answer.verdict == "likely" and not is_right,
-                answer.verdict == "unsure",
-                right(span.answer, question),
-            )
-        )
+        wrong, span_right = answer.verdict == "likely" and not is_right, right(span.answer, question)
+        outcomes[part.group(question)].append((is_right, wrong, answer.verdict == "unsure", span_right))
     shares = [
         [part.writer, name, len(found), *(f"{100 * share:.1f}" for share in np.mean(found, axis=0))]
         for name, found in sorted(outcomes.items())
@@ -241,9 +227,8 @@ def write_answers(part: Stories, answerer: Answerer, rows: pa.Table) -> None:
 def write_changes(part: Stories, found: set[tuple[str, str]]) -> None:
     """Print precision and recall of the changes `found`, (earlier, later) documents, by kind of telling."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])  # declared by the links, found of these, found
-    for story in {
-        story["story"]: story for story in part.story_of.values() if story["story"][0] == part.writer
-    }.values():
+    own = {story["story"]: story for story in part.story_of.values() if story["story"][0] == part.writer}
+    for story in own.values():
         links = {(old, new) for new, old in story["update_of"].items()}
         inside = {pair for pair in found if set(pair) <= set(story["documents"])}
         later = {(one, two) for one in story["documents"] for two in story["documents"] if one < two}

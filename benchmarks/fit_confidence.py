@@ -11,7 +11,7 @@ it refuses, and the confidence from which 85 % of the answers have an F1 of at l
 """
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,9 +149,8 @@ def main(
         table, drawn = draw(file, documents=documents, questions=questions, seed=seed)
         tables.append(table)
         cases += drawn
-    bank = TemporaryBank.of(
-        settings.compressor.path, lm=workspace.lm, documents=pa.concat_tables(tables), params=settings
-    )
+    banked = pa.concat_tables(tables)
+    bank = TemporaryBank.of(settings.compressor.path, lm=workspace.lm, documents=banked, params=settings)
     with bank.answerer() as plain, ProgressBar(console(stderr=True)) as progress:
         answerer = RecordingAnswerer(model=plain.model, lm=plain.lm, bank=plain.bank, params=settings)
         answerer.evidence = {}
@@ -163,13 +162,10 @@ def main(
     cases, texts = [cases[place] for place in found], [answers[place].text for place in found]
     evidence = np.array([answerer.evidence[case.question] for case in cases], dtype=np.float64)  # (n, e)
     outcome = np.array([f1(text, case.golds) if case.golds else 0.0 for text, case in zip(texts, cases, strict=True)])
-    counts = {kind: sum(case.kind == kind for case in cases) for kind in {case.kind for case in cases}}
-    weight = np.array(
-        [
-            1.0 if case.kind == "answerable" else UNANSWERED_WEIGHT * counts["answerable"] / counts[case.kind]
-            for case in cases
-        ]
-    )
+    counts = Counter(case.kind for case in cases)
+    weights_of_kinds = {kind: UNANSWERED_WEIGHT * counts["answerable"] / count for kind, count in counts.items()}
+    weights_of_kinds["answerable"] = 1.0
+    weight = np.array([weights_of_kinds[case.kind] for case in cases])
     weights, constant = regression(evidence, outcome, weight)
     confidence = cross_validated(evidence, outcome, weight, [case.doc_id for case in cases])
     # 3. print

@@ -102,9 +102,8 @@ def bar_5() -> Iterator[Bar]:
         ways = ways_of(answerer)
         for system, data in ways.values():
             system(replace(data, asked=data.asked.slice(0, 8)))  # warm up
-        for first in track(
-            range(0, newspaper().questions.num_rows, ASKED_AT_ONCE), "questions", console=Console(stderr=True)
-        ):
+        starts = range(0, newspaper().questions.num_rows, ASKED_AT_ONCE)
+        for first in track(starts, "questions", console=Console(stderr=True)):
             for name, (system, data) in ways.items():
                 if run := system(replace(data, asked=data.asked.slice(first, ASKED_AT_ONCE))):
                     runs[name].append(run)

@@ -196,10 +196,9 @@ class Benchmark:
     def off_topic(self) -> Scores:
         """Abstention on questions whose whole article is not in the bank, which holds half of the articles."""
         inside, outside = self._article_halves()
+        absent, present = self._questions_on(outside), self._questions_on(inside)
         with self.bank.answerer(inside) as answerer:
-            return self._abstention_scores(
-                answerer, absent=self._questions_on(outside), present=self._questions_on(inside)
-            )
+            return self._abstention_scores(answerer, absent=absent, present=present)
 
     def retention(self) -> Scores:
         """F1 on the first documents, in a bank of these and after many more were added."""

@@ -171,14 +171,10 @@ def areas(pairs: Sequence[Pair], found: NDArray[np.float32]) -> str:
     texts = []
     for index, name in enumerate(Odds._fields):
         for kind, natural, least in (("natural, one story", True, 1.0), ("all natural", True, 0), ("made", False, 0)):
-            chosen = [
-                n
-                for n, pair in enumerate(pairs)
-                if pair.natural == natural and pair.weight >= least and pair.labels[index] in (0, 1)
-            ]
-            labels = [pairs[n].labels[index] for n in chosen]
+            fits = [pair.natural == natural and pair.weight >= least and pair.labels[index] in (0, 1) for pair in pairs]
+            labels = [pair.labels[index] for pair, fit in zip(pairs, fits, strict=True) if fit]
             if len(set(labels)) == 2:
-                texts.append(f"{name} ({kind}) {roc_auc_score(labels, found[chosen, index]):.3f} of {len(chosen)}")
+                texts.append(f"{name} ({kind}) {roc_auc_score(labels, found[fits, index]):.3f} of {len(labels)}")
     return "; ".join(texts)
 
 
