@@ -23,15 +23,8 @@ def training_project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactor
     source = folder / "pairs.json"
     source.write_bytes(squad(rows))
     pull_sources(TrainParams(source=f"path:{source}", path=folder / "train"))
-    params = yaml.safe_load((folder / "params.yaml").read_text()) | {
-        "train": {
-            "source": "path:pairs.json",
-            "path": "train",
-            "validation_articles": 1,
-            "paragraphs": 2,
-            "save_steps": 1000,
-            "answer_fraction": 0.5,
-        }
-    }
+    train = {"source": "path:pairs.json", "path": "train", "validation_articles": 1}
+    train |= {"paragraphs": 2, "save_steps": 1000, "answer_fraction": 0.5}
+    params = yaml.safe_load((folder / "params.yaml").read_text()) | {"train": train}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return folder

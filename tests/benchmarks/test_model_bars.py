@@ -23,12 +23,8 @@ def bars(adapted_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "workspace", lambda: opened)
     monkeypatch.setattr(module, "NEWSPAPER", adapted_project / "news")
     monkeypatch.setattr(module, "TRAINED_RAG", folder)
-    for name, value in {
-        "FIRST_TOKENS": 2,
-        "CLIENTS": 2,
-        "ASKED_BY_CLIENT": 2,
-    }.items():
-        monkeypatch.setattr(module, name, value)
+    for name in ("FIRST_TOKENS", "CLIENTS", "ASKED_BY_CLIENT"):
+        monkeypatch.setattr(module, name, 2)
     return module
 
 

@@ -50,11 +50,9 @@ def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     (folder / "squad.json").write_bytes(squad(squad_rows(answered=6)))
     (folder / "unanswerable.json").write_bytes(squad(squad_rows(answered=0)))
     workspace = cmt.open(params=folder / "params.yaml")
-    published: dict[str, Any] = {
-        "aggregator": AggregatorParams(kind="attention"),
-        "alignment": AlignmentParams(kind="prefix"),
-    }
-    MemoryModel(workspace.lm, replace(workspace.model.config, **published)).save(folder / "mac")
+    psi, pi = AggregatorParams(kind="attention"), AlignmentParams(kind="prefix")
+    config = replace(workspace.model.config, aggregator=psi, alignment=pi)
+    MemoryModel(workspace.lm, config).save(folder / "mac")
     return folder
 
 

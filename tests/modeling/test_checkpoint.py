@@ -164,11 +164,9 @@ def test_the_digest_in_use_is_known_without_loading(tiny_lm: TinyLm, tmp_path: P
 def test_layers_are_shares_of_those_of_the_lm_unless_they_are_given(count: int, layers: int, blocks: int) -> None:
     given = make_config()
     assert given.for_layers(count) == given
-    shares = replace(
-        given,
-        compressor=given.compressor.model_copy(update={"layers": 0}),
-        aggregator=given.aggregator.model_copy(update={"blocks": 0}),
-    ).for_layers(count)
+    compressor = given.compressor.model_copy(update={"layers": 0})
+    aggregator = given.aggregator.model_copy(update={"blocks": 0})
+    shares = replace(given, compressor=compressor, aggregator=aggregator).for_layers(count)
     assert (shares.compressor.layers, shares.aggregator.blocks) == (layers, blocks)
 
 

@@ -62,10 +62,8 @@ def test_the_plan_says_what_the_training_takes_and_writes_nothing(
 
 def test_the_largest_step_of_each_window_and_steps_of_all_sizes_are_run(tmp_path: Path) -> None:
     rows = [fare | {"text": fare["text"] + " It rains." * number} for number, fare in enumerate(FARES)]
-    params = training_params(
-        tmp_path, train={"questions": 200, "paragraphs": 2, "window_frequencies": {1: 1.0, 4: 3.0, 8: 1.0}}
-    )
-    steps = StepDataset(paragraph_pool(build("llama"), rows), params)
+    section = {"questions": 200, "paragraphs": 2, "window_frequencies": {1: 1.0, 4: 3.0, 8: 1.0}}
+    steps = StepDataset(paragraph_pool(build("llama"), rows), training_params(tmp_path, train=section))
     largest, typical = choose_steps(steps)
     assert len(typical) == len(set(typical)) == TIMED_STEPS
     tokens = {index: sum(map(len, steps[index]["documents"])) for index in range(len(steps))}
