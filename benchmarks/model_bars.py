@@ -189,8 +189,8 @@ def served(folder: Path) -> Iterator[httpx.Client]:
     """A client of a `cmt serve` on a project in `folder` whose bank holds the newspaper."""
     # 1. the project, with rounds that ask no questions
     raw: dict[str, Any] = yaml.safe_load((workspace().root / "params.yaml").read_text(encoding="utf-8"))
-    for section, name in (("lm", "path"), ("compressor", "path")):
-        raw.setdefault(section, {})[name] = str(getattr(getattr(workspace().params, section), name))
+    for section in ("lm", "compressor"):
+        raw.setdefault(section, {})["path"] = str(getattr(workspace().params, section).path)
     raw["stream"] = raw.get("stream", {}) | {"source": str(NEWSPAPER), "path": "stream", "quarantine": "quarantine"}
     raw |= {"bank": {"uri": "bank"}, "gate": {"canaries": 0}, "tracking": {"enabled": False}}
     raw["evaluation"] = {"questions": 1, "earlier_questions": 0}
