@@ -1,7 +1,6 @@
 """`prefect deployment run cmt/online-update`: the steps of `cmt update` as tasks, for every pending slice."""
 
 import logging
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -81,48 +80,6 @@ def begin(params: str, slice_id: str) -> "Round":
         raise
 
 
-@cmt_task(name="compress")
-def compress(params: str, slice_id: str) -> str:
-    """Compress the documents into a staged file; returns its path."""
-    return str(runner(params, slice_id).compress())
-
-
-@cmt_task(name="choose canaries")
-def choose_canaries(params: str, slice_id: str) -> int:
-    """Choose the canaries: earlier questions to ask again after the upsert; returns their number."""
-    return runner(params, slice_id).choose_canaries()
-
-
-@cmt_task(name="bank")
-def bank(params: str, slice_id: str) -> int:
-    """Upsert the staged memories; returns the bank's version."""
-    return runner(params, slice_id).upsert_memories()
-
-
-@cmt_task(name="evaluate")
-def evaluate(params: str, slice_id: str, seconds: float | None = None) -> Mapping[str, Mapping[str, float | None]]:
-    """Ask a sample of the slice's and earlier questions; returns the scores. `seconds`: see `RoundRunner.evaluate`."""
-    return runner(params, slice_id).evaluate(seconds=seconds)
-
-
-@cmt_task(name="ask canaries")
-def ask_canaries(params: str, slice_id: str) -> int:
-    """Ask the canaries after the upsert and leave out what harms them; returns the number of harmed ones."""
-    return runner(params, slice_id).ask_canaries()
-
-
-@cmt_task(name="decide")
-def decide(params: str, slice_id: str) -> str:
-    """Commit the round, or restore the bank when the gate refuses it; returns the round's state."""
-    return runner(params, slice_id).decide().state
-
-
-@cmt_task(name="track")
-def track(params: str, slice_id: str) -> "Round":
-    """Record the round in MLflow."""
-    return runner(params, slice_id).track()
-
-
 @cmt_task(name="report")
 def report(params: str, slice_id: str) -> None:
     """Show the round and all rounds as artifacts, and emit its event."""
@@ -199,12 +156,13 @@ def one_round(params: str, slice_id: str, measure_seconds: float | None = None) 
             log.error("round %s failed and the bank was restored: %s", slice_id, begun.reason)
             report(params, slice_id)
             return begun.state
-        compress(params, slice_id)
-        choose_canaries(params, slice_id)
-        bank(params, slice_id)
-        ask_canaries(params, slice_id)
-        evaluate(params, slice_id, measure_seconds)
-        decide(params, slice_id)
+        steps = runner(params, slice_id)
+        cmt_task("compress")(steps.compress)()
+        cmt_task("choose canaries")(steps.choose_canaries)()
+        cmt_task("bank")(steps.upsert_memories)()
+        cmt_task("ask canaries")(steps.ask_canaries)()
+        cmt_task("evaluate")(steps.evaluate)(seconds=measure_seconds)
+        cmt_task("decide")(steps.decide)()
     except Exception as error:
         with suppress(CmtError):  # the next start recovers
             recovery.recover(workspace(params))
@@ -213,7 +171,7 @@ def one_round(params: str, slice_id: str, measure_seconds: float | None = None) 
         if not runner(params, slice_id).failed(error):
             raise
         return one_round(params, slice_id, measure_seconds)
-    done = track(params, slice_id)
+    done = cmt_task("track")(steps.track)()
     report(params, slice_id)
     if done.state == "committed":
         find_drift(params)
