@@ -641,30 +641,28 @@ def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
 
 def _absolute(params: Params, root: Path) -> Params:
     """`params` with every relative path made absolute below `root`, including those inside local addresses."""
-    sections: dict[str, Any] = {}
-    for name in Params.model_fields:
-        section = getattr(params, name)
-        if isinstance(section, Section):
-            paths = {key: root / value for key, value in section if isinstance(value, Path)}
-            sections[name] = section.model_copy(update=paths)
+    changed: dict[str, dict[str, Any]] = {
+        name: {key: root / value for key, value in section if isinstance(value, Path)}
+        for name, section in params
+        if isinstance(section, Section)
+    }
+    changed["lm"]["source"] = _absolute_source(params.lm.source, root)
+    changed["train"]["source"] = _absolute_source(params.train.source, root)
+    changed["train"]["mix"] = {_absolute_source(source, root): share for source, share in params.train.mix.items()}
     if "://" not in params.bank.uri:
-        sections["bank"] = params.bank.model_copy(update={"uri": str(root / params.bank.uri)})
-    lm, train = sections["lm"], sections["train"]
-    sections["lm"] = lm.model_copy(update={"source": _absolute_source(lm.source, root)})
-    mix = {_absolute_source(source, root): share for source, share in train.mix.items()}
-    sections["train"] = train.model_copy(update={"source": _absolute_source(train.source, root), "mix": mix})
-    if params.tracking.uri.startswith("sqlite:///") and not params.tracking.uri.startswith("sqlite:////"):
-        database = root / params.tracking.uri.removeprefix("sqlite:///")
-        sections["tracking"] = params.tracking.model_copy(update={"uri": f"sqlite:///{database}"})
-    sections["sources"] = tuple(
-        source.model_copy(update={"address": _absolute_address(source, root)}) for source in params.sources
-    )
+        changed["bank"]["uri"] = str(root / params.bank.uri)
+    scheme, slashes, database = params.tracking.uri.partition("sqlite:///")
+    if slashes and not scheme:
+        changed["tracking"]["uri"] = f"sqlite:///{root / database}"
     authority = {name: tuple(others) for name, others in params.stream.authority.items()}
     for source in params.sources:
         publisher = source.publisher or source.name
         authority[publisher] = (*authority.get(publisher, ()), *source.authority)
-    granted = {name: others for name, others in authority.items() if others}
-    sections["stream"] = sections["stream"].model_copy(update={"authority": granted})
+    changed["stream"]["authority"] = {name: others for name, others in authority.items() if others}
+    sections: dict[str, Any] = {name: getattr(params, name).model_copy(update=new) for name, new in changed.items()}
+    sections["sources"] = tuple(
+        source.model_copy(update={"address": _absolute_address(source, root)}) for source in params.sources
+    )
     return params.model_copy(update=sections)
 
 
