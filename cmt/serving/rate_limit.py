@@ -5,11 +5,12 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from time import monotonic
 
+from cachetools import LRUCache
 from starlette.types import Scope
 
 from cmt.serving.middleware import request_state
 
-LARGEST_NUMBER = 10_000  # largest number of remembered clients; the least recent one is dropped first
+LARGEST_NUMBER = 10_000  # remembered clients
 
 
 class TokenBuckets:
@@ -17,17 +18,15 @@ class TokenBuckets:
 
     def __init__(self, per_minute: int, *, clock: Callable[[], float] = monotonic) -> None:
         self.per_minute, self._clock = per_minute, clock
-        self._buckets: dict[str, tuple[float, float]] = {}  # client → tokens, seconds of the last request
+        self._buckets = LRUCache[str, tuple[float, float]](LARGEST_NUMBER)  # client → tokens, time of the last request
 
     def take(self, client: str) -> int:
         """Take a token of `client`; returns 0, or the seconds until the next token."""
         now = self._clock()
-        tokens, last = self._buckets.pop(client, (float(self.per_minute), now))
+        tokens, last = self._buckets.get(client, (float(self.per_minute), now))
         tokens = min(self.per_minute, tokens + (now - last) * self.per_minute / 60)
         allowed = tokens >= 1
-        self._buckets[client] = tokens - allowed, now  # at the end: ordered by the last request
-        if len(self._buckets) > LARGEST_NUMBER:
-            del self._buckets[next(iter(self._buckets))]
+        self._buckets[client] = tokens - allowed, now
         return 0 if allowed else math.ceil((1 - tokens) * 60 / self.per_minute)
 
 
