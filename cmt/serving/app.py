@@ -48,7 +48,7 @@ def create_app(workspace: Workspace, *, hosts: Sequence[str] = LOOPBACK) -> Fast
     app = FastAPI(
         title="cmt", version=__version__, description=about, docs_url=None, redoc_url=None, lifespan=closing_log
     )
-    app.state.batcher, app.state.browser = batcher, DocumentBrowser(batcher.bank, workspace.changes)
+    app.state.batcher, app.state.browser = batcher, DocumentBrowser(workspace)
     app.include_router(routes.router)
     app.include_router(openai.router)
     if tokens:

@@ -16,7 +16,6 @@ from anyio import from_thread, to_thread
 from starlette.exceptions import HTTPException
 
 from cmt.answering.answer import Answer
-from cmt.bank.bank import Bank
 from cmt.serving.metrics import Metrics
 from cmt.serving.schemas import Answered
 from cmt.workspace import Workspace
@@ -53,14 +52,10 @@ class DynamicBatcher:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self._queue: deque[_Request] = deque()
-        self.metrics = Metrics(rows=lambda: self.bank().count_rows(), waiting=lambda: len(self._queue))
+        self.metrics = Metrics(rows=lambda: workspace.active_bank().count_rows(), waiting=lambda: len(self._queue))
         self._turn = anyio.Lock()
         self._streams: set[asyncio.Task[ServedAnswer]] = set()
         self._seconds = 1.0  # of an answer in the latest batch
-
-    def bank(self) -> Bank:
-        """The bank that answers. BankError when there is none to answer from, see `Resources.active_bank`."""
-        return self.workspace.active_bank()
 
     def check_queue(self) -> None:
         """Raise HTTPException 429, with the seconds to wait, if as many questions wait as `serving.queue_length`."""

@@ -3,28 +3,27 @@
 LanceDB cannot sort, so the small columns of all rows are read once per version of the bank.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import datetime
 from threading import Lock
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.bank.bank import Bank
 from cmt.bank.change_values import with_values
-from cmt.bank.changes import Change
 from cmt.bank.schema import latest_versions
 from cmt.common.arrow import rows_without
 from cmt.serving.schemas import ChangeEntry, Document, Entry, Memory, Page, Range
+from cmt.workspace import Workspace
 
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "supersedes"]
 
 
 class DocumentBrowser:
-    """The documents of the bank that `bank` returns, with the changes that `changes` returns for some doc_ids."""
+    """The documents of the active bank of `workspace`, and the changes of its ledger."""
 
-    def __init__(self, bank: Callable[[], Bank], changes: Callable[[Collection[str] | None], list[Change]]) -> None:
-        self._bank, self._changes = bank, changes
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
         self._lock = Lock()
         self._cached_for: tuple[str, int, frozenset[str]] | None = None
         self._documents = pa.table({})
@@ -57,20 +56,20 @@ class DocumentBrowser:
         if not matches:
             return None
         memory_ids = {f"{doc_id}#{number}" for number in range(matches[0]["memories"])}
-        rows = self._bank().rows(["memory_id", "n_tokens", "text"], memory_ids).to_pylist()
+        rows = self.workspace.active_bank().rows(["memory_id", "n_tokens", "text"], memory_ids).to_pylist()
         rows.sort(key=lambda row: int(row["memory_id"].rpartition("#")[2]))
         content = [Memory(memory_id=row["memory_id"], tokens=row["n_tokens"], text=row["text"]) for row in rows]
         return Document(**matches[0], content=content, changes=self.changes([doc_id]))
 
     def changes(self, doc_ids: Collection[str] | None = None) -> list[ChangeEntry]:
         """The changes of `doc_ids`, or of all documents, by the date from which the new value holds."""
-        bank, changes = self._bank(), self._changes(doc_ids)
+        bank, changes = self.workspace.active_bank(), self.workspace.changes(doc_ids)
         return [ChangeEntry(**report.to_json()) for report in with_values(bank, changes)] if changes else []
 
     def _newest_first(self) -> pa.Table:
         """The latest version of each document, newest first, with the number of its memories."""
         with self._lock:
-            bank = self._bank()
+            bank = self.workspace.active_bank()
             state = bank.name, bank.version, bank.excluded_doc_ids
             if state != self._cached_for:
                 rows = latest_versions(rows_without(bank.rows(_COLUMNS), "doc_id", bank.excluded_doc_ids))

@@ -8,8 +8,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from cmt.answering.answer import Answer
 from cmt.errors import CmtError
 
-_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
-
 
 class Metrics:
     """The metrics of one server; `rows` counts the bank, and `waiting` the questions in the queue, at every scrape."""
@@ -22,7 +20,7 @@ class Metrics:
         self._seconds = Histogram(
             "cmt_answer_seconds",
             "Seconds from a question to its answer, including the time in the queue.",
-            buckets=_SECONDS,
+            buckets=(0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0),
             registry=self._registry,
         )
         self._abstentions = Counter(

@@ -11,8 +11,6 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEADER_SECONDS, BODY_SECONDS, KEEP_ALIVE_SECONDS = 10.0, 60.0, 5
-"""Longest time for the headers and the body of a request, and between two requests of a connection."""
 MOST_CONNECTIONS = 1_000
 _FILES = 64  # descriptors that the server needs for other things
 
@@ -20,7 +18,7 @@ _FILES = 64  # descriptors that the server needs for other things
 class TimedProtocol(H11Protocol):
     """Closes a connection whose request takes too long to arrive; if there are too many, the one that waits longest."""
 
-    header_seconds, body_seconds = HEADER_SECONDS, BODY_SECONDS
+    header_seconds, body_seconds = 10.0, 60.0
     _timer: asyncio.TimerHandle | None = None
     _state: Any = None  # what the timer waits for, a state of h11: IDLE for headers, SEND_BODY for a body
 
@@ -79,7 +77,7 @@ def server_config(app: Any, *, proxies: tuple[str, ...]) -> uvicorn.Config:
         ws="none",
         log_level="warning",
         limit_concurrency=most,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=5,  # between two requests of a connection
         timeout_graceful_shutdown=5,  # for answers in progress at Ctrl-C
         proxy_headers=bool(proxies),
         forwarded_allow_ips=list(proxies),

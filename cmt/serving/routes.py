@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from cmt import __version__
 from cmt.answering import answer as answers
 from cmt.errors import CmtError
 from cmt.serving.batching import DynamicBatcher
@@ -41,7 +42,7 @@ def _browser(request: Request) -> DocumentBrowser:
 
 def _batcher_with_bank(batcher: Annotated[DynamicBatcher, Depends(_batcher)]) -> DynamicBatcher:
     """The batcher of a server with a bank. Checked before a stream starts, because its status cannot change later."""
-    batcher.bank()
+    batcher.workspace.active_bank()
     return batcher
 
 
@@ -140,9 +141,7 @@ async def healthz() -> Alive:
 @router.get("/health", tags=["server"])
 def health(batcher: Batcher) -> Health:
     """200 when questions can be answered, else 503."""
-    from cmt import __version__
-
-    bank, digest = batcher.bank(), batcher.workspace.model.digest
+    bank, digest = batcher.workspace.active_bank(), batcher.workspace.model.digest
     rows = bank.count_rows()
     return Health(status="ok", version=__version__, compressor=digest, bank_version=bank.version, rows=rows)
 
