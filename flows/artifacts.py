@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cmt.common.systems import SYSTEM_STYLES
-from cmt.common.text import MISSING
+from cmt.common.text import format_optional
 
 if TYPE_CHECKING:
     from cmt.bank.ledger import Round
@@ -36,21 +36,18 @@ def round_report(round_: "Round") -> str:
         lines += [f"**{round_.reason}**", ""]
     lines += [f"{note}\n" for note in round_.notes]
     scores = [
-        [
-            SYSTEM_STYLES[system].short_label,
-            *(_number(values.get(name)) for name in ("em", "f1", "f1_low", "f1_high", "recall")),
-        ]
+        [SYSTEM_STYLES[system].short_label, *map(values.get, ("em", "f1", "f1_low", "f1_high", "recall"))]
         for system, values in round_.scores.items()
     ]
-    counts = [
-        ["documents", str(round_.documents)],
-        ["documents set aside", str(len(round_.set_aside))],
-        ["bank rows", str(round_.rows)],
-        ["questions asked", _number(round_.questions)],
-        ["gate", round_.judgement or MISSING],
-        *([_CANARIES[name], str(count)] for name, count in round_.canaries.items()),
-        ["adapt, seconds", _number(round_.adapt_seconds)],
-        ["measure, seconds", _number(round_.measure_seconds)],
+    counts: list[list[object]] = [
+        ["documents", round_.documents],
+        ["documents set aside", len(round_.set_aside)],
+        ["bank rows", round_.rows],
+        ["questions asked", round_.questions],
+        ["gate", round_.judgement or None],
+        *([_CANARIES[name], count] for name, count in round_.canaries.items()),
+        ["adapt, seconds", round_.adapt_seconds],
+        ["measure, seconds", round_.measure_seconds],
     ]
     score_table = table(["", "EM", "F1", "95 % from", "to", "recall@K"], scores)
     return "\n".join([*lines, score_table, "", table(["", ""], counts)])
@@ -65,14 +62,8 @@ def rejected_report(report: "IngestReport") -> str:
 def rounds_report(history: "Sequence[Round]") -> str:
     """A row for each committed round."""
     rows = [
-        [
-            r.slice_id,
-            r.judgement or MISSING,
-            str(r.documents),
-            str(r.rows),
-            *(_number(r.memory_scores.get(name)) for name in ("em", "f1", "recall")),
-            *(_number(r.adapt_seconds), _number(r.measure_seconds)),
-        ]
+        [r.slice_id, r.judgement or None, r.documents, r.rows, *map(r.memory_scores.get, ("em", "f1", "recall"))]
+        + [r.adapt_seconds, r.measure_seconds]
         for r in history
         if r.state == "committed"
     ]
@@ -83,24 +74,18 @@ def rounds_report(history: "Sequence[Round]") -> str:
 def evaluation_report(evaluation: "Evaluation") -> str:
     """A row for each system."""
     names = ["row", "n", "em", "em_prefix", "f1", "recall"]
-    rows = [
-        [str(system[name]) if system[name] is not None else MISSING for name in names]
-        for system in evaluation.to_json()["rows"]
-    ]
+    rows = [[format_optional(system[name]) for name in names] for system in evaluation.to_json()["rows"]]
     return table(["system", "questions", "EM", "EM prefix", "F1", "recall@K"], rows)
 
 
 def scores_report(scores: Mapping[str, float | None]) -> str:
     """Names and values."""
-    return table(["", ""], [[name, _number(value)] for name, value in scores.items()])
+    return table(["", ""], [*scores.items()])
 
 
 def drift_report(drift: "Drift") -> str:
     """The figures of the newest slice beside those before it."""
-    rows = [
-        [name, *(_number(value) for value in (change.newest, change.reference, *change.difference))]
-        for name, change in drift.changes.items()
-    ]
+    rows = [[name, change.newest, change.reference, *change.difference] for name, change in drift.changes.items()]
     result = "**drift**" if drift.drifted else "no drift"
     line = f"{drift.slice_id} beside {', '.join(drift.reference)}: {result}"
     return f"{line}\n\n{table(['', 'newest', 'before', 'difference', 'from', 'to'], rows)}"
@@ -114,11 +99,11 @@ def promotion_report(promotion: "Promotion") -> str:
     return "\n".join(lines)
 
 
-def table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table: the first column is text, the others are numbers."""
     lines = [names, ["---", *["---:"] * (len(names) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 
 
-def _number(value: float | None) -> str:
-    return MISSING if value is None else f"{value:,.3f}".rstrip("0").rstrip(".")
+def _cell(value: object) -> str:
+    return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else format_optional(value)

@@ -29,8 +29,7 @@ def backfill(source: str, publisher: str | None = None, params: str = PARAMS) ->
     pending = workspace(params).pending()
     sizes = {slice_.slice_id: slice_.n_documents for slice_ in workspace(params).store.slices()}
     total, tried, adapted, refused = sum(sizes[slice_id] for slice_id in pending), 0, 0, list[str]()
-    description = f"{total:,} documents"
-    progress = cast(UUID, create_progress_artifact(0.0, key="backfill", description=description))
+    progress = cast(UUID, create_progress_artifact(0.0, key="backfill", description=f"{total:,} documents"))
     started = time.monotonic()
     for slice_id in pending:
         with recovery.updating(workspace(params)):

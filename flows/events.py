@@ -15,21 +15,10 @@ DRIFT, PROMOTED = "cmt.drift.detected", "cmt.compressor.promoted"
 
 def emit_round(round_: "Round") -> None:
     """Emit the event of a committed or refused round."""
-    figures = {
-        "slice": round_.slice_id,
-        "number": round_.number,
-        "documents": round_.documents,
-        "rows": round_.rows,
-        "judgement": round_.judgement,
-        "reason": round_.reason,
-        "questions": round_.questions,
-        "canaries": round_.canaries,
-        "set_aside": list(round_.set_aside),
-        "compressor": round_.compressor,
-        "bank_version": round_.version_after,
-        "mlflow_run": round_.mlflow_run,
-        **{name: round_.memory_scores.get(name) for name in ("em", "f1", "recall")},
-    }
+    names = ("number", "documents", "rows", "judgement", "reason", "questions", "canaries", "compressor", "mlflow_run")
+    figures = {name: getattr(round_, name) for name in names}
+    figures |= {"slice": round_.slice_id, "set_aside": list(round_.set_aside), "bank_version": round_.version_after}
+    figures |= {name: round_.memory_scores.get(name) for name in ("em", "f1", "recall")}
     event = COMMITTED if round_.state == "committed" else REFUSED
     _emit(event, f"cmt.slice.{round_.slice_id}", round_.slice_id, figures)
 

@@ -13,14 +13,9 @@ def fill(params: str) -> bool:
     from cmt.rounds.recompression import recompress
 
     result = recompress(workspace(params))
-    rows = [
-        ["slices", f"{result.slices:,}"],
-        ["documents", f"{result.documents:,}"],
-        ["seconds", f"{result.seconds:,}"],
-    ]
-    create_markdown_artifact(
-        table(["", ""], rows), key="recompress", description=f"Compressor {result.compressor[:12]}"
-    )
+    rows = [[name, f"{getattr(result, name):,}"] for name in ("slices", "documents", "seconds")]
+    description = f"Compressor {result.compressor[:12]}"
+    create_markdown_artifact(table(["", ""], rows), key="recompress", description=description)
     return result.moved
 
 
