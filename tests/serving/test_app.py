@@ -106,13 +106,6 @@ def test_every_route_reports_a_bank_that_was_removed(adapted_workspace: Path) ->
         assert ask(client, MAYOR)["known"]
 
 
-def test_health_reports_a_bank_whose_rows_do_not_match_the_parameters(project: Path) -> None:
-    with serving_client(project, bank__codes="int4") as client:
-        response = client.get("/health")
-    assert response.status_code == 503
-    assert "has codes int8, not int4" in error_message(response)
-
-
 def test_no_page_of_the_server_shows_the_password_of_the_tracking_server(project: Path) -> None:
     with serving_client(project, tracking__uri="postgresql://ann:hunter2@127.0.0.1:9/mlflow") as client:
         pages = [client.get(path).text for path in ("/", "/docs", "/openapi.json", "/health", "/metrics", "/range")]

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
+from unittest.mock import Mock
 
 import anyio
 import httpx
@@ -52,36 +53,6 @@ def test_a_client_that_disconnects_during_an_answer_affects_no_other(
     assert not paused.batcher._queue and not paused.batcher._streams
 
 
-def test_a_stream_that_is_closed_while_queued_is_not_answered(project: Path) -> None:
-    batcher = DynamicBatcher(cmt.open(params=project / "params.yaml", overrides={"selection.abstain_below": -1.0}))
-    asked: list[str] = []
-    stream, all_queued = batcher.workspace.answerer.stream, Event()
-
-    def recorded_stream(question: str, **options: Any) -> Any:
-        asked.append(question)
-        assert all_queued.wait(30)
-        return stream(question, **options)
-
-    batcher.workspace.answerer.stream = recorded_stream  # type: ignore[method-assign]
-
-    async def listen(question: str) -> None:
-        async with aclosing(batcher.stream(question, None)) as parts:
-            assert [part async for part in parts]
-
-    async def scenario() -> None:
-        async with anyio.create_task_group() as staying, anyio.create_task_group() as leaving:
-            staying.start_soon(listen, "first")
-            await anyio.wait_all_tasks_blocked()
-            leaving.start_soon(listen, "closed")
-            staying.start_soon(listen, "second")
-            await anyio.wait_all_tasks_blocked()
-            leaving.cancel_scope.cancel()
-            all_queued.set()
-
-    anyio.run(scenario)
-    assert asked == ["first", "second"]
-
-
 def test_concurrent_questions_get_the_answers_that_they_get_alone(client: httpx.Client) -> None:
     requests = [(MAYOR, "2031-02-15"), (MAYOR, "2031-03-01"), (FERRY, "2031-03-01"), (UNANSWERABLE, "2031-03-01")]
     alone = [ask(client, question, as_of=date) for question, date in requests]
@@ -90,7 +61,7 @@ def test_concurrent_questions_get_the_answers_that_they_get_alone(client: httpx.
     assert together == alone * 4
 
 
-def test_queued_questions_are_answered_in_one_batch_without_cancelled_ones(project: Path) -> None:
+def test_queued_questions_are_answered_in_one_batch_without_those_of_clients_that_left(project: Path) -> None:
     workspace = cmt.open(params=project / "params.yaml")
     batcher, batches, all_queued = DynamicBatcher(workspace), list[list[str]](), Event()
     answer = workspace.answerer.answer
@@ -101,10 +72,15 @@ def test_queued_questions_are_answered_in_one_batch_without_cancelled_ones(proje
         return answer(questions, **options)
 
     workspace.answerer.answer = recorded_answer  # type: ignore[method-assign, assignment]
+    workspace.answerer.stream = stream = Mock()  # type: ignore[method-assign]
 
     async def request(question: str) -> None:
         served = await batcher.answer(question, None)
         assert served.answer.question == question
+
+    async def listen(question: str) -> None:
+        async with aclosing(batcher.stream(question, None)) as parts:
+            assert [part async for part in parts]
 
     async def scenario() -> None:
         async with anyio.create_task_group() as staying, anyio.create_task_group() as leaving:
@@ -113,12 +89,14 @@ def test_queued_questions_are_answered_in_one_batch_without_cancelled_ones(proje
             for question in ("second", "third"):
                 staying.start_soon(request, question)
             leaving.start_soon(request, "cancelled")
+            leaving.start_soon(listen, "closed")
             await anyio.wait_all_tasks_blocked()
             leaving.cancel_scope.cancel()
             all_queued.set()
 
     anyio.run(scenario)
     assert batches == [["first"], ["second", "third"]]
+    stream.assert_not_called()
 
 
 def test_a_full_queue_refuses_a_question_and_says_how_long_to_wait(project: Path) -> None:

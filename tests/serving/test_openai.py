@@ -83,6 +83,7 @@ def test_the_one_model_is_cmt(chat: OpenAI) -> None:
         ([], {}, "messages: List should have at least 1 item"),
         ([{"role": "user", "content": " "}], {}, "the question is empty"),
         ([{"role": "system", "content": "Be kind."}], {}, "the question is empty"),
+        ([{"role": "user", "content": "x" * 2001}], {}, "messages: the question has 2,001 characters"),
         ([{"role": "user", "content": MAYOR}], {"as_of": "soon"}, "as_of: 'soon' is not a date-time"),
     ],
 )

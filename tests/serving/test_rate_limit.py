@@ -2,21 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from cmt.serving.rate_limit import LARGEST_NUMBER, TokenBuckets, client_of
-from tests.helpers.http import MAYOR, chat_body, error_message
+from tests.helpers.http import MAYOR, error_message
 from tests.helpers.servers import serving_client
 
 
 @pytest.fixture(scope="module")
 def limited(project: Path) -> Iterator[httpx.Client]:
-    """A client of a server that accepts three requests a minute, and questions of 60 characters."""
-    overrides = {"serving__requests_per_minute": 3, "serving__question_characters": 60}
-    with serving_client(project, proxies=("127.0.0.0/8",), **overrides) as client:
+    """A client of a server that accepts three requests a minute."""
+    with serving_client(project, proxies=("127.0.0.0/8",), serving__requests_per_minute=3) as client:
         yield client
 
 
@@ -39,21 +37,6 @@ def test_only_a_configured_proxy_names_the_client(project: Path) -> None:
     with serving_client(project, proxies=("192.0.2.0/24",), serving__requests_per_minute=3) as client:
         headers = [{"X-Forwarded-For": f"198.51.100.{number}"} for number in range(5)]
         assert [client.get("/range", headers=one).status_code for one in headers] == [200, 200, 200, 429, 429]
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status", "param"),
-    [
-        ("/ask", {"question": "x" * 61}, 422, "question"),
-        ("/v1/chat/completions", chat_body("x" * 61, stream=True), 400, "messages"),
-    ],
-)
-def test_an_overlong_question_is_refused(
-    limited: httpx.Client, path: str, body: dict[str, Any], status: int, param: str
-) -> None:
-    response = limited.post(path, json=body, headers={"X-Forwarded-For": f"192.0.2.{len(str(body))}"})
-    assert (response.status_code, response.json()["error"]["param"]) == (status, param)
-    assert "the question has 61 characters: shorten it to 60" in error_message(response)
 
 
 def test_a_bucket_is_refilled_by_time() -> None:
