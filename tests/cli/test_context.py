@@ -14,12 +14,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from cmt.cli.main import app
-from tests.helpers.cli import MAYOR, bank_report, read, run
-
-
-def test_overrides_change_what_a_command_does(adapted_project: Path) -> None:
-    assert len(read(adapted_project, "--set", "selection.top_k=1", "ask", MAYOR)["sources"]) == 1
-
+from tests.helpers.cli import MAYOR, bank_report, run
 
 FAILURES = [
     (["--set", "lm.path=nowhere", "update", "--slice", "2031-01/0001"], "run `cmt model pull`"),

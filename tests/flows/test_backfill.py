@@ -56,14 +56,3 @@ def test_an_archive_is_adapted_slice_by_slice_after_a_kill_and_a_refusal(
     rounds = open(params=project).rounds()
     assert [(round_.state, round_.documents) for round_ in rounds] == [("committed", n) for n in (3, 1, 3)]
     assert backfill(source=archive, params=str(project)) == 0  # nothing is done twice
-
-
-def test_a_lock_that_another_update_holds_ends_the_run(
-    project: Path, archive: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def held(_: object) -> None:
-        raise RoundError("another update still holds the lock")
-
-    monkeypatch.setattr("flows.backfill.recovery.updating", held)
-    with pytest.raises(RoundError, match="still holds the lock"):
-        backfill(source=archive, params=str(project))
