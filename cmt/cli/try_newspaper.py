@@ -10,11 +10,10 @@ from cmt.cli.serve import serve
 
 FOLDER = "data/try"
 QUESTIONS = (
-    ("Who is the mayor of Port Ellery?", None),
-    ("What does a single ticket on the Saltby ferry cost?", None),
-    ("What is the capital of Mongolia?", "not in memory: no article says it"),
+    "Who is the mayor of Port Ellery?",
+    "What does a single ticket on the Saltby ferry cost?",
+    "What is the capital of Mongolia? (not in memory: no article says it)",
 )
-"""Questions on the first month, with a note if no answer is expected."""
 
 
 def try_newspaper(
@@ -52,8 +51,7 @@ def try_newspaper(
     # 3. serve it
     if not as_json:
         write_line(message, style="bold")
-        questions = [question + (f" ({note})" if note else "") for question, note in QUESTIONS]
         write_line("three questions to ask on the page:")
-        write_lines(questions, indent=2)
+        write_lines(QUESTIONS, indent=2)
         write_line("your own documents: .venv/bin/cmt init my-project")
     serve(ctx, host="127.0.0.1", port=port, as_json=as_json)

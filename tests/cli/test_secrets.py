@@ -9,27 +9,18 @@ from cmt.tracking.payload import flat_params
 from tests.helpers.cli import MAYOR, run
 
 SECRET = "hunter2"  # noqa: S105 - a password for tests
-BANKS = [
-    f"s3://AKIA:{SECRET}@bucket/bank",
-    f"az://bank?sv=1&sig={SECRET}",
-    f"s3://bucket/bank?aws_secret_access_key={SECRET}",
-]
+BANK = f"s3://AKIA:{SECRET}@bucket/bank"
 SERVERS = [
-    (f"http://ann:{SECRET}@127.0.0.1:9", "start or repair it"),
-    (f"http://{SECRET}@127.0.0.1:9", "start or repair it"),
-    (f"postgresql://ann:{SECRET}@127.0.0.1:9/mlflow", "install the driver"),
     (f"mysql+nothing://ann:{SECRET}@host/db", "start or repair it"),
+    (f"postgresql://ann:{SECRET}@127.0.0.1:9/mlflow", "install the driver"),
 ]
 
 
-@pytest.mark.parametrize("uri", BANKS)
-def test_an_address_of_a_bank_with_credentials_is_refused(tiny_workspace: Path, uri: str) -> None:
-    for command in (["ask", MAYOR], ["update"]):
-        result = run(tiny_workspace, "--set", f"bank.uri={uri}", *command, status=2)
-        assert "bank.uri" in result.output and "AWS_SECRET_ACCESS_KEY" in result.output
-        assert SECRET not in result.output
-    for malformed in (f"={uri}", f"bank.uri=[{uri}"):
-        assert SECRET not in run(tiny_workspace, "--set", malformed, "rounds", status=2).output
+def test_an_address_of_a_bank_with_credentials_is_refused(tiny_project: Path) -> None:
+    result = run(tiny_project, "--set", f"bank.uri={BANK}", "ask", MAYOR, status=2)
+    assert "bank.uri" in result.output and "AWS_SECRET_ACCESS_KEY" in result.output
+    for pair in (f"bank.uri={BANK}", f"={BANK}", f"bank.uri=[{BANK}"):
+        assert SECRET not in run(tiny_project, "--set", pair, "rounds", status=2).output
 
 
 def test_the_password_of_a_tracking_server_is_masked(
@@ -52,6 +43,6 @@ def test_the_password_of_a_tracking_server_is_masked(
 
 
 def test_parameters_in_mlflow_have_no_credentials() -> None:
-    values = flat_params(Params().with_values(bank={"uri": BANKS[0]}))  # as no params.yaml can have it
+    values = flat_params(Params().with_values(bank={"uri": BANK}))  # as no params.yaml can have it
     assert values["bank.uri"] == "s3://***@bucket/bank"
     assert SECRET not in str(values)

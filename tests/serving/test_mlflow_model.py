@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from mlflow.exceptions import MlflowException
 import cmt
 from cmt.serving.mlflow_model import Memory
 from cmt.tracking.registry import CHAMPION, NAME
+from flows.local.prefect import free_port
 from tests.helpers.http import MAYOR
 
 
@@ -70,9 +70,7 @@ def test_a_project_named_by_the_environment_is_opened_instead(
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The address of `mlflow models serve` of the champion of the project in `folder`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{NAME}@{CHAMPION}"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", port]
     environment = os.environ | {
