@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from cmt.bank.ledger import Round
 
+PIN = "data/replay/bank.json"
+
 
 def workspace(params: Path, overrides: dict[str, Any] | None = None) -> Workspace:
     """The project of `params` with stream, compressor, bank and state in `data/replay`, and without tracking."""
@@ -83,7 +85,7 @@ def replay(params: Path, progress: ProgressBar) -> None:
     # 3. the results; equal pins mean equal banks and equal answers
     bank = replay_workspace.bank
     pinned = {"table": bank.name, "rows": bank.count_rows(), "digest": bank.digest()}
-    write_json(_pin_path(replay_workspace), pinned | {"calibration": replay_workspace.calibration()._asdict()})
+    write_json(replay_workspace.root / PIN, pinned | {"calibration": replay_workspace.calibration()._asdict()})
     rounds = replay_workspace.rounds()
     metrics = replay_metrics(rounds)
     if replay_workspace.answerer.confidence_is_probability:
@@ -95,16 +97,33 @@ def replay(params: Path, progress: ProgressBar) -> None:
 
 
 def evaluate(params: Path, progress: ProgressBar) -> None:
-    """Ask the replayed bank all questions of the stream, each as of its date; write their scores and a bar chart."""
+    """Ask the replayed bank all questions of the stream, each as of its date; write their scores and a bar chart.
+
+    Raises RoundError unless the bank is the pinned one, as after checking out another commit.
+    """
     from cmt.common.plots import score_bars
 
+    # 1. the bank
     replay_workspace = workspace(params)
     replay_workspace.pull()
-    check_pin(replay_workspace)
+    try:
+        pinned = read_json(replay_workspace.root / PIN, dict[str, Any])
+        bank = replay_workspace.open_bank()
+        equal = bank.name == pinned["table"] and bank.digest() == pinned["digest"]
+    except (OSError, ValueError, LookupError, CmtError):
+        equal = False
+    if not equal:
+        uri, path = replay_workspace.params.bank.uri, replay_workspace.root / PIN
+        raise RoundError(f"the bank in {uri} is not the one in {path}: run `dvc repro --force replay`")
+    # 2. the questions
     systems = len(ROUND_SYSTEMS) if replay_workspace.params.evaluation.baselines else 1
     progress.stage("evaluate", systems * replay_workspace.store.all_questions().num_rows)
     evaluation = replay_workspace.evaluate(on_progress=progress.advance)
-    write_json(replay_workspace.root / "metrics/scores.json", score_metrics(evaluation.to_json()["rows"]))
+    # 3. the numbers for DVC, without lists and durations, which differ every time
+    names = (*SCORE_NAMES, "calibration_error", "likely", "likely_right", "n")
+    rows = [row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]} for row in evaluation.to_json()["rows"]]
+    metrics = {row["row"]: {name: row[name] for name in names if row.get(name) is not None} for row in rows}
+    write_json(replay_workspace.root / "metrics/scores.json", metrics)
     score_bars(scores=evaluation.scores(), path=replay_workspace.root / "plots/scores.png")
 
 
@@ -150,27 +169,6 @@ def calibration_metrics(records: "Sequence[pa.Table]") -> dict[str, float]:
     return {name: round(error, 4) for name, error in errors.items() if error is not None}
 
 
-def score_metrics(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Rows of an evaluation for DVC: numbers only, without lists and durations, which differ every time."""
-    with_interval = [row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]} for row in rows]
-    names = (*SCORE_NAMES, "calibration_error", "likely", "likely_right", "n")
-    return {row["row"]: {name: row[name] for name in names if row.get(name) is not None} for row in with_interval}
-
-
-def check_pin(replay_workspace: Workspace) -> None:
-    """Raise RoundError unless the replayed bank is the pinned one, as after checking out another commit."""
-    path = _pin_path(replay_workspace)
-    try:
-        pinned = read_json(path, dict[str, Any])
-        bank = replay_workspace.open_bank()
-        equal = bank.name == pinned["table"] and bank.digest() == pinned["digest"]
-    except (OSError, ValueError, LookupError, CmtError):
-        equal = False
-    if not equal:
-        uri = replay_workspace.params.bank.uri
-        raise RoundError(f"the bank in {uri} is not the one in {path}: run `dvc repro --force replay`")
-
-
 def _trained(params: Path) -> Path:
     """Train a compressor with these settings, or continue or reuse an earlier training; returns its folder."""
     from cmt.modeling.checkpoint import CompressorConfig
@@ -202,10 +200,6 @@ def _trained(params: Path) -> Path:
     if not (folder / "card.md").exists():  # written at the end of a training
         workspace(params, {"train.output": str(folder)}).train()
     return folder
-
-
-def _pin_path(replay_workspace: Workspace) -> Path:
-    return replay_workspace.root / "data/replay/bank.json"
 
 
 def main(stage: Literal["prepare", "train", "replay", "evaluate"]) -> None:
