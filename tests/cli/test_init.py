@@ -88,14 +88,12 @@ def test_an_address_that_cannot_be_read_leaves_no_project(
     assert not (tmp_path / "project").exists()
 
 
-def test_the_options_of_the_documents_need_documents(tmp_path: Path) -> None:
-    assert "--from" in run_init(tmp_path / "project", "--published-at", "2026-01-01", status=2).stderr
-
-
-def test_a_date_for_the_documents_of_an_address_is_refused(tmp_path: Path) -> None:
-    options = ("--from", "http://127.0.0.1:9/feed.xml", "--published-at", "2026-01-01")
-    assert "--published-at is for files and folders" in run_init(tmp_path / "project", *options, status=2).stderr
-    assert not (tmp_path / "project").exists()
+def test_a_date_is_for_documents_in_files(tmp_path: Path) -> None:
+    project, date = tmp_path / "project", ("--published-at", "2026-01-01")
+    assert "--from" in run_init(project, *date, status=2).stderr
+    refused = run_init(project, "--from", "http://127.0.0.1:9/feed.xml", *date, status=2).stderr
+    assert "--published-at is for files and folders" in refused
+    assert not project.exists()
 
 
 def test_the_parameters_before_the_command_are_written(tmp_path: Path) -> None:

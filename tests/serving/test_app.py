@@ -58,7 +58,7 @@ def test_openapi_describes_every_operation(client: httpx.Client) -> None:
             assert "HTTPValidationError" not in json.dumps(refused)
 
 
-def test_without_a_bank_every_route_says_what_to_do_and_each_round_is_used_at_once(tiny_workspace: Path) -> None:
+def test_without_a_bank_every_route_says_what_to_do_and_with_one_it_answers_at_once(tiny_workspace: Path) -> None:
     workspace = cmt.open(params=tiny_workspace / "params.yaml")
     with serving_client(tiny_workspace) as client:
         chat = client.post("/v1/chat/completions", json=chat_body(MAYOR, stream=True))
@@ -71,6 +71,10 @@ def test_without_a_bank_every_route_says_what_to_do_and_each_round_is_used_at_on
             workspace.update()
             assert client.get("/documents").json()["total"] == client.get("/range").json()["documents"] == documents
             assert doc_ids(ask(client, MAYOR)) & {"mayor-1", "mayor-2"} == {mayor}
+        (tiny_workspace / "data/bank").rename(tiny_workspace / "data/elsewhere")
+        assert {response.status_code for response in bank_responses(client)} == {503}
+        (tiny_workspace / "data/elsewhere").rename(tiny_workspace / "data/bank")
+        assert ask(client, MAYOR)["known"]
 
 
 def bank_responses(client: httpx.Client) -> list[httpx.Response]:
@@ -95,15 +99,6 @@ def test_a_change_to_another_compressor_while_the_server_runs_is_noticed(
             assert response.status_code == 503
             assert f"the bank is that of compressor {later.model.digest[:12]}" in error_message(response)
         assert "cmt_bank_rows NaN" in client.get("/metrics").text
-
-
-def test_every_route_reports_a_bank_that_was_removed(adapted_workspace: Path) -> None:
-    with serving_client(adapted_workspace) as client:
-        assert ask(client, MAYOR)["known"]
-        (adapted_workspace / "data/bank").rename(adapted_workspace / "data/elsewhere")
-        assert {response.status_code for response in bank_responses(client)} == {503}
-        (adapted_workspace / "data/elsewhere").rename(adapted_workspace / "data/bank")
-        assert ask(client, MAYOR)["known"]
 
 
 def test_no_page_of_the_server_shows_the_password_of_the_tracking_server(project: Path) -> None:
