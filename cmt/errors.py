@@ -1,15 +1,4 @@
-"""The errors that a user can act on. Each message says what is wrong, where, and what to do.
-
-CmtError
-├── ConfigError       params.yaml or an argument is out of range or unknown
-├── StreamError       a source file or slice cannot be read
-├── ModelError        the base LM or a compressor is missing, damaged or does not match
-├── BankError         the memory bank cannot be opened, read or written
-│   ├── DamageError   stored data changed after they were written
-│   └── UnknownDocumentError   no bank and no slice has the document
-├── RoundError        a round cannot start, or was refused by its gate
-└── ServiceError      MLflow or the Prefect server cannot be reached
-"""
+"""The errors that a user can act on. Each message says what is wrong, where, and what to do."""
 
 from cmt.common.secrets import mask_secrets
 
