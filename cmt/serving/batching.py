@@ -7,7 +7,8 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter
 
@@ -15,7 +16,6 @@ import anyio
 from anyio import from_thread, to_thread
 from starlette.exceptions import HTTPException
 
-from cmt.answering.answer import Answer
 from cmt.serving.metrics import Metrics
 from cmt.serving.schemas import Answered
 from cmt.workspace import Workspace
@@ -23,16 +23,11 @@ from cmt.workspace import Workspace
 
 @dataclass(frozen=True)
 class ServedAnswer:
-    """An answer, the numbers of tokens of question and answer, and the compressor of the bank."""
+    """The body of a response, and the numbers of tokens of question and answer."""
 
-    answer: Answer
+    answered: Answered
     question_tokens: int
     answer_tokens: int
-    compressor: str
-
-    def response(self, as_of: datetime | None) -> Answered:
-        """The body of the response."""
-        return Answered.of(self.answer, as_of, compressor=self.compressor)
 
 
 @dataclass(eq=False)
@@ -42,8 +37,7 @@ class _Request:
     question: str
     as_of: datetime | None
     on_text: Callable[[str], None] | None = None  # receives the answer in pieces; None: not a streaming request
-    answer: ServedAnswer | None = None
-    error: Exception | None = None
+    outcome: Future[ServedAnswer] = field(default_factory=Future)
 
 
 class DynamicBatcher:
@@ -104,10 +98,9 @@ class DynamicBatcher:
                     await self._answer_next_batch()
         finally:
             self._withdraw(request)
-        if request.answer is None:
-            raise request.error or RuntimeError("a request was neither answered nor failed")
-        self.metrics.answered(request.answer.answer, seconds=perf_counter() - started)
-        return request.answer
+        served = request.outcome.result(timeout=0)  # raises the error of its batch
+        self.metrics.answered(served.answered, seconds=perf_counter() - started)
+        return served
 
     async def _answer_next_batch(self) -> None:
         """Answer the oldest request and the following ones for the same batch; a streaming request is a batch."""
@@ -120,10 +113,10 @@ class DynamicBatcher:
             answers = await to_thread.run_sync(self._answer_batch, batch)
         except Exception as error:
             for request in batch:
-                request.error = error
+                request.outcome.set_exception(error)
         else:
             for request, answer in zip(batch, answers, strict=True):
-                request.answer = answer
+                request.outcome.set_result(answer)
             self._seconds = (perf_counter() - started) / len(batch)
 
     def _answer_batch(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
@@ -139,10 +132,11 @@ class DynamicBatcher:
         else:
             answers = answerer.answer(questions, as_of=dates)
         tokenize = self.workspace.lm.tokenize  # in this thread: it is not thread-safe
-        return [
-            ServedAnswer(answer, len(tokenize(answer.question)), len(tokenize(answer.text)), answerer.model.digest)
-            for answer in answers
+        answered = [
+            Answered.of(answer, as_of, compressor=answerer.model.digest)
+            for answer, as_of in zip(answers, dates, strict=True)
         ]
+        return [ServedAnswer(one, len(tokenize(one.question)), len(tokenize(one.answer))) for one in answered]
 
     def _withdraw(self, request: _Request) -> None:
         """Remove a request whose client has disconnected."""

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from cmt.answering.answer import Answer
 from cmt.errors import CmtError
+from cmt.serving.schemas import Answered
 
 
 class Metrics:
@@ -35,7 +35,7 @@ class Metrics:
         """Count a request. `route` is the template of its path; both labels must come from a bounded set."""
         self._requests.labels(method, route, str(status)).inc()
 
-    def answered(self, answer: Answer, *, seconds: float) -> None:
+    def answered(self, answer: Answered, *, seconds: float) -> None:
         """Count an answer."""
         self._seconds.observe(seconds)
         if not answer.known:

@@ -115,9 +115,9 @@ async def complete(request: Completion, http_request: Request, batcher: ReadyBat
     if request.stream:
         return EventSourceResponse(_stream(request, batcher), headers={"Cache-Control": "no-cache"})
     served = await batcher.answer(request.question, request.as_of)
-    message = {"role": "assistant", "content": served.answer.text, "refusal": None}
+    message = {"role": "assistant", "content": served.answered.answer, "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-    extra = {"usage": _usage(served), **_provenance(request, served)}
+    extra = {"usage": _usage(served), **_provenance(served)}
     return JSONResponse({**_header(), "object": "chat.completion", "choices": [choice], **extra})
 
 
@@ -136,7 +136,7 @@ async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerato
                 if isinstance(part, str):
                     yield chunk({"content": part})
                     continue
-                yield chunk({}, finish="stop", **_provenance(request, part))
+                yield chunk({}, finish="stop", **_provenance(part))
                 if request.stream_options and request.stream_options.include_usage:
                     yield chunk(usage=_usage(part))
                 yield format_sse_event(data_str="[DONE]")
@@ -148,9 +148,9 @@ def _header() -> dict[str, Any]:
     return {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": MODEL}
 
 
-def _provenance(request: Completion, served: ServedAnswer) -> dict[str, Any]:
+def _provenance(served: ServedAnswer) -> dict[str, Any]:
     """Fields beyond OpenAI's interface."""
-    answered = served.response(request.as_of).model_dump(mode="json")
+    answered = served.answered.model_dump(mode="json")
     names = ("verdict", "known", "confidence", "as_of", "sources", "compressor")
     return {"answer_id": answered["id"], **{name: answered[name] for name in names}}
 

@@ -73,8 +73,7 @@ Question = Annotated[Ask, Depends(_checked)]
 @router.post("/ask", tags=["answers"])
 async def ask(request: Question, batcher: Batcher) -> Answered:
     """Answer from memory, with the source documents and the windows that the LM read."""
-    served = await batcher.answer(request.question, request.as_of)
-    return served.response(request.as_of)
+    return (await batcher.answer(request.question, request.as_of)).answered
 
 
 @router.post("/ask/stream", tags=["answers"], response_class=EventSourceResponse)
@@ -89,7 +88,7 @@ async def ask_stream(request: Question, batcher: ReadyBatcher) -> AsyncIterator[
                 if isinstance(part, str):
                     yield _event("text", part)
                 else:
-                    yield _event("answer", part.response(request.as_of).model_dump(mode="json"))
+                    yield _event("answer", part.answered.model_dump(mode="json"))
     except CmtError as error:
         yield _event("error", {"message": public_message(error)})
 

@@ -76,7 +76,7 @@ def test_queued_questions_are_answered_in_one_batch_without_those_of_clients_tha
 
     async def request(question: str) -> None:
         served = await batcher.answer(question, None)
-        assert served.answer.question == question
+        assert served.answered.question == question
 
     async def listen(question: str) -> None:
         async with aclosing(batcher.stream(question, None)) as parts:
@@ -118,7 +118,7 @@ def test_a_full_queue_refuses_a_question_and_says_how_long_to_wait(project: Path
             assert refused.json()["error"]["type"] == "rate_limit_error"
         batcher._queue.popleft()
         assert client.post("/ask", json={"question": FERRY}).status_code == 200
-    assert waiting[1].answer or waiting[1] in batcher._queue
+    assert waiting[1].outcome.done() or waiting[1] in batcher._queue
     workspace.params.serving.__dict__["queue_length"] = 0
     batcher._queue.extend(_Request(MAYOR, None) for _ in range(100))
     batcher.check_queue()
