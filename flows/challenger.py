@@ -13,28 +13,27 @@ log = logging.getLogger("cmt.flows")
 
 
 @cmt_task(name="decide on the challenger")
-def decide_on_challenger(params: str) -> bool:
-    """Compare the challenger with the compressor in use; returns whether it became the champion.
+def decide_on_challenger(params: str) -> None:
+    """Compare the challenger, if there is one, with the compressor in use.
 
-    False without a challenger, or if no slice with questions follows its training slices yet.
+    It waits for its decision if no slice with questions follows its training slices yet.
     """
     from cmt.rounds.promotion import promote_version
     from cmt.tracking.registry import CHALLENGER
 
     opened = workspace(params)
     if not opened.params.tracking.enabled:
-        return False
+        return
     challenger = next((version for version in opened.registry.versions() if CHALLENGER in version.aliases), None)
     if challenger is None:
-        return False
+        return
     try:
         promotion = promote_version(opened, challenger.version)
     except ConfigError as error:
         log.info("version %s waits for its decision: %s", challenger.version, error)
-        return False
+        return
     description = f"Version {challenger.version}"
     create_markdown_artifact(promotion_report(promotion), key="promotion", description=description)
     log.info("version %s: %s", challenger.version, promotion.reason)
     if promotion.promoted and promotion.figures:  # else it answers already
         emit_promotion(promotion)
-    return promotion.promoted

@@ -48,8 +48,8 @@ class LoggedProgress:
 
 
 @cmt_task(name="ingest")
-def ingest(params: str, source: str, publisher: str | None) -> list[str]:
-    """Add the files `source` of `publisher` to the stream; returns the ids of the new slices.
+def ingest(params: str, source: str, publisher: str | None) -> None:
+    """Add the files `source` of `publisher` to the stream.
 
     A relative `source` is relative to the project. Raises StreamError if more than `stream.max_rejected` of the rows
     are rejected; the others are in the stream then.
@@ -66,7 +66,6 @@ def ingest(params: str, source: str, publisher: str | None) -> list[str]:
             f"{source}: {report.rejected_fraction:.0%} of its rows are rejected, more than stream.max_rejected "
             f"({limit:.0%}); the others were taken. See {report.quarantine}"
         )
-    return [slice_.slice_id for slice_ in report.slices]
 
 
 @cmt_task(name="begin")
@@ -91,18 +90,17 @@ def report(params: str, slice_id: str) -> None:
 
 
 @cmt_task(name="find drift")
-def find_drift(params: str) -> bool:
-    """Compare the newest round with earlier ones; returns whether its questions are answered worse."""
+def find_drift(params: str) -> None:
+    """Compare the newest round with earlier ones; warn if its questions are answered worse."""
     from cmt.evaluation import drift
 
     found = drift.find_drift(workspace(params))
     if found is None:
-        return False
+        return
     create_markdown_artifact(drift_report(found), key="drift", description=found.slice_id)
     if found.drifted:
         log.warning("drift: %s", found)
         emit_drift(found)
-    return found.drifted
 
 
 def run_name() -> str:
