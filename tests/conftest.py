@@ -12,8 +12,6 @@ import pytest
 import yaml
 
 from cmt.config import load_params
-from tests.helpers.projects import adapt
-from tests.helpers.tiny import write_folder
 
 if TYPE_CHECKING:
     from cmt.lm.model import FrozenLM
@@ -94,6 +92,7 @@ def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     from cmt.lm.weights import pull
     from cmt.modeling.checkpoint import CompressorConfig
     from cmt.modeling.model import MemoryModel
+    from tests.helpers.tiny import write_folder  # imports torch, which xdist's own process does not need
 
     folder = tmp_path_factory.mktemp("tiny")
     sections: dict[str, object] = {
@@ -136,6 +135,8 @@ def tiny_workspace(tiny_project: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def adapted_project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project after its two rounds, read-only: tests that change it use `adapted_workspace`."""
+    from tests.helpers.projects import adapt
+
     return adapt(Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("adapted") / "project")))
 
 
