@@ -27,7 +27,7 @@ def traces(
     def holds(text: str) -> bool:
         own = words(text)
         line = f" {' '.join(own)} "
-        return not runs.isdisjoint(shingles(own, RUN)) or any(whole in line for whole in wholes)
+        return any(whole in line for whole in wholes) or bool(runs) and not runs.isdisjoint(shingles(own, RUN))
 
     found = []
     for path in sorted(folder.rglob("*")):
