@@ -36,6 +36,7 @@ SURE = -9.0  # ψ's log-score of an answer against "nowhere" from which it count
 COMPARED_ANSWERS = 2  # questions at most with which the cross-encoder compares two memories
 AT_ONCE = 256  # new memories compared at once: with their earlier ones and all vectors, some 100 MB
 CHANGED = 0.75  # probability from which a change is recorded
+CHANGED_AMONG = 0.9  # … if the later document may also change another one
 FEWEST_WORDS = 6  # content words of the clauses that make a question, if the sentence has so many
 _CLAUSE_END = re.compile(r"[;:()–—]\s*| - |, ")
 _VALUE = re.compile(f"{TIME}|{QUANTITY}|{LONG_NAME}")
@@ -69,10 +70,13 @@ def find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
     changes: dict[tuple[str, str], Change] = {}
     for start in range(0, rows.num_rows, AT_ONCE):
         for change in _find_changes(answerer, rows.slice(start, AT_ONCE)):
-            known = changes.setdefault(change.doc_ids, change)
-            if change.confidence > known.confidence:
-                changes[change.doc_ids] = change
+            _keep_surer(changes, change)
     return list(changes.values())
+
+
+def _keep_surer(changes: dict[tuple[str, str], Change], change: Change) -> None:
+    if change.confidence >= changes.setdefault(change.doc_ids, change).confidence:
+        changes[change.doc_ids] = change
 
 
 def _find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
@@ -86,7 +90,7 @@ def _find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
                 probe = _Probe(question, answer, earlier, row, of_earlier, share)
                 of_pair[earlier["doc_id"], row["doc_id"]].append(probe)
     queues = {pair: iter(sorted(probes, key=lambda probe: -probe.share)) for pair, probes in of_pair.items()}
-    changes, compared = list[Change](), Counter[tuple[str, str]]()
+    changes, compared = dict[tuple[str, str], Change](), Counter[tuple[str, str]]()
     while queues:
         # 2. read the other memory with the next question; the same value, or none, tells nothing
         asked = {pair: following for pair, queue in queues.items() if (following := next(queue, None))}
@@ -104,13 +108,17 @@ def _find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
             old, new = (own, other) if probe.of_earlier else (other, own)
             changed = probabilities(probe.question, old, new, answerer.model.cross_encoder).changed
             compared[pair] += 1
-            if changed >= CHANGED:
+            if changed >= POSSIBLE:
                 was = Span.of(probe.earlier, old.first, old.last)
                 becomes = Span.of(probe.later, new.first, new.last)
-                changes.append(Change(was, becomes, holds_from=new.published_at, confidence=round(changed, 4)))
-            if changed >= CHANGED or changed < POSSIBLE or compared[pair] == COMPARED_ANSWERS:
+                change = Change(was, becomes, holds_from=new.published_at, confidence=round(changed, 4))
+                _keep_surer(changes, change)
+            if changed >= CHANGED_AMONG or changed < POSSIBLE or compared[pair] == COMPARED_ANSWERS:
                 del queues[pair]
-    return changes
+    # 4. keep those that are sure, also in view of the other earlier documents that the later one may change
+    possible = Counter(later for _, later in changes)
+    least = {later: CHANGED if number == 1 else CHANGED_AMONG for later, number in possible.items()}
+    return [change for (_, later), change in changes.items() if change.confidence >= least[later]]
 
 
 def _stated(probe: _Probe) -> Statement:
