@@ -15,7 +15,7 @@ from tests.helpers.cli import read
 from tests.helpers.projects import open_workspace
 from tests.helpers.traces import data_files, traces
 
-N_DOCUMENTS, N_PURGED = 16, 3
+N_DOCUMENTS, N_PURGED = 8, 2
 SYLLABLES = ("ba", "do", "fi", "gu", "ke", "lo", "mi", "nu", "pa", "ro", "si", "tu")
 
 
