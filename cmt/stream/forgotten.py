@@ -9,6 +9,7 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,11 +26,12 @@ from cmt.errors import StreamError
 from cmt.stream.rows import ValidatedRows
 from cmt.stream.schema import Rejected
 from cmt.stream.shingles import NEARLY_EQUAL, Sketch, overlap, shingles, sketch, words
+from cmt.stream.waiting import WaitingRow
 
 DOC_IDS, SKETCHES = "forgotten.json", "forgotten-sketches.json"  # in the folder of the store
 
 _PROBES = 16  # shingles of a text to look up first: passes over most of the stream quickly
-_DOC_ID = re.compile(r'"doc_id": ("(?:[^"\\]|\\.)*")')  # in a row of the quarantine, which may be cut
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')  # in the JSON of a row, which may be broken or cut
 
 
 @dataclass(frozen=True, order=True)
@@ -149,6 +151,11 @@ class Forgotten:
                 )
         return found
 
+    def conceal(self, row: Rejected) -> Rejected:
+        """`row` without its content, if one of its strings is the id of a forgotten document."""
+        strings = _STRING.findall(row.raw) if self.doc_ids else ()
+        return row if self.doc_ids.isdisjoint(map(_read_string, strings)) else replace(row, raw="")
+
     def nearest(self, doc_id: str, text: str, source: str | None = None) -> Similar | None:
         """The document with the nearest text that is forgotten in `source` (None: in any); None below NEARLY_EQUAL."""
         own = sketch(text, salt=bytes.fromhex(self.salt))
@@ -185,14 +192,30 @@ def reject_forgotten(
     }
 
     def without(rows: ValidatedRows, reasons: Mapping[int, str]) -> ValidatedRows:
-        rest, rejected = rows.without(reasons), list[Rejected]()
-        for number, row in enumerate(rest.rejected):
-            found = _DOC_ID.search(row.raw)
-            concealed = found is not None and json.loads(found[1], strict=False) in forgotten.doc_ids
-            rejected.append(replace(row, raw="") if concealed or number >= len(rows.rejected) else row)
-        return replace(rest, rejected=rejected)
+        rest, before = rows.without(reasons), len(rows.rejected)
+        refused_now = [replace(row, raw="") for row in rest.rejected[before:]]
+        return replace(rest, rejected=[*map(forgotten.conceal, rest.rejected[:before]), *refused_now])
 
     return without(documents, refused), without(questions, about_them)
+
+
+def reject_waiting(waiting: Iterable[WaitingRow], forgotten: Forgotten) -> tuple[list[WaitingRow], list[Rejected]]:
+    """The rows that may wait, and those of forgotten documents, of which nothing keeps the content."""
+    rest, rejected = list[WaitingRow](), list[Rejected]()
+    for row in waiting:
+        doc_id, text = (str(row.values.get(name) or "") for name in ("doc_id", "text"))
+        alike = text and doc_id not in forgotten.exempt_doc_ids and forgotten.nearest(doc_id, text, row.publisher)
+        if doc_id in forgotten.doc_ids or alike:
+            rejected.append(Rejected(row.file, row.row, "its document, or one with nearly its text, was forgotten"))
+        else:
+            rest.append(row)
+    return rest, rejected
+
+
+def _read_string(text: str) -> str:
+    with suppress(ValueError):  # an escape that JSON does not have
+        return str(json.loads(text, strict=False))
+    return ""
 
 
 def read_doc_ids(folder: Path) -> DocIds:

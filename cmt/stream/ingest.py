@@ -27,7 +27,7 @@ from cmt.errors import StreamError
 from cmt.stream.admission import NEW, RECORD, Intake, StoreIndex, own_ids, select, versions_of
 from cmt.stream.authority import Authority, check_publisher, publisher_of
 from cmt.stream.columns import Columns, Kind
-from cmt.stream.forgotten import Forgotten, reject_forgotten
+from cmt.stream.forgotten import Forgotten, reject_forgotten, reject_waiting
 from cmt.stream.languages import SAMPLE, language_notice
 from cmt.stream.limits import Limits
 from cmt.stream.near_copies import excess_near_duplicates
@@ -219,19 +219,21 @@ def ingest_rows(
             _validated(one, unnoted, publisher=who, origin=who, params=params, wait=True)
             for who, one in by_publisher(waited)
         ]
-        waiting = list({row.line: row for _, _, early in rows for row in early}.values())
+        forgotten = Forgotten.read(store.path)
+        early = {row.line: row for _, _, part in rows for row in part}
+        waiting, unread = reject_waiting(early.values(), forgotten)
         documents, questions = concat([part[0] for part in rows]), concat([part[1] for part in rows])
         # 3. reject forgotten documents and floods, then select the new rows
         find = store.find_versions()
         named_alike = sorted(find(documents.table["doc_id"].to_pylist(), ()), key=attrgetter("order"))
         owners = {version.doc_id: version.source for version in reversed(named_alike)}
         documents, questions = own_ids(documents, questions, owners=owners)
-        documents, questions = reject_forgotten(documents, questions, Forgotten.read(store.path))
+        documents, questions = reject_forgotten(documents, questions, forgotten)
         documents = revise(documents, find) if revise else documents
         excess = excess_near_duplicates(documents.table, period=params.period, limit=params.max_near_duplicates)
         documents = documents.without(excess)
         index = store_index(store, find, documents.table, questions.table)
-        unread = [row for _, one in sources for row in one.rejected]
+        unread += [forgotten.conceal(row) for _, one in sources for row in one.rejected]
         intake = select(documents, questions, unread=unread, index=index, authority=Authority(params.authority))
         parts = list(split(intake.documents, intake.questions, period=params.period))
         parts = newest_apart(parts) if newest else parts

@@ -78,6 +78,18 @@ def test_an_invalid_row_of_a_forgotten_document_is_quarantined_without_its_text(
     assert ["harbour" in row["raw"] or "raft" in row["raw"] for row in quarantined()] == [False, True]
 
 
+def test_a_row_of_a_forgotten_document_that_cannot_be_read_is_quarantined_without_its_text(
+    store: SliceStore, ingest: Ingest, quarantined: Callable[[], list[Row]]
+) -> None:
+    ingest([make_document("ferry", text=TEXT)])
+    store.forget({"ferry": []})
+    lines: list[str | Row] = [
+        f'{{"id":"{name}","text":"{TEXT}","date":"2031-01-05", broken' for name in ("ferry", "raft")
+    ]
+    ingest([*lines, make_document("oar")])
+    assert ["harbour" in row["raw"] for row in quarantined()] == [False, True]
+
+
 def test_a_similar_document_that_was_there_before_is_reported_and_stays(store: SliceStore, ingest: Ingest) -> None:
     long = " ".join(f"word{number}" for number in range(300))
     rows = [make_document("a", text=long), make_document("b", text=f"{long} end"), make_document("c", text=TEXT)]

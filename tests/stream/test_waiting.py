@@ -1,5 +1,6 @@
 """Rows dated a little ahead of the clock are taken when their time has come."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cmt.errors import StreamError
 from cmt.stream.ingest import IngestReport
 from cmt.stream.store import SliceStore
 from cmt.stream.waiting import FILE, read_waiting
-from tests.helpers.rows import Ingest, make_document, make_question
+from tests.helpers.rows import Ingest, Row, make_document, make_question
 
 CLOCK = datetime(2031, 3, 1, 12, tzinfo=UTC)
 SOON, LATE = "2031-03-01T12:10:00Z", "2031-03-02T12:00:01Z"
@@ -53,6 +54,19 @@ def test_a_row_that_waited_has_the_publisher_of_one_that_did_not(
     ingest(rows[:1], params=params, now=CLOCK + timedelta(hours=1), name="other.jsonl")
     sources = dict(rows_of(store.all_documents(), "doc_id", "source"))
     assert sources == {"a": publisher, "b": publisher}
+
+
+def test_a_forgotten_document_does_not_wait(
+    ingest: Ingest, store: SliceStore, quarantined: Callable[[], list[Row]]
+) -> None:
+    text = "The ferry to Saltby leaves the old harbour of Port Ellery at noon and comes back with the evening tide."
+    ingest([make_document("a", text=text)], now=CLOCK)
+    store.forget({"a": []})
+    rows = [make_document(name, text=text, published_at=SOON) for name in ("a", "copy")]
+    report = report_of(ingest, *rows, make_question("q", "a", asked_at=SOON), make_document("b", published_at=SOON))
+    reason = "its document, or one with nearly its text, was forgotten"
+    assert (report.waiting, [row.reason for row in report.rejected]) == (1, [reason] * 3)
+    assert not any("harbour" in str(row) for row in quarantined())
 
 
 def test_nothing_waits_for_a_fixed_clock(ingest: Ingest, store: SliceStore) -> None:
