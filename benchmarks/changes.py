@@ -1,6 +1,6 @@
 """Changes that no document declares: measure answers and detected changes, and fit the comparison of statements.
 
-    python benchmarks/changes.py --writers ικλμυφΣΦ    # measure the writers that the cross-encoder has not seen
+    python benchmarks/changes.py --writers ικλμυφΣΦЖЭ    # measure the writers that the cross-encoder has not seen
     python benchmarks/changes.py --stories my/stories  # measure other stories in the same form
     python benchmarks/changes.py --calibrate Xx        # fit the weights of the cross-encoder and of ψ's scores
     python benchmarks/changes.py                       # fit words to the stories of data/stories

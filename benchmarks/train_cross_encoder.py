@@ -91,7 +91,7 @@ class Labels(NamedTuple):
 
 def main(
     stories: Annotated[Path, typer.Option(help="Folder of stories.")] = ROOT / "data/stories",
-    left_out: Annotated[str, typer.Option(help="Writers whose stories only measure.")] = "XxικλμυφΣΦ",
+    left_out: Annotated[str, typer.Option(help="Writers whose stories only measure.")] = "XxικλμυφΣΦЖЭ",
     articles: Annotated[Path | None, typer.Option(help="Paragraphs with questions, as in SQuAD 1.1.")] = None,
     writers: Annotated[str, typer.Option(help="Writers to train on; all by default.")] = "",
     start: Annotated[Path | None, typer.Option(help="Weights to continue.")] = None,
