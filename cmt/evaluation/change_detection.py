@@ -25,8 +25,8 @@ from cmt.common.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
 from cmt.common.text import without_publisher
 from cmt.evaluation.made_questions import question_on
 
-FEWEST_SHARED = 0.09  # smallest share of an earlier text's words, weighed by IDF, in a later text compared with it
-NAMES_SHARED = 0.15  # smallest share of the names of one of two compared texts, weighed likewise, in the other one
+FEWEST_SHARED = 0.1  # smallest share of an earlier text's words, weighed by IDF, in a later text compared with it
+NAMES_SHARED = 0.2  # smallest share of the names of one of two compared texts, weighed likewise, in the other one
 FREQUENT = 0.1  # share of the bank's texts from which the name of their publisher tells nothing about a text
 LEAST_OF_BEST = 0.7  # smallest share of an earlier text's words, relative to the earlier text with most
 COMPARED = 3  # earlier memories that a new one is compared with at most
