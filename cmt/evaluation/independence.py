@@ -7,10 +7,11 @@ names with a history of their own and texts in different words pass; nothing her
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -53,12 +54,17 @@ def admitted(
     """
     documents = bank.documents({doc_id for change in changes for doc_id in change.doc_ids}).to_pylist()
     source = {row["doc_id"]: row["source"] or "" for row in documents}
-    taken = [c for c in changes if authority.may_change(source[c.new.doc_id], source[c.old.doc_id])]
+    taken, others = list[Change](), list[Change]()
+    for change in changes:
+        own = authority.may_change(source[change.new.doc_id], source[change.old.doc_id])
+        (taken if own else others).append(change)
     # 1. Changes by others, by the document that they change.
-    later = [row for row in rows.to_pylist() if row["text"]]
+    memories = defaultdict[str, list[dict[str, Any]]](list)
+    for row in rows.to_pylist() if others else ():
+        memories[row["doc_id"]].append(row)
     told: dict[str, list[tuple[Change, Report]]] = {}
-    for change in [change for change in changes if change not in taken]:
-        for row in later:
+    for change in others:
+        for row in memories[change.new.doc_id]:
             if value := change.new.read(row):
                 report = Report(change.new.doc_id, source[change.new.doc_id], without_publisher(row), value)
                 told.setdefault(change.old.doc_id, []).append((change, report))
