@@ -81,7 +81,7 @@ def start(
                 summary = report.summary()
             else:
                 summary = workspace.ingest(published_at=published_at, newest=True).summary()
-        except CmtError:
+        except (CmtError, OSError):
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             if not existed:

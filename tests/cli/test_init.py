@@ -88,6 +88,18 @@ def test_an_address_that_cannot_be_read_leaves_no_project(
     assert not (tmp_path / "project").exists()
 
 
+def test_a_full_disk_leaves_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "data/stream")
+
+    monkeypatch.setattr("cmt.workspace.Workspace.pull", lambda *_, **__: None)
+    monkeypatch.setattr("cmt.workspace.Workspace.ingest", full)
+    data = tmp_path / "news.csv"
+    data.write_text("text,date\nOne text.,2026-01-01\n")
+    assert "No space left on device" in run_init(tmp_path / "project", "--from", str(data), status=1).stderr
+    assert not (tmp_path / "project").exists()
+
+
 def test_a_date_is_for_documents_in_files(tmp_path: Path) -> None:
     project, date = tmp_path / "project", ("--published-at", "2026-01-01")
     assert "--from" in run_init(project, *date, status=2).stderr
