@@ -64,7 +64,7 @@ def test_concurrent_questions_get_the_answers_that_they_get_alone(client: httpx.
 def test_queued_questions_are_answered_in_one_batch_without_those_of_clients_that_left(project: Path) -> None:
     workspace = cmt.open(params=project / "params.yaml")
     batcher, batches, all_queued = DynamicBatcher(workspace), list[list[str]](), Event()
-    answer = workspace.answerer.answer
+    answer = workspace.current_answerer().answer
 
     def recorded_answer(questions: list[str], **options: Any) -> Any:
         batches.append(questions)
