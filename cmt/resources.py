@@ -353,7 +353,7 @@ class Resources:
     def pending(self) -> list[str]:
         """The slice_ids without a committed or failed round of this compressor and row format.
 
-        Oldest first; those that the gate refused come last, so that they do not hold up the stream.
+        The oldest comes first. Slices that the gate refused come last, so that they do not block the stream.
         """
         states = {round_.identity: round_.state for round_ in self.rounds()}
         row_format = self.row_format  # read once: it may need the codebook
@@ -408,7 +408,7 @@ class Resources:
     def changes(self, doc_ids: Collection[str] | None = None) -> list[Change]:
         """The inferred changes of `doc_ids` or of all documents. Ask for a whole batch: it takes milliseconds.
 
-        Those of an undecided round only for the process that changes the bank.
+        Only the process that changes the bank sees the changes of an undecided round.
         """
         if not Ledger.exists(self.params.bank.uri):
             return []

@@ -113,18 +113,18 @@ class Change:
 
 
 def without_rivals(changes: Collection[Change]) -> list[Change]:
-    """Leave out the changes of a document that a surer one makes unlikely; the others keep their order.
+    """`changes` in their order, without those that a surer change of the same earlier document contradicts.
 
-    Two later documents that tell different stories cannot both change one earlier statement. So the surest change of a
-    document counts, and another one only if a change joins their later documents. Rejected changes stay, and count for
-    nothing.
+    Two later documents about different subjects cannot both change the same earlier document. The change with the
+    highest confidence counts; another one counts only if a change connects the two later documents. Rejected changes
+    are returned, but neither contradict nor connect.
     """
     found = [change for change in changes if change.state == "found"]
-    joined = {frozenset(change.doc_ids) for change in found}
+    connected = {frozenset(change.doc_ids) for change in found}
     later: dict[str, set[str]] = defaultdict(set)
     for change in sorted(found, key=lambda change: -change.confidence):
         kept, new = later[change.old.doc_id], change.new.doc_id
-        if not kept or any(frozenset((new, other)) in joined for other in kept):
+        if not kept or any(frozenset((new, other)) in connected for other in kept):
             kept.add(new)
     return [change for change in changes if change.state == "rejected" or change.new.doc_id in later[change.old.doc_id]]
 

@@ -225,7 +225,7 @@ class Ledger:
         Rejected ones are included. The row of a round is the commit of its changes: a round that is refused,
         interrupted or rolled back has none, a committed one none of documents that it set aside, and one in progress
         all, or none without `undecided`. A change that rounds of several compressors found is returned once, as it was
-        found last. Those that a surer one makes unlikely are left out (`without_rivals`).
+        found last. `without_rivals` removes the changes that a surer one contradicts.
 
         Raises DamageError if a row is damaged.
         """

@@ -36,7 +36,7 @@ SURE = -9.0  # ψ's log-score of an answer against "nowhere" from which it count
 COMPARED_ANSWERS = 2  # questions at most with which the cross-encoder compares two memories
 AT_ONCE = 256  # new memories compared at once: with their earlier ones and all vectors, some 100 MB
 CHANGED = 0.75  # probability from which a change is recorded
-CHANGED_AMONG = 0.9  # … if the later document may also change another one
+CHANGED_WITH_RIVAL = 0.9  # the same, if the later document may also change another earlier one
 FEWEST_WORDS = 6  # content words of the clauses that make a question, if the sentence has so many
 _CLAUSE_END = re.compile(r"[;:()–—]\s*| - |, ")
 _VALUE = re.compile(f"{TIME}|{QUANTITY}|{LONG_NAME}")
@@ -113,11 +113,11 @@ def _find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
                 becomes = Span.of(probe.later, new.first, new.last)
                 change = Change(was, becomes, holds_from=new.published_at, confidence=round(changed, 4))
                 _keep_surer(changes, change)
-            if changed >= CHANGED_AMONG or changed < POSSIBLE or compared[pair] == COMPARED_ANSWERS:
+            if changed >= CHANGED_WITH_RIVAL or changed < POSSIBLE or compared[pair] == COMPARED_ANSWERS:
                 del queues[pair]
-    # 4. keep those that are sure, also in view of the other earlier documents that the later one may change
+    # 4. keep the sure changes; a later document that may also change another earlier one needs more confidence
     possible = Counter(later for _, later in changes)
-    least = {later: CHANGED if number == 1 else CHANGED_AMONG for later, number in possible.items()}
+    least = {later: CHANGED if number == 1 else CHANGED_WITH_RIVAL for later, number in possible.items()}
     return [change for (_, later), change in changes.items() if change.confidence >= least[later]]
 
 

@@ -200,7 +200,7 @@ def reject_forgotten(
 
 
 def reject_waiting(waiting: Iterable[WaitingRow], forgotten: Forgotten) -> tuple[list[WaitingRow], list[Rejected]]:
-    """The rows that may wait, and those of forgotten documents, of which nothing keeps the content."""
+    """Split `waiting` into the rows that may wait, and rejections of rows of forgotten documents, without content."""
     rest, rejected = list[WaitingRow](), list[Rejected]()
     for row in waiting:
         doc_id, text = (str(row.values.get(name) or "") for name in ("doc_id", "text"))

@@ -76,7 +76,7 @@ def processes_in(folder: Path) -> list[str]:
 
 
 def remaining_in(folder: Path) -> list[str]:
-    """`processes_in`, once those that were killed have ended, which takes a moment on a busy machine."""
+    """Wait up to 10 s for killed processes to exit; returns those that still run in `folder`."""
     deadline = time.monotonic() + 10
     while (found := processes_in(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
