@@ -83,15 +83,17 @@ def weigh(
     comparable: Callable[[int, int], Alike],
     cross_encoder: CrossEncoder | None = None,
     read_without: Callable[[int, int], Statement] | None = None,
+    surer_than: Callable[[int, int], float] = lambda _earlier, _later: 0.0,
 ) -> tuple[list[float], list[Pair]]:
     """Nats to add to the log-score of each of `statements`, and the pairs that were compared.
 
     `comparable`: whether the statements of two indices are about one fact. The best statement is compared with the
     COMPARED comparable ones whose texts are most like its text, in the order of their dates. Both then share what they
     had, and up to CORROBORATION more: the later one has the share `probability` of it, the earlier one the rest; the
-    better one goes on. A text that is like the first one, and not like the later one that won, is compared with the
+    better one goes on. A text that is like the first one, and less like the later one that won, is compared with the
     first one. Where both state one value, the later text may state another one beside it: `read_without` gives the
-    statement of a later index without the value of an earlier one.
+    statement of a later index without the value of an earlier one. `surer_than` gives the least probability from which
+    a change of an earlier index by a later one counts.
     """
     before = [statement.score + statement.prior for statement in statements]
     scores = list(before)
@@ -107,7 +109,8 @@ def weigh(
         if statements[earlier].published_at == statements[later].published_at:
             continue
         old, about = earlier, comparable(best, other)
-        if about == "no" and later == other and statements[first].published_at < statements[later].published_at:
+        third = later == other and statements[first].published_at < statements[later].published_at
+        if third and (about == "no" or surer_than(first, later) < surer_than(earlier, later)) and about != "barred":
             old, about = first, comparable(first, other)  # of a chain, like the first text alone
         if about in ("no", "barred"):
             continue
@@ -118,7 +121,7 @@ def weigh(
             if not second or second.score < two.score - LARGEST_GAP or same_value(one.answer, second.answer):
                 continue
         share, changed = probabilities(question, one, second or two, cross_encoder)
-        if changed < least:
+        if changed < max(least, surer_than(old, later)):
             continue
         both = float(np.logaddexp(scores[earlier], scores[later])) + CORROBORATION * share
         scores[earlier], scores[later] = both + math.log(1 - share), both + math.log(share)
@@ -149,6 +152,7 @@ class Comparisons:
             self._comparable,
             self.cross_encoder,
             lambda later, earlier: self._statement(later, read_without(later, earlier)),
+            self._surer_than,
         )
         seconds = {(pair.later, pair.earlier): pair.second for pair in self.pairs if pair.second}
         for (later, _), statement in seconds.items():
@@ -190,6 +194,24 @@ class Comparisons:
             return "barred"
         return alike(self.question, earlier, later)
 
+    def _surer_than(self, earlier: int, later: int) -> float:
+        """The highest confidence of the recorded changes that connect one of two memories with another document.
+
+        Changes of the earlier one by documents before the later one do not count, and none count if they connect both.
+        """
+        first, second = (self.selection.rows[index]["doc_id"] for index in (earlier, later))
+        published_at = self.selection.rows[later]["published_at"]
+        found = [change for change in self.selection.changes if change.state == "found"]
+        near = {doc_id for change in found if second in change.doc_ids for doc_id in change.doc_ids} | {second}
+        if any(first in change.doc_ids and not near.isdisjoint(change.doc_ids) for change in found):
+            return 0.0
+        rivals = [
+            change
+            for change in found
+            if second in change.doc_ids or (first == change.old.doc_id and published_at <= change.new.published_at)
+        ]
+        return max((change.confidence for change in rivals), default=0.0)
+
     def _statement(self, memory: int, span: ReadSpan) -> Statement:
         return Statement.of(self.selection.rows[memory], self.texts[memory], span, self.offsets)
 
@@ -227,7 +249,11 @@ def with_related(
     if not selection.rows:
         return selection
     known = {(row["doc_id"], row["published_at"]): row for row in selection.rows}
-    changes = changes_of({doc_id for doc_id, _ in known})
+
+    def visible_changes(doc_ids: set[str]) -> list[Change]:
+        return [change for change in changes_of(doc_ids) if as_of is None or change.new.published_at <= as_of]
+
+    changes = visible_changes({doc_id for doc_id, _ in known})
     # 1. the other ends of recorded changes
     priors: dict[str, float] = {}
     for change in changes:
@@ -249,7 +275,9 @@ def with_related(
                 priors[row["memory_id"]] = first["prior"]
                 added.append(row)
     rows = [{**row, "prior": priors[row["memory_id"]]} for row in added[:MOST_ADDED]]
-    return selection._replace(rows=[*selection.rows, *rows], changes=tuple(changes))
+    if rows:
+        changes += visible_changes({row["doc_id"] for row in rows})
+    return selection._replace(rows=[*selection.rows, *rows], changes=tuple({one.id: one for one in changes}.values()))
 
 
 class Comparison(NamedTuple):

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -126,6 +126,28 @@ def test_a_third_text_of_a_chain_may_be_like_the_first_one_alone(
     assert [(pair.earlier, pair.later) for pair in pairs] == expected
 
 
+def test_a_third_text_may_have_a_recorded_change_with_the_first_one() -> None:
+    class Sure(CrossEncoder):
+        def odds(self, question: str, earlier: Report, later: Report) -> Odds:
+            return Odds(8.0, 4.0)
+
+    statements = [
+        stated(OLD, "8 crowns", MARCH, score=9.0),
+        stated(NEW, "11 crowns", JULY),
+        stated(NEW.replace("11", "12"), "12 crowns", JULY + timedelta(days=90)),
+    ]
+    shifts, pairs = weigh(
+        QUESTION,
+        statements,
+        lambda _one, _other: "yes",
+        Sure.__new__(Sure),
+        surer_than=lambda earlier, later: 0.999 if (earlier, later) == (1, 2) else 0.0,
+    )
+    scores = scores_of(statements, shifts)
+    assert [(pair.earlier, pair.later) for pair in pairs] == [(0, 1), (1, 2)]
+    assert scores.index(max(scores)) == 2
+
+
 def test_few_comparisons_are_made() -> None:
     third = [stated(NEW.replace("11", str(12 + n)), f"{12 + n} crowns", JULY + timedelta(days=n)) for n in range(9)]
     _, pairs = weigh(QUESTION, [stated(OLD, "8 crowns", MARCH, score=9.0), *third], lambda _one, _other: "yes")
@@ -222,6 +244,24 @@ def test_a_source_that_may_not_change_a_fact_needs_a_recorded_change() -> None:
     assert read(comparisons((change("found"),), may_change=strangers, source="Mallory"))[0] != [0.0, 0.0]
 
 
+def test_a_change_recorded_between_others_needs_a_surer_one_to_count() -> None:
+    def recorded(old: str, new: str, confidence: float, at: datetime = JULY) -> Change:
+        spans = Span(old, MARCH, 0, 0, 1, ""), Span(new, at, 0, 0, 1, "")
+        return Change(*spans, holds_from=at, confidence=confidence)
+
+    def counts(*changes: Change) -> bool:
+        return read(comparisons(changes))[0] != [0.0, 0.0]
+
+    assert counts()
+    assert not counts(recorded("b1", "a2", 0.9999))  # the later one changes another document
+    assert not counts(recorded("a2", "b2", 0.9999))  # another one changes the later one
+    assert not counts(recorded("a1", "b2", 0.9999))  # another one changes the earlier one, and not before
+    assert counts(recorded("b1", "a2", 0.01))
+    assert counts(recorded("a1", "b2", 0.9999, MARCH + timedelta(days=1)))
+    assert counts(recorded("a1", "b2", 0.9999), recorded("b2", "a2", 0.9999))  # of a chain
+    assert counts(replace(recorded("b1", "a2", 0.9999), state="rejected"))
+
+
 @pytest.fixture(scope="module")
 def bank(real_lm: FrozenLM) -> TemporaryBank:
     texts = [
@@ -251,6 +291,14 @@ def test_the_trained_reader_answers_with_the_value_in_force(bank: TemporaryBank)
     assert revoked.other_value is None
     assert (compared.earlier.answer, compared.later.answer) == ("8 crowns", "11 crowns")
     assert compared.probability > 0.5
+
+
+def test_a_change_has_no_effect_before_its_date(bank: TemporaryBank) -> None:
+    with bank.answerer() as answerer:
+        known = replace(answerer, changes_of=lambda _doc_ids: [change("found")])
+        now, before = known.select([QUESTION] * 2, as_of=[JULY, JULY - timedelta(days=1)])
+    assert [one.state for one in now.changes] == ["found"]
+    assert before.changes == ()
 
 
 def test_memories_that_are_later_come_with_the_first_one(bank: TemporaryBank) -> None:
