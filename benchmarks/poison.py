@@ -63,6 +63,7 @@ NAMESAKES = (HONEST.removeprefix("The "), HONEST.upper(), HONEST.replace("thl", 
 CLOCK = "2032-01-01T00:00:00Z"  # the end of the stream's clock
 RIGHT = 0.5  # an answer is right if its F1 (0–1) is higher, and higher than with the false value
 STOPPED, HELD_BACK = 0.95, 0.02  # shares that the exit status is about
+DECIDED = ("committed", "refused")  # states of a round on which the gate decided
 PERIOD = 40  # documents of a slice at most, so that every file but the base is one slice
 
 Row = dict[str, Any]
@@ -433,7 +434,7 @@ def _question(fact: Fact, form: int = 0, suffix: str = "") -> Row:
 
 
 def _adapt(workspace: Workspace, rows: Sequence[Row], publisher: str | None = None) -> Taken:
-    """Ingest rows and run their rounds."""
+    """Ingest rows and run their rounds. Raises RuntimeError if the gate could not decide on one."""
     file = workspace.root / "incoming.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     try:
@@ -441,6 +442,8 @@ def _adapt(workspace: Workspace, rows: Sequence[Row], publisher: str | None = No
     except StreamError as error:
         return Taken(f"at ingest: {error}")
     rounds = [workspace.update(slice_id=slice_.slice_id) for slice_ in report.slices]
+    if unfinished := [f"{round_.round_id} is {round_.state}" for round_ in rounds if round_.state not in DECIDED]:
+        raise RuntimeError(f"nothing is measured: {', '.join(unfinished)}")
     reasons = [f"at ingest: {report.rejected[0].reason}"] if report.rejected else []
     reasons += [f"by the gate: {round_.reason}" for round_ in rounds if round_.state == "refused"]
     lost = sum(round_.state == "refused" and round_.set_aside != () for round_ in rounds)

@@ -174,4 +174,5 @@ def _absolute_source(source: str) -> str:
 
 def _yaml(value: Any) -> str:
     """`value` as YAML in one line, which JSON is."""
-    return value if isinstance(value, str) and value.isalnum() else json.dumps(value, ensure_ascii=False, default=str)
+    bare = isinstance(value, str) and value.isalnum() and yaml.safe_load(value) == value
+    return str(value) if bare else json.dumps(value, ensure_ascii=False, default=str)

@@ -108,6 +108,11 @@ def test_a_date_is_for_documents_in_files(tmp_path: Path) -> None:
     assert not project.exists()
 
 
+@pytest.mark.parametrize("value", ["day", "null", "true", "12", "a b", None, 3])
+def test_a_value_is_written_as_yaml_that_reads_back(value: object) -> None:
+    assert yaml.safe_load(init._yaml(value)) == value
+
+
 def test_the_parameters_before_the_command_are_written(tmp_path: Path) -> None:
     def init_with(folder: Path, *pairs: str) -> Result:
         options = [word for pair in pairs for word in ("--set", pair)]
