@@ -47,5 +47,6 @@ def backfill(source: str, publisher: str | None = None, params: str = PARAMS) ->
             update_progress_artifact(progress, 100 * adapted / total, description=description)
         log.info(description)
     if refused:
-        raise RoundError(f"{len(refused)} of {len(pending)} rounds were refused or failed: {', '.join(refused)}")
+        reason = f"{len(refused)} of {len(pending)} rounds were refused or failed: {', '.join(refused)}"
+        raise RoundError(f"{reason}; `cmt rounds` shows why")
     return adapted
