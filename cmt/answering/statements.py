@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
 ChangesOf = Callable[[set[str] | None], list[Change]]
 """Ids of documents (None: all) → the recorded changes that name one of them, rejected ones included."""
-Alike = Literal["yes", "perhaps", "no", "barred"]
-"""Whether two statements are about one fact. If they may be, they count only where a change is POSSIBLE.
+Alike = Literal["recorded", "yes", "perhaps", "near", "no", "barred"]
+"""Whether two statements are about one fact: by a recorded change, or by their words.
 
-They are barred from each other by a declared or rejected change, or by their sources.
+"near": no, but the search for the question found both. They are barred from each other by a declared or rejected
+change, or by their sources.
 """
 MayChange = Callable[[str | None, str | None], bool]
 """Two sources → whether a later document of the first may change what a document of the second states."""
@@ -55,7 +56,10 @@ COMPARED = 3  # the best statement is compared with this many others at most
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
 CORROBORATION = 3.0  # nats that both gain if the later one surely changes the earlier one: the question has an answer
-LARGEST_LEAD = 15.0  # nats by which the best statement may lead one that is compared with it
+LARGEST_LEAD: dict[Alike, float] = {"recorded": 15.0, "yes": 6.0, "perhaps": 6.0, "near": 6.0}
+"""Nats by which the best statement may lead one that is compared with it."""
+LEAST_CHANGED: dict[Alike, float] = {"recorded": 0.0, "yes": 0.0, "perhaps": POSSIBLE, "near": 0.75}
+"""Probability of a change from which a comparison counts."""
 
 
 def anyone(source: str | None, other: str | None) -> bool:
@@ -101,8 +105,11 @@ def weigh(
     if not any(map(math.isfinite, scores)):
         return [0.0] * len(scores), pairs
     best = first = max(range(len(scores)), key=scores.__getitem__)
-    contenders = [index for index, score in enumerate(scores) if score >= scores[best] - LARGEST_LEAD]
-    rivals = [other for other in contenders if other != best and comparable(best, other) in ("yes", "perhaps")]
+    rivals = [
+        other
+        for other, score in enumerate(scores)
+        if other != best and scores[best] - score <= LARGEST_LEAD.get(comparable(best, other), -1.0)
+    ]
     nearest = sorted(rivals, key=lambda other: -coverage(statements[best].text, statements[other].text))[:COMPARED]
     for other in sorted(nearest, key=lambda index: (statements[index].published_at, index)):
         earlier, later = sorted((best, other), key=lambda index: statements[index].published_at)
@@ -112,10 +119,10 @@ def weigh(
         third = later == other and statements[first].published_at < statements[later].published_at
         if third and (about == "no" or surer_than(first, later) < surer_than(earlier, later)) and about != "barred":
             old, about = first, comparable(first, other)  # of a chain, like the first text alone
-        if about in ("no", "barred"):
+        if about not in LEAST_CHANGED:
             continue
         one, two = statements[old], statements[later]
-        least, second = (0.0 if about == "yes" else POSSIBLE), None
+        least, second = LEAST_CHANGED[about], None
         if same_value(one.answer, two.answer):
             least, second = PROBABLE, read_without(later, old) if read_without and old == earlier else None
             if not second or second.score < two.score - LARGEST_GAP or same_value(one.answer, second.answer):
@@ -189,10 +196,11 @@ class Comparisons:
             return "barred"
         recorded = [change.state for change in self.selection.changes if {*change.doc_ids} == doc_ids]
         if recorded:
-            return "yes" if recorded[-1] == "found" else "barred"
+            return "recorded" if recorded[-1] == "found" else "barred"
         if not self.may_change(later.get("source"), earlier.get("source")):
             return "barred"
-        return alike(self.question, earlier, later)
+        about = alike(self.question, earlier, later)
+        return "near" if about == "no" and later.get("near") else about
 
     def _surer_than(self, earlier: int, later: int) -> float:
         """The highest confidence of the recorded changes that connect one of two memories with another document.
@@ -239,12 +247,14 @@ def with_related(
     key: NDArray[np.float32],
     as_of: datetime | None,
     may_change: MayChange,
+    most_read: int = 0,
 ) -> Selection:
     """`selection` with memories that may state another value of the same fact, as far as visible at `as_of`.
 
     These are the other ends of recorded changes, and the later memories most like the first one, by key and words, that
-    may be about the same and whose sources may change it. At most MOST_ADDED are added, with the log-probability of the
-    memory that they are compared with.
+    may be about the same and whose sources may change it; at most MOST_ADDED. If they and the selected memories are
+    fewer than `most_read`, the later ones among the next candidates for the question follow. All get the
+    log-probability of the memory that they are compared with.
     """
     if not selection.rows:
         return selection
@@ -265,16 +275,24 @@ def with_related(
     added = bank.memories(set(priors), key=key, as_of=as_of).to_pylist()[:MOST_ADDED] if priors else []
     # 2. the later memories like the first one
     first = selection.rows[0]
+    taken = {doc_id for doc_id, _ in known} | {row["doc_id"] for row in added}
+
+    def may_follow(row: Mapping[str, Any]) -> bool:
+        later = row["published_at"] > first["published_at"] and row["doc_id"] not in taken
+        return later and may_change(row["source"], first["source"])
+
     if len(added) < MOST_ADDED and first["text"]:
-        taken = {doc_id for doc_id, _ in known} | {row["doc_id"] for row in added}
         for row in bank.later(first["memory_id"], key=key, k=NEIGHBOURS, as_of=as_of).to_pylist():
-            if row["doc_id"] in taken or not may_change(row["source"], first["source"]):
-                continue
-            if alike(question, first, row) != "no":
+            if may_follow(row) and alike(question, first, row) != "no":
                 taken.add(row["doc_id"])
-                priors[row["memory_id"]] = first["prior"]
                 added.append(row)
-    rows = [{**row, "prior": priors[row["memory_id"]]} for row in added[:MOST_ADDED]]
+    # 3. the next later ones that the search for the question found
+    added = added[:MOST_ADDED]
+    for row in selection.runners_up if first["text"] else ():
+        if len(known) + len(added) < most_read and may_follow(row):
+            taken.add(row["doc_id"])
+            added.append({**row, "near": True})
+    rows = [{**row, "prior": priors.get(row["memory_id"], first["prior"])} for row in added]
     if rows:
         changes += visible_changes({row["doc_id"] for row in rows})
     return selection._replace(rows=[*selection.rows, *rows], changes=tuple({one.id: one for one in changes}.values()))

@@ -18,7 +18,9 @@ from cmt.answering.statements import (
     alike,
     anyone,
     compare,
+    no_changes,
     weigh,
+    with_related,
 )
 from cmt.bank.changes import Change, Span
 from cmt.evaluation.temporary_bank import TemporaryBank
@@ -60,7 +62,8 @@ def test_other_statements_keep_their_scores_to_the_bit(other: Statement, compara
 
 
 @pytest.mark.parametrize(
-    ("about", "changed", "counts"), [("yes", -8, True), ("perhaps", -8, False), ("perhaps", 2, True)]
+    ("about", "changed", "counts"),
+    [("yes", -8, True), ("perhaps", -8, False), ("perhaps", 1, True), ("near", 1, False), ("near", 2, True)],
 )
 def test_texts_that_may_be_about_the_same_count_where_a_change_is_possible(
     about: Alike, changed: float, counts: bool
@@ -100,7 +103,7 @@ def test_a_later_text_with_both_values_is_read_without_the_earlier_one(
 
 def test_a_value_that_returns_wins_over_the_one_between() -> None:
     later = JULY + timedelta(days=90)
-    statements = [stated(OLD, "8 crowns", MARCH, score=8.0), stated(NEW, "11 crowns", JULY, score=2.0)]
+    statements = [stated(OLD, "8 crowns", MARCH, score=6.0), stated(NEW, "11 crowns", JULY, score=2.0)]
     statements.append(stated(NEW.replace("11 crowns", "8 crowns"), "8 crowns", later, score=1.0))
     _, pairs = weigh(QUESTION, statements, lambda _one, _other: "yes")
     assert [(pair.earlier, pair.later) for pair in pairs] == [(0, 1), (1, 2)]
@@ -148,6 +151,15 @@ def test_a_third_text_may_have_a_recorded_change_with_the_first_one() -> None:
     assert scores.index(max(scores)) == 2
 
 
+@pytest.mark.parametrize(
+    ("about", "lead", "counts"), [("yes", 5, True), ("yes", 7, False), ("recorded", 14, True), ("recorded", 16, False)]
+)
+def test_a_guess_is_compared_only_if_a_recorded_change_names_it(about: Alike, lead: float, counts: bool) -> None:
+    statements = [stated(OLD, "8 crowns", MARCH, score=4.0), stated(NEW, "11 crowns", JULY, score=4.0 - lead)]
+    _, pairs = weigh(QUESTION, statements, lambda _one, _other: about)
+    assert bool(pairs) is counts
+
+
 def test_few_comparisons_are_made() -> None:
     third = [stated(NEW.replace("11", str(12 + n)), f"{12 + n} crowns", JULY + timedelta(days=n)) for n in range(9)]
     _, pairs = weigh(QUESTION, [stated(OLD, "8 crowns", MARCH, score=9.0), *third], lambda _one, _other: "yes")
@@ -180,7 +192,7 @@ def test_of_three_values_the_last_one_wins() -> None:
     third = NEW.replace("11 crowns", "14 crowns")
     statements = [
         stated(third, "14 crowns", JULY + timedelta(days=90), score=0.0),
-        stated(OLD, "8 crowns", MARCH, score=8.0),
+        stated(OLD, "8 crowns", MARCH, score=6.0),
         stated(NEW, "11 crowns", JULY, score=2.0),
     ]
     shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: "yes")
@@ -299,6 +311,23 @@ def test_a_change_has_no_effect_before_its_date(bank: TemporaryBank) -> None:
         now, before = known.select([QUESTION] * 2, as_of=[JULY, JULY - timedelta(days=1)])
     assert [one.state for one in now.changes] == ["found"]
     assert before.changes == ()
+
+
+def test_later_memories_that_the_question_found_fill_up_what_is_read(bank: TemporaryBank) -> None:
+    with bank.answerer() as answerer:
+        key, asked = answerer.keys([QUESTION])[0], {"question": QUESTION, "as_of": None, "may_change": anyone}
+        first, follower, other = (
+            {**row, "prior": 0.0} for row in sorted(answerer.bank.documents({"a1", "a2", "b1"}).to_pylist(), key=str)
+        )
+        selection = Selection([first], runners_up=(follower, other))
+
+        def added(most_read: int, **rules: Any) -> list[tuple[str, bool]]:
+            found = with_related(selection, answerer.bank, no_changes, **asked | rules, key=key, most_read=most_read)
+            return [(row["doc_id"], "near" in row) for row in found.rows[1:]]
+
+        assert added(4) == [("a2", False), ("b1", True)]
+        assert added(2) == [("a2", False)]
+        assert added(4, may_change=lambda later, _earlier: later is None) == []
 
 
 def test_memories_that_are_later_come_with_the_first_one(bank: TemporaryBank) -> None:
