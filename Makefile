@@ -35,7 +35,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help try demo install lint audit check test test-docs test-scale docs browser pictures report soak poison year bench-bank bench repro clean
+.PHONY: help try demo install lint audit check test test-pipeline test-docs test-scale docs browser pictures report soak poison year bench-bank bench repro clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,9 +70,13 @@ check: lint ## lint and the fast half of the tests
 	$(PYTEST) tests/answering tests/bank tests/common tests/lm tests/modeling tests/stream tests/test_config.py \
 		tests/test_errors.py
 
-test: install ## the tests, on the real language model
+test: install ## the tests of every module, on the real language model
 	$(BIN)/cmt model pull
 	$(PYTEST)
+
+test-pipeline: install ## the tests of flows and of whole commands, with Prefect, DVC, MLflow, kills and faults
+	$(BIN)/cmt model pull
+	$(PYTEST) tests/flows tests/integration
 
 test-docs: install ## run every command of README and quick start, and compare what it prints
 	$(BIN)/cmt model pull
