@@ -46,6 +46,7 @@ MayChange = Callable[[str | None, str | None], bool]
 OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 # Shares of the earlier text's words in the later one (SHARED), of its question words (ASKED), of the question's names:
 LEAST_ASKED = 0.3  # below it, the later text is about something else
+NEAR_ASKED = 0.25  # below it, so is a text that the search for the question found
 MANY_SHARED = 0.16  # from it on, about the same fact
 SHARED, MANY_ASKED = 0.12, 0.7  # from both on, about the same fact
 FEWEST_SHARED, SOME_ASKED, SOME_NAMES = 0.1, 0.55, 0.5  # from all three on, perhaps about the same fact
@@ -289,7 +290,8 @@ def with_related(
     # 3. the next later ones that the search for the question found
     added = added[:MOST_ADDED]
     for row in selection.runners_up if first["text"] else ():
-        if len(known) + len(added) < most_read and may_follow(row):
+        asked = coverage(question, row["text"]) / (coverage(question, first["text"]) or 1)
+        if len(known) + len(added) < most_read and may_follow(row) and asked >= NEAR_ASKED:
             taken.add(row["doc_id"])
             added.append({**row, "near": True})
     rows = [{**row, "prior": priors.get(row["memory_id"], first["prior"])} for row in added]

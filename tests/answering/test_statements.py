@@ -319,13 +319,13 @@ def test_later_memories_that_the_question_found_fill_up_what_is_read(bank: Tempo
         first, follower, other = (
             {**row, "prior": 0.0} for row in sorted(answerer.bank.documents({"a1", "a2", "b1"}).to_pylist(), key=str)
         )
-        selection = Selection([first], runners_up=(follower, other))
+        selection = Selection([first], runners_up=(other, follower, other | {"doc_id": "b2", "text": QUESTION}))
 
         def added(most_read: int, **rules: Any) -> list[tuple[str, bool]]:
             found = with_related(selection, answerer.bank, no_changes, **asked | rules, key=key, most_read=most_read)
             return [(row["doc_id"], "near" in row) for row in found.rows[1:]]
 
-        assert added(4) == [("a2", False), ("b1", True)]
+        assert added(4) == [("a2", False), ("b2", True)]
         assert added(2) == [("a2", False)]
         assert added(4, may_change=lambda later, _earlier: later is None) == []
 
