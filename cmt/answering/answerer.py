@@ -173,8 +173,7 @@ class Answerer:
         def select(index: int, key: Key) -> Selection:
             asked: dict[str, Any] = {"question": questions[index], "key": key, "as_of": as_of[index]}
             selection = select_memories(self.bank, self.model, self.params.selection, **asked)
-            asked |= {"may_change": self.may_change, "most_read": self.params.selection.expanded_memories}
-            return with_related(selection, self.bank, self.changes_of, **asked)
+            return with_related(selection, self.bank, self.changes_of, may_change=self.may_change, **asked)
 
         return select
 

@@ -34,11 +34,10 @@ if TYPE_CHECKING:
 
 ChangesOf = Callable[[set[str] | None], list[Change]]
 """Ids of documents (None: all) → the recorded changes that name one of them, rejected ones included."""
-Alike = Literal["recorded", "yes", "perhaps", "near", "no", "barred"]
-"""Whether two statements are about one fact: by a recorded change, or by their words.
+Alike = Literal["yes", "perhaps", "no", "barred"]
+"""Whether two statements are about one fact. If they may be, they count only where a change is POSSIBLE.
 
-"near": no, but the search for the question found both. They are barred from each other by a declared or rejected
-change, or by their sources.
+They are barred from each other by a declared or rejected change, or by their sources.
 """
 MayChange = Callable[[str | None, str | None], bool]
 """Two sources → whether a later document of the first may change what a document of the second states."""
@@ -46,7 +45,6 @@ MayChange = Callable[[str | None, str | None], bool]
 OPEN = 0.15  # probability from which, and up to 1 − OPEN, it is open which of two statements holds
 # Shares of the earlier text's words in the later one (SHARED), of its question words (ASKED), of the question's names:
 LEAST_ASKED = 0.3  # below it, the later text is about something else
-NEAR_ASKED = 0.25  # below it, so is a text that the search for the question found
 MANY_SHARED = 0.16  # from it on, about the same fact
 SHARED, MANY_ASKED = 0.12, 0.7  # from both on, about the same fact
 FEWEST_SHARED, SOME_ASKED, SOME_NAMES = 0.1, 0.55, 0.5  # from all three on, perhaps about the same fact
@@ -57,10 +55,7 @@ COMPARED = 3  # the best statement is compared with this many others at most
 MOST_ADDED = 2  # memories that are read beside the selected ones
 NEIGHBOURS = 12  # memories like the first one that are searched by key, and by words
 CORROBORATION = 3.0  # nats that both gain if the later one surely changes the earlier one: the question has an answer
-LARGEST_LEAD: dict[Alike, float] = {"recorded": 15.0, "yes": 6.0, "perhaps": 6.0, "near": 6.0}
-"""Nats by which the best statement may lead one that is compared with it."""
-LEAST_CHANGED: dict[Alike, float] = {"recorded": 0.0, "yes": 0.0, "perhaps": POSSIBLE, "near": 0.75}
-"""Probability of a change from which a comparison counts."""
+LARGEST_LEAD = 15.0  # nats by which the best statement may lead one that is compared with it
 
 
 def anyone(source: str | None, other: str | None) -> bool:
@@ -88,17 +83,15 @@ def weigh(
     comparable: Callable[[int, int], Alike],
     cross_encoder: CrossEncoder | None = None,
     read_without: Callable[[int, int], Statement] | None = None,
-    surer_than: Callable[[int, int], float] = lambda _earlier, _later: 0.0,
 ) -> tuple[list[float], list[Pair]]:
     """Nats to add to the log-score of each of `statements`, and the pairs that were compared.
 
     `comparable`: whether the statements of two indices are about one fact. The best statement is compared with the
     COMPARED comparable ones whose texts are most like its text, in the order of their dates. Both then share what they
     had, and up to CORROBORATION more: the later one has the share `probability` of it, the earlier one the rest; the
-    better one goes on. A text that is like the first one, and less like the later one that won, is compared with the
+    better one goes on. A text that is like the first one, and not like the later one that won, is compared with the
     first one. Where both state one value, the later text may state another one beside it: `read_without` gives the
-    statement of a later index without the value of an earlier one. `surer_than` gives the least probability from which
-    a change of an earlier index by a later one counts.
+    statement of a later index without the value of an earlier one.
     """
     before = [statement.score + statement.prior for statement in statements]
     scores = list(before)
@@ -106,30 +99,26 @@ def weigh(
     if not any(map(math.isfinite, scores)):
         return [0.0] * len(scores), pairs
     best = first = max(range(len(scores)), key=scores.__getitem__)
-    rivals = [
-        other
-        for other, score in enumerate(scores)
-        if other != best and scores[best] - score <= LARGEST_LEAD.get(comparable(best, other), -1.0)
-    ]
+    contenders = [index for index, score in enumerate(scores) if score >= scores[best] - LARGEST_LEAD]
+    rivals = [other for other in contenders if other != best and comparable(best, other) in ("yes", "perhaps")]
     nearest = sorted(rivals, key=lambda other: -coverage(statements[best].text, statements[other].text))[:COMPARED]
     for other in sorted(nearest, key=lambda index: (statements[index].published_at, index)):
         earlier, later = sorted((best, other), key=lambda index: statements[index].published_at)
         if statements[earlier].published_at == statements[later].published_at:
             continue
         old, about = earlier, comparable(best, other)
-        third = later == other and statements[first].published_at < statements[later].published_at
-        if third and (about == "no" or surer_than(first, later) < surer_than(earlier, later)) and about != "barred":
+        if about == "no" and later == other and statements[first].published_at < statements[later].published_at:
             old, about = first, comparable(first, other)  # of a chain, like the first text alone
-        if about not in LEAST_CHANGED:
+        if about in ("no", "barred"):
             continue
         one, two = statements[old], statements[later]
-        least, second = LEAST_CHANGED[about], None
+        least, second = (0.0 if about == "yes" else POSSIBLE), None
         if same_value(one.answer, two.answer):
             least, second = PROBABLE, read_without(later, old) if read_without and old == earlier else None
             if not second or second.score < two.score - LARGEST_GAP or same_value(one.answer, second.answer):
                 continue
         share, changed = probabilities(question, one, second or two, cross_encoder)
-        if changed < max(least, surer_than(old, later)):
+        if changed < least:
             continue
         both = float(np.logaddexp(scores[earlier], scores[later])) + CORROBORATION * share
         scores[earlier], scores[later] = both + math.log(1 - share), both + math.log(share)
@@ -160,7 +149,6 @@ class Comparisons:
             self._comparable,
             self.cross_encoder,
             lambda later, earlier: self._statement(later, read_without(later, earlier)),
-            self._surer_than,
         )
         seconds = {(pair.later, pair.earlier): pair.second for pair in self.pairs if pair.second}
         for (later, _), statement in seconds.items():
@@ -197,29 +185,10 @@ class Comparisons:
             return "barred"
         recorded = [change.state for change in self.selection.changes if {*change.doc_ids} == doc_ids]
         if recorded:
-            return "recorded" if recorded[-1] == "found" else "barred"
+            return "yes" if recorded[-1] == "found" else "barred"
         if not self.may_change(later.get("source"), earlier.get("source")):
             return "barred"
-        about = alike(self.question, earlier, later)
-        return "near" if about == "no" and later.get("near") else about
-
-    def _surer_than(self, earlier: int, later: int) -> float:
-        """The highest confidence of the recorded changes that connect one of two memories with another document.
-
-        Changes of the earlier one by documents before the later one do not count, and none count if they connect both.
-        """
-        first, second = (self.selection.rows[index]["doc_id"] for index in (earlier, later))
-        published_at = self.selection.rows[later]["published_at"]
-        found = [change for change in self.selection.changes if change.state == "found"]
-        near = {doc_id for change in found if second in change.doc_ids for doc_id in change.doc_ids} | {second}
-        if any(first in change.doc_ids and not near.isdisjoint(change.doc_ids) for change in found):
-            return 0.0
-        rivals = [
-            change
-            for change in found
-            if second in change.doc_ids or (first == change.old.doc_id and published_at <= change.new.published_at)
-        ]
-        return max((change.confidence for change in rivals), default=0.0)
+        return alike(self.question, earlier, later)
 
     def _statement(self, memory: int, span: ReadSpan) -> Statement:
         return Statement.of(self.selection.rows[memory], self.texts[memory], span, self.offsets)
@@ -248,23 +217,17 @@ def with_related(
     key: NDArray[np.float32],
     as_of: datetime | None,
     may_change: MayChange,
-    most_read: int = 0,
 ) -> Selection:
     """`selection` with memories that may state another value of the same fact, as far as visible at `as_of`.
 
     These are the other ends of recorded changes, and the later memories most like the first one, by key and words, that
-    may be about the same and whose sources may change it; at most MOST_ADDED. If they and the selected memories are
-    fewer than `most_read`, the later ones among the next candidates for the question follow. All get the
-    log-probability of the memory that they are compared with.
+    may be about the same and whose sources may change it. At most MOST_ADDED are added, with the log-probability of the
+    memory that they are compared with.
     """
     if not selection.rows:
         return selection
     known = {(row["doc_id"], row["published_at"]): row for row in selection.rows}
-
-    def visible_changes(doc_ids: set[str]) -> list[Change]:
-        return [change for change in changes_of(doc_ids) if as_of is None or change.new.published_at <= as_of]
-
-    changes = visible_changes({doc_id for doc_id, _ in known})
+    changes = changes_of({doc_id for doc_id, _ in known})
     # 1. the other ends of recorded changes
     priors: dict[str, float] = {}
     for change in changes:
@@ -276,28 +239,17 @@ def with_related(
     added = bank.memories(set(priors), key=key, as_of=as_of).to_pylist()[:MOST_ADDED] if priors else []
     # 2. the later memories like the first one
     first = selection.rows[0]
-    taken = {doc_id for doc_id, _ in known} | {row["doc_id"] for row in added}
-
-    def may_follow(row: Mapping[str, Any]) -> bool:
-        later = row["published_at"] > first["published_at"] and row["doc_id"] not in taken
-        return later and may_change(row["source"], first["source"])
-
     if len(added) < MOST_ADDED and first["text"]:
+        taken = {doc_id for doc_id, _ in known} | {row["doc_id"] for row in added}
         for row in bank.later(first["memory_id"], key=key, k=NEIGHBOURS, as_of=as_of).to_pylist():
-            if may_follow(row) and alike(question, first, row) != "no":
+            if row["doc_id"] in taken or not may_change(row["source"], first["source"]):
+                continue
+            if alike(question, first, row) != "no":
                 taken.add(row["doc_id"])
+                priors[row["memory_id"]] = first["prior"]
                 added.append(row)
-    # 3. the next later ones that the search for the question found
-    added = added[:MOST_ADDED]
-    for row in selection.runners_up if first["text"] else ():
-        asked = coverage(question, row["text"]) / (coverage(question, first["text"]) or 1)
-        if len(known) + len(added) < most_read and may_follow(row) and asked >= NEAR_ASKED:
-            taken.add(row["doc_id"])
-            added.append({**row, "near": True})
-    rows = [{**row, "prior": priors.get(row["memory_id"], first["prior"])} for row in added]
-    if rows:
-        changes += visible_changes({row["doc_id"] for row in rows})
-    return selection._replace(rows=[*selection.rows, *rows], changes=tuple({one.id: one for one in changes}.values()))
+    rows = [{**row, "prior": priors[row["memory_id"]]} for row in added[:MOST_ADDED]]
+    return selection._replace(rows=[*selection.rows, *rows], changes=tuple(changes))
 
 
 class Comparison(NamedTuple):

@@ -16,7 +16,6 @@ from cmt.config import SelectionParams
 from cmt.modeling.model import MemoryModel
 
 LEAD_RANK = 5  # the lead of the first candidate over this rank measures certainty
-RUNNERS_UP = 5  # candidates after the selected ones that a comparison of statements may read
 CANDIDATES = 200  # nearest keys whose sketches are scored in a bank without text
 
 Key = NDArray[np.float32]  # (p,)
@@ -28,7 +27,6 @@ class Selection(NamedTuple):
     rows: list[dict[str, Any]]  # rows of a search of the bank with their `prior`, best first
     lead: float = 0.0  # log-probability of the first candidate minus candidate LEAD_RANK, or minus the last of fewer
     margin: float = math.inf  # smallest change in log-probability that alters the selection
-    runners_up: tuple[dict[str, Any], ...] = ()  # the next candidates, at most RUNNERS_UP
     changes: tuple[Change, ...] = ()  # the recorded changes that name a document of the rows, rejected ones included
 
     @property
@@ -78,5 +76,4 @@ def select_memories(
     if model.aggregator is not None:  # ψ does not depend on the order of the selected memories
         gaps = gaps[len(selected) - 1 :]
     gaps += [abs(best - logit - selection.max_logprob_gap) for logit, _ in first[1:]]
-    runners_up = tuple(row for _, row in ranked[len(selected) :][:RUNNERS_UP])
-    return Selection(selected, best - ranked[:LEAD_RANK][-1][0], min(gaps, default=math.inf), runners_up)
+    return Selection(selected, best - ranked[:LEAD_RANK][-1][0], min(gaps, default=math.inf))
