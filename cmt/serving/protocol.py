@@ -20,6 +20,7 @@ class TimedProtocol(H11Protocol):
 
     header_seconds, body_seconds = 10.0, 60.0
     _timer: asyncio.TimerHandle | None = None
+    _since = 0.0  # time at which the wait began
     _state: Any = None  # what the timer waits for, a state of h11: IDLE for headers, SEND_BODY for a body
 
     def connection_made(self, transport: Any) -> None:
@@ -28,8 +29,7 @@ class TimedProtocol(H11Protocol):
         self._watch()
         if self.limit_concurrency and len(self.connections) >= self.limit_concurrency:
             waiting = [one for one in self.connections if isinstance(one, TimedProtocol) and one._timer]
-            oldest = min(waiting, key=lambda one: one._timer.when() if one._timer else 0.0)
-            oldest._close()
+            min(waiting, key=lambda one: one._since)._close()
 
     def data_received(self, data: bytes) -> None:
         """Wait for what the request still lacks."""
@@ -56,6 +56,7 @@ class TimedProtocol(H11Protocol):
         if state in (h11.IDLE, h11.SEND_BODY):
             seconds = self.header_seconds if state is h11.IDLE else self.body_seconds
             self._timer, self._state = self.loop.call_later(seconds, self._close), state
+            self._since = self.loop.time()
 
     def _stop(self) -> None:
         if self._timer:
