@@ -38,7 +38,7 @@ endef
 .PHONY: help try demo install lint audit check test test-pipeline test-docs test-scale docs browser pictures report soak poison year bench-bank bench repro clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 try: .venv/runtime ## an answer on a web page: install, adapt one month of the newspaper, serve it
 	@$(BIN)/cmt try

@@ -28,6 +28,7 @@ from cmt.stream.admission import Intake, select_with_unanswerable
 from cmt.stream.rows import read
 
 ROOT = Path(__file__).resolve().parents[1]
+UNSEEN = "XxικλμυφΣΦЖЭ"  # writers of data/stories on whose stories no model is trained
 MAX_ABSENT_QUESTIONS = 500  # questions whose document is not in the bank
 TRAINED_WAYS = ("BM25 top-1", "BM25 top-3")  # on SQuAD the best two of `trained_rag_ways`, the best one last
 

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 import typer
 from numpy.typing import NDArray
 from peft.tuners.lora.layer import Linear
-from protocol import ROOT, read_stories
+from protocol import ROOT, UNSEEN, read_stories
 from safetensors.torch import load_file, save
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
@@ -91,7 +91,7 @@ class Labels(NamedTuple):
 
 def main(
     stories: Annotated[Path, typer.Option(help="Folder of stories.")] = ROOT / "data/stories",
-    left_out: Annotated[str, typer.Option(help="Writers whose stories only measure.")] = "XxικλμυφΣΦЖЭ",
+    left_out: Annotated[str, typer.Option(help="Writers whose stories only measure.")] = UNSEEN,
     articles: Annotated[Path | None, typer.Option(help="Paragraphs with questions, as in SQuAD 1.1.")] = None,
     writers: Annotated[str, typer.Option(help="Writers to train on; all by default.")] = "",
     start: Annotated[Path | None, typer.Option(help="Weights to continue.")] = None,

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 import typer
 from peft.tuners.lora.layer import Linear
-from protocol import ROOT, read_stories
+from protocol import ROOT, UNSEEN, read_stories
 from torch.utils.data import DataLoader
 
 import cmt
@@ -56,7 +56,7 @@ def main(
     seconds: Annotated[float, typer.Option(help="Duration of the training.")],
     output: Annotated[Path, typer.Option(help="Folder for the weights.")] = ROOT / "data/trained",
     paragraphs_a_step: Annotated[int, typer.Option(help="Paragraphs of a step; fewer need less memory.")] = 128,
-    left_out: Annotated[str, typer.Option(help="Writers whose stories only measure.")] = "XxικλμυφΣΦЖЭ",
+    left_out: Annotated[str, typer.Option(help="Writers whose stories only measure.")] = UNSEEN,
 ) -> None:
     """Train for some minutes."""
     workspace = cmt.open(params=params)

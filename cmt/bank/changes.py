@@ -113,11 +113,11 @@ class Change:
 
 
 def without_rivals(changes: Collection[Change]) -> list[Change]:
-    """`changes` in their order, without those that a surer change of the same earlier document contradicts.
+    """Return `changes`, but leave out each one that a surer change of the same earlier document contradicts.
 
     Two later documents about different subjects cannot both change the same earlier document. The change with the
     highest confidence counts; another one counts only if a change connects the two later documents. Rejected changes
-    are returned, but neither contradict nor connect.
+    are returned, but neither contradict nor connect. The order stays.
     """
     found = [change for change in changes if change.state == "found"]
     connected = {frozenset(change.doc_ids) for change in found}

@@ -76,7 +76,7 @@ def processes_in(folder: Path) -> list[str]:
 
 
 def remaining_in(folder: Path) -> list[str]:
-    """Wait up to 10 s for killed processes to exit; returns those that still run in `folder`."""
+    """Wait until no process runs in `folder`, for 10 s at most, and return the processes that still run."""
     deadline = time.monotonic() + 10
     while (found := processes_in(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
