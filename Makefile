@@ -8,6 +8,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
+# so that Python compiles what it imports; to compile all that is installed would take most of the installation
+unexport PYTHONDONTWRITEBYTECODE
 
 # one worker a core, one torch thread a worker: two threads beside another busy process are slower than one; a file stays
 # on one worker, so that its fixtures are built once, and the longest files come first (LONGEST in tests/conftest.py)
@@ -15,7 +17,7 @@ WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # uv installs several times faster than pip. It does not read pip's settings, so they are passed on; where uv cannot be
-# had or fails, pip does the same. Compiled in advance, imports are fast where Python may not write bytecode, too.
+# had or fails, pip does the same
 setting = $$($(BIN)/pip config get global.$(1) 2>/dev/null || true)
 # in a variable, because a comma ends an argument of call
 RUNTIME := '.[pipeline]'
@@ -30,8 +32,8 @@ define install
 	  { [ -n "$$SSL_CERT_FILE" ] || unset SSL_CERT_FILE; } && \
 	  UV_DEFAULT_INDEX="$(call setting,index-url)" && \
 	  { [ -z "$$UV_DEFAULT_INDEX" ] || export UV_DEFAULT_INDEX; } && \
-	  $(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --index-strategy unsafe-best-match -c constraints.txt -e $(1); \
-	} >$(VENV)/install.log 2>&1 || $(BIN)/pip install -q -c constraints.txt -e $(1)
+	  $(BIN)/uv pip install -q --python $(BIN)/python --index-strategy unsafe-best-match -c constraints.txt -e $(1); \
+	} >$(VENV)/install.log 2>&1 || $(BIN)/pip install -q --no-compile -c constraints.txt -e $(1)
 endef
 
 .DEFAULT_GOAL := help

@@ -119,7 +119,7 @@ def online_update(
     """Run a round for `slice`, or for every pending slice in the order of `Resources.pending`; returns the states.
 
     `source`: files or a folder to ingest first, relative to the project. `publisher`: see `Workspace.ingest`.
-    `measure_seconds`: time limit for measuring a round, see `RoundRunner.evaluate`; null: none.
+    `measure_seconds`: time limit for measuring a round (`RoundRunner.choose_canaries`, `evaluate`); null: none.
     A round that the gate refuses or that failed does not stop the others, but fails the flow run at its end.
     """
     if source is not None:
@@ -156,7 +156,7 @@ def one_round(params: str, slice_id: str, measure_seconds: float | None = None) 
             return begun.state
         steps = runner(params, slice_id)
         cmt_task("compress")(steps.compress)()
-        cmt_task("choose canaries")(steps.choose_canaries)()
+        cmt_task("choose canaries")(steps.choose_canaries)(seconds=measure_seconds)
         cmt_task("bank")(steps.upsert_memories)()
         cmt_task("ask canaries")(steps.ask_canaries)()
         cmt_task("evaluate")(steps.evaluate)(seconds=measure_seconds)

@@ -43,6 +43,8 @@ SET_ASIDE = "set_aside.json"
 
 FEWEST_QUESTIONS = 30
 """Questions of a round whose measuring is limited in time; with fewer, the interval of F1 is wider than 30 points."""
+FEWEST_CANARIES = 12
+"""Canaries of a round whose measuring is limited in time: three of the fixed sample, nine near the new documents."""
 MEASURE_STAGES = ("canaries", "changes")
 """Stages before the evaluation that count as measuring."""
 
@@ -199,8 +201,12 @@ class RoundRunner:
         write_staged(staged, rows)
         return staged
 
-    def choose_canaries(self) -> int:
-        """Choose the canaries, before the bank changes; returns their number."""
+    def choose_canaries(self, *, seconds: float | None = None) -> int:
+        """Choose the canaries, before the bank changes; returns their number.
+
+        `seconds` limits the measuring: the canaries are as many as the round before answered in half of it, but at
+        least FEWEST_CANARIES and at most `gate.canaries`.
+        """
         from cmt.bank.change_values import with_values
         from cmt.evaluation.canary_choice import choose
         from cmt.evaluation.canary_storage import write_canaries
@@ -208,6 +214,9 @@ class RoundRunner:
         resources, path, limit = self.resources, self.folder / CANARIES, self.resources.params.gate.canaries
         if not limit or path.exists():
             return len(self._canaries())
+        if seconds is not None:
+            speed = self._speed("canaries") or self._speed("evaluate") or 0.0
+            limit = min(limit, max(FEWEST_CANARIES, int(speed * seconds / 2)))
         rows = self._staged_rows()
         with self._timed("choose", note="canaries"):
             kept, unseen = self._kept_canaries()
@@ -385,17 +394,24 @@ class RoundRunner:
 
     def _affordable(self, seconds: float) -> tuple[int, int]:
         """How many questions of the slice and how many earlier ones a round can answer if measuring takes `seconds`."""
-        evaluation, rounds = self.resources.params.evaluation, self._rounds_of_this_bank()
+        evaluation, speed = self.resources.params.evaluation, self._speed("evaluate")
         own, earlier = evaluation.questions, evaluation.earlier_questions
-        # 1. count what the speed of the latest round allows in the time left after the canaries
-        spent = sum(taken for stage, taken in self._notes().items() if stage in MEASURE_STAGES)
-        speeds = [r.questions / taken for r in rounds if r.questions and (taken := r.seconds.get("evaluate"))]
-        if not speeds:  # a first slice has no earlier questions
+        if speed is None:  # a first slice has no earlier questions
             return min(own, FEWEST_QUESTIONS), earlier
-        count = max(FEWEST_QUESTIONS, int((seconds - spent) * speeds[-1]))
+        # 1. count what the speed allows in the time left after the canaries
+        spent = sum(taken for stage, taken in self._notes().items() if stage in MEASURE_STAGES)
+        count = max(FEWEST_QUESTIONS, int((seconds - spent) * speed))
         # 2. split it in the proportion of the parameters
         share = min(1.0, count / (own + earlier)) if own + earlier else 1.0
         return round(share * own), round(share * earlier)
+
+    def _speed(self, stage: str) -> float | None:
+        """Questions a second in the `stage` "canaries" or "evaluate" of the latest round that asked some."""
+        for round_ in reversed(self._rounds_of_this_bank()):
+            count = round_.questions if stage == "evaluate" else round_.canaries.get("asked")
+            if count and (taken := round_.seconds.get(stage)):
+                return count / taken
+        return None
 
     def _calibration(self, rounds: list[Round]) -> dict[str, float]:
         """The calibration by the answers of the committed ones of `rounds`, see `Round.calibration`."""

@@ -34,6 +34,7 @@ from cmt.errors import RoundError, ServiceError
 REQUEST_SECONDS, READ_SECONDS, STOP_SECONDS = 180, 20, 20
 LOG_LINES = 40
 _POLL_SECONDS = 0.2
+_WATCH_SECONDS = 1.0  # every request for a flow run takes the server some 20 ms of a core that the run could use
 _SCHEDULER_SECONDS = 5
 _FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 _WARNING_OR_WORSE = re.compile(r"\| (WARNING|ERROR|CRITICAL) +\|")
@@ -146,7 +147,7 @@ class LocalPrefect:
                 show([run["state_name"], *self._log("worker")[first_line:]][-1].rpartition(" | ")[2])
                 if on_poll:
                     on_poll()
-                time.sleep(_POLL_SECONDS)
+                time.sleep(_WATCH_SECONDS)
                 run = self.request("GET", f"flow_runs/{run['id']}")
         if run["state_type"] != "COMPLETED":
             problems = [line for line in self._log("worker")[first_line:] if _WARNING_OR_WORSE.search(line)]

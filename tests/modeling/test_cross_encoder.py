@@ -49,6 +49,19 @@ def test_the_odds_depend_on_both_reports_and_on_nothing_else(folder: Path, tiny_
     assert found[0].holds != found[0].changed
 
 
+def test_two_reports_are_read_once_for_a_question(folder: Path, tiny_lm: TinyLm) -> None:
+    encoder = CrossEncoder.load(folder, tiny_lm("llama"))
+    assert encoder is not None
+    passes = []
+    encoder._parts[0].register_forward_hook(lambda *_: passes.append(1))
+    pairs = ((OLD, NEW), (OLD, NEW), (OLD, RUMOUR), (OLD, NEW))
+    found = [encoder.odds(QUESTION, *pair) for pair in pairs]
+    assert len(passes) == 2
+    assert found[0] == found[1] == found[3] != found[2]
+    encoder.odds("Who sells the tickets?", OLD, NEW)
+    assert len(passes) == 3
+
+
 def test_a_long_report_is_cut_and_the_question_stays(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     long = Report("Fares\n" + 400 * "word ", date(2031, 7, 6))

@@ -4,12 +4,15 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cmt.answering.confidence import NO_CALIBRATION
-from cmt.bank.ledger import Round
+from cmt.bank.ledger import CANARIES, Round
+from cmt.evaluation import canary_choice
 from cmt.evaluation.calibration import calibrated_by
+from cmt.evaluation.canary import Canary
 from cmt.evaluation.round_records import read_records
 from cmt.lm.model import weights_digest
 from cmt.rounds.runner import RoundRunner
@@ -67,6 +70,31 @@ def test_a_round_asks_as_many_questions_as_its_seconds_allow(begun: Path, monkey
     assert affordable(replace(january, questions=30, seconds={"evaluate": 20.0})) == (34, 11)  # 30 s at 1.5 questions/s
     assert affordable(replace(january, questions=30, seconds={"evaluate": 60.0})) == (22, 8)
     assert affordable(replace(january, questions=30, seconds={"evaluate": 1.0})) == (60, 20)
+
+
+def test_a_round_chooses_as_many_canaries_as_its_seconds_allow(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = open_workspace(begun, gate__canaries=20)
+    [january] = workspace.rounds()
+    runner, limits = RoundRunner(workspace, FEBRUARY), list[int]()
+    runner.compress()
+
+    def choose(*, limit: int, **_: object) -> list[Canary]:
+        limits.append(limit)
+        return []
+
+    monkeypatch.setattr(canary_choice, "choose", choose)
+
+    def limit(allowed: float | None, **earlier: Any) -> int:
+        monkeypatch.setattr(type(workspace), "rounds", lambda _self: [replace(january, **earlier)])
+        runner.folder.joinpath(CANARIES).unlink(missing_ok=True)
+        runner.choose_canaries(seconds=allowed)
+        return limits[-1]
+
+    assert limit(None) == 20
+    assert limit(40, questions=15, seconds={"evaluate": 20.0}) == 15  # 20 s at 0.75 questions a second
+    asked = {"questions": 15, "canaries": {"asked": 18}, "seconds": {"evaluate": 20.0, "canaries": 24.0}}
+    assert (limit(36, **asked), limit(20, **asked), limit(400, **asked)) == (13, 12, 20)
+    assert limit(40, questions=0, seconds={}) == 12
 
 
 def test_the_seconds_of_a_round_limit_its_sample(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
