@@ -16,11 +16,12 @@ from cmt.lm.model import weights_digest
 
 @pytest.fixture(scope="module")
 def results(comparison_data: ComparisonData) -> dict[str, SystemResult]:
+    lm = comparison_data.answerer.lm
+    before = weights_digest(lm.model)
     results = {result.system: result for result in measure_systems(comparison_data)}
     assert list(results) == list(SYSTEMS)
     assert {result.scores.n for result in results.values()} == {2}
-    lm = comparison_data.answerer.lm
-    assert weights_digest(lm.model) == lm.digest  # no system changes the LM
+    assert weights_digest(lm.model) == before  # no system changes the LM
     return results
 
 

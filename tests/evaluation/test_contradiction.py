@@ -116,7 +116,8 @@ BANKED = {
 }
 SLICE = {
     "false fare": "A ticket of the ferry to Saltby costs nine crowns.",
-    "false mayor": "Bertram Grubb is the mayor of Port Ellery.",
+    # the same sentence with another name would be a tie, which rounding decides
+    "false mayor": "The mayor of Port Ellery is Bertram Grubb. Mayor Grubb was elected in Port Ellery.",
     "bicycles": "The ferry to Saltby carries a bicycle for two crowns.",
     "harbour master": "Bertram Grubb is the harbour master of Port Ellery.",
 }
