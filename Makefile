@@ -8,7 +8,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export NO_MKDOCS_2_WARNING := 1
-# so that Python compiles what it imports; to compile all that is installed would take most of the installation
+# Python compiles each module on its first import; to compile all of them takes most of an installation's time
 unexport PYTHONDONTWRITEBYTECODE
 
 # one worker a core, one torch thread a worker: two threads beside another busy process are slower than one; a file stays

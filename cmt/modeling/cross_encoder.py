@@ -27,7 +27,7 @@ from cmt.modeling.lora import merge_lora
 
 FILE = "cross_encoder.safetensors"
 LONGEST = 170  # tokens of a document that are read
-REMEMBERED = 4096  # readings whose odds are remembered; a round asks many of its questions again
+REMEMBERED = 4096  # pairs whose odds are remembered; a round asks many of its questions again
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
@@ -50,7 +50,7 @@ class CrossEncoder:
 
     def __init__(self, lm: FrozenLM, path: Path) -> None:
         self.lm, self.path = lm, path
-        self._remembered: LRUCache[tuple[int, ...], Odds] = LRUCache(REMEMBERED)  # by token ids
+        self._remembered: LRUCache[tuple[str, Report, Report], Odds] = LRUCache(REMEMBERED)
 
     @classmethod
     def load(cls, folder: Path, lm: FrozenLM) -> "CrossEncoder | None":
@@ -88,15 +88,16 @@ class CrossEncoder:
     @torch.no_grad()
     def odds(self, question: str, earlier: Report, later: Report) -> Odds:
         """The odds for `question`, asked when `later` is published."""
+        asked = question, earlier, later
+        if odds := self._remembered.get(asked):
+            return odds
         decoder, weight, bias = self._parts
         ids = reading(self.lm, question, earlier, later, later.published)
-        if odds := self._remembered.get(tuple(ids)):
-            return odds
         width = -(-len(ids) // PROMPT_WIDTH_STEP) * PROMPT_WIDTH_STEP  # few shapes; causal states ignore what follows
         row = torch.tensor([ids + [0] * (width - len(ids))], device=self.lm.device)  # (1, T)
         states = decoder(inputs_embeds=self.lm.embed(row), use_cache=False).last_hidden_state  # (1, T, D)
         odds = Odds(*F.linear(states[0, len(ids) - 1].float(), weight, bias).tolist())
-        self._remembered[tuple(ids)] = odds
+        self._remembered[asked] = odds
         return odds
 
 

@@ -204,8 +204,8 @@ class RoundRunner:
     def choose_canaries(self, *, seconds: float | None = None) -> int:
         """Choose the canaries, before the bank changes; returns their number.
 
-        `seconds` limits the measuring: the canaries are as many as the round before answered in half of it, but at
-        least FEWEST_CANARIES and at most `gate.canaries`.
+        `seconds` is the time limit for measuring. Half of it is for the canaries, at the speed of the latest round: at
+        least FEWEST_CANARIES are chosen, and never more than `gate.canaries`.
         """
         from cmt.bank.change_values import with_values
         from cmt.evaluation.canary_choice import choose

@@ -34,7 +34,7 @@ from cmt.errors import RoundError, ServiceError
 REQUEST_SECONDS, READ_SECONDS, STOP_SECONDS = 180, 20, 20
 LOG_LINES = 40
 _POLL_SECONDS = 0.2
-_WATCH_SECONDS = 1.0  # every request for a flow run takes the server some 20 ms of a core that the run could use
+_WATCH_SECONDS = 1.0  # the server answers on a core that the flow run needs
 _SCHEDULER_SECONDS = 5
 _FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 _WARNING_OR_WORSE = re.compile(r"\| (WARNING|ERROR|CRITICAL) +\|")
