@@ -68,13 +68,13 @@ def init(
     published_at: PublishedAt = None,
     lm: Annotated[
         str | None,
-        typer.Option("--lm", metavar="SOURCE", help="Your own LM, hub:ORG/NAME or path:FOLDER, to train for."),
+        typer.Option("--lm", metavar="SOURCE", help="Another LM to train for: hub:, path: or pypi:."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a project for your own documents: params.yaml, an example news.jsonl, and .gitignore.
 
-    With --from no example: the documents are taken, the newest ones adapted, and three questions on them answered.
+    With --from: ingest these documents instead, adapt the newest ones, and answer up to three questions on them.
     """
     columns = parse_columns(map_)
     if from_ is not None and lm is not None:

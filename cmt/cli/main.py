@@ -256,7 +256,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the stream's questions: of the memory, of the LM alone, and of the LM with the best text in its prompt."""
+    """Score CMT, the LM alone, and the LM with the best text in its prompt on the stream's questions."""
     workspace: Workspace = ctx.obj.workspace
     available = workspace.store.all_questions().num_rows
     if not available:

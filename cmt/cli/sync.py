@@ -23,10 +23,10 @@ def sync(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare alone; fetch and write nothing.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Fetch every item again, also unchanged ones.")] = False,
     accept_vanished: Annotated[
-        bool, typer.Option("--accept-vanished", help="Go on however much vanished (max_vanished).")
+        bool, typer.Option("--accept-vanished", help="Continue even if more than max_vanished is gone.")
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on until Ctrl-C: sync folders that change, other sources as scheduled.")
+        bool, typer.Option("--watch", help="Run until Ctrl-C: sync a changed folder, other sources on schedule.")
     ] = False,
     as_json: Json = False,
 ) -> None:
