@@ -17,14 +17,17 @@ _LONGEST = 64  # characters of a date
 _DAY = timedelta(days=1, microseconds=-1)
 _NUMERIC = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?!\d)(.*)", re.DOTALL)
 _YEAR_FIRST = re.compile(r"(\d{4})([./-])(\d{1,2})\2(\d{1,2})(?!\d)(.*)", re.DOTALL)
+_STAMP = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?")
+_DOTTED_TIME = re.compile(r"(?<=[\d,][T ])(\d\d)\.(\d\d)(?![\d.])")
+_NO_INSTANT = re.compile(r"\d{4}-\d\d-\d\d/|\d[T ]\d\d[.,]\d")  # an interval, or hours with a fraction
 _RFC_2822 = re.compile(
-    r"([A-Z][a-z]{2}, +)?\d{1,2} [A-Z][a-z]{2} \d{4} \d{1,2}:\d\d(:\d\d)? ([+-]\d{4}|GMT|UTC?|[ECMP][SD]T)"
+    r"([A-Z][a-z]{2}, +)?\d{1,2} [A-Z][a-z]{2} (?:\d\d)?\d\d \d{1,2}:\d\d(:\d\d)? ([+-]\d{4}|GMT|UTC?|[ECMP][SD]T)"
 )
 _ZERO_OF_OFFSET = re.compile(r"(?:GMT|UTC) *(?=[+-]\d)")  # dateutil reads GMT+2 by the rule of POSIX, as -02:00
 _COMMENT = re.compile(r"\s*\([^()]*\)$")  # such as the name of the zone after its offset
 _WEEKDAY = re.compile(r"[^\W\d_]+\.?,\s*")  # in any language
 _ZONES = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}  # RFC 2822
-_ZONES |= {"WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "MEZ": 1, "MESZ": 2, "EET": 2, "EEST": 3}
+_ZONES |= {"WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "MEZ": 1, "MESZ": 2, "EET": 2, "EEST": 3, "BST": 1, "MSK": 3}
 _EPOCHS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _EARLIEST_EPOCH, _LATEST_EPOCH = 10**8, 10**11  # seconds, 1973 to 5138; smaller numbers are years, days or counters
 
@@ -77,15 +80,19 @@ class DateReader:
         if isinstance(value, date):
             return _day(value, "date")
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return _number(value)
+            return _read_text(self, str(value)) if _STAMP.fullmatch(str(value)) else _number(value)
         raise _refused(value)
 
     def read_text(self, value: str) -> ReadDate:
         """Read a string. Raises ValueError."""
-        text = _COMMENT.sub("", value.strip())
-        if len(text) > _LONGEST or not text:
+        text = _DOTTED_TIME.sub(r"\1:\2", _COMMENT.sub("", value.strip()))
+        if len(text) > _LONGEST or not text or _NO_INSTANT.search(text):
             raise _refused(value)
         # 1. numbers, ISO 8601 and RFC 2822, the quick ones
+        if _STAMP.fullmatch(text):  # as milliseconds since 1970 a day in 1976, or after 2600
+            with suppress(ValueError):
+                return self._instant(datetime.strptime(text, "%Y%m%d%H%M%S"[: len(text) - 2]), "digits")
+            raise _refused(value)
         if text.isdecimal() and len(text) != len("20310215"):
             return _number(int(text))
         if re.fullmatch(r"\d{9,}\.\d+", text):  # of Slack and Unix

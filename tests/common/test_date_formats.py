@@ -19,12 +19,16 @@ NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
         ("2024-05-01 12:00:00 UTC", "year-month-day"),
         ("Wed, 01 May 2024 12:00:00 +0000", "RFC 2822"),
         ("Wed, 01 May 2024 08:00:00 EDT", "RFC 2822"),
+        ("Wed, 01 May 24 12:00:00 GMT", "RFC 2822"),
         ("Wed, 01 May 2024 14:00:00 CEST", "names of months"),
+        ("Wed, 01 May 2024 13:00:00 BST", "names of months"),
         (1714564800.0, "epoch seconds"),
         (1714564800000, "epoch milliseconds"),
         (1714564800000000, "epoch microseconds"),
         ("May 1, 2024 12:00 PM", "names of months" + WITHOUT_ZONE),
         ("Mittwoch, 1. Mai 2024, 12:00 Uhr", "names of months" + WITHOUT_ZONE),
+        ("1. Mai 2024, 12.00 Uhr", "names of months" + WITHOUT_ZONE),
+        ("2024-05-01 12.00", "ISO 8601" + WITHOUT_ZONE),
         ("1 de mayo de 2024 12:00 UTC", "names of months"),
         ("Wed May 01 2024 14:00:00 GMT+0200 (CEST)", "names of months"),
         ("Wed May 01 2024 14:00:00 GMT+0200 (Central European Summer Time)", "names of months"),
@@ -33,6 +37,8 @@ NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
         ("1 May 2024 07:00 UTC -5", "names of months"),
         ("2024-05-01 14:00 UTC+02:00", "year-month-day"),
         (datetime(2024, 5, 1, 12), "timestamp" + WITHOUT_ZONE),
+        ("202405011200", "digits" + WITHOUT_ZONE),
+        (20240501120000, "digits" + WITHOUT_ZONE),
     ],
 )
 def test_instants_are_read_in_the_forms_that_occur(value: Any, form: str) -> None:
@@ -70,7 +76,11 @@ def test_whether_the_day_or_the_month_is_first_is_never_guessed() -> None:
         *((value, "is not a date-time; write") for value in ("", "soon", "x" * 1000, "2024-02-30", 2024, True, -5)),
         *(
             (value, "is not a date-time; write")
-            for value in (45000, float("inf"), 10**30, (1,), "31.02.2024", "2024-13-45x")
+            for value in (45000, float("inf"), 10**30, (1,), "31.02.2024", "2024-13-45x", "20240231083000")
+        ),
+        *(
+            (value, "is not a date-time; write")
+            for value in ("2024-05-01/2024-05-03", "2024-05-01 08,5", "202402300830")
         ),
         *((value, "lacks a day, a month or a year") for value in ("May 2024", "10:30", "Friday", "May 1", "1 May 24")),
         ("13/13/2026", "is not a date; correct it"),
