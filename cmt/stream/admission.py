@@ -14,12 +14,13 @@ import pyarrow as pa
 
 from cmt.common.arrow import replace_column, rows_of, take
 from cmt.common.digests import sha256_hex
-from cmt.common.visibility import Timeline, Version
+from cmt.common.visibility import Find, Timeline, Version
 from cmt.stream.authority import Authority
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.precedence import KnownVersions
 from cmt.stream.rows import RawRows, ValidatedRows, reject, validate_rows
 from cmt.stream.schema import Checks, Rejected
+from cmt.stream.urls import url_identity
 
 RECORD = ("doc_id", "published_at", "sha256", "title", "url", "supersedes")  # equal in a row that is in the store
 NEW = "new/999999999"  # the slice of the rows of an ingest, later than all others
@@ -123,6 +124,30 @@ def own_ids(
     asked = [name if name in kept else renamed.get(name, name) for name in questions.table["doc_id"].to_pylist()]
     return (
         replace(documents, table=replace_column(documents.table, "doc_id", doc_ids)),
+        replace(questions, table=replace_column(questions.table, "doc_id", asked)),
+    )
+
+
+def resolve_addresses(
+    documents: ValidatedRows, questions: ValidatedRows, find: Find
+) -> tuple[ValidatedRows, ValidatedRows]:
+    """Replace an address that `supersedes` or a question names by the doc_id of its page, if only this is known.
+
+    A document without an id has its address as doc_id, without what differs from reader to reader. `find`: see
+    `SliceStore.find_versions`.
+    """
+    # 1. the links that are addresses in another form than that of a doc_id
+    links = documents.table["supersedes"].to_pylist(), questions.table["doc_id"].to_pylist()
+    pages = {link: url_identity(link) for column in links for link in column if link}
+    pages = {link: page for link, page in pages.items() if page and page != link}
+    # 2. which of them are known
+    known = {*documents.table["doc_id"].to_pylist()}
+    known |= {version.doc_id for version in find({*pages, *filter(None, pages.values())}, ())} if pages else set()
+    pages = {link: page for link, page in pages.items() if link not in known and page in known}
+    # 3. replace the others
+    superseded, asked = ([pages.get(link, link) for link in column] for column in links)
+    return (
+        replace(documents, table=replace_column(documents.table, "supersedes", superseded)),
         replace(questions, table=replace_column(questions.table, "doc_id", asked)),
     )
 

@@ -49,6 +49,7 @@ _NAMES = {  # in this order
         "question_id": "questionid id qid qaid",
     },
 }
+_DATES = frozenset(_NAMES["document"]["published_at"].split())
 _CONTAINERS = {"fields", "attributes", "properties", "data", "_source", "article", "post", "item", "node", "record"}
 """Keys of objects whose keys count as columns."""
 _BEFORE_DATE = re.compile(r"(?<=[^\W_])[\s_-]+(?:am|vom|le|el|il|em|op|den)$")
@@ -143,8 +144,12 @@ class Columns:
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that are not blank; those of an object also by `object.key`."""
-    own = {key: unwrap(value) for key, value in fields.items() if isinstance(key, str) and not is_blank(value)}
+    """The values that are not blank; those of an object also by `object.key`. A date of true or false is blank."""
+    own = {
+        key: unwrap(value)
+        for key, value in fields.items()
+        if isinstance(key, str) and not is_blank(value) and not (isinstance(value, bool) and _name(key) in _DATES)
+    }
     inner = [
         {f"{key}.{name}": unwrap(one) for name, one in value.items() if not is_blank(one)}
         for key, value in fields.items()

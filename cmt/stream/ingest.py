@@ -24,7 +24,7 @@ from cmt.common.text import counted
 from cmt.common.visibility import Find, in_memory, related
 from cmt.config import Column, StreamParams
 from cmt.errors import StreamError
-from cmt.stream.admission import NEW, RECORD, Intake, StoreIndex, own_ids, select, versions_of
+from cmt.stream.admission import NEW, RECORD, Intake, StoreIndex, own_ids, resolve_addresses, select, versions_of
 from cmt.stream.authority import Authority, check_publisher, publisher_of
 from cmt.stream.columns import Columns, Kind
 from cmt.stream.forgotten import Forgotten, reject_forgotten, reject_waiting
@@ -228,6 +228,7 @@ def ingest_rows(
         named_alike = sorted(find(documents.table["doc_id"].to_pylist(), ()), key=attrgetter("order"))
         owners = {version.doc_id: version.source for version in reversed(named_alike)}
         documents, questions = own_ids(documents, questions, owners=owners)
+        documents, questions = resolve_addresses(documents, questions, find)
         documents, questions = reject_forgotten(documents, questions, forgotten)
         documents = revise(documents, find) if revise else documents
         excess = excess_near_duplicates(documents.table, period=params.period, limit=params.max_near_duplicates)

@@ -51,7 +51,7 @@ RAW_LENGTH = 2000  # characters of a rejected row that the quarantine keeps
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ud800-\udfff]")
 _LINE_END = re.compile("\r\n|[\r\x0b\x0c\x85]")
 _CUT_AT_SOURCE = re.compile(r"\[\+\d+ chars\]$")  # of NewsAPI
-_WRAPPERS = ("name", "rendered", "value", "$oid")  # keys of an object that stands for a string
+_WRAPPERS = ("name", "rendered", "value", "$oid", "$date")  # keys of an object that stands for a string
 _NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\ufeff\ud800-\udfff\u2028\u2029]")
 
 
@@ -133,7 +133,7 @@ def validate_document(values: Mapping[str, Any], checks: Checks) -> dict[str, An
         address = sha256_hex(address)[:16]
     doc_id = _identifier(values, "doc_id", checks) or address or sha256[:16]
     supersedes = _identifier(values, "supersedes", checks)
-    if supersedes == doc_id:
+    if supersedes and doc_id in (supersedes, url_identity(supersedes)):
         raise ValueError(f"supersedes is the document's own doc_id {doc_id!r}; name the earlier one, or leave it out")
     published_at = _instant(values, "published_at", checks)
     return dict(lines, doc_id=doc_id, published_at=published_at, text=text, supersedes=supersedes, sha256=sha256)

@@ -24,6 +24,8 @@ from cmt.stream.schema import Notes
             {"published_at": "d", "title": "Mole", "text": "x"},
         ),
         ({"body": "same", "content": "same"}, {"text": "same"}),
+        ({"published": True, "date": "d", "text": "x"}, {"published_at": "d", "text": "x"}),  # Jekyll
+        ({"created": {"$date": "d"}, "published": False, "text": "x"}, {"published_at": "d", "text": "x"}),  # MongoDB
     ],
 )
 def test_the_columns_of_a_document_are_matched(fields: dict[str, Any], values: dict[str, Any]) -> None:

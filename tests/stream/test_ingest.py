@@ -30,6 +30,24 @@ def test_ingesting_a_source_again_adds_nothing_and_reports_duplicates(ingest: In
     assert [slice_.digest for slice_ in store.slices()] == digests
 
 
+def test_an_address_leads_to_the_document_that_has_its_page_as_id(ingest: Ingest, store: SliceStore) -> None:
+    address = "http://X.example/a/?utm_source=rss"
+    page = make_document("", url=address)
+    update = make_document("b", text="The toll is three euros.", supersedes=address)
+    report = ingest([page, update, make_question(doc_id=address)])
+    assert (report.accepted, report.questions) == (2, 1) and not any("supersedes" in line for line in report.notices)
+    later = ingest([make_question("q2", doc_id=address), make_document("c", text="Four euros.", supersedes=address)])
+    assert (later.accepted, later.questions, later.rejected) == (1, 1, ()) and not later.notices
+    with pytest.raises(StreamError, match="supersedes is the document's own doc_id 'https://x.example/a'"):
+        ingest([make_document("", url=address, text="The toll is five euros.", supersedes=address)])
+
+
+def test_an_address_that_is_a_doc_id_is_left_as_it_is(ingest: Ingest) -> None:
+    address = "http://x.example/a/"
+    report = ingest([make_document(address), make_document("b", supersedes=address), make_question(doc_id=address)])
+    assert (report.accepted, report.questions, len(report.rejected)) == (2, 1, 0)
+
+
 def test_rejected_rows_are_in_the_quarantine_once(
     ingest: Ingest, store: SliceStore, quarantined: Callable[[], list[Row]]
 ) -> None:

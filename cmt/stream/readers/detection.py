@@ -5,6 +5,8 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import date
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
@@ -15,7 +17,7 @@ from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import datasets, decoding, mail, pages, prose, tabular
 from cmt.stream.readers.files import Record, compression_of, decompress, read_member, read_regular, walk
 from cmt.stream.readers.text import chapters, decode, without_markup
-from cmt.stream.schema import Notes, raw_text
+from cmt.stream.schema import Notes, is_blank, raw_text
 
 _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
     "jsonl": tabular.read_json_lines,
@@ -52,7 +54,7 @@ _TEXTS = {"", ".txt", ".text", ".md", ".markdown", ".mdx", ".rst", ".adoc", ".as
 _DATE_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_./]?(0[1-9]|1[0-2])[-_./]?(0[1-9]|[12]\d|3[01])(?!\d)")
 _IN_ARCHIVE = re.compile(r".*\.(?:zip|gz|xz|bz2|zst)/", re.IGNORECASE)
 _DATE_KEY = re.compile(
-    r"date|(?<!sen)time|publi(?!sher)|pubbl|created|posted|^ts$|datum|^fecha|ver(?:ö|oe)ffentlicht|erschien",
+    r"date|(?<!sen)time|publi(?!sher|cation$)|pubbl|(?:created|posted)(?!.?by)|^ts$|datum|^fecha|ver(?:ö|oe)ffentlicht|erschien",
     re.IGNORECASE,
 )
 _OTHER_BYTE = re.compile("[\udc80-\udcff]")  # what `decode` makes of bytes that are not UTF-8
@@ -230,7 +232,7 @@ class _Reading:
 def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, notes: Notes) -> Iterator[Record]:
     """The records without markup in their fields, dated by the names of file and folders, and cut if too long."""
     inside = _IN_ARCHIVE.sub("", name)
-    dates = _DATE_IN_NAME.findall(PurePosixPath(inside).name) or _DATE_IN_NAME.findall(inside)[-1:]
+    dates = _days(PurePosixPath(inside).name)[:1] or _days(inside)[-1:]
     limit, ids = limits.stream.document_characters, ("doc_id", "id", "guid", "url")
     for record in read:
         if not record.error and (byte := _other_byte(record.fields)):
@@ -243,8 +245,9 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
                     fields[key] = without_markup(value)
                 elif isinstance(value, dict):
                     fields[key] = {k: without_markup(v) if isinstance(v, str) else v for k, v in value.items()}
-        if dates and not any(_DATE_KEY.search(key) for key in fields if isinstance(key, str)):
-            fields["published_at"] = "-".join(dates[0])
+        dated = (key for key, value in fields.items() if isinstance(key, str) and not is_blank(value))
+        if dates and not any(map(_DATE_KEY.search, dated)):
+            fields["published_at"] = dates[0]
         if record.error or not any(isinstance(value, str) and len(value) > limit for value in fields.values()):
             yield record
             continue
@@ -253,6 +256,15 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
         for number, part in enumerate(chapters(fields[long], limit), 1):
             parts = {name: f"{fields[name]}#{number}" for name in ids if fields.get(name)} if number > 1 else {}
             yield record._replace(fields={**fields, **parts, long: part})
+
+
+def _days(name: str) -> list[str]:
+    """The days in a name of a file or of folders, in its order."""
+    found = []
+    for parts in _DATE_IN_NAME.findall(name):
+        with suppress(ValueError):  # such as 30 February
+            found.append(date(*map(int, parts)).isoformat())
+    return found
 
 
 def _other_byte(fields: dict[str, Any]) -> int | None:

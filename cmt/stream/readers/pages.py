@@ -16,6 +16,7 @@ from cmt.stream.readers.text import decode, plain_text, without_markup
 
 _DATES = {"original_date": True, "extensive_search": False, "outputformat": "%Y-%m-%dT%H:%M:%S%z"}
 """Dates that a page declares, none that its text mentions."""
+_DAY_AND_MONTH = re.compile(r"(?<!\d)(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?!\d)")
 
 
 def read_html(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
@@ -36,9 +37,19 @@ def page(data: bytes, name: str) -> dict[str, Any]:
         raise ValueError(f"{name} is a page without text")
     if not found:
         return {"text": text}
-    date = found.date.removesuffix("T00:00:00") if found.date else None
+    date = _declared(found.date.removesuffix("T00:00:00"), decode(data)[0]) if found.date else None
     fields = {"title": found.title, "text": text, "published_at": date, "url": found.url, "source": found.sitename}
     return {key: value for key, value in fields.items() if value}
+
+
+def _declared(date: str, html: str) -> str:
+    """`date`, or if the page declares it with the month and the day in an open order, as the page declares it."""
+    year, month, day = map(int, date[:10].split("-"))
+    if date[:10] not in html:
+        for numbers in _DAY_AND_MONTH.finditer(html):
+            if sorted(map(int, numbers.group(1, 3))) == sorted((day, month)) and int(numbers[4]) == year:
+                return numbers[0]
+    return date
 
 
 def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:

@@ -128,12 +128,18 @@ def test_a_pipe_is_refused_and_the_files_beside_it_are_read(tmp_path: Path) -> N
 
 def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: Path) -> None:
     (tmp_path / "2026-04-04-bus.md").write_text("The bus is late.")
-    rows = [{"body": "a"}, {"body": "a", "publisher": "x", "sentiment": "x"}, {"body": "a", "pubDate": "2026-01-01"}]
+    rows: list[dict[str, str | None]] = [
+        {"body": "a"},
+        {"body": "a", "publisher": "x", "sentiment": "x"},
+        {"body": "a", "pubDate": "2026-01-01"},
+    ]
+    rows += [{"body": "a", "created_by": "anna", "publication": "x"}, {"body": "a", "date": "", "published_at": None}]
     write_lines(tmp_path / "news_20260405.jsonl", rows)
-    post, first, second, dated = records(tmp_path)
+    (tmp_path / "2026-02-30-tram.md").write_text("The tram is late.")
+    impossible, post, first, second, dated, *others = records(tmp_path)
     assert post.fields == {"text": "The bus is late.", "published_at": "2026-04-04"}
-    assert first.fields["published_at"] == second.fields["published_at"] == "2026-04-05"
-    assert "published_at" not in dated.fields
+    assert {row.fields["published_at"] for row in (first, second, *others)} == {"2026-04-05"}
+    assert len(others) == 2 and "published_at" not in dated.fields | impossible.fields
 
 
 def test_folders_date_their_texts_and_the_name_of_an_archive_does_not(tmp_path: Path) -> None:

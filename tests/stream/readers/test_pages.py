@@ -26,3 +26,22 @@ def test_a_plain_text_in_a_web_archive_is_dated_by_its_capture(tmp_path: Path) -
     (tmp_path / "crawl.warc").write_bytes(head.encode() + http + b"\r\n\r\n")
     [plain] = records(tmp_path / "crawl.warc")
     assert plain.fields == {"published_at": "2026-05-01T00:00:00Z", "text": "Plain", "url": "https://a.example/1"}
+
+
+@pytest.mark.parametrize(
+    ("declared", "read"),
+    [
+        ("03/04/2026", "03/04/2026"),  # whether the day is first, the row tells
+        ("12.03.2026", "12.03.2026"),
+        ("2026-04-03T08:00:00Z", "2026-04-03T08:00:00+0000"),
+        ("25/04/2026", "25/04/2026"),
+    ],
+)
+def test_a_page_leaves_open_what_its_date_leaves_open(declared: str, read: str, tmp_path: Path) -> None:
+    text = "The Saltby ferry will run every twenty minutes from next Monday on, the council said on the quay."
+    (tmp_path / "bus.html").write_text(
+        f'<!doctype html><html><head><title>A</title><meta name="date" content="{declared}"></head>'
+        f"<body><article><h1>A</h1><p>{text}</p></article></body></html>"
+    )
+    [page] = records(tmp_path / "bus.html")
+    assert page.fields["published_at"] == read
