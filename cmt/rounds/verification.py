@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.integrity import DELETIONS, altered_files
@@ -15,7 +16,8 @@ from cmt.bank.schema import schema_value
 from cmt.bank.tables import MEMORIES, connect, current_table, how_to_refill, memory_tables, translate_errors
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import Progress
-from cmt.errors import BankError, CmtError, ModelError, RoundError
+from cmt.common.text import counted
+from cmt.errors import BankError, CmtError, ModelError
 from cmt.lm import weights
 from cmt.lm.integrity import read_record
 from cmt.modeling.champion import FILE as CHAMPION_FILE
@@ -24,6 +26,9 @@ from cmt.modeling.checkpoint import checkpoint_digest, load_checkpoint
 from cmt.resources import Resources
 from cmt.rounds.forgetting import read_journal
 from cmt.stream.forgotten import DOC_IDS, SKETCHES
+
+T = TypeVar("T")
+D = TypeVar("D")
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def _forgetting(resources: Resources) -> PartReport:
     journal, path = read_journal(resources), resources.forgetting_journal
     if journal is None:  # finished meanwhile
         return PartReport("forgetting", str(path), "", "")
-    documents = f"{len(journal.doc_ids):,} document{'s' if len(journal.doc_ids) != 1 else ''}"
+    documents = counted(len(journal.doc_ids), "document")
     problem = f"{'the purge' if journal.purge else 'forgetting'} of {documents} is not finished"
     advice = "run `cmt update`, `cmt forget` or `cmt bank optimize`, each of which finishes it, unless one is at work"
     return PartReport("forgetting", str(path), documents, "", (problem,), advice)
@@ -119,21 +124,20 @@ def _forgetting(resources: Resources) -> PartReport:
 
 def _slices(resources: Resources) -> PartReport:
     store = resources.store
-    journal = None
-    with suppress(RoundError):  # a damaged journal has a report of its own
-        journal = read_journal(resources)
+    journal = _readable(lambda: read_journal(resources), None)
     if problems := store.verify(skip=journal.slices if journal else ()):
         return PartReport("slices", str(store.path), "", "", tuple(problems))
     slices = store.slices()
     known = {slice_.slice_id for slice_ in slices}
+    in_use = _readable(lambda: resources.compressor_digest, "")
     missing = [
         f"slice {round_.slice_id} is missing, but its round is committed: restore {store.path} from a backup or DVC"
-        for round_ in _rounds(resources)
-        if round_.compressor == _in_use(resources) and round_.state == "committed" and round_.slice_id not in known
+        for round_ in _readable(lambda: resources.ledger.rounds(), ())
+        if round_.compressor == in_use and round_.state == "committed" and round_.slice_id not in known
     ]
     content = f"{len(slices):,} slices, {sum(slice_.n_documents for slice_ in slices):,} documents"
     digest = sha256_hex(*(slice_.digest for slice_ in slices))
-    lost = sorted(set(_forgotten(resources) or ()).difference(store.forgotten()))
+    lost = sorted(set(_readable(resources.forgotten, ())).difference(store.forgotten()))
     if lost and journal is None:
         missing.append(
             f"{len(lost):,} forgotten documents are missing in {store.path / DOC_IDS} and could be ingested again: "
@@ -151,21 +155,21 @@ def _ledger(resources: Resources) -> PartReport:
             if current_table(ledger.connection) not in memory_tables(ledger.connection):
                 problems.append(f"bank {uri} does not say which compressor answers: run `cmt update --all`")
     digest = sha256_hex(*map(repr, [*rounds, *changes]))
-    content = f"{len(rounds):,} rounds"
-    content += f", {len(changes):,} change{'s' if len(changes) > 1 else ''}" if changes else ""
+    content = f"{len(rounds):,} rounds" + (f", {counted(len(changes), 'change')}" if changes else "")
     return PartReport("ledger", uri, content, digest, tuple(problems))
 
 
 def _bank(resources: Resources, name: str) -> PartReport:
     uri, compressor = resources.params.bank.uri, name.removeprefix(MEMORIES)
     part = f"bank {compressor}"
-    rounds = [round_ for round_ in _rounds(resources) if round_.compressor.startswith(compressor)]
+    all_rounds = _readable(lambda: resources.ledger.rounds(), ())
+    rounds = [round_ for round_ in all_rounds if round_.compressor.startswith(compressor)]
     committed = [round_ for round_ in rounds if round_.state == "committed"]
     # 1. Open it and compare it with the ledger. `undo`: the rounds whose rows are damaged or missing.
     problems: list[str] = []
     undo: list[Round] = []
     running = any(round_.state in ("started", "rolling_back") for round_ in rounds)
-    forgotten = _forgotten(resources)
+    forgotten = _readable(resources.forgotten, None)
     idle = bool(rounds) and not running and forgotten == []
     if altered := altered_files(uri, name, DELETIONS):  # before Lance reads them
         damage = f"{altered[0]} of bank {uri}, which lists deleted rows, does not match its checksum"
@@ -179,9 +183,7 @@ def _bank(resources: Resources, name: str) -> PartReport:
         problems.append(f"bank {uri} {problem}")
         undo = [round_ for round_ in committed if (round_.version_after or 0) > version] or committed
     # 2. Read every row.
-    unbanked = None  # a store that cannot be read has a report of its own
-    with suppress(CmtError):
-        unbanked = resources.unbanked(schema_value(bank.schema, "compressor"))
+    unbanked = _readable(lambda: resources.unbanked(schema_value(bank.schema, "compressor")), None)
     try:
         audit = bank.audit(unbanked=unbanked)
     except BankError as error:
@@ -217,26 +219,14 @@ def _advice(resources: Resources, bank: Bank, undo: Sequence[Round]) -> str:
     except BankError:
         return refill  # no rollback reaches the version before it
     compressor = undo[0].compressor
-    with_it = "" if compressor == _in_use(resources) else f" with compressor {compressor[:12]} in use"
+    in_use = _readable(lambda: resources.compressor_digest, "")
+    with_it = "" if compressor == in_use else f" with compressor {compressor[:12]} in use"
     return f"run `cmt rollback {undo[0].round_id}` and `cmt update --all`{with_it}, or {refill}"
 
 
-def _in_use(resources: Resources) -> str:
-    """Digest of the compressor in use; empty if it cannot be read, which has a report of its own."""
-    with suppress(CmtError):
-        return resources.compressor_digest
-    return ""
-
-
-def _forgotten(resources: Resources) -> list[str] | None:
-    """The forgotten documents; None if a list of them cannot be read, which has a report of its own."""
-    with suppress(CmtError):
-        return resources.forgotten()
-    return None
-
-
-def _rounds(resources: Resources) -> list[Round]:
-    """The rounds of all compressors; none if the ledger cannot be read, which has a report of its own."""
-    with suppress(CmtError):
-        return resources.ledger.rounds()
-    return []
+def _readable(read: Callable[[], T], default: D) -> T | D:
+    """What `read` returns; `default` if that part cannot be read, which has a report of its own."""
+    try:
+        return read()
+    except CmtError:
+        return default
