@@ -1,11 +1,14 @@
 """Which new versions the documents of a store allow: who may correct or supersede whom, and no rings of one date."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
+from cmt.common.dates import iso
+from cmt.common.text import FILE_PREFIX
 from cmt.common.visibility import Version
 from cmt.stream.authority import Authority
 
@@ -42,18 +45,32 @@ class KnownVersions:
 
     def why_not(self, version: Version, authority: Authority, *, there: bool) -> str | None:
         """Why its publisher may not add `version`, nor have it `there`; None if it may."""
-        known, why = self._versions.get(version.doc_id, []), None
-        if not known:
-            why = authority.why_not_add(version, (one for one in self._updates.get(version.doc_id, ()) if one.banked))
-        elif version.source not in {one.source for one in known}:
-            why = authority.why_not_correct(version, known[0])
-        if why or there or not version.supersedes:
-            return why
-        targets = self._versions.get(version.supersedes, [])
-        target = targets[0] if targets else self._candidates.get(version.supersedes)
-        if target and version.source in {one.source for one in targets}:
-            target = target._replace(source=version.source)
-        return authority.why_not_supersede(version, target) if target else None
+        doc_id, source, date = version.doc_id, version.source, version.published_at
+        # 1. a new document, which an update in the store would hide from the start, or a correction
+        known = self._versions.get(doc_id, [])
+        for update in [] if known else self._updates.get(doc_id, ()):
+            if update.banked and update.published_at >= date and not authority.covers(update.source, source):
+                return (
+                    f"{update.doc_id!r} of {update.source!r} would supersede it, which it may not do to {source!r}; "
+                    f"`cmt forget {update.doc_id}` and ingest this again, or {_advice(update.source, source)}"
+                )
+        owner = known[0].source if known else source
+        if source not in {one.source for one in known} and not authority.covers(source, owner):
+            advice = _advice(source, owner)
+            return f"doc_id {doc_id!r} is a document of {owner!r}, which {source!r} may not correct; {advice}"
+        # 2. the document that it supersedes
+        targets = self._versions.get(version.supersedes or "", [])
+        target = targets[0] if targets else self._candidates.get(version.supersedes or "")
+        if there or target is None:
+            return None
+        what = f"supersedes {target.doc_id!r}"
+        if date < target.published_at:
+            return f"{what}, which is younger ({iso(target.published_at)}); correct the date, or leave supersedes out"
+        owner = target.source
+        if source in {one.source for one in targets} or authority.covers(source, owner):
+            return None
+        advice = _advice(source, owner)
+        return f"{what} of {owner!r}, which {source!r} may not; {advice}, or leave supersedes out"
 
     def ring(self, version: Version) -> str | None:
         """The documents that lead to each other with `version`, if two of them have updates of one date; else None.
@@ -95,3 +112,9 @@ class KnownVersions:
         # 2. two updates of one date
         dates = Counter(date for doc_id in ring for date in {v.published_at for v in versions(doc_id) if v.supersedes})
         return ", ".join(sorted(ring)) if max(dates.values(), default=0) > 1 else None
+
+
+def _advice(publisher: str | None, other: str | None) -> str:
+    if publisher and other and publisher.startswith(FILE_PREFIX) and other.startswith(FILE_PREFIX):
+        return "if both files have one publisher, name it at each ingest: --source NAME"
+    return f"if it may, add {json.dumps({publisher: [other]}, ensure_ascii=False)} to stream.authority"
