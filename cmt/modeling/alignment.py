@@ -40,19 +40,12 @@ class TextAlignment(nn.Module):
         self.question = nn.Linear(lm.hidden_size, lm.hidden_size, bias=False)
         nn.init.eye_(self.question.weight)
         self.to_prefix = KeyValueMap(lm)
-        self.highlight = nn.Parameter(torch.zeros(2, lm.hidden_size))
+        self.highlight = nn.Parameter(torch.zeros(2, lm.hidden_size))  # of the tokens that begin and end the answer
 
     def prefix(self, question: Encoding) -> Prefix:
         """Key/value prefix of P = `slots` positions for each question."""
         slots = self.slots + self.question(question.pooled).unsqueeze(1)  # (B, P, D)
         return self.to_prefix(slots)
-
-    def soft_tokens(self, embeds: Tensor, probability: Tensor) -> Tensor:
-        """Embeddings (B, T, D) with one learned vector added for the beginning of the answer and one for its end.
-
-        `probability` (B, T, 2) of each token scales the vectors; it is 0 outside the memories.
-        """
-        return embeds.float() + probability @ self.highlight
 
 
 class PrefixAlignment(nn.Module):

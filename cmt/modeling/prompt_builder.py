@@ -72,6 +72,6 @@ class PromptBuilder:  # no module, so that it adds nothing to the names of the t
             padded_indices, _ = pad(indices, left=left, device=self.lm.device)  # (B, T)
             flat = F.pad(probability.flatten(1, 2), (0, 0, 1, 0))  # (B, 1 + S·n, 2)
             of_tokens = flat.gather(1, padded_indices[..., None].expand(-1, -1, 2))  # (B, T, 2)
-            embeds = self.alignment.soft_tokens(embeds, of_tokens)
+            embeds = embeds.float() + of_tokens @ self.alignment.highlight
         # 3. the learned prefix comes first
         return Prompt(embeds, mask, self.alignment.prefix(question))
