@@ -38,17 +38,6 @@ def test_the_id_of_a_question_is_no_document() -> None:
     assert Columns().match(row) == ("question", expected)
 
 
-def test_of_two_texts_none_is_guessed() -> None:
-    row = {"body": "one", "content": "two", "date": "d"}
-    with pytest.raises(ValueError, match="the text may be body or content: choose one with --map text=body"):
-        Columns().match(row)
-    assert Columns({"text": "content"}).match(row)[1]["text"] == "two"
-    columns = Columns()
-    with pytest.raises(ValueError, match="choose one"):
-        columns.match(row)
-    assert columns.matched(Notes()) == ""
-
-
 def test_a_row_without_a_text_names_its_columns() -> None:
     with pytest.raises(ValueError, match="no text in its columns, 'x', 'y': name one with --map text=COLUMN"):
         Columns().match({"x": "a", "y": ""})

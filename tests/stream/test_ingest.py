@@ -84,20 +84,6 @@ def test_a_source_without_a_valid_row_raises_and_is_quarantined(
     assert store.slices() == []
 
 
-def test_links_to_no_document_and_keys_that_are_nearly_right_are_told(ingest: Ingest) -> None:
-    rows = [
-        {"id": "pool", "published_at": "2031-03-03", "text": "The pool costs 50 marks."},
-        {"id": "pool-2", "published_at": "2031-06-03", "text": "The pool costs 65 marks.", "supersedes": "Pool"},
-        {"id": "pool-3", "published_at": "2031-09-03", "text": "The pool costs 70 marks.", "supersede": "pool-2"},
-    ]
-    report = ingest(rows)
-    assert (report.accepted, report.matched) == (3, "doc_id ← id")
-    assert report.notices == (
-        "not read: supersede (did you mean supersedes?)",
-        "1 link of supersedes leads to no document, such as 'Pool' in 'pool-2'",
-    )
-
-
 def test_a_field_of_another_type_never_costs_its_row(ingest: Ingest, store: SliceStore) -> None:
     report = ingest(
         [
