@@ -128,6 +128,11 @@ class Workspace(Resources):
             conceal=setting.conceal,
             settled=settled,
             newest=newest,
+            siblings=[
+                other.name
+                for other in self.params.sources
+                if other.name != name and (other.publisher or other.name) == (source.publisher or source.name)
+            ],
             progress=progress or NullProgress(),
         ).run(dry_run=dry_run, everything=everything, accept_vanished=accept_vanished)
 

@@ -47,12 +47,13 @@ class SourceState:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(path.with_suffix(".lock"), timeout=0):
-                yield cls._read(path)
+                yield cls.read(path)
         except filelock.Timeout:
             raise StreamError(f"the source {path.stem} is being read by another process: wait until it ends") from None
 
     @classmethod
-    def _read(cls, path: Path) -> "SourceState":
+    def read(cls, path: Path) -> "SourceState":
+        """The state in `path`, empty if there is no file; not for a change. Raises StreamError."""
         if not path.exists():
             return cls(path)
         try:

@@ -20,7 +20,7 @@ from cmt.common.arrow import replace_column
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.secrets import mask_secrets
-from cmt.common.visibility import Find, Version
+from cmt.common.visibility import Find, Version, related
 from cmt.config import SourceParams, StreamParams
 from cmt.errors import CmtError, StreamError
 from cmt.sources.connector import Connector, Item, Unchanged
@@ -106,6 +106,7 @@ class Sync:
     settled: Callable[[str, str | None], bool] | None = None
     """Whether a key may be taken with a fingerprint, or as vanished (None); others wait for a later sync."""
     newest: bool = False  # whether the newest documents become a slice of their own, if the last one is large
+    siblings: Collection[str] = ()  # names of the other sources with the publisher of this one
     progress: Progress = field(default_factory=NullProgress)
 
     def run(self, *, dry_run: bool = False, everything: bool = False, accept_vanished: bool = False) -> SyncReport:
@@ -308,12 +309,9 @@ class Sync:
         self, vanished: list[str], final: dict[str, Entry], state: SourceState, report: SyncReport, *, accepted: bool
     ) -> None:
         """Expire or forget the documents of vanished items, and documents that vanished from an item."""
-        # 1. Which: a document that moved to another item has not vanished.
+        # 1. Which.
         listed = {key: final.get(key, entry) for key, entry in state.entries.items() if key not in vanished}
-        there = {doc_id for entry in listed.values() for doc_id in entry.doc_ids}
-        unlisted = state.doc_ids - there
-        own = [v.doc_id for v in self.store.find_versions()(unlisted, ()) if v.source == self._publisher and v.banked]
-        gone = sorted(unlisted.intersection(own))
+        gone = self._gone(state, listed, report)
         if not accepted:
             self._check_vanished("documents", len(gone), len(state.doc_ids))
         # 2. Remove them; a repetition after a kill changes nothing.
@@ -331,6 +329,32 @@ class Sync:
             report.expired = taken.accepted
         # 3. Record.
         state.entries = listed
+
+    def _gone(self, state: SourceState, listed: dict[str, Entry], report: SyncReport) -> list[str]:
+        """The documents of `state` that have vanished: no item in `listed`, and no sibling, has them or their texts.
+
+        An item with the text of one, as of a renamed file, gets its doc_id, so that all names of a text go together.
+        """
+        # 1. The documents that no item has.
+        siblings = [SourceState.read(self.folder / f"{name}.parquet").doc_ids for name in self.siblings]
+        elsewhere = set[str]().union(*siblings)
+        unlisted = state.doc_ids.difference(elsewhere, *(entry.doc_ids for entry in listed.values()))
+        # 2. Their texts, and the items and siblings that have these texts.
+        versions = sorted(related(unlisted, self.store.find_versions()), key=attrgetter("order"))
+        texts = {one.doc_id: one.sha256 for one in versions if one.source == self._publisher and one.banked}
+        keys = {texts.get(doc_id): key for key, entry in listed.items() for doc_id in entry.doc_ids}
+        texts_elsewhere = {texts.get(doc_id) for doc_id in elsewhere}
+        # 3. A document without a version of this publisher is of another one.
+        gone = list[str]()
+        for doc_id in sorted(unlisted & texts.keys()):
+            if key := keys.get(texts[doc_id]):
+                listed[key] = listed[key]._replace(doc_ids=_union(listed[key].doc_ids, (doc_id,)))
+            elif texts[doc_id] in texts_elsewhere:
+                why = "another source of its publisher has its text under another doc_id"
+                report.add_problem(f"{doc_id} stays for good, because {why}; to remove both, run cmt forget {doc_id}")
+            else:
+                gone.append(doc_id)
+        return gone
 
     @cached_property
     def _columns(self) -> Columns:

@@ -62,6 +62,20 @@ def test_what_vanished_is_asked_for(project: Path) -> None:
     assert (report["vanished"], report["expired"]) == (1, 1)
 
 
+def test_a_document_stays_while_another_source_of_its_publisher_has_it(project: Path) -> None:
+    params, copy = project / "params.yaml", project / "nowhere/one.jsonl"
+    text = params.read_text().replace('"expire"', '"expire", "max_vanished": 1.0, "publisher": "town"')
+    params.write_text(text.replace('"nowhere"', '"nowhere", "publisher": "town"'))
+    copy.parent.mkdir()
+    copy.write_bytes((project / "posts/one.jsonl").read_bytes())
+    run(project, "sync")
+    for name in ("one", "two"):
+        (project / f"posts/{name}.jsonl").unlink()
+    (report,) = read(project, "sync", "posts")["sources"]
+    assert (report["vanished"], report["expired"]) == (2, 1)
+    assert set(Project(project / "data").texts()) == {"one"}
+
+
 def test_without_a_source_it_says_where_to_add_one(tiny_workspace: Path) -> None:
     assert "add one to `sources`" in run(tiny_workspace, "sync", status=2).stderr
 

@@ -3,7 +3,7 @@
 import json
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -76,6 +76,7 @@ class Project:
         source: SourceParams,
         connector: Connector | None = None,
         settled: Callable[[str, str | None], bool] | None = None,
+        siblings: Collection[str] = (),
         **options: bool,
     ) -> SyncReport:
         """Bring the stream in step; by default with a newly opened connector."""
@@ -87,6 +88,7 @@ class Project:
             stream=self.stream,
             forget=lambda doc_ids: self.store.forget({doc_id: () for doc_id in doc_ids}),
             settled=settled,
+            siblings=siblings,
         ).run(**options)
 
     def texts(self) -> dict[str, str]:

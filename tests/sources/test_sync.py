@@ -389,6 +389,59 @@ def test_nothing_of_another_source_is_removed(project: Project) -> None:
     assert project.texts() == {"shared": "What the first source says."}
 
 
+@pytest.mark.parametrize("on_delete", ["expire", "forget"])
+def test_a_renamed_file_keeps_its_text_and_takes_all_its_names_with_it(project: Project, on_delete: str) -> None:
+    scripted, news = files(n1={"": "The toll is two euros."}), source(on_delete=on_delete)
+    project.sync(news, scripted)
+    for name in ("n2", "n3"):
+        scripted.texts = {name: {"": "The toll is two euros."}}
+        report = project.sync(news, scripted)
+        assert (report.new, report.vanished, report.expired, report.forgotten) == (1, 1, 0, 0)
+        assert project.texts() == {"news/n1": "The toll is two euros."}
+    assert project.sync(news, scripted, everything=True).documents == 0
+    scripted.texts = {"n3": {"": "The toll is three euros."}}
+    report = project.sync(news, scripted)
+    assert (report.expired, report.forgotten) == ((2, 0) if on_delete == "expire" else (0, 2))
+    assert project.texts() == {"news/n3": "The toll is three euros."}
+    scripted.texts = {}
+    project.sync(news, scripted)
+    assert project.texts() == {}
+
+
+def test_a_file_that_grows_a_second_row_keeps_its_first(project: Project) -> None:
+    class Rows(Scripted):
+        def fetch(self, key: str) -> Iterator[Record]:
+            for words in self.texts[key].values():
+                yield Record({"text": words, "published_at": "2031-01-02"}, key)
+
+    grown, news = Rows({"a": {"1": "The first row."}}), source(on_delete="forget")
+    project.sync(news, grown)
+    grown.texts["a"]["2"] = "The second row."
+    assert project.sync(news, grown).forgotten == 0
+    assert sorted(project.texts().values()) == ["The first row.", "The second row."]
+    del grown.texts["a"]["2"]
+    assert project.sync(news, grown).forgotten == 1
+    assert project.texts() == {"news/a": "The first row."}
+
+
+def test_what_another_source_of_the_publisher_has_does_not_vanish(project: Project) -> None:
+    toll, fare = {"toll": "The toll is two euros."}, {"fare": "The fare is one euro."}
+    scripted = {"one": files(a=toll, b=fare), "two": files(x=toll, y={"copy": fare["fare"]})}
+
+    def sync(name: str) -> Any:
+        shared = source(name=name, publisher="town", on_delete="expire")
+        return project.sync(shared, scripted[name], siblings={"one", "two"} - {name})
+
+    sync("one")
+    sync("two")
+    scripted["one"].texts = {}
+    report = sync("one")
+    assert (report.vanished, report.expired, project.texts()) == (2, 0, toll | fare)
+    assert ["fare stays for good" in problem for problem in report.problems] == [True]
+    scripted["two"].texts = {"y": {"copy": fare["fare"]}}
+    assert (sync("two").expired, project.texts()) == (1, fare)
+
+
 def test_a_sync_without_news_reads_no_documents(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted = files(a={"a": "The first."}, b={"b": "The second."})
     project.sync(source(), scripted)
