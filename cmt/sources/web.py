@@ -6,7 +6,7 @@ import json
 import re
 import socket
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -248,12 +248,13 @@ class FeedSource(Connector):
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         self._url, self._format, self._setting = setting.expand(source.address), source.format or "feed", setting
         self.web = Web(source, setting)
-        self._entries: dict[str, Record] = {}
+        self._entries: dict[str, dict[str, Record]] = {}  # key → its different records by their digests
 
     def list(self) -> Iterator[Item]:
         response = self.web.get_changed(self._url, self.cursor)
         self.cursor = validators(response)
         records = list(self._setting.read("feed.xml", [response.body], self._format))
+        self._entries = defaultdict(dict)
         links = Counter(record.fields.get("url") for record in records if not record.fields.get("doc_id"))
         for record in records:
             content = json.dumps([record.fields, record.error], sort_keys=True, default=str)
@@ -261,12 +262,12 @@ class FeedSource(Connector):
             url = record.fields.get("url")
             own = f"{url}#{digest[:16]}" if links[url] > 1 else url  # entries without an id may share a link
             key = self._setting.conceal(str(record.fields.get("doc_id") or (own if url else digest)))
-            if key not in self._entries:
-                self._entries[key] = record
-                yield Item(key, None, digest)
+            self._entries[key].setdefault(digest, record)
+        for key, entries in self._entries.items():
+            yield Item(key, None, " ".join(sorted(entries)))
 
     def fetch(self, key: str) -> Iterator[Record]:
-        yield self._entries[key]
+        yield from self._entries[key].values()
 
 
 def _is_address(url: str) -> bool:

@@ -201,6 +201,21 @@ def test_entries_without_an_id_may_share_a_link() -> None:
     assert [key.partition("#")[0] for key in keys[0]] == ["https://town.example/status"] * 2
 
 
+def test_entries_with_one_id_are_versions_of_one_document(tmp_path: Path) -> None:
+    entry = "<entry><id>toll</id><published>2031-01-01T00:00:00Z</published>{}<content>{}</content></entry>"
+    two = entry.format("<updated>2031-01-01T00:00:00Z</updated>", "The toll is two euros.")
+    three = entry.format("<updated>2031-01-05T00:00:00Z</updated>", "The toll is three euros.")
+    with site() as found:
+        project, feed = Project(tmp_path), source(kind="feed", address=f"{found.address}/feed.xml", allow_private=True)
+        for entries, changed, documents in [((two, three), 0, 2), ((three, two, two), 0, 0), ((three,), 1, 0)]:
+            found.pages["/feed.xml"] = atom(*entries)
+            report = project.sync(feed)
+            assert (report.listed, report.changed, report.documents, report.problems) == (1, changed, documents, [])
+            assert project.texts() == {"toll": "The toll is three euros."}
+        found.pages["/feed.xml"] = atom(atom_entry("fare", "It is one euro."), atom_entry("fare", "It is two euros."))
+        assert "has other content at the same date" in project.sync(feed).problems[0]
+
+
 def test_transient_failures_are_repeated_with_pauses(fast: list[float]) -> None:
     busy = {"status": "429", "Retry-After": "7"}
     with site(**{"news.jsonl": [503, busy, ROW], "down.jsonl": 503, "gone.jsonl": 404}) as found:

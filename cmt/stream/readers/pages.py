@@ -4,6 +4,7 @@ import io
 import logging
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,18 +54,23 @@ def _declared(date: str, html: str) -> str:
 
 
 def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the items of an RSS or Atom feed, each with the longer one of its content and its summary."""
+    """Yield the items of an RSS or Atom feed, each with the longer one of its content and its summary.
+
+    Items with one id are versions of it, which may share the date of publication: they have the date of their update.
+    """
     check_xml(data, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         feed = feedparser.parse(io.BytesIO(data), sanitize_html=False, resolve_relative_uris=False)
+    shared = Counter(item["id"] for item in feed.entries if "id" in item)
     for number, item in enumerate(feed.entries, 1):
+        dates = [item[key] for key in ("published", "updated") if key in item and item[key]]
         texts = [*(content.value for content in item.get("content", ())), item.get("summary", "")]
         fields = {
             "doc_id": item.get("id"),
             "title": without_markup(item.get("title", "")),
             "text": max(map(without_markup, texts), key=len),
-            "published_at": item.get("published") or item.get("updated"),
+            "published_at": dates and dates[-1 if shared[item.get("id")] > 1 else 0],
             "url": item.get("link"),
             "source": feed.feed.get("title"),
         }
