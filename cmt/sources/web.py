@@ -25,6 +25,7 @@ from cmt.errors import ConfigError, StreamError
 from cmt.sources.connector import Connector, Item, Setting, Unchanged, instant_of
 from cmt.sources.robots import Robots
 from cmt.stream.readers import Record
+from cmt.stream.readers.detection import NO_DOCUMENTS
 from cmt.stream.readers.files import compression_of, decompress
 
 AGENT = f"cmt/{__version__}"
@@ -246,14 +247,22 @@ class FeedSource(Connector):
     complete = False
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
-        self._url, self._format, self._setting = setting.expand(source.address), source.format or "feed", setting
+        self._address, self._format, self._setting = source.address, source.format or "feed", setting
         self.web = Web(source, setting)
         self._entries: dict[str, dict[str, Record]] = {}  # key → its different records by their digests
 
     def list(self) -> Iterator[Item]:
-        response = self.web.get_changed(self._url, self.cursor)
-        self.cursor = validators(response)
-        records = list(self._setting.read("feed.xml", [response.body], self._format))
+        # 1. Read it. An error of the feed as a whole is no entry.
+        response, name = self.web.get_changed(self._setting.expand(self._address), self.cursor), "feed.xml"
+        read = list(self._setting.read(name, [response.body], self._format))
+        broken = [record for record in read if record.error and record.where == name]
+        errors = [str(record.error).replace(name, self._address) for record in broken]
+        self.problems = [error for error in errors if not error.endswith(NO_DOCUMENTS)]
+        records = [record for record in read if record not in broken]
+        if self.problems and not records:
+            raise StreamError("; ".join(self.problems))
+        self.cursor = {} if self.problems else validators(response)  # by which the rest would be taken for unchanged
+        # 2. The entries.
         self._entries = defaultdict(dict)
         links = Counter(record.fields.get("url") for record in records if not record.fields.get("doc_id"))
         for record in records:

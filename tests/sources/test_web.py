@@ -216,6 +216,23 @@ def test_entries_with_one_id_are_versions_of_one_document(tmp_path: Path) -> Non
         assert "has other content at the same date" in project.sync(feed).problems[0]
 
 
+def test_a_page_that_is_no_feed_or_is_cut_off_adds_no_entry(tmp_path: Path) -> None:
+    good = atom(atom_entry("a", "The first entry."), atom_entry("b", "The second entry."))
+    with site(**{"feed.xml": "<!doctype html><title>Login</title><p>Name<br>Password"}) as found:
+        project, feed = Project(tmp_path), source(kind="feed", address=f"{found.address}/feed.xml", allow_private=True)
+        with pytest.raises(StreamError, match=f"source news cannot be listed: {feed.address} is no feed"):
+            project.sync(feed)
+        found.pages["/feed.xml"] = {"ETag": '"1"', "": good[: good.index("second")]}
+        report = project.sync(feed)
+        assert (report.listed, report.documents, set(project.texts())) == (1, 1, {"a"})
+        assert report.problems == [f"{feed.address} is cut off after 1 whole item: fetch it again"]
+        found.pages["/feed.xml"] = {"ETag": '"1"', "": good}
+        report = project.sync(feed)
+        assert (report.listed, report.new, report.problems) == (2, 1, [])
+        found.pages["/feed.xml"] = atom()
+        assert (project.sync(feed).summary(), len(project.texts())) == ("nothing there", 2)
+
+
 def test_transient_failures_are_repeated_with_pauses(fast: list[float]) -> None:
     busy = {"status": "429", "Retry-After": "7"}
     with site(**{"news.jsonl": [503, busy, ROW], "down.jsonl": 503, "gone.jsonl": 404}) as found:

@@ -39,6 +39,7 @@ _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
     "streamingqa": datasets.read_streamingqa,
     "archivalqa": datasets.read_archivalqa,
 }  # format → its reader; the last two, and `squad`, are used only if they are named
+NO_DOCUMENTS = "has no documents"  # in the error of a file that can be read
 _OWN_FILES = ("documents.jsonl", "questions.jsonl", "documents.parquet", "questions.parquet")
 """Of a folder with one of these files only these are read."""
 _MARKED_UP = {"jsonl", "json", "csv", "parquet", "arrow", "feed"}  # formats whose fields may hold HTML
@@ -173,7 +174,7 @@ class _Reading:
                 count += 1
                 yield record
             if not count:
-                yield Record({}, name, f"{name} has no documents")
+                yield Record({}, name, f"{name} {NO_DOCUMENTS}")
         except Exception as error:  # of any library: one file must not stop the others
             if isinstance(error, ModuleNotFoundError):
                 reason = f"{name} needs {error.name}, which is not installed: pip install 'cmt-memory[formats]'"

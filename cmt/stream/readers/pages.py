@@ -10,6 +10,7 @@ from typing import Any
 
 import feedparser
 
+from cmt.common.text import counted
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits, check_xml
 from cmt.stream.readers.files import Record
@@ -57,13 +58,20 @@ def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the items of an RSS or Atom feed, each with the longer one of its content and its summary.
 
     Items with one id are versions of it, which may share the date of publication: they have the date of their update.
+    Of a feed that is cut off the whole items come, and then an error. Raises StreamError if it is no feed.
     """
     check_xml(data, name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         feed = feedparser.parse(io.BytesIO(data), sanitize_html=False, resolve_relative_uris=False)
-    shared = Counter(item["id"] for item in feed.entries if "id" in item)
-    for number, item in enumerate(feed.entries, 1):
+    if not feed.version:
+        raise StreamError(f"{name} is no feed, neither RSS nor Atom: see whether its address shows a login or an error")
+    items, markup = feed.entries, data.replace(b"\0", b"")  # of UTF-16, too
+    cut = feed.bozo and not re.search(rb"(?i)</(?:\w+:)?(?:rss|feed|rdf)\s*>", markup)
+    if cut:
+        items = items[: len(re.findall(rb"(?i)</(?:\w+:)?(?:item|entry)\s*>", markup))]
+    shared = Counter(item["id"] for item in items if "id" in item)
+    for number, item in enumerate(items, 1):
         dates = [item[key] for key in ("published", "updated") if key in item and item[key]]
         texts = [*(content.value for content in item.get("content", ())), item.get("summary", "")]
         fields = {
@@ -75,6 +83,8 @@ def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
             "source": feed.feed.get("title"),
         }
         yield Record({key: value for key, value in fields.items() if value}, f"{name} row {number}")
+    if cut:
+        yield Record({}, name, f"{name} is cut off after {counted(len(items), 'whole item')}: fetch it again")
 
 
 def read_sitemap(data: bytes, name: str, limits: Limits) -> Iterator[Record]:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.stream.readers import records
+from cmt.stream.readers import records, records_of
 
 
 def test_a_page_without_text_is_an_error_and_without_the_extra_its_name_is_given(
@@ -45,3 +45,16 @@ def test_a_page_leaves_open_what_its_date_leaves_open(declared: str, read: str, 
     )
     [page] = records(tmp_path / "bus.html")
     assert page.fields["published_at"] == read
+
+
+def test_of_a_feed_that_is_cut_off_the_whole_items_come_and_an_error() -> None:
+    item = "<item><guid>{0}</guid><description>The text &nbsp; number {0}.</description></item>"
+    items = f'<rss version="2.0"><channel>{item.format(1)}{item.format(2)}</channel></rss>'
+    for encoding in ("utf-8", "utf-16"):
+        feed = f'<?xml version="1.0" encoding="{encoding}"?>{items}'
+        first, cut = records_of(feed[: feed.index("number 2")].encode(encoding), "feed.xml", format="feed")
+        assert (first.fields["doc_id"], first.error) == ("1", None)
+        assert cut.error == "feed.xml is cut off after 1 whole item: fetch it again"
+        assert not any(record.error for record in records_of(feed.encode(encoding), "feed.xml", format="feed"))
+    [page] = records_of(b"<html><p>Log in</html>", "feed.xml", format="feed")
+    assert page.error and page.error.startswith("feed.xml is no feed")
