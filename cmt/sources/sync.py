@@ -81,7 +81,8 @@ class SyncReport:
         for row in taken.rejected:
             if row.file in files:
                 self.refused += 1
-                self.add_problem(f"{row.file}:{row.row}: {row.reason}")
+                named = row.reason.startswith((f"{row.file} ", f"{row.file}:", f"{row.file}/"))
+                self.add_problem(row.reason if named else f"{row.file}:{row.row}: {row.reason}")
 
     def add_problem(self, line: str) -> None:
         """Add a line, unless there are enough."""
@@ -256,8 +257,8 @@ class Sync:
         """The records of an item with the columns of the schema. The only document of an item is named after it."""
         numbered = list[Record]()
         for number, one in enumerate(records, 1):
-            values, error = ({}, f"{one.where}: {one.error}") if one.error else (one.fields, None)
-            numbered.append(Record(values, f"{item.key} row {number}", error))
+            error = f"{one.where}: {one.error}" if one.error and not one.error.startswith(one.where) else one.error
+            numbered.append(Record({} if error else one.fields, f"{item.key} row {number}", error))
         rows = collect(numbered, self._columns)
         if len(rows.documents) == 1:
             own = {"doc_id": f"{self.source.name}/{item.key.lstrip('/')}"}

@@ -155,8 +155,8 @@ def test_an_error_ends_neither_the_watch_nor_other_syncs(project: Path, monkeypa
     reports = [json.loads(line) for line in result.stdout.splitlines()]
     taken = [(report["source"], report["documents"]) for report in reports]
     assert taken == [("posts", 2), ("posts", 1), ("missing", 1)]
-    errors = [line.split(": ")[:2] for line in result.stderr.splitlines() if "error" in line or "bad.pdf" in line]
-    assert errors == [["posts", "bad.pdf:1"], ["missing", "error"]]
+    errors = [line.split()[:2] for line in result.stderr.splitlines() if "error" in line or "bad.pdf" in line]
+    assert errors == [["posts:", "bad.pdf"], ["missing:", "error:"]]
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -378,6 +378,17 @@ def test_a_file_that_could_not_be_read_once_is_read_by_the_next_sync(
     assert (document["text"], str(document["published_at"])[:10]) == ("The bus is late.", "2031-01-02")
 
 
+def test_a_problem_names_its_file_once(project: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "news"
+    folder.mkdir()
+    (folder / "bad.bin").write_bytes(bytes(range(32)))
+    good = "2,Two cafés.,2031-01-02\n".encode()
+    (folder / "bad.csv").write_bytes(b"id,text,date\n1,A caf\xe9.,2031-01-02\n" + 9 * good)
+    unknown, bytes_ = project.sync(source(address=str(folder))).problems
+    assert unknown == "bad.bin is in no known format: leave it out, or convert it to text, HTML or CSV"
+    assert bytes_.startswith("bad.csv row 2: not UTF-8: it has the byte 0xe9")
+
+
 def test_nothing_of_another_source_is_removed(project: Project) -> None:
     scripted = files(a={"shared": "What the first source says."})
     project.sync(source(name="first", on_delete="forget"), scripted)
