@@ -42,7 +42,8 @@ _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
 NO_DOCUMENTS = "has no documents"  # in the error of a file that can be read
 _OWN_FILES = ("documents.jsonl", "questions.jsonl", "documents.parquet", "questions.parquet")
 """Of a folder with one of these files only these are read."""
-_MARKED_UP = {"jsonl", "json", "csv", "parquet", "arrow", "feed"}  # formats whose fields may hold HTML
+_MARKED_UP = {"jsonl", "json", "csv", "parquet", "arrow"}
+"""Formats whose fields may hold HTML, which their readers leave in them."""
 
 _HEAD = 200_000  # bytes that decide the format
 _STARTS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"WARC/": "warc", b"PK\3\4": "zip"}

@@ -80,7 +80,7 @@ def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
             "text": max(map(without_markup, texts), key=len),
             "published_at": dates and dates[-1 if shared[item.get("id")] > 1 else 0],
             "url": item.get("link"),
-            "source": feed.feed.get("title"),
+            "source": without_markup(feed.feed.get("title", "")),
         }
         yield Record({key: value for key, value in fields.items() if value}, f"{name} row {number}")
     if cut:

@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
@@ -29,6 +30,7 @@ _OTHER_NAMES = "a|abbr|b|cite|code|em|figure|font|header|html|i|img|ins|small|sp
 _BLOCKS, _INVISIBLE = frozenset(_BLOCK_NAMES.split("|")), frozenset(_HIDDEN_NAMES.split("|"))
 _TAG = re.compile(rf"</?(?:{_BLOCK_NAMES}|{_HIDDEN_NAMES}|{_OTHER_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE)
 _BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK_NAMES})\b", re.IGNORECASE)
+_HIDDEN_TAG = re.compile(rf"<(/?)({_HIDDEN_NAMES})(?:\s[^<>]*)?(?<!/)>", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,30});", re.IGNORECASE)
 _CHAPTER = re.compile(r"\n(?=#{1,3} |(?:chapter|part|kapitel|teil|chapitre|cap[ií]tulo)\b)", re.IGNORECASE)
 _PARAGRAPH = re.compile(r"\n\s*\n")
@@ -68,7 +70,7 @@ def decode(data: bytes) -> tuple[str, str]:
 def plain_text(markup: str) -> str:
     """The text of HTML: a line a block, a table as lines `row: column value`; scripts and navigation are left out."""
     parser = _Text(keep_lines=not _BLOCK_TAG.search(markup))
-    parser.feed(markup)
+    parser.feed(_with_unclosed_as_text(markup))
     parser.close()
     text = re.sub(r"[^\S\n]+", " ", parser.text())
     return re.sub(r" ?\n ?", "\n", re.sub(r"(?: ?\n){3,} ?", "\n\n", text)).strip()
@@ -81,6 +83,19 @@ def without_markup(text: str) -> str:
     if "&" in text and _ENTITY.search(text) and not text.startswith(("http://", "https://")):
         return html.unescape(text)
     return text
+
+
+def _with_unclosed_as_text(markup: str) -> str:
+    """`markup` in which a tag that would hide all that follows, because nothing closes it, is text: `List<Object>`."""
+    opened = defaultdict[str, list[int]](list)  # name → where its tags are that are not closed yet
+    for tag in _HIDDEN_TAG.finditer(markup):
+        name = tag[2].lower()
+        if not tag[1]:
+            opened[name].append(tag.start())
+        else:  # which closes the last one; the content of a script or style is no markup
+            del opened[name][0 if name in ("script", "style") else -1 :]
+    unclosed = {start for starts in opened.values() for start in starts}
+    return _HIDDEN_TAG.sub(lambda tag: html.escape(tag[0]) if tag.start() in unclosed else tag[0], markup)
 
 
 def chapters(text: str, limit: int) -> Iterator[str]:

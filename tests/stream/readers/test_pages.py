@@ -58,3 +58,10 @@ def test_of_a_feed_that_is_cut_off_the_whole_items_come_and_an_error() -> None:
         assert not any(record.error for record in records_of(feed.encode(encoding), "feed.xml", format="feed"))
     [page] = records_of(b"<html><p>Log in</html>", "feed.xml", format="feed")
     assert page.error and page.error.startswith("feed.xml is no feed")
+
+
+def test_the_markup_of_a_feed_is_removed_once(tmp_path: Path) -> None:
+    item = "<item><description><![CDATA[<p>Use &lt;b&gt; or &lt;head&gt;. Pay 7.</p>]]></description></item>"
+    (tmp_path / "a.xml").write_text(f"<rss><channel><title>Tea &amp;amp; cake</title>{item}</channel></rss>")
+    [entry] = records(tmp_path / "a.xml")
+    assert entry.fields == {"text": "Use <b> or <head>. Pay 7.", "source": "Tea & cake"}

@@ -41,6 +41,7 @@ def test_other_bytes_in_a_text_that_is_mostly_utf8_become_surrogates() -> None:
         ("<pre>a\n  b</pre>", "a\nb"),
         ("<p>a <b>b", "a b"),
         ("<nav>a<nav>b</nav>c</nav>d", "d"),
+        ("<script>'<script>'</script>a", "a"),
         ("<table><tr><th>T</th><th>Price</th></tr><tr><td>Adult</td><td>14</td></tr></table>", "Adult: Price 14"),
         ("<table><tr><td>a<table><tr><td>b</td></tr></table></td></tr>", "a b"),
         ("<tr><td>a</td></tr></table>b", "ab"),
@@ -62,6 +63,9 @@ def test_html_of_any_depth_is_read() -> None:
         ("R&D &amp; more", "R&D & more"),
         ("<p>Tea</p>", "Tea"),
         ("Use <unknown> here", "Use <unknown> here"),
+        ("A List<Object> has 3 items.", "A List<Object> has 3 items."),
+        ("<p>Put the <style> in the <head>. Pay 3.", "Put the <style> in the <head>. Pay 3."),
+        ("A <nav> bar <nav>Home</nav>. Pay 3.<svg/>", "A <nav> bar . Pay 3."),
         ("https://a.example/?a=1&copy;=2", "https://a.example/?a=1&copy;=2"),
     ],
 )
