@@ -241,7 +241,7 @@ class Sync:
         for item in todo:
             self.progress.advance(1)
             try:
-                rows = self._rows(item, self.connector.fetch(item.key))
+                rows = self._rows(item, self.connector.fetch(item.key), report)
             except Exception as error:  # bad items never stop good ones
                 report.failed += 1
                 report.add_problem(self.conceal(f"{item.key}: {_worded(error)}"))
@@ -253,12 +253,14 @@ class Sync:
         if batch.items:
             yield batch
 
-    def _rows(self, item: Item, records: Iterable[Record]) -> RawRows:
+    def _rows(self, item: Item, records: Iterable[Record], report: SyncReport) -> RawRows:
         """The records of an item with the columns of the schema. The only document of an item is named after it."""
         numbered = list[Record]()
         for number, one in enumerate(records, 1):
             error = f"{one.where}: {one.error}" if one.error and not one.error.startswith(one.where) else one.error
             numbered.append(Record({} if error else one.fields, f"{item.key} row {number}", error))
+            for part in one.left_out:
+                report.add_problem(self.conceal(f"{item.key}: {part} is no document and is left out"))
         rows = collect(numbered, self._columns)
         if len(rows.documents) == 1:
             own = {"doc_id": f"{self.source.name}/{item.key.lstrip('/')}"}

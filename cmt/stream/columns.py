@@ -49,13 +49,22 @@ _NAMES = {  # in this order
         "question_id": "questionid id qid qaid",
     },
 }
-_DATES = frozenset(_NAMES["document"]["published_at"].split())
+_COLUMNS = {
+    name: column
+    for column, names in (*reversed(_NAMES["document"].items()), ("summary", _TEXT[-1]), ("text", " ".join(_TEXT[:-1])))
+    for name in names.split()
+}  # name → column
 _CONTAINERS = {"fields", "attributes", "properties", "data", "_source", "article", "post", "item", "node", "record"}
 """Keys of objects whose keys count as columns."""
 _BEFORE_DATE = re.compile(r"(?<=[^\W_])[\s_-]+(?:am|vom|le|el|il|em|op|den)$")
 _OWN = frozenset({*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names} - {"sha256"})
 _PLAIN_FORMS = {"ISO 8601", "plain date", "timestamp"}
 _LISTED, _LONGEST = 8, 100  # names in a message, and characters of one
+
+
+def column_of(key: str) -> str | None:
+    """The document's column that a source calls `key`: `url` for `permalink`, `summary` for a text of last resort."""
+    return _COLUMNS.get(_name(key))
 
 
 class Columns:
@@ -148,7 +157,7 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     own = {
         key: unwrap(value)
         for key, value in fields.items()
-        if isinstance(key, str) and not is_blank(value) and not (isinstance(value, bool) and _name(key) in _DATES)
+        if isinstance(key, str) and not is_blank(value) and not (isinstance(value, bool) and column_of(key) == "published_at")
     }
     inner = [
         {f"{key}.{name}": unwrap(one) for name, one in value.items() if not is_blank(one)}

@@ -74,7 +74,7 @@ def collect(found: Iterable[Record], columns: Columns, *, published_at: str | No
     """The rows of `found` by the columns of the schema. `published_at`: the date of rows without one, and of SQuAD."""
     documents, questions, rejected = list[RawRow](), list[RawRow](), list[Rejected]()
     digest = hashlib.sha256()
-    for fields, where, error in found:
+    for fields, where, error, _ in found:
         digest.update(f"{fields}{error or ''}".encode("utf-8", "backslashreplace"))
         file, found_number, number = where.rpartition(" row ")
         file, row = (file, int(number)) if found_number and number.isdecimal() else (where, 1)

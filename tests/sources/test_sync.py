@@ -291,6 +291,15 @@ def test_too_much_that_vanished_stops_and_asks(project: Project) -> None:
     assert (project.sync(careful, scripted).documents, len(project.texts())) == (0, 11)
 
 
+def test_what_a_reader_leaves_out_of_an_item_is_told(project: Project) -> None:
+    class Folder(Scripted):
+        def fetch(self, key: str) -> Iterator[Record]:
+            yield from (one._replace(left_out=("the array tags",)) for one in super().fetch(key))
+
+    problems = project.sync(source(), Folder({"a.json": {"a": "The first."}})).problems
+    assert problems == ["a.json: the array tags is no document and is left out"]
+
+
 def test_an_item_that_fails_stops_no_other_and_is_tried_again(project: Project) -> None:
     scripted = files(a={"a": "The first."}, b={"b": "The second."})
     scripted.broken = {"a"}

@@ -240,6 +240,8 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
         if not record.error and (byte := _other_byte(record.fields)):
             error = f"not UTF-8: it has the byte 0x{byte:02x}; save the file in one encoding"
             record = Record({"raw": raw_text(record.fields)}, record.where, error)
+        for part in record.left_out:
+            notes.add("a part of a file is no document and is left out", part)
         fields = record.fields
         if form in _MARKED_UP:
             for key, value in fields.items():
@@ -258,6 +260,7 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
         for number, part in enumerate(chapters(fields[long], limit), 1):
             parts = {name: f"{fields[name]}#{number}" for name in ids if fields.get(name)} if number > 1 else {}
             yield record._replace(fields={**fields, **parts, long: part})
+            record = record._replace(left_out=())
 
 
 def _days(name: str) -> list[str]:

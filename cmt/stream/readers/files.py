@@ -27,6 +27,7 @@ class Record(NamedTuple):
     fields: dict[str, Any]  # raw keys and values; readers of pages, feeds and mail use the names of the schema
     where: str  # `feed.xml row 3`, or `pages.zip/news/a.html` inside a folder or archive
     error: str | None = None  # why the record could not be read, and what to do
+    left_out: tuple[str, ...] = ()  # what of its file is no document, such as `the array tags`; one record has all
 
 
 def walk(folder: Path, enter: Callable[[PurePath], bool], failed: Callable[[OSError], object]) -> Iterator[Path]:

@@ -6,10 +6,11 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from cmt.errors import StreamError
+from cmt.stream.columns import column_of
 from cmt.stream.limits import MEGABYTE, Limits
 from cmt.stream.readers import squad
 from cmt.stream.readers.files import Record
@@ -37,7 +38,7 @@ def read_json_lines(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 
 def read_json(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the objects of a JSON array, of the array that an object holds at any key, or the only object.
+    """Yield the objects of a JSON array, of the arrays that an object holds at any key, or the only object.
 
     A file in SQuAD's layout gives its documents and questions. Raises StreamError if the file is not valid JSON.
     """
@@ -50,12 +51,16 @@ def read_json(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     if isinstance(articles, list) and any(isinstance(one, dict) and "paragraphs" in one for one in articles):
         yield from squad.rows_of(articles, name)
         return
-    for number, value in enumerate(_items(content), 1):
+    items, left_out = _items(content)
+    for number, value in enumerate(items, 1):
         if not isinstance(value, dict):
             reason = f"not a JSON object but {type(value).__name__}; write an object for each document"
-            yield Record({"raw": raw_text(value)}, f"{name} row {number}", reason)
+            yield Record({"raw": raw_text(value)}, f"{name} row {number}", reason, left_out)
         elif value.get("type") != "message" or value.get("subtype") not in _NOTICES:
-            yield Record(value, f"{name} row {number}")
+            yield Record(value, f"{name} row {number}", left_out=left_out)
+        else:
+            continue
+        left_out = ()
 
 
 def _json_line(line: bytes, where: str, limits: Limits, *, first: bool) -> Record:
@@ -83,26 +88,47 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _items(content: Any) -> list[Any]:
-    """The array of objects with the longest text in it, or `content` itself if its own text is longer."""
+def _items(content: Any) -> tuple[list[Any], tuple[str, ...]]:
+    """The array of objects with the best text, with all arrays like it, or `content` itself; and what is left out."""
     if not isinstance(content, dict):
-        return content if isinstance(content, list) else [content]
-    best, longest, waiting = [content], _longest(content), [content]
-    for value in waiting:
-        for inner in value.values():
+        return content if isinstance(content, list) else [content], ()
+    # 1. the objects, and the arrays of objects, at any key
+    objects, arrays = [content], list[tuple[str, list[Any]]]()
+    for value in objects:
+        for key, inner in value.items():
             if isinstance(inner, dict):
-                waiting.append(inner)
-                longest = max(longest, _longest(inner) if best == [content] else 0)
-            elif isinstance(inner, list) and inner and isinstance(inner[0], dict):
-                objects = [one for one in inner if isinstance(one, dict)]
-                objects += [v for one in objects for v in one.values() if isinstance(v, dict)]
-                if (length := max(map(_longest, objects))) > longest:
-                    best, longest = inner, length
-    return best
+                objects.append(inner)
+            elif isinstance(inner, list) and any(isinstance(one, dict) for one in inner):
+                arrays.append((key, inner))
+    # 2. the best text; beside an array with texts, a summary is that of the file
+    rows = [[one for one in array if isinstance(one, dict)] for _, array in arrays]
+    found = [_longest(of + [inner for one in of for inner in one.values() if isinstance(inner, dict)]) for of in rows]
+    best = max(found, key=lambda of: (of["text"], of["summary"], max(of.values(), default=0)), default=Counter())
+    own = _longest(objects)
+    rivals = [own["text"], own[None]] if best["text"] or best["summary"] else own.values()
+    if max(best.values(), default=0) <= max(rivals, default=0):
+        return [content], ()
+    # 3. the arrays that share most keys with the one that has it
+    keys = [{key for one in of for key in one} for of in rows]
+    chosen, items, left_out = keys[found.index(best)], list[Any](), list[str]()
+    for (key, array), of in zip(arrays, keys, strict=True):
+        if 2 * len(chosen & of) >= len(chosen | of):
+            items += array
+        else:
+            left_out.append(f"the array {key[:100]}")
+    return items, (*left_out, *(f"the {column} of the file" for column in ("text", "summary") if own[column]))
 
 
-def _longest(value: dict[str, Any]) -> int:
-    return max((len(one) for one in value.values() if isinstance(one, str)), default=0)
+def _longest(objects: Iterable[dict[str, Any]]) -> Counter[str | None]:
+    """Column of a document → the length of the longest string in `objects` under its names; None: under other names."""
+    of_keys, of_columns = Counter[str](), Counter[str | None]()
+    for one in objects:
+        for key, value in one.items():
+            if isinstance(value, str):
+                of_keys[key] = max(of_keys[key], len(value))
+    for key, length in of_keys.items():
+        of_columns[column_of(key)] = max(of_columns[column_of(key)], length)
+    return of_columns
 
 
 def delimiter_of(text: str) -> str | None:

@@ -1,6 +1,7 @@
 import io
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -9,11 +10,11 @@ import pytest
 
 from cmt.stream.columns import Columns
 from cmt.stream.limits import DEFAULT_LIMITS
-from cmt.stream.readers import Record
+from cmt.stream.readers import Record, records
 from cmt.stream.readers.decoding import read_parquet
 from cmt.stream.readers.tabular import read_csv, read_json, read_json_lines
 from cmt.stream.rows import collect, validate_rows
-from cmt.stream.schema import Checks
+from cmt.stream.schema import Checks, Notes
 from tests.helpers.rows import NOW
 
 
@@ -66,6 +67,21 @@ def test_the_array_or_the_object_with_the_longest_text_is_read() -> None:
     whole = {**ROW, "tags": [{"name": "bus"}], "author": {"name": "Ada"}}
     assert fields(whole) == [whole]
     assert fields({"response": {"tags": [{"name": "bus"}], "results": [ROW, ROW]}}) == [ROW, ROW]
+    short = {"text": "A bus."}
+    assert fields({"title": "The town", "description": "All of its news", "articles": [short]}) == [short]
+    article = {"titular": "Bus", "cuerpo largo": "The bus is late.", "images": [{"description": "A bus"}]}
+    assert fields(article) == [article]  # whose text --map names
+
+
+def test_all_arrays_of_like_objects_are_read_and_the_others_are_named(tmp_path: Path) -> None:
+    other = {**ROW, "author": "Ada"}
+    months = {"tags": [{"name": "bus"}], "2026": {"march": [ROW], "april": [3, other]}, "summary": "News"}
+    (tmp_path / "a.json").write_text(json.dumps(months))
+    notes = Notes()
+    first, bad, last = records(tmp_path / "a.json", notes=notes)
+    assert (first.fields, last.fields) == (ROW, other)
+    assert (first.left_out, bad.left_out, last.left_out) == (("the array tags", "the summary of the file"), (), ())
+    assert notes.changes == {"a part of a file is no document and is left out": 2}
 
 
 def test_items_that_are_no_objects_are_errors_and_notices_of_slack_are_left_out() -> None:
