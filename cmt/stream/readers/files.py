@@ -15,7 +15,9 @@ import pyarrow as pa
 
 from cmt.common.storage import open_regular
 from cmt.errors import StreamError
+from cmt.stream.columns import column_of
 from cmt.stream.limits import Limits
+from cmt.stream.urls import url_identity
 
 _COMPRESSIONS = {b"\x1f\x8b": "gz", b"\xfd7zXZ\0": "xz", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zst"}
 _XZ_MEMORY = 256_000_000  # bytes; `xz -9` needs 65 MB, the format allows 4 GB
@@ -28,6 +30,14 @@ class Record(NamedTuple):
     where: str  # `feed.xml row 3`, or `pages.zip/news/a.html` inside a folder or archive
     error: str | None = None  # why the record could not be read, and what to do
     left_out: tuple[str, ...] = ()  # what of its file is no document, such as `the array tags`; one record has all
+
+
+def part_of(fields: dict[str, Any], part: str) -> dict[str, Any]:
+    """`fields` of a part of a document: `#part` follows its ids and addresses, and without an id the address is one."""
+    named = {key: f"{fields[key]}#{part}" for key in fields if fields[key] and column_of(key) in ("doc_id", "url")}
+    urls = [str(fields[key]) for key in named if column_of(key) == "url"]
+    own = {"doc_id": f"{url_identity(urls[0]) or urls[0]}#{part}"} if urls and len(urls) == len(named) else {}
+    return {**fields, **named, **own}
 
 
 def walk(folder: Path, enter: Callable[[PurePath], bool], failed: Callable[[OSError], object]) -> Iterator[Path]:

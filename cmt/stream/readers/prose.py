@@ -1,12 +1,14 @@
 """Plain text, Markdown with front matter, changelogs, PDF and DOCX, with the names of the schema."""
 
 import io
+import itertools
 import logging
 import re
 import tomllib
 import zipfile
 from collections.abc import Iterator
 from datetime import date
+from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
@@ -14,15 +16,16 @@ import yaml
 from cmt.common.strict_yaml import WithoutAliases
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits, check_xml
-from cmt.stream.readers.files import Record, read_member
+from cmt.stream.readers.files import Record, part_of, read_member
 from cmt.stream.readers.text import decode, plain_text, table_lines
 
 _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-_RELEASE = re.compile(r"^(##?) [^\d\n]*\d.*\b(\d{4}-\d\d-\d\d)\b.*$", re.MULTILINE)
-_AFTER_RELEASE = {
-    "#": re.compile(rf"^# |{_RELEASE.pattern}", re.MULTILINE),
-    "##": re.compile(r"^##? ", re.MULTILINE),
-}  # marks of a release → the heading that ends it: one of its level or a higher one, or another release
+_HEADING = re.compile(r"^(##?) .*$", re.MULTILINE)
+_VERSION = re.compile(r"##? \[?(?:v\d|v?\d+\.\d)[\w.+-]*\]?(?:\(\S*\))?[^\w\n]+(\d{4}-\d\d-\d\d)\b", re.IGNORECASE)
+"""The heading of a release in any file: `## [1.2.0](link) - 2026-03-05`."""
+_CHANGELOG = re.compile(r"change[-_ ]?log|release[-_ ]?notes|releases", re.IGNORECASE)
+_DATED = re.compile(r"##? [^\d\n]*\d.*\b(\d{4}-\d\d-\d\d)\b")
+"""The heading of a release in a file whose name or first line says `_CHANGELOG`: `## Ferry 5, May (2026-03-05)`."""
 _TABLE = re.compile(r"^\|.+\|[ \t]*\n\|[ \t:|-]+\|[ \t]*\n(?:\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
 
 
@@ -38,17 +41,41 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     text = _TABLE.sub(lambda table: "\n".join(table_lines(_cells(table[0]))) + "\n", text).strip()
     if not text:
         raise ValueError(f"{name} has no text")
-    releases = list(_RELEASE.finditer(text))
+    releases, left_out = _releases(text, name)
     if len(releases) > 1:
-        for number, release in enumerate(releases, 1):
-            following = _AFTER_RELEASE[release[1]].search(text, release.end())
-            part = text[release.start() : following.start() if following else len(text)].lstrip("# ").strip()
-            title = part.partition("\n")[0].strip()
-            yield Record({**fields, "title": title, "text": part, "published_at": release[2]}, f"{name} row {number}")
+        for number, (release, day) in enumerate(releases, 1):
+            title = release.partition("\n")[0].strip()
+            values = {**part_of(fields, title), "title": title, "text": release, "published_at": day}
+            yield Record(values, f"{name} row {number}", left_out=left_out if number == 1 else ())
         return
     heading = re.match(r"#{1,2} +(.+?)[ #]*$|(.+)\n=+$", text, re.MULTILINE)
     titles = {"title": heading[1] or heading[2]} if heading else {}
     yield Record({**titles, **fields, "text": text}, name)
+
+
+def _releases(text: str, name: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """The dated releases in `text`, each with its day, and the sections that are none.
+
+    A section ends at a heading of its level or a higher one, or at a release.
+    """
+    # 1. where the sections begin, the first without a heading
+    told = _CHANGELOG.search(PurePosixPath(name).name) or _CHANGELOG.search(text.partition("\n")[0])
+    begins, level = list[tuple[int, re.Match[str] | None]]([(0, None)]), 2
+    for heading in _HEADING.finditer(text):
+        release = (_DATED if told else _VERSION).match(heading[0])
+        if release or len(heading[1]) <= level:
+            begins.append((heading.start(), release))
+            level = len(heading[1])
+    # 2. the sections; one without a text is not missed
+    releases, others = list[tuple[str, str]](), list[str]()
+    for (begin, release), (end, _) in itertools.pairwise([*begins, (len(text), None)]):
+        part = text[begin:end].lstrip("# ").strip()
+        title = part.partition("\n")[0]
+        if release:
+            releases.append((part, release[1]))
+        elif _HEADING.sub("", text[begin:end], count=1).strip():
+            others.append(f"the section {title[:100]}")
+    return releases, tuple(others)
 
 
 def _front_matter(mark: str, written: str, name: str) -> dict[str, Any] | None:

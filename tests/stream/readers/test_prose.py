@@ -24,6 +24,30 @@ def test_a_release_ends_at_a_heading_of_its_level_or_at_another_release(tmp_path
         ("2026-02-06", "1.9.1 (2026-02-06)\n- A tram"),
         ("2026-02-05", "1.9.0 (2026-02-05)\n- A bus"),
     ]
+    assert [one.left_out for one in read_] == [("the section Notes", "the section Licence"), (), ()]
+
+
+def test_a_text_with_dates_in_its_headings_is_no_changelog_unless_its_name_says_so(tmp_path: Path) -> None:
+    text = "# Plan\nNews.\n\n## Phase 1: until 2026-03-05\nA.\n\n## Budget\nB.\n\n## Phase 2: until 2026-04-05\nC."
+    assert [one.fields for one in read(tmp_path / "plan.md", text)] == [{"title": "Plan", "text": text}]
+    first, second = read(tmp_path / "release-notes.md", text)
+    assert first.fields["text"] == "Phase 1: until 2026-03-05\nA."
+    assert second.fields["published_at"] == "2026-04-05"
+    assert first.left_out == ("the section Plan", "the section Budget")
+
+
+@pytest.mark.parametrize(
+    ("front", "key", "expected"),
+    [
+        ("id: plan2", "id", "plan2"),
+        ("permalink: https://a.example/log/?utm_id=7", "doc_id", "https://a.example/log"),
+        ("url: /log", "doc_id", "/log"),
+    ],
+)
+def test_each_release_has_an_id_of_its_own(tmp_path: Path, front: str, key: str, expected: str) -> None:
+    text = f"---\n{front}\n---\n## [1.1] - 2026-03-05\nA.\n## 1.0 - 2026-02-05\nB.\n"
+    doc_ids = [one.fields[key] for one in read(tmp_path / "post.md", text)]
+    assert doc_ids == [f"{expected}#[1.1] - 2026-03-05", f"{expected}#1.0 - 2026-02-05"]
 
 
 @pytest.mark.parametrize(
