@@ -138,7 +138,7 @@ def detect(data: bytes, name: str) -> str | None:
         return "mail"
     if re.match(r"(---|\+\+\+)[ \t]*\r?\n", head) or suffix in (".md", ".markdown", ".mdx"):
         return "text"
-    if suffix in (".csv", ".tsv") or tabular.delimiter_of(head):
+    if suffix in (".csv", ".tsv") or tabular.is_table(head, whole=len(data) <= _HEAD):
         return "csv"
     return "text"
 

@@ -22,6 +22,7 @@ _MAX_FIELD = 2**31 - 1  # characters; the default of csv, 128 KiB, is shorter th
 _BRACKETS_A_ROW = 10  # lists and objects that a row of JSON needs
 _DELIMITERS = ",;\t|"
 _HEADER = re.compile(r"[^\n.!?]{1,60}")
+_ROWS = 20  # of a table that tell it from prose
 _RESTARTS = 100  # of a CSV file after a quotation mark that is never closed
 _NOTICES = {"channel_join", "channel_leave", "channel_topic", "channel_purpose", "channel_name", "bot_add"}
 
@@ -138,12 +139,24 @@ def delimiter_of(text: str) -> str | None:
     lines = lines[:-1][:20] or lines
     found = []
     for delimiter in _DELIMITERS:
-        header, *rows = [row for row in csv.reader(lines, delimiter=delimiter) if row] or [[]]
+        header, *rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(row)] or [[]]
         alike = sum(len(row) == len(header) for row in rows)
         named = len(set(header)) == len(header) and all(_HEADER.fullmatch(name) for name in header)
         if len(header) > 1 and named and alike * 2 >= len(rows):
             found.append((len(header), delimiter))
     return max(found)[1] if found else None
+
+
+def is_table(text: str, *, whole: bool) -> bool:
+    """Whether `text` is a CSV file, also without a name that says so; unless `whole`, it is the beginning of the file.
+
+    At least two rows follow its header, all have as many fields, and no blank line is between them.
+    """
+    if not (delimiter := delimiter_of(text)):
+        return False
+    rows = list(itertools.islice(csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), delimiter=delimiter), _ROWS))
+    rows = rows if whole else rows[:-1]  # the last one may be cut
+    return len(rows) > 2 and all(len(row) == len(rows[0]) for row in rows)
 
 
 def read_csv(data: bytes, name: str, limits: Limits, *, required: Sequence[str] = ()) -> Iterator[Record]:
@@ -156,7 +169,7 @@ def read_csv(data: bytes, name: str, limits: Limits, *, required: Sequence[str] 
     delimiter = told[1] if told else delimiter_of("".join(itertools.islice(source, 200))) or ","
     source.seek(told.end() if told else 0)
     reader = csv.reader(source, delimiter=delimiter)
-    columns = [column.strip() or f"column {number}" for number, column in enumerate(next(reader, []), 1)]
+    columns = [column.strip() or f"column {number}" for number, column in enumerate(next(filter(any, reader), []), 1)]
     first = {name: number for number, name in reversed(list(enumerate(columns, 1)))}
     header = [name if first[name] == number else f"{name} {number}" for number, name in enumerate(columns, 1)]
     if missing := [column for column in required if column not in header]:

@@ -49,6 +49,12 @@ def pack(path: Path, members: dict[str, str]) -> Path:
         ("a.md", "<!-- a note -->\n# Title\n\nText.", "text"),
         ("a.txt", '<?xml version="1.0"?><note>Text.</note>', None),
         ("a.txt", '[{"text": "a"}]', "json"),
+        ("a.txt", "Notes, 5 March\n\nThe toll rises to three euros.\n", "text"),
+        ("a.txt", "Toll raised to three euros, effective Monday\n", "text"),
+        ("a.txt", "Saltby Ferry, 5 March 2026\n\nThe toll rises, the mayor said.\n\nNot, however, today.", "text"),
+        ("a.txt", "Rota, May\nAda, Monday\nBo, Tuesday, Friday\n", "text"),
+        ("a.txt", "title,text\nBus,late\nTram,late\n\n", "csv"),
+        ("a.txt", "title,text\n" + "Bus,late\n" * 18 + f"Tram,{'late ' * 50_000}\n", "csv"),
         ("a", "Dear Sir, the bus is late.\nIt is, as ever, late.\n", "text"),
     ],
 )

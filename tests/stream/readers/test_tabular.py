@@ -119,6 +119,12 @@ def test_columns_without_a_name_or_with_the_same_are_numbered() -> None:
     assert row == Record({"text": "a", "column 2": "b", "text 3": "c"}, "a.csv row 3")
 
 
+def test_blank_rows_before_the_header_of_csv_are_skipped() -> None:
+    assert rows("\n;;\n\ntitle;text;date\nBus;late, late;2026\n") == [
+        Record({"title": "Bus", "text": "late, late", "date": "2026"}, "a.csv row 5")
+    ]
+
+
 def parquet_rows(**columns: pa.Array) -> Any:
     """The documents of a Parquet file, validated."""
     sink = io.BytesIO()
