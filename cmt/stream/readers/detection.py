@@ -15,7 +15,7 @@ import pyarrow as pa
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import datasets, decoding, mail, pages, prose, tabular
-from cmt.stream.readers.files import Record, compression_of, decompress, read_member, read_regular, walk
+from cmt.stream.readers.files import Record, compression_of, decompress, part_of, read_member, read_regular, walk
 from cmt.stream.readers.text import chapters, decode, without_markup
 from cmt.stream.schema import Notes, is_blank, raw_text
 
@@ -235,7 +235,7 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
     """The records without markup in their fields, dated by the names of file and folders, and cut if too long."""
     inside = _IN_ARCHIVE.sub("", name)
     dates = _days(PurePosixPath(inside).name)[:1] or _days(inside)[-1:]
-    limit, ids = limits.stream.document_characters, ("doc_id", "id", "guid", "url")
+    limit = limits.stream.document_characters
     for record in read:
         if not record.error and (byte := _other_byte(record.fields)):
             error = f"not UTF-8: it has the byte 0x{byte:02x}; save the file in one encoding"
@@ -258,8 +258,8 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
         long = max((key for key, value in fields.items() if isinstance(value, str)), key=lambda key: len(fields[key]))
         notes.add(f"{long} is longer than stream.document_characters and is cut into parts", len(fields[long]))
         for number, part in enumerate(chapters(fields[long], limit), 1):
-            parts = {name: f"{fields[name]}#{number}" for name in ids if fields.get(name)} if number > 1 else {}
-            yield record._replace(fields={**fields, **parts, long: part})
+            named = part_of(fields, str(number)) if number > 1 else fields
+            yield record._replace(fields={**named, long: part})
             record = record._replace(left_out=())
 
 

@@ -192,3 +192,9 @@ def test_a_long_text_is_cut_at_its_chapters_and_markup_in_fields_is_removed(tmp_
     assert "".join(one.fields["body"] for one in read) == text
     assert read[1].fields["body"].startswith("# Two")
     assert {one.fields["title"] for one in read} == {"Tea & cake"}
+
+
+def test_the_parts_of_a_long_text_without_an_id_are_named_by_its_address(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", [{"link": "https://a.example/bus/", "text": "The bus is late. " * 10}])
+    first, second = records(tmp_path / "a.jsonl", limits=Limits(StreamParams(document_characters=100)))
+    assert ("doc_id" in first.fields, second.fields["doc_id"]) == (False, "https://a.example/bus#2")
