@@ -157,7 +157,9 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
     own = {
         key: unwrap(value)
         for key, value in fields.items()
-        if isinstance(key, str) and not is_blank(value) and not (isinstance(value, bool) and column_of(key) == "published_at")
+        if isinstance(key, str)
+        and not is_blank(value)
+        and not (isinstance(value, bool) and column_of(key) == "published_at")
     }
     inner = [
         {f"{key}.{name}": unwrap(one) for name, one in value.items() if not is_blank(one)}

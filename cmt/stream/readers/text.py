@@ -31,6 +31,7 @@ _BLOCKS, _INVISIBLE = frozenset(_BLOCK_NAMES.split("|")), frozenset(_HIDDEN_NAME
 _TAG = re.compile(rf"</?(?:{_BLOCK_NAMES}|{_HIDDEN_NAMES}|{_OTHER_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE)
 _BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK_NAMES})\b", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(rf"<(/?)({_HIDDEN_NAMES})(?:\s[^<>]*)?(?<!/)>", re.IGNORECASE)
+_OPEN_HEAD = re.compile(r"<head\b(?:(?!</head>).)*?(?=<body\b)", re.IGNORECASE | re.DOTALL)  # HTML lets its end out
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,30});", re.IGNORECASE)
 _CHAPTER = re.compile(r"\n(?=#{1,3} |(?:chapter|part|kapitel|teil|chapitre|cap[ií]tulo)\b)", re.IGNORECASE)
 _PARAGRAPH = re.compile(r"\n\s*\n")
@@ -87,6 +88,7 @@ def without_markup(text: str) -> str:
 
 def _with_unclosed_as_text(markup: str) -> str:
     """`markup` in which a tag that would hide all that follows, because nothing closes it, is text: `List<Object>`."""
+    markup = _OPEN_HEAD.sub(r"\g<0></head>", markup, count=1)
     opened = defaultdict[str, list[int]](list)  # name → where its tags are that are not closed yet
     for tag in _HIDDEN_TAG.finditer(markup):
         name = tag[2].lower()
