@@ -229,7 +229,7 @@ class Resources:
             # 3. Without the documents that are being forgotten.
             bank = self.answerer.bank
             if changed or self.forgetting_journal.exists():
-                excluded = frozenset(self.bank.present({*self.forgotten(), *self._announced()}))
+                excluded = frozenset(bank.present({*self.forgotten(), *self._announced()}))
                 if excluded != bank.excluded_doc_ids:
                     bank = bank.excluding(excluded)
                     self._answerer = replace(self.answerer, bank=bank)

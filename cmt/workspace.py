@@ -13,7 +13,7 @@ from cmt.bank.ledger import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.common.scratch import remove_dead
 from cmt.config import Column, Params, SourceParams, load_params
-from cmt.errors import ConfigError, RoundError
+from cmt.errors import ConfigError, RoundError, StreamError
 from cmt.resources import Resources
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
@@ -83,14 +83,16 @@ class Workspace(Resources):
         `publisher`; StreamError if source or store cannot be read or written, or a file is above the limits.
         """
         stream = self.params.stream
-        named = [source] if isinstance(source, Path | str) else source or [stream.source]
+        named = [source] if isinstance(source, Path | str) else [stream.source] if source is None else source
+        if not named:
+            raise StreamError("source names no file; leave it out for stream.source")
         wanted = file_format or stream.format
         return ingest(
             self.store,
             source_paths(named),
             file_format=None if wanted == "auto" else wanted,
             publisher=publisher,
-            params=stream.model_copy(update={"period": period or stream.period}),
+            params=stream.model_copy(update={"period": stream.period if period is None else period}),
             columns=columns,
             published_at=published_at,
             dry_run=dry_run,
@@ -275,8 +277,7 @@ class Workspace(Resources):
         from cmt.rounds import forgetting
 
         with recovery.updating(self):
-            if purge or undo:
-                recovery.recover(self)
+            recovery.recover(self)
             return forgetting.forget(self, doc_ids, purge=purge or undo, everywhere=everywhere, undo=undo)
 
     def forgotten_documents(self) -> "list[ForgottenDocument]":
@@ -299,10 +300,12 @@ class Workspace(Resources):
         """Answer a question as of a date (None: now), with the sources of the answer.
 
         With `closed_book` the answer of the LM without memory is added. Raises BankError if there is no bank of the
-        compressor in use, and ConfigError if `as_of` has no time zone or `question` is empty or too long.
+        compressor in use, and ConfigError if `as_of` is no date-time with a zone, or `question` is empty or too long.
         """
         from cmt.answering.answer import check_length, clean_question
 
+        if as_of is not None and not isinstance(as_of, datetime):
+            raise ConfigError(f"as_of must be a date-time with a time zone, not {as_of!r}")
         try:
             question = clean_question(question)
             check_length(question, longest=self.params.serving.question_characters)

@@ -26,6 +26,13 @@ def test_ask_answers_as_of_a_date_and_closed_book_on_request(adapted: Workspace)
     assert "mayor-2" not in {source.doc_id for source in earlier.sources}
     with pytest.raises(cmt.ConfigError, match="has no time zone"):
         adapted.ask(question, as_of=datetime(2031, 1, 31))
+    with pytest.raises(cmt.ConfigError, match="must be a date-time with a time zone, not '2031-01-31'"):
+        adapted.ask(question, as_of="2031-01-31")  # type: ignore[arg-type]
+
+
+def test_an_empty_list_of_files_is_not_the_file_of_the_parameters(adapted: Workspace) -> None:
+    with pytest.raises(cmt.StreamError, match="source names no file"):
+        adapted.ingest(source=[])
 
 
 def test_ask_checks_the_question_as_the_cli_and_the_server_do(adapted: Workspace) -> None:

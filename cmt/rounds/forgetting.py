@@ -81,7 +81,7 @@ class Candidate:
 def forget(
     resources: Resources, doc_ids: Collection[str], *, purge: bool = False, everywhere: bool = False, undo: bool = False
 ) -> ForgetReport:
-    """Forget documents for good; call it inside `recovery.updating`, and with `purge` after `recovery.recover`.
+    """Forget documents for good; call it inside `recovery.updating`, after `recovery.recover`.
 
     `everywhere`: refuse near-copies of every source. `undo`, with `purge`: the documents are forgotten and may come
     back once their texts are purged. A document whose round is pending has no rows yet and will get none. Raises

@@ -21,6 +21,7 @@ from cmt.common.scratch import scratch_folder
 from cmt.evaluation.canary import Canary
 from cmt.evaluation.canary_storage import read_canaries, write_canaries
 from cmt.modeling.checkpoint import SLICES_ROW
+from cmt.rounds import forgetting, recovery
 from cmt.stream.ingest import ingest
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps
 from tests.helpers.rows import make_document, write_lines
@@ -310,6 +311,17 @@ def test_a_purge_recovers_a_round_of_another_compressor_whose_bank_is_gone(adapt
     workspace.ledger.write(started)
     assert workspace.forget_all(["ferry"], purge=True).rows == 1
     assert [round_.state for round_ in workspace.all_rounds() if round_.compressor == "c" * 64] == ["interrupted"]
+
+
+def test_forgetting_recovers_a_killed_round_and_until_then_its_documents_are_left_out(begun: Path) -> None:
+    run_steps(open_workspace(begun), FEBRUARY, last="upsert_memories")
+    reader, writer = open_workspace(begun), open_workspace(begun)
+    with recovery.updating(writer):
+        forgetting.forget(writer, ["ferry"])
+    assert reader.active_bank().version == reader.rounds()[0].version_after  # which still has its row
+    assert reader.active_bank().excluded_doc_ids == {"ferry"}
+    assert open_workspace(begun).forget_all(["hitch"]).rows == 0
+    assert (reader.rounds()[-1].state, reader.active_bank().present(["ferry"])) == ("interrupted", set())
 
 
 def test_a_purge_recovers_an_interrupted_round_and_deletes_its_staged_memories(begun: Path) -> None:
