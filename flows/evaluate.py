@@ -18,7 +18,7 @@ def ask_questions(params: str, limit: int | None) -> dict[str, Any]:
     evaluation = opened.evaluate(limit=limit)
     create_markdown_artifact(evaluation_report(evaluation), key="evaluation", description="The stream's questions")
     scores = evaluation.to_json()
-    record = {"bank_digest": opened.bank.digest(), "limit": limit, **scores}
+    record = {"bank_digest": opened.active_bank().digest(), "limit": limit, **scores}
     write_json(opened.state / EVALUATION_FILE, record)
     return scores
 

@@ -116,7 +116,8 @@ class Round:
         """The changes that it found, the canaries that they update, and the documents set aside, a line each."""
         changed, names, lines = self.canaries.get("changed", 0), self.set_aside, []
         if self.changes:
-            lines.append(f"{self.changes:,} change{'s' if self.changes != 1 else ''} found, see `cmt changes`")
+            see = ", see `cmt changes`" if self.state == "committed" else ""
+            lines.append(f"{self.changes:,} change{'s' if self.changes != 1 else ''} found{see}")
         if changed:
             lines.append(f"{changed:,} canar{'ies follow' if changed != 1 else 'y follows'} an update")
         if names:

@@ -61,12 +61,15 @@ def lineage(resources: Resources, name: str) -> list[Lineage]:
 
 
 def _answer_lineage(resources: Resources, name: str, compressor: str, bank_version: int) -> list[Lineage]:
-    """The answer, and the last committed round of its bank up to its version."""
+    """The answer, and the last committed round of its bank up to its version, or one rolled back that left it."""
     rounds = [round_ for round_ in resources.all_rounds() if round_.compressor.startswith(compressor)]
     if not rounds:
         raise ConfigError(f"answer {name}: no bank of compressor {compressor} is here: go to the project that answered")
     before = [
-        round_ for round_ in rounds if round_.state == "committed" and (round_.version_after or 0) <= bank_version
+        round_
+        for round_ in rounds
+        if (round_.state == "committed" and (round_.version_after or 0) <= bank_version)
+        or (round_.state == "rolled_back" and round_.version_after == bank_version)
     ]
     last = max(before, key=lambda round_: round_.version_after or 0, default=None)
     folder = _folders(resources).get(rounds[0].compressor)

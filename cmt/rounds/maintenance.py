@@ -20,7 +20,7 @@ def optimize(resources: Resources, *, keep_days: float | None, progress: Progres
         keep = FOREVER
         if keep_days is not None:
             recover(resources)  # an interrupted round needs a version that may be dropped
-            keep = max(timedelta(days=keep_days), timedelta(milliseconds=1))
+            keep = max(timedelta(days=min(keep_days, FOREVER.days)), timedelta(milliseconds=1))
         for bank in open_banks(resources.bank_location):
             bank.optimize(keep=keep)
         return resources.open_bank().stats()

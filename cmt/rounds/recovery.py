@@ -204,7 +204,7 @@ def _roll_back(resources: Resources, round_id: str, reason: str) -> None:
 
 def _can_restore(resources: Resources, target: Round) -> bool:
     """Whether the bank of `target` has the version before it, or was removed. Raises BankError for the one in use."""
-    from cmt.bank.tables import memory_tables, table_name
+    from cmt.bank.tables import how_to_refill, memory_tables, table_name
 
     table = table_name(target.compressor)
     if table not in memory_tables(resources.ledger.connection):
@@ -213,7 +213,7 @@ def _can_restore(resources: Resources, target: Round) -> bool:
         resources.open_bank(target.compressor).check_version(target.version_before)
     except BankError as error:
         if target.compressor == resources.compressor_digest:
-            raise
+            raise BankError(f"{error}. To undo it all the same, {how_to_refill(resources.params.bank.uri)}") from None
         log.warning(
             "%s, of a compressor that is not in use, keeps round %s (%s): name a new bank.uri before it answers again",
             table,

@@ -156,6 +156,8 @@ def _ledger(resources: Resources) -> PartReport:
                 problems.append(f"bank {uri} does not say which compressor answers: run `cmt update --all`")
     digest = sha256_hex(*map(repr, [*rounds, *changes]))
     content = f"{len(rounds):,} rounds" + (f", {counted(len(changes), 'change')}" if changes else "")
+    undecided = [round_.round_id for round_ in rounds if round_.state == "started"]
+    content += f", {', '.join(undecided)} undecided: its rows do not answer yet" if undecided else ""
     return PartReport("ledger", uri, content, digest, tuple(problems))
 
 

@@ -239,6 +239,10 @@ def explain(errors: Iterable[Any]) -> tuple[str, str | None]:
     for item in errors:
         field = ".".join(str(part) for part in item["loc"] if part not in ("body", "query"))
         reason = str(item["msg"]).removeprefix("Value error, ")
+        if item["type"] == "json_invalid":  # its place is an offset
+            field, reason = "", f"invalid JSON: {item['ctx']['error']}"
+        if item["type"] == "model_attributes_type" and not field:
+            reason = "the body is no JSON object; send one with Content-Type: application/json"
         fields.append(field)
         lines.append(f"{field}: {reason}" if field else reason)
     return "; ".join(lines), (fields[0] or None) if fields else None

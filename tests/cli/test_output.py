@@ -107,11 +107,12 @@ def test_the_other_value_and_the_day_of_a_relative_date_are_beside_the_answer(
 def test_rounds_show_adapting_and_measuring_apart(capsys: pytest.CaptureFixture[str]) -> None:
     seconds = {"compress": 1.25, "bank": 0.5, "evaluate": 7.0}
     finished = Round("2031-01/0001", 1, "2031-01/0001", "s", "c", "b", "p", "committed", 1, seconds=seconds, changes=2)
-    started = Round("2031-02/0001", 2, "2031-02/0001", "t", "c", "b", "p", "started", 2, reason="[why]")
+    started = Round("2031-02/0001", 2, "2031-02/0001", "t", "c", "b", "p", "started", 2, reason="[why]", changes=1)
     write_rounds([finished, started])
-    head, _, first, second, changes, reason = capsys.readouterr().out.splitlines()
+    head, _, first, second, changes, undecided, reason = capsys.readouterr().out.splitlines()
     assert head.endswith("adapt, s   measure, s")
     assert first.split()[-2:] == ["1.8", "7.0"]
     assert second.split()[-2:] == ["–", "–"]
     assert changes == "2031-01/0001: 2 changes found, see `cmt changes`"
+    assert undecided == "2031-02/0001: 1 change found"
     assert reason == "2031-02/0001: [why]"

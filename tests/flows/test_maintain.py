@@ -18,6 +18,7 @@ def test_versions_older_than_a_quarter_or_a_given_age_go_and_the_rows_stay(proje
     digest = workspace.open_bank().digest()
     with pytest.raises(ParameterTypeError, match="keep_days"):
         maintain(keep_days=-1, params=str(project))
+    maintain(keep_days=1e10, params=str(project))
     maintain(params=str(project))
     open(params=project).open_bank().check_version(first)
     stats = maintain(keep_days=0, params=str(project))

@@ -58,7 +58,12 @@ def test_an_answer_leads_to_the_compressor_and_the_last_round_before_it(adapted_
     found, round_ = lineage(workspace, workspace.ask("Who is the mayor?").id)
     assert found.facts["last round before"] == march.round_id
     assert round_.facts["slice digest"] == march.slice_digest
-    # 3. The round, which records the lock of DVC.
+    # 3. The same answer once its round is rolled back.
+    given = workspace.ask("Who is the mayor?").id
+    open_workspace(adapted_workspace).rollback(march.round_id)
+    _, round_ = lineage(open_workspace(adapted_workspace), given)
+    assert (round_.name, round_.facts["state"]) == (f"round {march.round_id}", "rolled_back")
+    # 4. The round, which records the lock of DVC.
     facts = read(adapted_workspace, "lineage", march.round_id)["lineage"][0]["facts"]
     assert facts["dvc.lock"] == sha256_file(adapted_workspace / "dvc.lock")
     assert march.slice_digest in run(adapted_workspace, "lineage", march.round_id).stdout
