@@ -240,7 +240,7 @@ def explain(errors: Iterable[Any]) -> tuple[str, str | None]:
         field = ".".join(str(part) for part in item["loc"] if part not in ("body", "query"))
         reason = str(item["msg"]).removeprefix("Value error, ")
         if item["type"] == "json_invalid":  # its place is an offset
-            field, reason = "", f"invalid JSON: {item['ctx']['error']}"
+            field, reason = "", f"Invalid JSON: {item['ctx']['error']}"
         if item["type"] == "model_attributes_type" and not field:
             reason = "the body is no JSON object; send one with Content-Type: application/json"
         fields.append(field)

@@ -27,7 +27,7 @@ def test_invalid_requests_have_the_same_shape_of_error(client: httpx.Client) -> 
         assert response.status_code == status
         assert error_message(response)
     broken = client.post("/ask", content="nonsense", headers={"Content-Type": "application/json"})
-    assert (error_message(broken), broken.json()["error"]["param"]) == ("invalid JSON: Expecting value", None)
+    assert (error_message(broken), broken.json()["error"]["param"]) == ("Invalid JSON: Expecting value", None)
     untyped = client.post("/ask", content=json.dumps({"question": MAYOR}), headers={"Content-Type": "text/plain"})
     assert "send one with Content-Type: application/json" in error_message(untyped)
 

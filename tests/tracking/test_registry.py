@@ -60,7 +60,7 @@ def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) ->
     assert (folder / "code/cmt/serving/mlflow_model.py").read_bytes() == (folder / "mlflow_model.py").read_bytes()
     suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
     assert len(list(folder.rglob("compressor.safetensors"))) == 1
-    assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc"}
+    assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin"}
     assert found.run_id and client(registered).get_run(found.run_id).info.status == "FINISHED"
 
 
