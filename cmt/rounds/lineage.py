@@ -61,7 +61,7 @@ def lineage(resources: Resources, name: str) -> list[Lineage]:
 
 
 def _answer_lineage(resources: Resources, name: str, compressor: str, bank_version: int) -> list[Lineage]:
-    """The answer, and the last committed round of its bank up to its version, or one rolled back that left it."""
+    """The answer, and the round that wrote its version of the bank, which may have been rolled back since."""
     rounds = [round_ for round_ in resources.all_rounds() if round_.compressor.startswith(compressor)]
     if not rounds:
         raise ConfigError(f"answer {name}: no bank of compressor {compressor} is here: go to the project that answered")

@@ -53,7 +53,7 @@ class SourceState:
 
     @classmethod
     def read(cls, path: Path) -> "SourceState":
-        """The state in `path`, empty if there is no file; not for a change. Raises StreamError."""
+        """Read the state in `path` without its lock; empty if there is no file. Raises StreamError."""
         if not path.exists():
             return cls(path)
         try:

@@ -260,7 +260,7 @@ class Sync:
             error = f"{one.where}: {one.error}" if one.error and not one.error.startswith(one.where) else one.error
             numbered.append(Record({} if error else one.fields, f"{item.key} row {number}", error))
             for part in one.left_out:
-                report.add_problem(self.conceal(f"{item.key}: {part} is no document and is left out"))
+                report.add_problem(self.conceal(f"{item.key}: {part} is not a document and is left out"))
         rows = collect(numbered, self._columns)
         if len(rows.documents) == 1:
             own = {"doc_id": f"{self.source.name}/{item.key.lstrip('/')}"}
@@ -334,9 +334,10 @@ class Sync:
         state.entries = listed
 
     def _gone(self, state: SourceState, listed: dict[str, Entry], report: SyncReport) -> list[str]:
-        """The documents of `state` that have vanished: no item in `listed`, and no sibling, has them or their texts.
+        """Return the vanished documents of `state`: no item in `listed` and no sibling has them or their texts.
 
-        An item with the text of one, as of a renamed file, gets its doc_id, so that all names of a text go together.
+        An item that has the text of an unlisted document, such as a renamed file, takes over its doc_id, so that both
+        ids are removed together.
         """
         # 1. The documents that no item has.
         siblings = [SourceState.read(self.folder / f"{name}.parquet").doc_ids for name in self.siblings]
@@ -353,8 +354,8 @@ class Sync:
             if key := keys.get(texts[doc_id]):
                 listed[key] = listed[key]._replace(doc_ids=_union(listed[key].doc_ids, (doc_id,)))
             elif texts[doc_id] in texts_elsewhere:
-                why = "another source of its publisher has its text under another doc_id"
-                report.add_problem(f"{doc_id} stays for good, because {why}; to remove both, run cmt forget {doc_id}")
+                why = "another source of its publisher has the same text under another doc_id"
+                report.add_problem(f"{doc_id} is kept, because {why}; to remove the text, run cmt forget {doc_id}")
             else:
                 gone.append(doc_id)
         return gone

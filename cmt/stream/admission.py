@@ -131,10 +131,9 @@ def own_ids(
 def resolve_addresses(
     documents: ValidatedRows, questions: ValidatedRows, find: Find
 ) -> tuple[ValidatedRows, ValidatedRows]:
-    """Replace an address that `supersedes` or a question names by the doc_id of its page, if only this is known.
+    """Replace each address in `supersedes`, or in a question's doc_id, by the doc_id that documents get from it.
 
-    A document without an id has its address as doc_id, without what differs from reader to reader. `find`: see
-    `SliceStore.find_versions`.
+    An address stays if it is itself the id of a document. `find`: see `SliceStore.find_versions`.
     """
     # 1. the links that are addresses in another form than that of a doc_id
     links = documents.table["supersedes"].to_pylist(), questions.table["doc_id"].to_pylist()

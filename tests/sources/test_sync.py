@@ -297,7 +297,7 @@ def test_what_a_reader_leaves_out_of_an_item_is_told(project: Project) -> None:
             yield from (one._replace(left_out=("the array tags",)) for one in super().fetch(key))
 
     problems = project.sync(source(), Folder({"a.json": {"a": "The first."}})).problems
-    assert problems == ["a.json: the array tags is no document and is left out"]
+    assert problems == ["a.json: the array tags is not a document and is left out"]
 
 
 def test_an_item_that_fails_stops_no_other_and_is_tried_again(project: Project) -> None:
@@ -457,7 +457,7 @@ def test_what_another_source_of_the_publisher_has_does_not_vanish(project: Proje
     scripted["one"].texts = {}
     report = sync("one")
     assert (report.vanished, report.expired, project.texts()) == (2, 0, toll | fare)
-    assert ["fare stays for good" in problem for problem in report.problems] == [True]
+    assert ["fare is kept" in problem for problem in report.problems] == [True]
     scripted["two"].texts = {"y": {"copy": fare["fare"]}}
     assert (sync("two").expired, project.texts()) == (1, fare)
 

@@ -241,7 +241,7 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
             error = f"not UTF-8: it has the byte 0x{byte:02x}; save the file in one encoding"
             record = Record({"raw": raw_text(record.fields)}, record.where, error)
         for part in record.left_out:
-            notes.add("a part of a file is no document and is left out", part)
+            notes.add("part of a file is not a document and is left out", part)
         fields = record.fields
         if form in _MARKED_UP:
             for key, value in fields.items():
@@ -264,7 +264,7 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
 
 
 def _days(name: str) -> list[str]:
-    """The days in a name of a file or of folders, in its order."""
+    """Return the dates in the name of a file or folder, in their order."""
     found = []
     for parts in _DATE_IN_NAME.findall(name):
         with suppress(ValueError):  # such as 30 February

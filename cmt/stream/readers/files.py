@@ -29,11 +29,11 @@ class Record(NamedTuple):
     fields: dict[str, Any]  # raw keys and values; readers of pages, feeds and mail use the names of the schema
     where: str  # `feed.xml row 3`, or `pages.zip/news/a.html` inside a folder or archive
     error: str | None = None  # why the record could not be read, and what to do
-    left_out: tuple[str, ...] = ()  # what of its file is no document, such as `the array tags`; one record has all
+    left_out: tuple[str, ...] = ()  # parts of the file that are not documents; one record of the file lists them all
 
 
 def part_of(fields: dict[str, Any], part: str) -> dict[str, Any]:
-    """`fields` of a part of a document: `#part` follows its ids and addresses, and without an id the address is one."""
+    """Return `fields` with `#part` appended to ids and addresses; without an id, the address becomes the doc_id."""
     named = {key: f"{fields[key]}#{part}" for key in fields if fields[key] and column_of(key) in ("doc_id", "url")}
     urls = [str(fields[key]) for key in named if column_of(key) == "url"]
     own = {"doc_id": f"{url_identity(urls[0]) or urls[0]}#{part}"} if urls and len(urls) == len(named) else {}

@@ -45,7 +45,7 @@ def page(data: bytes, name: str) -> dict[str, Any]:
 
 
 def _declared(date: str, html: str) -> str:
-    """`date`, or if the page declares it with the month and the day in an open order, as the page declares it."""
+    """Return `date`, or the numbers in the page that it was read from, if they do not say which one is the month."""
     year, month, day = map(int, date[:10].split("-"))
     if date[:10] not in html:
         for numbers in _DAY_AND_MONTH.finditer(html):
@@ -57,8 +57,8 @@ def _declared(date: str, html: str) -> str:
 def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the items of an RSS or Atom feed, each with the longer one of its content and its summary.
 
-    Items with one id are versions of it, which may share the date of publication: they have the date of their update.
-    Of a feed that is cut off the whole items come, and then an error. Raises StreamError if it is no feed.
+    Items that share an id are versions of one document, dated by their update. If the feed is cut off, an error follows
+    its complete items. Raises StreamError if it is not a feed.
     """
     check_xml(data, name)
     with warnings.catch_warnings():

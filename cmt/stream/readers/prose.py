@@ -54,9 +54,9 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 
 def _releases(text: str, name: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    """The dated releases in `text`, each with its day, and the sections that are none.
+    """Return the dated releases in `text`, each with its date, and the titles of the other sections.
 
-    A section ends at a heading of its level or a higher one, or at a release.
+    A section ends at a release, or at a heading of its own level or a higher one.
     """
     # 1. where the sections begin, the first without a heading
     told = _CHANGELOG.search(PurePosixPath(name).name) or _CHANGELOG.search(text.partition("\n")[0])

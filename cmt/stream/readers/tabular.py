@@ -90,7 +90,10 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _items(content: Any) -> tuple[list[Any], tuple[str, ...]]:
-    """The array of objects with the best text, with all arrays like it, or `content` itself; and what is left out."""
+    """Return the objects that are documents, and the names of the parts of `content` that are not.
+
+    The documents are the array with the longest text and the arrays that share half of its keys, or `content` itself.
+    """
     if not isinstance(content, dict):
         return content if isinstance(content, list) else [content], ()
     # 1. the objects, and the arrays of objects, at any key
@@ -101,7 +104,7 @@ def _items(content: Any) -> tuple[list[Any], tuple[str, ...]]:
                 objects.append(inner)
             elif isinstance(inner, list) and any(isinstance(one, dict) for one in inner):
                 arrays.append((key, inner))
-    # 2. the best text; beside an array with texts, a summary is that of the file
+    # 2. the array with the longest text; a summary beside it describes the file
     rows = [[one for one in array if isinstance(one, dict)] for _, array in arrays]
     found = [_longest(of + [inner for one in of for inner in one.values() if isinstance(inner, dict)]) for of in rows]
     best = max(found, key=lambda of: (of["text"], of["summary"], max(of.values(), default=0)), default=Counter())
@@ -121,7 +124,7 @@ def _items(content: Any) -> tuple[list[Any], tuple[str, ...]]:
 
 
 def _longest(objects: Iterable[dict[str, Any]]) -> Counter[str | None]:
-    """Column of a document → the length of the longest string in `objects` under its names; None: under other names."""
+    """Return column of a document → length of the longest string in `objects`; None: under names of no column."""
     of_keys, of_columns = Counter[str](), Counter[str | None]()
     for one in objects:
         for key, value in one.items():
@@ -148,9 +151,9 @@ def delimiter_of(text: str) -> str | None:
 
 
 def is_table(text: str, *, whole: bool) -> bool:
-    """Whether `text` is a CSV file, also without a name that says so; unless `whole`, it is the beginning of the file.
+    """Return whether a file whose name does not say so is CSV. `text`: its beginning, or with `whole` all of it.
 
-    At least two rows follow its header, all have as many fields, and no blank line is between them.
+    At least two rows follow the header, each with as many fields as the header and without blank lines between them.
     """
     if not (delimiter := delimiter_of(text)):
         return False

@@ -31,7 +31,8 @@ _BLOCKS, _INVISIBLE = frozenset(_BLOCK_NAMES.split("|")), frozenset(_HIDDEN_NAME
 _TAG = re.compile(rf"</?(?:{_BLOCK_NAMES}|{_HIDDEN_NAMES}|{_OTHER_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE)
 _BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK_NAMES})\b", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(rf"<(/?)({_HIDDEN_NAMES})(?:\s[^<>]*)?(?<!/)>", re.IGNORECASE)
-_OPEN_HEAD = re.compile(r"<head\b(?:(?!</head>).)*?(?=<body\b)", re.IGNORECASE | re.DOTALL)  # HTML lets its end out
+_HEAD = re.compile(r"(?:\s|<!doctype[^<>]*>|<html[^<>]*>)*<head\b", re.IGNORECASE)  # at the beginning of a page
+_HEAD_END, _BODY = re.compile("</head>", re.IGNORECASE), re.compile(r"<body\b", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,30});", re.IGNORECASE)
 _CHAPTER = re.compile(r"\n(?=#{1,3} |(?:chapter|part|kapitel|teil|chapitre|cap[ií]tulo)\b)", re.IGNORECASE)
 _PARAGRAPH = re.compile(r"\n\s*\n")
@@ -87,15 +88,20 @@ def without_markup(text: str) -> str:
 
 
 def _with_unclosed_as_text(markup: str) -> str:
-    """`markup` in which a tag that would hide all that follows, because nothing closes it, is text: `List<Object>`."""
-    markup = _OPEN_HEAD.sub(r"\g<0></head>", markup, count=1)
+    """Return `markup` with the unclosed tags of hidden blocks escaped: `List<Object>` would hide the rest."""
+    # 1. close the head of a page before its body, as HTML allows it to stay open
+    head, body = _HEAD.match(markup), _BODY.search(markup)
+    if head and body and not _HEAD_END.search(markup, head.end(), body.start()):
+        markup = f"{markup[: body.start()]}</head>{markup[body.start() :]}"
+    # 2. pair the tags by name; the content of a script or style is no markup
     opened = defaultdict[str, list[int]](list)  # name → where its tags are that are not closed yet
     for tag in _HIDDEN_TAG.finditer(markup):
         name = tag[2].lower()
         if not tag[1]:
             opened[name].append(tag.start())
-        else:  # which closes the last one; the content of a script or style is no markup
+        else:
             del opened[name][0 if name in ("script", "style") else -1 :]
+    # 3. escape those without a partner
     unclosed = {start for starts in opened.values() for start in starts}
     return _HIDDEN_TAG.sub(lambda tag: html.escape(tag[0]) if tag.start() in unclosed else tag[0], markup)
 

@@ -81,7 +81,7 @@ def test_all_arrays_of_like_objects_are_read_and_the_others_are_named(tmp_path: 
     first, bad, last = records(tmp_path / "a.json", notes=notes)
     assert (first.fields, last.fields) == (ROW, other)
     assert (first.left_out, bad.left_out, last.left_out) == (("the array tags", "the summary of the file"), (), ())
-    assert notes.changes == {"a part of a file is no document and is left out": 2}
+    assert notes.changes == {"part of a file is not a document and is left out": 2}
 
 
 def test_items_that_are_no_objects_are_errors_and_notices_of_slack_are_left_out() -> None:

@@ -65,6 +65,7 @@ def test_html_of_any_depth_is_read() -> None:
         ("Use <unknown> here", "Use <unknown> here"),
         ("A List<Object> has 3 items.", "A List<Object> has 3 items."),
         ("<html><head><title>News</title><body><p>The bus is late.", "The bus is late."),
+        ("Put it in the <head>, not in the <body>.", "Put it in the <head>, not in the\n\n."),
         ("<p>Put the <style> in the <head>. Pay 3.", "Put the <style> in the <head>. Pay 3."),
         ("A <nav> bar <nav>Home</nav>. Pay 3.<svg/>", "A <nav> bar . Pay 3."),
         ("https://a.example/?a=1&copy;=2", "https://a.example/?a=1&copy;=2"),
