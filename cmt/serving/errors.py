@@ -36,6 +36,15 @@ def public_message(error: CmtError) -> str:
     return _PATH.sub(r"\1", str(error))
 
 
+def stream_message(error: Exception) -> str:
+    """The message of an error after a response has begun; the log gets the paths, or the traceback."""
+    if isinstance(error, CmtError):
+        log.warning("%s", error)
+        return public_message(error)
+    log.error("a stream ended early", exc_info=error)
+    return _internal(error)
+
+
 async def _cmt_error(_: Request, error: Any) -> JSONResponse:
     log.warning("%s", error)  # with its paths
     if isinstance(error, ConfigError):
@@ -51,11 +60,14 @@ async def _http_error(_: Request, error: Any) -> JSONResponse:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    message = f"internal error ({type(error).__name__}): the server's log has the traceback"
-    response = problem(500, message, kind="server_error")
+    response = problem(500, _internal(error), kind="server_error")
     if request_id := getattr(request.state, "request_id", None):
         response.headers[REQUEST_ID] = request_id  # this response passes no middleware
     return response
+
+
+def _internal(error: Exception) -> str:
+    return f"internal error ({type(error).__name__}): the server's log has the traceback"
 
 
 HANDLERS: dict[type[Exception], Any] = {

@@ -17,12 +17,11 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel, Field, model_validator
 
 from cmt.answering.answer import clean_question
-from cmt.errors import CmtError
 from cmt.modeling.checkpoint import WEIGHTS
 from cmt.serving.batching import DynamicBatcher, ServedAnswer
-from cmt.serving.errors import public_message
+from cmt.serving.errors import stream_message
 from cmt.serving.routes import Batcher, ReadyBatcher, check_request
-from cmt.serving.schemas import AsOf, Problem
+from cmt.serving.schemas import AsOf, Fault, Problem
 
 MODEL = "cmt"
 
@@ -140,8 +139,8 @@ async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerato
                 if request.stream_options and request.stream_options.include_usage:
                     yield chunk(usage=_usage(part))
                 yield format_sse_event(data_str="[DONE]")
-    except CmtError as error:
-        yield _event({"error": {"message": public_message(error), "type": "server_error", "param": None, "code": None}})
+    except Exception as error:
+        yield _event(Problem(error=Fault(message=stream_message(error), type="server_error")).model_dump())
 
 
 def _header() -> dict[str, Any]:

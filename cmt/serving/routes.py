@@ -12,10 +12,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from cmt import __version__
 from cmt.answering import answer as answers
-from cmt.errors import CmtError
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
-from cmt.serving.errors import public_message
+from cmt.serving.errors import stream_message
 from cmt.serving.schemas import Alive, Answered, Ask, ChangeEntry, Document, Health, Page, Problem, Range, Since, Until
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -89,8 +88,8 @@ async def ask_stream(request: Question, batcher: ReadyBatcher) -> AsyncIterator[
                     yield _event("text", part)
                 else:
                     yield _event("answer", part.answered.model_dump(mode="json"))
-    except CmtError as error:
-        yield _event("error", {"message": public_message(error)})
+    except Exception as error:
+        yield _event("error", {"message": stream_message(error)})
 
 
 def _event(name: str, data: Any) -> ServerSentEvent:

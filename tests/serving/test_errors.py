@@ -2,16 +2,20 @@
 
 import json
 import logging
+from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from cmt.errors import BankError, ConfigError, ModelError
+from cmt.serving.app import create_app
 from cmt.serving.errors import HANDLERS
 from cmt.serving.metrics import Metrics
 from cmt.serving.request_log import RequestLog
-from tests.helpers.http import MAYOR, error_message
+from tests.helpers.http import MAYOR, chat_body, error_message, events
+from tests.helpers.projects import open_workspace
 from tests.helpers.servers import running
 
 
@@ -52,6 +56,29 @@ def test_an_unexpected_error_is_sent_without_its_message() -> None:
     assert response.status_code == 500
     assert error_message(response) == "internal error (RuntimeError): the server's log has the traceback"
     assert len(response.headers["x-request-id"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "logged"),
+    [
+        (RuntimeError("secret"), "internal error (RuntimeError): the server's log has the traceback", "secret"),
+        (BankError("bank /srv/news/bank is damaged"), "bank bank is damaged", "/srv/news/bank"),
+    ],
+    ids=["unexpected", "bank"],
+)
+def test_an_error_within_a_stream_is_its_last_event_and_logged(
+    project: Path, caplog: pytest.LogCaptureFixture, error: Exception, message: str, logged: str
+) -> None:
+    app = create_app(open_workspace(project))
+    app.state.batcher.workspace.current_answerer().stream = Mock(side_effect=error)
+    with running(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        streamed = client.post("/ask/stream", json={"question": MAYOR})
+        assert events(streamed) == [("error", {"message": message})]
+        assert logged in caplog.text
+        caplog.clear()
+        *_, chunk = client.post("/v1/chat/completions", json=chat_body(MAYOR, stream=True)).text.strip().split("\n")
+        assert json.loads(chunk.removeprefix("data: "))["error"]["message"] == message
+        assert logged in caplog.text
 
 
 def test_an_error_of_cmt_names_no_folder_of_the_server() -> None:
