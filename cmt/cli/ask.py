@@ -70,12 +70,12 @@ def chat(
 def _questions() -> Iterator[str]:
     """Lines from stdin until its end or `exit`, without empty ones; with a prompt on a terminal."""
     prompt = ""
-    if sys.stdin.isatty():
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    if sys.stdin.isatty() and sys.stdout.isatty():  # input() prints its prompt on stdout, also into a file
         import readline  # noqa: F401 - line editing and history for input()
 
         prompt = "? "
-    elif isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")
     while True:
         try:
             question = plain(input(prompt))

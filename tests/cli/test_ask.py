@@ -1,9 +1,14 @@
 """`cmt ask` and `cmt chat`."""
 
 import json
+import os
+import pty
 import re
 from pathlib import Path
 
+import pytest
+
+from cmt.cli.ask import _questions
 from tests.helpers.cli import MAYOR, bank_report, imported_modules, read, run
 
 
@@ -65,6 +70,17 @@ def test_chat_prints_a_line_of_json_for_each_answer(adapted_project: Path) -> No
     first, second = map(json.loads, lines)
     assert first == read(adapted_project, "ask", MAYOR, "--as-of", "2031-02-15")
     assert (second["question"], second["as_of"]) == ("What colour is the crane?", "2031-02-15T23:59:59.999999Z")
+
+
+def test_questions_typed_while_the_answers_go_to_a_file_leave_no_prompt_in_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    master, slave = pty.openpty()
+    os.write(master, b"Who is Andr\xe9?\n\x04")  # not UTF-8, then Ctrl-D
+    with open(slave) as terminal:
+        monkeypatch.setattr("sys.stdin", terminal)
+        assert list(_questions()) == ["Who is Andr\ufffd?"]
+    assert capsys.readouterr().out == ""
 
 
 def test_chat_fails_at_once_without_a_bank(tiny_workspace: Path) -> None:
