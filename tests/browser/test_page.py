@@ -226,6 +226,24 @@ def test_an_unreachable_server_is_reported(browser: Chrome, url: str) -> None:
     until(browser, lambda: "is `cmt serve` still running?" in by_id(browser, "fault").text)
 
 
+def test_a_page_opened_before_there_is_a_bank_answers_once_there_is_one(browser: Chrome, url: str) -> None:
+    refusing = """
+        const [send, body] = [window.fetch, JSON.stringify({ error: { message: "no bank" } })];
+        const refuse = () => Promise.resolve(new Response(body, { status: 503 }));
+        window.fetch = (...call) => (window.ready ? send(...call) : refuse());
+        """
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": refusing})
+    try:
+        browser.get(url)
+        until(browser, lambda: by_id(browser, "fault").text == "no bank")
+        browser.execute_script("window.ready = true")
+        ask(browser, MAYOR)
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    assert not by_id(browser, "fault").is_displayed()
+    assert by_id(browser, "date").is_enabled() and source_ids(browser)
+
+
 def test_the_api_page_shows_every_operation(browser: Chrome, url: str) -> None:
     browser.get(f"{url}/docs")
     operations = until(browser, lambda: texts(browser, "summary code"))

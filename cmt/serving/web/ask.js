@@ -3,6 +3,7 @@
 import { $, dateOf, dayNumber, highlighted, make, percent, request } from "./dom.js";
 
 const PAUSE = 250; // milliseconds after the last move of the slider until the question is asked again
+const CUT = "The connection ended before the answer was complete: ask again.";
 let stream = null; // day numbers of the first and the last document in the bank
 let under_way = null; // the AbortController of the running request
 let timer = 0;
@@ -15,7 +16,6 @@ async function begin() {
     $("state").textContent = "no bank to answer from";
     return fail(error);
   }
-  for (const id of ["day", "date"]) $(id).disabled = false;
   const wanted = new URLSearchParams(location.hash.slice(1));
   if (wanted.get("as-of")) show(dayNumber(wanted.get("as-of")));
   if (wanted.get("q")) {
@@ -35,6 +35,7 @@ async function readRange(options) {
   stream = { first, last };
   $("day").max = stream.last - stream.first;
   for (const id of ["first", "last"]) $(id).textContent = dateOf(stream[id]);
+  for (const id of ["day", "date"]) $(id).disabled = false;
   Object.assign($("date"), { min: dateOf(stream.first), max: dateOf(stream.last) });
   show(on);
 }
@@ -57,7 +58,7 @@ function askSoon() {
 async function ask() {
   clearTimeout(timer);
   const question = $("question").value.trim();
-  if (!stream || !question) return;
+  if (!question) return;
   under_way?.abort();
   const mine = (under_way = new AbortController());
   if (question !== asked.question) asked = { question, answers: new Map() };
@@ -88,14 +89,18 @@ async function read(response, on) {
     if (event === "text") $("text").textContent = text += data;
     if (event === "answer") return present(data, on);
   }
-  throw new Error("The connection ended before the answer was complete: ask again.");
+  throw new Error(CUT);
 }
 
 /** Name and data of each server-sent event. */
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  const next = () =>
+    reader.read().catch((error) => {
+      throw error.name === "AbortError" ? error : new Error(CUT); // the browser says "network error"
+    });
   let rest = "";
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+  for (let part = await next(); !part.done; part = await next()) {
     const blocks = (rest + part.value).split("\n\n");
     rest = blocks.pop();
     for (const block of blocks) {
@@ -201,8 +206,7 @@ function busy(is) {
 }
 
 function fail(error) {
-  $("answer").hidden = true;
-  $("rests").hidden = true;
+  for (const id of ["answer", "along", "rests"]) $(id).hidden = true; // they may belong to another question
   $("fault").textContent = error.message;
   $("fault").hidden = false;
 }
