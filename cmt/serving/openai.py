@@ -112,7 +112,8 @@ async def complete(request: Completion, http_request: Request, batcher: ReadyBat
     check_request(batcher, request.question, field="messages")
     http_request.state.question = request.question  # for the request log
     if request.stream:
-        return EventSourceResponse(_stream(request, batcher), headers={"Cache-Control": "no-cache"})
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # as of /ask/stream
+        return EventSourceResponse(_stream(request, batcher), headers=headers)
     served = await batcher.answer(request.question, request.as_of)
     message = {"role": "assistant", "content": served.answered.answer, "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
@@ -122,7 +123,9 @@ async def complete(request: Completion, http_request: Request, batcher: ReadyBat
 
 async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerator[bytes, None]:
     """The answer as OpenAI's chunks: role, pieces of text, end with sources, usage if asked for, [DONE]."""
-    header = _header()
+    header, with_usage = _header(), request.stream_options and request.stream_options.include_usage
+    if with_usage:
+        header["usage"] = None  # of all chunks but the last one
 
     def chunk(delta: dict[str, Any] | None = None, *, finish: str | None = None, **extra: Any) -> bytes:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]
@@ -136,7 +139,7 @@ async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerato
                     yield chunk({"content": part})
                     continue
                 yield chunk({}, finish="stop", **_provenance(part))
-                if request.stream_options and request.stream_options.include_usage:
+                if with_usage:
                     yield chunk(usage=_usage(part))
                 yield format_sse_event(data_str="[DONE]")
     except Exception as error:

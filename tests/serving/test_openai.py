@@ -65,7 +65,14 @@ def test_a_streamed_completion_ends_with_sources_and_usage(chat: OpenAI, client:
     assert (last.model_extra or {})["sources"] == answered["sources"]
     assert usage.usage
     assert usage.usage.prompt_tokens > 0
+    assert all("usage" in chunk.model_fields_set and chunk.usage is None for chunk in chunks[:-1])
     assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_no_proxy_holds_a_streamed_completion_back(client: httpx.Client) -> None:
+    for path, body in (("/ask/stream", {"question": MAYOR}), ("/v1/chat/completions", chat_body(MAYOR, stream=True))):
+        headers = client.post(path, json=body).headers
+        assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
 
 
 def test_the_one_model_is_cmt(chat: OpenAI) -> None:
