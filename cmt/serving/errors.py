@@ -52,7 +52,10 @@ async def _cmt_error(_: Request, error: Any) -> JSONResponse:
     return problem(503 if isinstance(error, BankError) else 500, public_message(error), kind="server_error")
 
 
-async def _http_error(_: Request, error: Any) -> JSONResponse:
+async def _http_error(request: Request, error: Any) -> JSONResponse:
+    if isinstance(error.__cause__, (ValueError, RecursionError)):  # a body that FastAPI cannot decode
+        fault = {"loc": ("body",), "type": "json_invalid", "msg": "", "ctx": {"error": str(error.__cause__)}}
+        return await _invalid(request, RequestValidationError([fault]))
     kind = {403: "permission_error", 429: "rate_limit_error"}.get(error.status_code, "invalid_request_error")
     response = problem(error.status_code, str(error.detail), kind=kind)
     response.headers.update(error.headers or {})

@@ -241,7 +241,7 @@ def explain(errors: Iterable[Any]) -> tuple[str, str | None]:
         reason = str(item["msg"]).removeprefix("Value error, ")
         if item["type"] == "json_invalid":  # its place is an offset
             field, reason = "", f"Invalid JSON: {item['ctx']['error']}"
-        if item["type"] == "model_attributes_type" and not field:
+        if item["type"] in ("missing", "model_attributes_type") and not field:
             reason = "the body is no JSON object; send one with Content-Type: application/json"
         fields.append(field)
         lines.append(f"{field}: {reason}" if field else reason)

@@ -32,6 +32,14 @@ def test_invalid_requests_have_the_same_shape_of_error(client: httpx.Client) -> 
         assert error_message(response)
     broken = client.post("/ask", content="nonsense", headers={"Content-Type": "application/json"})
     assert (error_message(broken), broken.json()["error"]["param"]) == ("Invalid JSON: Expecting value", None)
+    for content, reason in (
+        ("{'question': 'Où?'}".encode("latin-1"), "Invalid JSON: 'utf-8' codec can't decode byte 0xf9"),
+        (b"[" * 100_000, "Invalid JSON: maximum recursion depth exceeded"),
+        (b"", "the body is no JSON object"),
+    ):
+        for path, status in (("/ask", 422), ("/v1/chat/completions", 400)):
+            response = client.post(path, content=content, headers={"Content-Type": "application/json"})
+            assert (response.status_code, error_message(response)[: len(reason)]) == (status, reason)
     untyped = client.post("/ask", content=json.dumps({"question": MAYOR}), headers={"Content-Type": "text/plain"})
     assert "send one with Content-Type: application/json" in error_message(untyped)
 
