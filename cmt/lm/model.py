@@ -113,8 +113,11 @@ class FrozenLM:
         return self.tokenizer.decode(list(ids), skip_special_tokens=True).strip()
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
-        """Text of each token alone."""
-        return self.tokenizer.batch_decode([[token] for token in ids])
+        """Text of each token in the middle of a text, with the blank in front of a word."""
+        # behind a line break, because decoders of SentencePiece leave out a blank at the beginning of a text
+        line_break = self.tokenize("\n")[-1:]
+        texts = self.tokenizer.batch_decode([[*line_break, token] for token in ids])
+        return [text.removeprefix("\n") for text in texts]
 
     def prompt(self, rows: Sequence[Sequence[int]], *, prefix: Prefix | None = None, left: bool = False) -> Prompt:
         """Padded prompt of token ids of several lengths, `prefix` in front; `left` pads on the left, for generation."""

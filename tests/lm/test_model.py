@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from cmt.errors import ModelError
 from cmt.lm.integrity import Record, write_record
@@ -77,6 +79,18 @@ def test_offsets_and_token_texts_cut_the_text_into_its_tokens(tiny_lm: TinyLm) -
     texts = lm.token_texts(lm.tokenize(text))
     assert "".join(texts) == text
     assert [text[first:last] for first, last in lm.offsets(text)] == texts
+
+
+def test_the_tokens_of_sentencepiece_keep_the_blanks_between_words() -> None:
+    words = ["<s>", "</s>", "<0x0A>", "▁The", "▁ferry", "▁costs", "▁six", "."]
+    inner = Tokenizer(models.WordLevel(dict(zip(words, range(8), strict=True)), unk_token="<0x0A>"))
+    inner.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("▁|\\."), "merged_with_next")
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    inner.decoder = decoders.Sequence(steps)  # as in Llama 2, Mistral and Phi-3
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>")
+    lm = FrozenLM(build("llama").model, tokenizer, "digest")
+    assert lm.token_texts([3, 4, 5, 6, 7, 2]) == [" The", " ferry", " costs", " six", ".", "\n"]
 
 
 @EVERY_KIND
