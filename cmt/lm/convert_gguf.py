@@ -16,12 +16,17 @@ OnProgress = Callable[[str, int, int | None], None]
 
 
 def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) -> None:
-    """Write the model and tokenizer of `file` to the new `folder`. Raises ModelError if it is no decoder-only LM."""
+    """Write the model and tokenizer of `file` to the new `folder`.
+
+    Raises ModelError if it is no decoder-only LM that cmt can run, or lacks a weight.
+    """
     from unittest.mock import patch
 
     import gguf
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
+
+    from cmt.lm.configuration import unsupported
 
     def report_tensors(tensors: Iterable[Any], **_: object) -> Iterator[Any]:
         all_tensors = list(tensors)
@@ -40,17 +45,22 @@ def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) 
             patch.object(modeling_gguf_pytorch_utils, "tqdm", report_tensors),
             quiet_transformers(),
         ):
+            if problem := unsupported(AutoConfig.from_pretrained(**source)):
+                raise ModelError(f"{file}: not supported, because {problem}; docs/models.md lists what runs")
             tokenizer = AutoTokenizer.from_pretrained(**source)
-            model = AutoModelForCausalLM.from_pretrained(
+            model, loaded = AutoModelForCausalLM.from_pretrained(
                 **source,
+                output_loading_info=True,
                 dtype=torch.bfloat16,
                 quantization_config=GgufConfig(dequantize=True),
                 attn_implementation="eager",  # every architecture has it, and only weights are read
             )
+            if absent := sorted(loaded["missing_keys"]):  # transformers would draw it at random
+                raise ModelError(f"{file} is no complete {model.config.model_type}: it lacks the weight {absent[0]}")
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-    except (OSError, SafetensorError):
-        raise  # a problem of the disk, which the caller explains
+    except (ModelError, OSError, SafetensorError):
+        raise  # the latter two are problems of the disk, which the caller explains
     except Exception as error:  # transformers and gguf raise many kinds for a damaged or foreign file
         raise ModelError(f"{file} cannot be read as a decoder-only LM in GGUF: {error}") from error
 

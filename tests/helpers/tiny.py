@@ -55,16 +55,19 @@ def change_json(file: Path, **values: Any) -> None:
     file.write_text(json.dumps(content | values))
 
 
-def write_gguf(file: Path, *, scale: float = 1.0) -> Path:
-    """Write the model as llama.cpp does, its embeddings multiplied by `scale`; returns `file`."""
+def write_gguf(file: Path, *, scale: float = 1.0, kind: str = "llama", without: str = "") -> Path:
+    """Write the model as llama.cpp does, its embeddings multiplied by `scale`, and no tensor `without`.
+
+    `kind`: the architecture that the header names. Returns `file`.
+    """
     model = tiny_model()
-    writer = gguf.GGUFWriter(file, "llama")
+    writer = gguf.GGUFWriter(file, kind)
     _write_header(writer, model.config)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
     for name, tensor in model.state_dict().items():
         array = tensor.float().numpy() * (scale if "embed" in name else 1.0)
-        if name == "lm_head.weight":
-            continue  # tied
+        if name in ("lm_head.weight", without):
+            continue  # the first is tied
         if "q_proj" in name or "k_proj" in name:  # llama.cpp rotates neighbouring dimensions, transformers halves
             heads = 2 if "q_proj" in name else 1
             array = array.reshape(heads, 2, array.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(array.shape)

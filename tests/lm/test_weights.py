@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,6 +211,24 @@ def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path, path: Path, content:
     (tmp_path / "odd.gguf").write_bytes(content)
     with pytest.raises(ModelError, match=r"odd\.gguf cannot be read"):
         pull(source=f"path:{tmp_path / 'odd.gguf'}", path=path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"kind": "bloom"}, "own.gguf: not supported, because its positions are biases of the attention"),
+        (
+            {"without": "model.layers.1.mlp.up_proj.weight"},
+            "own.gguf is no complete llama: it lacks the .*up_proj",
+        ),
+    ],
+)
+def test_a_gguf_file_that_is_another_or_an_incomplete_model_is_refused(
+    tmp_path: Path, path: Path, content: dict[str, Any], reason: str
+) -> None:
+    file = write_gguf(tmp_path / "own.gguf", **content)
+    with pytest.raises(ModelError, match=reason):
+        pull(source=f"path:{file}", path=path)
 
 
 def test_a_full_disk_is_named(index: Path, path: Path) -> None:
