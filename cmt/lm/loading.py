@@ -89,9 +89,18 @@ def attention_of(config: PreTrainedConfig) -> str:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in `folder`, a folder that `load_model` has accepted. Raises what transformers raises."""
+    """The tokenizer in `folder`, a folder that `load_model` has accepted.
+
+    Raises ModelError if it has no end-of-sequence token, and what transformers raises.
+    """
     with quiet_transformers():
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"the tokenizer in {folder} has no end-of-sequence token: set eos_token in its {TOKENIZER_CONFIG}, in a "
+            "copy of the folder (lm.source: path:<folder>)"
+        )
+    return tokenizer
 
 
 def check_folder(folder: Path) -> None:

@@ -98,6 +98,12 @@ def test_fields_of_the_architecture_and_notes_of_other_programs_are_accepted(fol
     assert load_tokenizer(folder).encode("hello") == tiny_tokenizer().encode("hello")
 
 
+def test_a_tokenizer_without_an_end_of_sequence_token_is_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(ModelError, match=r"no end-of-sequence token: set eos_token in its tokenizer_config\.json"):
+        pull(source=f"path:{folder}", path=tmp_path / "lm")
+
+
 def test_another_architecture_has_its_own_fields(tmp_path: Path) -> None:
     config = GPT2Config(vocab_size=300, n_embd=16, n_layer=1, n_head=2, n_positions=32)
     GPT2LMHeadModel(config).save_pretrained(tmp_path)
