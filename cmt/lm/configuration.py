@@ -92,6 +92,8 @@ def unsupported(config: PreTrainedConfig) -> str | None:
     accepted = inspect.signature(model.base_model.forward).parameters
     if missing := sorted(READ_BY - accepted.keys()):
         return f"its decoder takes no {missing[0]}"
+    if model.get_input_embeddings().weight.shape[1] != config.hidden_size:
+        return "its embeddings and its states differ in size"
     lists = [module for module in model.base_model.modules() if isinstance(module, torch.nn.ModuleList)]
     if all(len(layers) != config.num_hidden_layers for layers in lists):
         return f"its decoder has no list of {config.num_hidden_layers} layers"

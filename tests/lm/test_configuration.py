@@ -138,6 +138,13 @@ def test_the_page_lists_the_architectures_of_the_tests() -> None:
     assert {name for name, verdict in named.items() if not verdict.startswith("runs")} == set(REFUSED)
 
 
+def test_embeddings_of_another_size_than_the_states_are_refused() -> None:
+    with torch.device("meta"):  # as in opt-350m
+        assert unsupported(build("opt", word_embed_proj_dim=32).config) == (
+            "its embeddings and its states differ in size"
+        )
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma3_text", "falcon"])
 def test_a_supported_configuration_has_no_problem(kind: str) -> None:
     with torch.device("meta"):
