@@ -45,7 +45,7 @@ _CODE = """
 attn_implementation auto_map code_revision custom_generate custom_pipelines experts_implementation quantization_config
 trust_remote_code use_kernels
 """
-MAX_LAYERS, LARGEST_NUMBER = 512, 10**9
+MAX_LAYERS, LARGEST_NUMBER = 512, 10**10  # LMs with a context of a million tokens have a rope_theta of 3.6 · 10⁹
 """Largest number of layers, and largest other number: transformers builds what a configuration names first."""
 HARMLESS, FORBIDDEN = frozenset((_NOTES + _GENERATION).split()), frozenset(_CODE.split())
 

@@ -90,7 +90,7 @@ def test_a_damaged_configuration_is_refused_in_one_line(folder: Path, content: s
 
 
 def test_fields_of_the_architecture_and_notes_of_other_programs_are_accepted(folder: Path) -> None:
-    change_json(folder / "config.json", rope_theta=5000.0, torch_dtype="bfloat16", _name_or_path="org/name")
+    change_json(folder / "config.json", rope_theta=3580165449.0, torch_dtype="bfloat16", _name_or_path="org/name")
     change_json(folder / "config.json", is_llama_config=True, unk_token_id=0, pretraining_tp=1, temperature=0.7)
     change_json(folder / "config.json", **{"transformers.js_config": {"dtype": "q4"}})
     model = load_model(folder, dtype="auto")
