@@ -70,13 +70,19 @@ def verify(*, source: str, path: Path) -> Path:
 
 
 def _is_current(folder: Path, source: str, sha256: str | None) -> bool:
-    """Whether `folder` is undamaged, has the digest `sha256` if one is given, and a local GGUF file has not changed."""
+    """Whether `folder` is undamaged, has the digest `sha256` if one is given, and a local original has not changed."""
     if _problem(folder):
         return False
     recorded = read_record(folder).sha256
-    file = Path(source.removeprefix("path:"))
-    if source.startswith("path:") and file.is_file() and digest_of(file) != recorded:
-        return False
+    if source.startswith("path:"):
+        original = Path(source.removeprefix("path:"))
+        if original.is_file() and digest_of(original) != recorded:
+            return False
+        # a pull writes its own copy of a configuration that has other fields than the architecture
+        for own in folder.glob("*.json"):
+            file = original / own.name
+            if not own.is_symlink() and file.is_file() and file.stat().st_mtime > own.stat().st_mtime:
+                return False
     return sha256 is None or sha256.lower() == recorded
 
 

@@ -15,7 +15,7 @@ from cmt.errors import ModelError
 from cmt.lm.download import folder_name
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.weights import installed, pull, verify
-from tests.helpers.tiny import SOURCE, tiny_model, tiny_tokenizer, write_folder, write_gguf
+from tests.helpers.tiny import SOURCE, change_json, tiny_model, tiny_tokenizer, write_folder, write_gguf
 
 
 @pytest.fixture
@@ -160,6 +160,20 @@ def test_a_changed_folder_is_noticed_and_read_again_with_another_digest(tmp_path
     changed.model.norm.weight.data += 1
     changed.save_pretrained(original)
     assert FrozenLM.load(pull(source=source, path=path)).digest != first.digest
+
+
+def test_a_change_of_a_configuration_of_which_a_pull_wrote_a_copy_is_noticed(tmp_path: Path, path: Path) -> None:
+    original = write_folder(tmp_path / "original")
+    change_json(original / "config.json", other=2)
+    source = f"path:{original}"
+    config = pull(source=source, path=path) / "config.json"
+    written = config.stat().st_mtime_ns
+    assert not config.is_symlink()
+    pull(source=source, path=path)
+    assert config.stat().st_mtime_ns == written
+    change_json(original / "config.json", rms_norm_eps=0.5)
+    pull(source=source, path=path)
+    assert '"rms_norm_eps": 0.5' in config.read_text()
 
 
 def test_a_folder_is_linked_not_copied(tmp_path: Path, path: Path) -> None:
