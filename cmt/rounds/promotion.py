@@ -53,11 +53,11 @@ def promote_version(
     challenger = registry.version(version)
     with FileLock(resources.state / _LOCK):
         resources.reload_if_promoted()
-        if challenger.champion:
-            return Promotion(challenger.version, False, f"version {challenger.version} is the champion already")
         named = read_champion(resources.state)
         in_use = checkpoint_digest(resources.params.compressor.path)
         if challenger.digest in (in_use, named and named.champion.digest):
+            if challenger.champion:
+                return Promotion(challenger.version, False, f"version {challenger.version} is the champion already")
             reason = f"it is the {'compressor in use' if challenger.digest == in_use else 'champion already'}"
             registry.set_champion(challenger, tags={DECISION: f"promoted: {reason}"})
             return Promotion(challenger.version, True, reason)

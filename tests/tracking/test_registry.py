@@ -19,6 +19,7 @@ import cmt
 from cmt.answering.answer import Source
 from cmt.cli.main import app
 from cmt.common.difference import Difference
+from cmt.errors import ModelError
 from cmt.evaluation.challenger_decision import Decision, Figures, Measured
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest
@@ -168,6 +169,23 @@ def test_a_promotion_names_the_champion_and_keeps_both_compressors(
     assert (again.promoted, again.reason) == (False, "version 2 is the champion already")
     # the bank of the champion is not filled yet
     assert open_workspace(project).params.compressor.path == champion_folder(workspace.state, named.previous.digest)
+
+
+def test_a_lost_record_of_the_champion_is_written_again(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lessons(project)
+    workspace = open_workspace(project)
+    add(project, save_other_compressor(workspace, tmp_path / "b"), f1=None)
+    monkeypatch.setattr("cmt.rounds.promotion.decide", lambda *_: Decision(True, "a test"))
+    promote_version(workspace, slice_id=JANUARY)
+    named, file = read_champion(workspace.state), workspace.state / "champion.json"
+    file.write_text("{")
+    with pytest.raises(ModelError, match="champion.json, .* is damaged .* remove it"):
+        promote_version(open_workspace(project), slice_id=JANUARY)
+    file.unlink()
+    assert promote_version(open_workspace(project), slice_id=JANUARY).promoted
+    assert read_champion(workspace.state) == named
 
 
 @pytest.mark.parametrize("step", ["cmt.rounds.promotion.write_champion", "cmt.tracking.registry.Registry.set_champion"])
