@@ -48,7 +48,7 @@ class Round:
     round_id: str
     """Equal to slice_id."""
     number: int
-    """Position among the committed rounds in the order of their commits, from 1."""
+    """Orders the committed rounds by their commits, from 1; a slice that is adapted again gets a higher number."""
     slice_id: str
     slice_digest: str
     compressor: str

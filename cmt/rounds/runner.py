@@ -121,7 +121,7 @@ class RoundRunner:
         # 5. Open the round in the ledger.
         started = Round(
             round_id=self.slice.slice_id,
-            number=1 + sum(round_.state == "committed" for round_ in others.values()),
+            number=1 + max((round_.number for round_ in others.values() if round_.state == "committed"), default=0),
             slice_id=self.slice.slice_id,
             slice_digest=self.slice.digest,
             compressor=resources.model.digest,

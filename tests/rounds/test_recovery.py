@@ -131,6 +131,23 @@ def test_later_rounds_are_those_that_were_committed_later(adapted_workspace: Pat
     assert workspace.bank.count_rows() == 3
 
 
+def test_a_slice_that_was_ingested_again_is_adapted_after_the_later_ones(adapted_workspace: Path) -> None:
+    for file in (adapted_workspace / "data/stream/2031-01").glob("0001.*"):
+        file.unlink()
+    news = adapted_workspace / "news/documents.jsonl"
+    news.write_text(news.read_text().replace("six crowns", "nine crowns"))
+    open_workspace(adapted_workspace).ingest()
+    assert open_workspace(adapted_workspace).update().round_id == JANUARY
+    workspace = open_workspace(adapted_workspace)
+    assert [(round_.round_id, round_.number) for round_ in workspace.rounds()] == [(FEBRUARY, 2), (JANUARY, 3)]
+    assert not any(part.problems for part in workspace.verify())
+    workspace.rollback(FEBRUARY)
+    assert states(workspace) == {JANUARY: "rolled_back", FEBRUARY: "rolled_back"}
+    assert [workspace.update().state for _ in workspace.pending()] == ["committed", "committed"]
+    [ferry] = workspace.bank.documents({"ferry"})["text"].to_pylist()
+    assert "nine crowns" in ferry
+
+
 @pytest.mark.parametrize("lost", ["table", "version"])
 def test_a_bank_that_is_not_in_use_does_not_hinder_a_rollback(
     changed: Path, lost: str, caplog: pytest.LogCaptureFixture
