@@ -85,7 +85,8 @@ def recompress(
 
     `on_slice` is called with each slice and the number of those left. `sleep` waits some seconds: between two slices
     the process rests, so that it works `promotion.duty_cycle` of the time. Raises RoundError if no compressor was
-    promoted, or if the answers are worse than those of its promotion; the bank before it goes on answering then.
+    promoted, if a slice cannot be compressed, or if the answers are worse than those of its promotion; the bank before
+    it goes on answering then.
     """
     progress, began = progress or NullProgress(), time.monotonic()
     named = read_champion(resources.state)
@@ -104,6 +105,8 @@ def recompress(
             started = time.monotonic()
             on_slice(pending[0], len(pending))
             round_ = _SliceRunner(champion, pending[0], progress=progress).repeat()
+            if round_.problem:
+                raise RoundError(f"{round_.problem}; the bank before it goes on answering")
             slices, documents = slices + (not round_.already), documents + round_.documents * (not round_.already)
             sleep((time.monotonic() - started) * (1 / resources.params.promotion.duty_cycle - 1))
         # 2. The check, and unless slices came meanwhile, the pointer.
@@ -127,10 +130,15 @@ def _answering_rounds(resources: Resources) -> dict[tuple[str, str], Round]:
 
 
 def _pending(champion: Resources) -> list[str]:
-    """The slices that the bank that answers has and the champion's lacks, oldest first."""
-    answering = _answering_rounds(champion)
-    answered = {slice_.slice_id for slice_ in champion.store.slices() if (slice_.slice_id, slice_.digest) in answering}
-    return [slice_id for slice_id in champion.pending() if slice_id in answered]
+    """The slices that the bank that answers has and the champion's lacks, oldest first, failed ones included."""
+    answering, row_format = _answering_rounds(champion), champion.row_format
+    committed = {round_.identity for round_ in champion.rounds() if round_.state == "committed"}
+    return [
+        slice_.slice_id
+        for slice_ in champion.store.slices()
+        if (slice_.slice_id, slice_.digest) in answering
+        and (slice_.digest, champion.compressor_digest, row_format) not in committed
+    ]
 
 
 def _check_answers(champion: Resources, promoted: Promoted, progress: Progress) -> None:

@@ -90,9 +90,10 @@ def recover(resources: Resources) -> str | None:
 def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
     """Let the bank of the compressor in use answer if its rounds cover the stream; call it inside `updating`.
 
-    The champion waits for `checked`: that its bank has every slice of the one before it, and that its answers were
-    checked (`cmt.rounds.recompression`). A pointer that is missing, damaged, or names a missing table is set again from
-    the ledger. Neither LM nor compressor is loaded. Returns whether the pointer moved; repeating it changes nothing.
+    It waits for slices that the table which answers has and whose rounds failed. The champion waits for `checked`: that
+    its bank has every slice of the one before it, and that its answers were checked (`cmt.rounds.recompression`). A
+    pointer that is missing, damaged, or names a missing table is set again from the ledger. Neither LM nor compressor
+    is loaded. Returns whether the pointer moved; repeating it changes nothing.
     """
     from cmt.bank import tables
 
@@ -100,7 +101,8 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
         return False
     # 1. The tables that may answer: those with a committed round.
     ledger = resources.ledger
-    committed = [round_ for round_ in ledger.rounds() if round_.state == "committed"]
+    rounds = ledger.rounds()
+    committed = [round_ for round_ in rounds if round_.state == "committed"]
     rounds_of = Counter(tables.table_name(round_.compressor) for round_ in committed)
     existing = tables.memory_tables(ledger.connection)
     filled = [name for name in existing if name in rounds_of]
@@ -113,6 +115,11 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
     in_use = tables.table_name(resources.compressor_digest)
     complete = in_use in filled and (checked or not resources.pending())
     if complete and (checked or not _waits(resources, answering)):
+        answered = {round_.slice_id for round_ in committed if tables.table_name(round_.compressor) == answering}
+        failed = [r.slice_id for r in rounds if r.state == "failed" and tables.table_name(r.compressor) == in_use]
+        if lost := sorted(answered.intersection(failed)):
+            log.warning("the bank before it goes on answering: repeat `cmt update --slice %s`, which failed", lost[0])
+            return False
         chosen = in_use
     elif filled and answering is None:
         chosen = max(filled, key=lambda name: (rounds_of[name], name == in_use))

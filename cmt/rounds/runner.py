@@ -119,6 +119,7 @@ class RoundRunner:
             if staged.parent != self.folder and (self.recompresses or "@" not in staged.parent.name):
                 staged.unlink()
         # 5. Open the round in the ledger.
+        command = "cmt recompress" if self.recompresses else f"cmt update --slice {self.slice.slice_id}"
         started = Round(
             round_id=self.slice.slice_id,
             number=1 + max((round_.number for round_ in others.values() if round_.state == "committed"), default=0),
@@ -129,7 +130,7 @@ class RoundRunner:
             params_digest=resources.params.digest("seed", "selection", "answering", "evaluation", "gate"),
             state="failed" if failed else "started",
             reason=f"{TRIES} tries ended without a decision ({', '.join(ends)}): take its largest documents out, or "
-            f"repeat `cmt update --slice {self.slice.slice_id}` with more memory"
+            f"repeat `{command}` with more memory"
             if failed
             else "",
             version_before=resources.bank.version,

@@ -75,6 +75,24 @@ def test_a_new_compressor_takes_over_when_it_has_adapted_to_the_whole_stream(cha
     assert answering(changed) == old.compressor_digest[:12]
 
 
+def test_a_failed_slice_keeps_the_old_table_until_it_is_adapted(
+    changed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = open_workspace(changed), with_new(changed)
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cmt.rounds.runner.RoundRunner.compress", fail)
+        assert new.update().state == "failed"
+    run_new(changed, "update", "--all")
+    assert f"the bank before it goes on answering: repeat `cmt update --slice {FEBRUARY}`" in caplog.text
+    assert answering(changed) == old.compressor_digest[:12]
+    assert new.update(slice_id=FEBRUARY).state == "committed"
+    assert answering(changed) == new.compressor_digest[:12]
+
+
 # A lost pointer
 
 

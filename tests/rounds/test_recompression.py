@@ -231,3 +231,23 @@ def test_a_slice_that_the_last_try_compresses_is_in_the_new_bank(
     monkeypatch.setattr(RoundRunner, "compress", failing)
     assert fill(project).slices == 2
     assert [round_.state for round_ in open_workspace(project).rounds()] == ["committed", "committed"]
+
+
+def test_a_slice_that_fails_keeps_the_bank_before_it_until_it_is_compressed(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress = RoundRunner.compress
+
+    def failing(runner: RoundRunner) -> Path:
+        if runner.slice.slice_id == JANUARY:
+            raise MemoryError
+        return compress(runner)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RoundRunner, "compress", failing)
+        for _ in range(2):
+            with pytest.raises(RoundError, match=r"^round 2031-01/0001 failed .*repeat `cmt recompress` with more mem"):
+                fill(project)
+    new, in_use, answering = compressors(open_workspace(project))
+    assert in_use == answering != new
+    assert (fill(project).moved, open_workspace(project).bank.count_rows()) == (True, 6)
