@@ -161,12 +161,12 @@ def one_round(params: str, slice_id: str, measure_seconds: float | None = None) 
         cmt_task("ask canaries")(steps.ask_canaries)()
         cmt_task("evaluate")(steps.evaluate)(seconds=measure_seconds)
         cmt_task("decide")(steps.decide)()
-    except Exception as error:
+    except BaseException as error:  # also a cancellation, which is no try
+        noted = not begun and isinstance(error, CmtError | OSError)  # by `begin`
+        again = not noted and runner(params, slice_id).failed(error)
         with suppress(CmtError):  # the next start recovers
             recovery.recover(workspace(params))
-        if not begun and isinstance(error, CmtError | OSError):  # `begin` has noted it
-            raise
-        if not runner(params, slice_id).failed(error):
+        if not again:
             raise
         return one_round(params, slice_id, measure_seconds)
     done = cmt_task("track")(steps.track)()

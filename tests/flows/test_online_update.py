@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
+from prefect.exceptions import TerminationSignal
 from prefect.states import Failed
 
 from cmt.bank.ledger import Ledger
@@ -17,7 +18,7 @@ from cmt.rounds.runner import RoundRunner
 from cmt.rounds.tries import TRIES
 from cmt.workspace import Workspace
 from flows import tasks
-from flows.online_update import LoggedProgress, begin, online_update
+from flows.online_update import LoggedProgress, begin, one_round, online_update
 from tests.helpers.projects import FEBRUARY, JANUARY
 
 
@@ -140,6 +141,19 @@ def test_a_refused_round_fails_the_run_after_the_others_and_the_decision(
         online_update(params=str(project))
     assert {r.slice_id: r.state for r in workspace.rounds()} == {JANUARY: "refused", FEBRUARY: "committed"}
     assert decided == [str(project)] * 2
+
+
+def test_a_cancelled_run_is_no_try(project: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cancelled(_: RoundRunner) -> Path:
+        raise TerminationSignal(signal=15)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RoundRunner, "compress", cancelled)
+        for _ in range(TRIES):
+            with pytest.raises(TerminationSignal):
+                one_round(str(project), JANUARY)
+    assert workspace.rounds()[0].state == "interrupted"
+    assert one_round(str(project), JANUARY) == "committed"
 
 
 @pytest.mark.parametrize(
