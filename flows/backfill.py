@@ -3,11 +3,12 @@
 import logging
 import time
 from datetime import timedelta
-from typing import cast
+from typing import Annotated, cast
 from uuid import UUID
 
 from prefect import flow
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from pydantic import Field
 
 from cmt.errors import RoundError
 from cmt.rounds import recovery
@@ -18,7 +19,7 @@ log = logging.getLogger("cmt.flows")
 
 
 @flow(name="cmt", flow_run_name="backfill")
-def backfill(source: str, publisher: str | None = None, params: str = PARAMS) -> int:
+def backfill(source: Annotated[str, Field(min_length=1)], publisher: str | None = None, params: str = PARAMS) -> int:
     """Adapt all documents of `source`, a path in the project; returns the number of adapted documents.
 
     Each pending slice gets its own round, so a kill loses the work on one slice at most, and the next run continues. A

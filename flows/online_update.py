@@ -2,11 +2,12 @@
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
+from pydantic import Field
 
 from cmt.errors import CmtError, RoundError, StreamError
 from cmt.rounds import recovery
@@ -114,7 +115,7 @@ def online_update(
     source: str | None = None,
     publisher: str | None = None,
     params: str = PARAMS,
-    measure_seconds: float | None = None,
+    measure_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None,
 ) -> list[str]:
     """Run a round for `slice`, or for every pending slice in the order of `Resources.pending`; returns the states.
 
@@ -122,7 +123,7 @@ def online_update(
     `measure_seconds`: time limit for measuring a round (`RoundRunner.choose_canaries`, `evaluate`); null: none.
     A round that the gate refuses or that failed does not stop the others, but fails the flow run at its end.
     """
-    if source is not None:
+    if source:  # an empty one would be the project's folder
         ingest(params, source, publisher)
     states: dict[str, str] = {}
     for slice_id in [slice] if slice else workspace(params).pending():

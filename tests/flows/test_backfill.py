@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from prefect.artifacts import Artifact
+from prefect.exceptions import ParameterTypeError
 
 from cmt.errors import RoundError
 from cmt.workspace import open
@@ -56,3 +57,5 @@ def test_an_archive_is_adapted_slice_by_slice_after_a_kill_and_a_refusal(
     rounds = open(params=project).rounds()
     assert [(round_.state, round_.documents) for round_ in rounds] == [("committed", n) for n in (3, 1, 3)]
     assert backfill(source=archive, params=str(project)) == 0  # nothing is done twice
+    with pytest.raises(ParameterTypeError, match="source"):
+        backfill(source="", params=str(project))  # not the project's folder

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import ParameterTypeError, TerminationSignal
 from prefect.states import Failed
 
 from cmt.bank.ledger import Ledger
@@ -50,6 +50,9 @@ def test_a_flow_run_is_a_committed_round_with_artifacts(
     assert [r.slice_id for r in workspace.rounds()] == [JANUARY, FEBRUARY]
     assert online_update(params=str(project)) == []
     assert online_update(slice=FEBRUARY, params=str(project)) == ["already"]
+    assert online_update(slice="", source="", params=str(project)) == []  # as an emptied form sends them
+    with pytest.raises(ParameterTypeError, match="measure_seconds"):
+        online_update(measure_seconds=float("nan"), params=str(project))
     # 3. a source is ingested first
     late = {"doc_id": "late", "published_at": "2031-02-09T07:00:00Z", "title": "Late", "text": "A late tram."}
     (tmp_path / "late.jsonl").write_text(json.dumps(late) + "\n")
