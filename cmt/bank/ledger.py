@@ -34,6 +34,8 @@ Judgement = Literal["", "passed", "refused", "not judged"]
 ADAPT_STAGES = ("compress", "bank")
 CANARIES = "canaries.parquet"
 """In the folder of a round: its canaries (CANARY_SCHEMA)."""
+ANSWERS = "answers.parquet"
+"""In the folder of a round: its answers (RECORD_SCHEMA)."""
 
 
 def round_folder(state: Path, slice_id: str) -> Path:

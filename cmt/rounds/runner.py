@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from cmt.bank.ledger import CANARIES, Round, round_folder
+from cmt.bank.ledger import ANSWERS, CANARIES, Round, round_folder
 from cmt.common.arrow import rows_with, rows_without
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import dvc_lock, git_commit
-from cmt.common.storage import write_json, write_table
+from cmt.common.storage import write_json
 from cmt.common.systems import ScoresBySystem
 from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
@@ -113,7 +113,7 @@ class RoundRunner:
             resources.store.check(self.slice)
         resources.check_bank(idle=True)
         # 4. Delete files of earlier attempts, and staged memories of rounds that were killed before they could.
-        for name in ("seconds.json", "scores.json", "answers.parquet", CANARIES, SET_ASIDE):
+        for name in ("seconds.json", "scores.json", ANSWERS, CANARIES, SET_ASIDE):
             (self.folder / name).unlink(missing_ok=True)
         for staged in (resources.state / "rounds").glob("*/memories-*"):
             if staged.parent != self.folder and (self.recompresses or "@" not in staged.parent.name):
@@ -298,6 +298,7 @@ class RoundRunner:
         to `answers.parquet` in the folder of the round.
         """
         from cmt.evaluation.evaluate import evaluate, round_questions
+        from cmt.evaluation.round_records import write_records
 
         resources, params = self.resources, self.resources.params
         baselines = params.evaluation.round_baselines
@@ -318,7 +319,7 @@ class RoundRunner:
                 earlier=self._earlier_answers() if answerer.confidence_is_probability else None,
                 on_progress=self.progress.advance,
             )
-        write_table(self.folder / "answers.parquet", evaluation.records)
+        write_records(self.folder, evaluation.records, compressor=resources.compressor_digest)
         scores = evaluation.scores()
         write_json(self.folder / "scores.json", {"questions": questions.num_rows, "scores": scores})
         return scores
@@ -384,7 +385,7 @@ class RoundRunner:
         ]
         for round_ in [*missed, current] if resources.params.tracking.enabled else []:
             folder = round_folder(resources.state, round_.slice_id)
-            kept = [folder / "answers.parquet", folder / CANARIES]
+            kept = [folder / ANSWERS, folder / CANARIES]
             try:
                 run = resources.tracker.log_round(round_, params=resources.params, history=history, artifacts=kept)
             except CmtError as error:

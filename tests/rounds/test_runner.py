@@ -16,7 +16,15 @@ from cmt.evaluation.canary import Canary
 from cmt.evaluation.round_records import read_records
 from cmt.lm.model import weights_digest
 from cmt.rounds.runner import RoundRunner
-from tests.helpers.projects import FEBRUARY, JANUARY, STEPS, ingest_more, open_workspace, run_steps
+from tests.helpers.projects import (
+    FEBRUARY,
+    JANUARY,
+    STEPS,
+    ingest_more,
+    open_workspace,
+    run_steps,
+    save_other_compressor,
+)
 
 # One round after the other
 
@@ -53,6 +61,16 @@ def test_a_round_calibrates_the_confidence_by_the_answers_of_earlier_rounds(proj
     applied = [pytest.approx(calibration.apply(value)) for value in asked["uncalibrated"].to_pylist()]
     assert asked["confidence"].to_pylist() == applied
     assert workspace.answerer.calibration == serving.current_answerer().calibration == calibration
+
+
+def test_the_answers_of_a_round_are_not_those_of_another_compressor(adapted_workspace: Path) -> None:
+    old = open_workspace(adapted_workspace)
+    other = save_other_compressor(old, adapted_workspace / "new")
+    new = open_workspace(adapted_workspace, compressor__path=str(other), evaluation__questions=2)
+    round_ = new.update(slice_id=JANUARY)
+    records = [read_records(workspace, workspace.rounds()[0]) for workspace in (old, new)]
+    assert (records[0], records[1].num_rows) == (None, round_.questions)
+    assert read_records(old, old.rounds()[1]).num_rows
 
 
 def test_a_round_asks_as_many_questions_as_its_seconds_allow(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
