@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -86,45 +87,68 @@ def weigh(
 ) -> tuple[list[float], list[Pair]]:
     """Nats to add to the log-score of each of `statements`, and the pairs that were compared.
 
-    `comparable`: whether the statements of two indices are about one fact. The best statement is compared with the
-    COMPARED comparable ones whose texts are most like its text, in the order of their dates. Both then share what they
-    had, and up to CORROBORATION more: the later one has the share `probability` of it, the earlier one the rest; the
-    better one goes on. A text that is like the first one, and not like the later one that won, is compared with the
-    first one. Where both state one value, the later text may state another one beside it: `read_without` gives the
-    statement of a later index without the value of an earlier one.
+    `comparable`: whether the statements of two indices are about one fact. The best statement and the COMPARED
+    comparable ones whose texts are most like its text are compared in the order of their dates, each with the one that
+    holds so far. Both then share what they had, and up to CORROBORATION more: the later one has the share `probability`
+    of it, the earlier one the rest; the better one holds. A text that is like the best one, and not like the one that
+    holds, is compared with the best one. Where both state one value, the later text may state another one beside it:
+    `read_without` gives the statement of a later index without the value of an earlier one.
     """
     before = [statement.score + statement.prior for statement in statements]
-    scores = list(before)
+    scores, statements = list(before), list(statements)
     pairs: list[Pair] = []
     if not any(map(math.isfinite, scores)):
         return [0.0] * len(scores), pairs
-    best = first = max(range(len(scores)), key=scores.__getitem__)
+    # 1. the best statement, and those that may state another value of its fact
+    best = max(range(len(scores)), key=scores.__getitem__)
     contenders = [index for index, score in enumerate(scores) if score >= scores[best] - LARGEST_LEAD]
     rivals = [other for other in contenders if other != best and comparable(best, other) in ("yes", "perhaps")]
     nearest = sorted(rivals, key=lambda other: -coverage(statements[best].text, statements[other].text))[:COMPARED]
-    for other in sorted(nearest, key=lambda index: (statements[index].published_at, index)):
-        earlier, later = sorted((best, other), key=lambda index: statements[index].published_at)
-        if statements[earlier].published_at == statements[later].published_at:
+    # 2. compare each with the one that holds at its date
+    date = [statement.published_at for statement in statements]
+    holds, *followers = sorted([best, *nearest], key=lambda index: (date[index], index))
+    for later in followers:
+        like, about = holds, comparable(holds, later)
+        if about == "no" and date[best] < date[later]:
+            like, about = best, comparable(best, later)
+        if same_value(statements[like].answer, statements[later].answer):
+            like = holds  # a value that returns
+        found = None
+        if about in ("yes", "perhaps") and date[holds] < date[later]:
+            without = partial(read_without, later, holds) if read_without else None
+            least = 0.0 if about == "yes" else POSSIBLE
+            found = _later_holds(question, statements[like], statements[later], least, cross_encoder, without)
+        if not found:
+            holds = max(holds, later, key=scores.__getitem__)
             continue
-        old, about = earlier, comparable(best, other)
-        if about == "no" and later == other and statements[first].published_at < statements[later].published_at:
-            old, about = first, comparable(first, other)  # of a chain, like the first text alone
-        if about in ("no", "barred"):
-            continue
-        one, two = statements[old], statements[later]
-        least, second = (0.0 if about == "yes" else POSSIBLE), None
-        if same_value(one.answer, two.answer):
-            least, second = PROBABLE, read_without(later, old) if read_without and old == earlier else None
-            if not second or second.score < two.score - LARGEST_GAP or same_value(one.answer, second.answer):
-                continue
-        share, changed = probabilities(question, one, second or two, cross_encoder)
-        if changed < least:
-            continue
-        both = float(np.logaddexp(scores[earlier], scores[later])) + CORROBORATION * share
-        scores[earlier], scores[later] = both + math.log(1 - share), both + math.log(share)
-        pairs.append(Pair(earlier, later, share, second))
-        best = later if share > 0.5 else earlier
+        share, second = found
+        statements[later] = second or statements[later]
+        both = float(np.logaddexp(scores[holds], scores[later])) + CORROBORATION * share
+        scores[holds], scores[later] = both + math.log(1 - share), both + math.log(share)
+        pairs.append(Pair(holds, later, share, second))
+        holds = later if share > 0.5 else holds
     return [new - old if new != old else 0.0 for new, old in zip(scores, before, strict=True)], pairs
+
+
+def _later_holds(
+    question: str,
+    earlier: Statement,
+    later: Statement,
+    least: float,
+    cross_encoder: CrossEncoder | None,
+    read_without: Callable[[], Statement] | None,
+) -> tuple[float, Statement | None] | None:
+    """The probability that `later` holds, and its statement beside a common value, which `read_without` gives.
+
+    None if a change is less probable than `least`.
+    """
+    second = None
+    if same_value(earlier.answer, later.answer):
+        least, second = PROBABLE, read_without() if read_without else None
+        if not second or second.score < later.score - LARGEST_GAP or same_value(earlier.answer, second.answer):
+            return None
+    share, changed = probabilities(question, earlier, second or later, cross_encoder)
+    return (share, second) if changed >= least else None
 
 
 @dataclass

@@ -106,6 +106,29 @@ def test_a_value_that_returns_wins_over_the_one_between() -> None:
     assert [(pair.earlier, pair.later) for pair in pairs] == [(0, 1), (1, 2)]
 
 
+@pytest.mark.parametrize("second_to_third", ["yes", "no"])
+@pytest.mark.parametrize("scores", [(8.0, 2.0, 1.0), (1.0, 2.0, 8.0), (2.0, 8.0, 1.0)])
+def test_a_value_that_returns_is_compared_with_the_one_before_it(
+    scores: tuple[float, float, float], second_to_third: Alike
+) -> None:
+    class Sure(CrossEncoder):
+        def odds(self, question: str, earlier: Report, later: Report) -> Odds:
+            return Odds(8.0, 8.0)
+
+    again = stated(NEW.replace("11 crowns", "8 crowns"), "8 crowns", JULY + timedelta(days=90), score=scores[2])
+    statements = [stated(OLD, "8 crowns", MARCH, score=scores[0]), stated(NEW, "11 crowns", JULY, score=scores[1])]
+    shifts, pairs = weigh(
+        QUESTION,
+        [*statements, again],
+        lambda *two: second_to_third if set(two) == {1, 2} and scores[0] == 8 else "yes",
+        Sure.__new__(Sure),
+        lambda _later, _earlier: pytest.fail("the text is read without the value that it states"),
+    )
+    assert [(pair.earlier, pair.later) for pair in pairs] == [(0, 1), (1, 2)]
+    found = scores_of([*statements, again], shifts)
+    assert found.index(max(found)) == 2
+
+
 @pytest.mark.parametrize(("second_to_third", "expected"), [("no", [(0, 1), (1, 2)]), ("barred", [(0, 1)])])
 def test_a_third_text_of_a_chain_may_be_like_the_first_one_alone(
     second_to_third: Alike, expected: list[tuple[int, int]]
