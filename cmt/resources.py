@@ -408,11 +408,14 @@ class Resources:
     def changes(self, doc_ids: Collection[str] | None = None) -> list[Change]:
         """The inferred changes of `doc_ids` or of all documents. Ask for a whole batch: it takes milliseconds.
 
-        Only the process that changes the bank sees the changes of an undecided round.
+        Only the process that changes the bank sees the changes of an undecided round. Changes of documents whose
+        forgetting was announced are left out.
         """
         if not Ledger.exists(self.params.bank.uri):
             return []
-        return self.ledger.changes(doc_ids, undecided=self.lease is not None)
+        announced = set(self._announced())
+        found = self.ledger.changes(doc_ids, undecided=self.lease is not None)
+        return [change for change in found if announced.isdisjoint(change.doc_ids)]
 
     @cached_property
     def tracker(self) -> "Tracker":

@@ -70,10 +70,10 @@ def _describe_sources(sources: Mapping[str, float]) -> tuple[str, str]:
     """Names of the sources, with their shares if several, and a sentence on licences."""
     names, licences = zip(*map(describe_source, sources), strict=True)
     if len(names) == 1:
-        return names[0], f"Licence: Apache-2.0; {licences[0]} and not contained."
+        return names[0], f"The terms of the base LM apply; {licences[0]} and not contained."
     total = sum(sources.values())
     shares = [f"{name} ({share / total:.1%})" for name, share in zip(names, sources.values(), strict=True)]
-    return ", ".join(shares), f"Licence: Apache-2.0; {', '.join(licences)}; no source is contained."
+    return ", ".join(shares), f"The terms of the base LM apply; {', '.join(licences)}; no source is contained."
 
 
 def describe_source(source: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import pytest
 
 import cmt
 from cmt.bank import maintenance, writing
+from cmt.bank.changes import Change, Span
 from cmt.bank.ledger import CANARIES, Ledger, round_folder
 from cmt.common.scratch import scratch_folder
+from cmt.common.storage import write_json
 from cmt.evaluation.canary import Canary
 from cmt.evaluation.canary_storage import read_canaries, write_canaries
 from cmt.modeling.checkpoint import SLICES_ROW
@@ -26,6 +29,8 @@ from cmt.stream.ingest import ingest
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps
 from tests.helpers.rows import make_document, write_lines
 
+SPRING = datetime(2031, 2, 5, tzinfo=UTC)
+PRICE = Change(Span("ferry", SPRING, 0, 10, 20, "ab"), Span("fares", SPRING, 1, 3, 14, "cd"), SPRING, 0.9)
 WHO = "Who is the mayor of Port Ellery?"
 
 
@@ -112,6 +117,15 @@ def test_a_purge_stopped_anywhere_is_finished_by_the_next_command(adapted_worksp
         assert content(folder) == expected, step
         shutil.rmtree(folder)
     assert len(survived) <= 2 and all(step % 2 == 0 for step in survived)  # kills stop everything
+
+
+def test_changes_of_an_announced_document_are_left_out(adapted_workspace: Path) -> None:
+    workspace = open_workspace(adapted_workspace)
+    [round_] = [round_ for round_ in workspace.rounds() if round_.slice_id == FEBRUARY]
+    workspace.ledger.write_changes(round_, [PRICE])
+    assert workspace.changes()
+    write_json(workspace.forgetting_journal, {"doc_ids": [PRICE.old.doc_id]})
+    assert workspace.changes() == []
 
 
 def test_an_undo_stopped_anywhere_is_finished_by_the_next_command(adapted_workspace: Path, tmp_path: Path) -> None:

@@ -49,14 +49,15 @@ def test_every_source_of_a_mix_has_its_share_and_licence(tmp_path: Path) -> None
     assert "| SQuAD 1.1 train (75.0%), org/pairs (25.0%), 18,048 paragraphs; 20 articles of each held out |" in card
     assert "rate 0.001, constant, the last 9 steps down to 0 |" in card
     assert card.endswith(
-        "Licence: Apache-2.0; SQuAD is CC BY-SA 4.0, org/pairs has its own licence; no source is contained.\n"
+        "The terms of the base LM apply; SQuAD is CC BY-SA 4.0, org/pairs has its own licence; "
+        "no source is contained.\n"
     )
 
 
 def test_the_card_has_parameters_scores_and_curve(tmp_path: Path) -> None:
     card = write(tmp_path, drawn=True, questions=14_000, answer_fraction=0.5)
     assert card.startswith("# Compressor abababababab\n")
-    assert card.endswith("Licence: Apache-2.0; SQuAD is CC BY-SA 4.0 and not contained.\n")
+    assert card.endswith("The terms of the base LM apply; SQuAD is CC BY-SA 4.0 and not contained.\n")
     assert "| question-answer pairs seen | about 14,000, 50% of them through the LM |" in card
     assert "| steps | 45, seed 3, AdamW, rate 0.001, cosine |" in card
     assert "500 questions: **EM 46.6, F1 63.3**\n(95 % 59.5 – 66.8), prefix EM 53.0,\nrecall@8 0.968." in card
