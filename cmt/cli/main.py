@@ -218,7 +218,8 @@ def train(
         return
     with ctx.obj.stage("train"), contextlib.redirect_stdout(sys.stderr):  # the Trainer prints its log
         folder, scored = ctx.obj.workspace.train()
-    line = f"the compressor is in {folder}, held-out F1 {scored.scores.f1:.1f}; set compressor.path to use it"
+    scores = f"F1 {scored.scores.f1:.1f} on {scored.scores.n} held-out questions"
+    line = f"the compressor is in {folder}, {scores}; set compressor.path to use it"
     print_result({"path": folder, "held_out": scored.to_json()}, line, as_json=as_json)
 
 
