@@ -96,13 +96,24 @@ class FrozenLM:
     def logits(self, prompt: Prompt, positions: Tensor) -> Tensor:
         """Next-token logits (N, V) at `positions` (N, 2) = (row, column); no others go through the output layer."""
         hidden = self.read(prompt, self.cache(prompt.prefix))  # (B, T, D)
-        return self.model.get_output_embeddings()(hidden[positions[:, 0], positions[:, 1]])
+        return self._scaled(self.model.get_output_embeddings()(hidden[positions[:, 0], positions[:, 1]]))
 
     def exact_logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits (B, V) in float32 of hidden states (B, D)."""
         # in bfloat16 the two best of 49,000 tokens often tie, and the winner would depend on the batch
         head = self.model.get_output_embeddings()
-        return F.linear(hidden.float(), self._output_weight, None if head.bias is None else head.bias.float())
+        bias = None if head.bias is None else head.bias.float()
+        return self._scaled(F.linear(hidden.float(), self._output_weight, bias))
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        """`logits` behind the output layer: Cohere multiplies them, Granite divides them, Gemma 2 bounds them."""
+        factor, divisor, bound = (
+            getattr(self.model.config, name, None)
+            for name in ("logit_scale", "logits_scaling", "final_logit_softcapping")
+        )
+        if factor or divisor:
+            logits = logits * ((factor or 1.0) / (divisor or 1.0))
+        return bound * torch.tanh(logits / bound) if bound else logits
 
     @cached_property
     def _output_weight(self) -> Tensor:

@@ -14,7 +14,8 @@ from cmt.errors import ModelError
 from cmt.lm.integrity import Record, write_record
 from cmt.lm.model import FrozenLM, slice_layers, weights_digest
 from cmt.lm.prompt import Prompt
-from tests.helpers.lms import KINDS, PROMPTS, TinyLm, build, key_values, with_bos
+from tests.helpers.architectures import build as build_architecture
+from tests.helpers.lms import KINDS, PROMPTS, TinyLm, build, key_values, tokenizer, with_bos
 from tests.helpers.tiny import write_folder
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
@@ -61,6 +62,20 @@ def test_the_padding_of_a_prefix_changes_no_logit(tiny_lm: TinyLm, kind: str) ->
     padded = Prompt(without_prefix.embeds, without_prefix.mask, (keys, values), mask)
     plain = lm.prompt([ids[9:]], prefix=short, left=True)
     torch.testing.assert_close(next_logits(lm, padded), next_logits(lm, plain), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale"),
+    [("cohere", {}), ("granite", {"logits_scaling": 8.0}), ("gemma2", {"final_logit_softcapping": 3.0})],
+)
+def test_logits_are_scaled_as_the_architecture_does(kind: str, scale: dict[str, float]) -> None:
+    lm = FrozenLM(build_architecture(kind, **scale), tokenizer(), "digest")
+    ids = torch.tensor([[0, 5, 9, 11]])
+    with torch.no_grad():
+        expected = lm.model(ids).logits[:, -1]
+        found = lm.exact_logits(lm.backbone(ids).last_hidden_state[:, -1])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(next_logits(lm, lm.prompt([ids[0].tolist()])), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_tokens_that_tie_in_bfloat16_are_told_apart() -> None:
