@@ -28,10 +28,10 @@ def url(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """The address of a server over the tiny project and one document whose fields contain markup."""
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("browsed") / "project"))
     hostile = {
-        "doc_id": "<img src=x onerror=alert(1)>",
+        "doc_id": "&lt;img src=x onerror=alert(1)>",
         "published_at": "2031-01-25T07:00:00Z",
-        "title": "<script>alert(1)</script> 🦆",
-        "text": "The duck <b onmouseover=alert(1)>said</b> quack & left.",
+        "title": "&lt;script>alert(1)&lt;/script> 🦆",  # readers leave out tags, and keep escaped ones as text
+        "text": "The duck &lt;b onmouseover=alert(1)>said&lt;/b> quack & left.",
     }
     with (folder / "news/documents.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(hostile) + "\n")
