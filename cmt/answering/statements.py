@@ -99,12 +99,12 @@ def weigh(
     pairs: list[Pair] = []
     if not any(map(math.isfinite, scores)):
         return [0.0] * len(scores), pairs
-    # 1. the best statement, and those that may state another value of its fact
+    # 1. find the best statement, and its rivals on the same fact
     best = max(range(len(scores)), key=scores.__getitem__)
     contenders = [index for index, score in enumerate(scores) if score >= scores[best] - LARGEST_LEAD]
     rivals = [other for other in contenders if other != best and comparable(best, other) in ("yes", "perhaps")]
     nearest = sorted(rivals, key=lambda other: -coverage(statements[best].text, statements[other].text))[:COMPARED]
-    # 2. compare each with the one that holds at its date
+    # 2. in the order of the dates, compare each with the one that holds before it
     date = [statement.published_at for statement in statements]
     holds, *followers = sorted([best, *nearest], key=lambda index: (date[index], index))
     for later in followers:

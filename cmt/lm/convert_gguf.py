@@ -60,7 +60,7 @@ def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) 
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     except (ModelError, OSError, SafetensorError):
-        raise  # the latter two are problems of the disk, which the caller explains
+        raise  # the caller explains problems of the disk
     except Exception as error:  # transformers and gguf raise many kinds for a damaged or foreign file
         raise ModelError(f"{file} cannot be read as a decoder-only LM in GGUF: {error}") from error
 

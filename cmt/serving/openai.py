@@ -112,7 +112,7 @@ async def complete(request: Completion, http_request: Request, batcher: ReadyBat
     check_request(batcher, request.question, field="messages")
     http_request.state.question = request.question  # for the request log
     if request.stream:
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # as of /ask/stream
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # /ask/stream has both
         return EventSourceResponse(_stream(request, batcher), headers=headers)
     served = await batcher.answer(request.question, request.as_of)
     message = {"role": "assistant", "content": served.answered.answer, "refusal": None}

@@ -19,7 +19,7 @@ from cmt.rounds.tries import TRIES
 from cmt.workspace import Workspace
 from flows import tasks
 from flows.online_update import LoggedProgress, begin, one_round, online_update
-from tests.helpers.projects import FEBRUARY, JANUARY
+from tests.helpers.projects import FEBRUARY, JANUARY, lacking_memory
 
 
 def artifact(key: str) -> str:
@@ -114,14 +114,7 @@ def test_a_refused_and_a_failed_round_fail_the_run_and_leave_the_bank(
 def test_a_slice_that_cannot_be_adapted_fails_the_run_after_the_others(
     project: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compress = RoundRunner.compress
-
-    def failing(runner: RoundRunner) -> Path:
-        if runner.slice.slice_id == JANUARY:
-            raise MemoryError
-        return compress(runner)
-
-    monkeypatch.setattr(RoundRunner, "compress", failing)
+    monkeypatch.setattr(RoundRunner, "compress", lacking_memory(JANUARY))
     with pytest.raises(RoundError, match=r"^round 2031-01/0001 failed and the bank was restored: 3 tries [^;]*$"):
         online_update(params=str(project))
     assert {r.slice_id: r.state for r in workspace.rounds()} == {JANUARY: "failed", FEBRUARY: "committed"}

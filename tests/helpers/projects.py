@@ -1,6 +1,7 @@
 """Open, adapt, interrupt and inspect projects with a tiny LM."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,18 @@ def ingest_more(folder: Path, *, month: int, doc_ids: list[str]) -> None:
     file = folder / "more.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     open_workspace(folder).ingest(source=file)
+
+
+def lacking_memory(slice_id: str) -> Callable[[RoundRunner], Path]:
+    """`RoundRunner.compress` that runs out of memory on the slice `slice_id`."""
+    compress = RoundRunner.compress
+
+    def failing(runner: RoundRunner) -> Path:
+        if runner.slice.slice_id == slice_id:
+            raise MemoryError
+        return compress(runner)
+
+    return failing
 
 
 def states(workspace: Workspace) -> dict[str, str]:

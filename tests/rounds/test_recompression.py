@@ -16,7 +16,7 @@ from cmt.rounds.runner import RoundRunner
 from cmt.rounds.tries import TRIES
 from cmt.workspace import Workspace
 from tests.helpers.cli import run
-from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace
+from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, lacking_memory, open_workspace
 
 QUESTION = "What does the ferry to Saltby cost?"
 MARCH = "2031-03/0001"
@@ -236,15 +236,8 @@ def test_a_slice_that_the_last_try_compresses_is_in_the_new_bank(
 def test_a_slice_that_fails_keeps_the_bank_before_it_until_it_is_compressed(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compress = RoundRunner.compress
-
-    def failing(runner: RoundRunner) -> Path:
-        if runner.slice.slice_id == JANUARY:
-            raise MemoryError
-        return compress(runner)
-
     with monkeypatch.context() as patch:
-        patch.setattr(RoundRunner, "compress", failing)
+        patch.setattr(RoundRunner, "compress", lacking_memory(JANUARY))
         for _ in range(2):
             with pytest.raises(RoundError, match=r"^round 2031-01/0001 failed .*repeat `cmt recompress` with more mem"):
                 fill(project)
