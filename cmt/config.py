@@ -471,7 +471,7 @@ class DriftParams(Section):
 
 
 class PromotionParams(Section):
-    """Conditions for a challenger to become the champion, and how its bank is filled; see docs/operations.md."""
+    """Conditions for a challenger to become the champion, and how its bank is filled; see docs/loop.md."""
 
     max_loss: Annotated[float, Field(ge=0.0, le=100.0)] = 1.0
     """Largest accepted loss of F1, in points, 0–100; the 95 % interval has to exclude a larger loss."""
