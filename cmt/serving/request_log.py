@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,6 +19,14 @@ from cmt.serving.middleware import request_state
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 LONGEST_QUESTION = 2_000  # characters of a question that the log keeps
+
+
+class _PrivateFile(WatchedFileHandler):
+    """A file that only its owner can read, also after a rotation."""
+
+    def _open(self) -> Any:
+        Path(self.baseFilename).touch(mode=0o600)
+        return super()._open()
 
 
 class RequestLog:
@@ -75,8 +84,7 @@ def log_handler(path: Path | None) -> logging.Handler:
     if path is None:
         return logging.StreamHandler()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    return WatchedFileHandler(path)
+    return _PrivateFile(path)
 
 
 def _route(scope: Scope) -> str:

@@ -1,7 +1,10 @@
-"""Prometheus metrics of a server after some requests."""
+"""Prometheus metrics of a server after some requests, and its request log."""
 
+import logging
+import stat
 from pathlib import Path
 
+from cmt.serving.request_log import log_handler
 from tests.helpers.http import BEFORE_STREAM, MAYOR, ask
 from tests.helpers.servers import serving_client
 
@@ -30,3 +33,13 @@ def test_no_request_adds_a_label_or_a_long_line(project: Path, tmp_path: Path) -
     assert 'cmt_requests_total{method="other",route="",status="404"} 30.0' in exposition
     assert len(exposition) < 10_000
     assert max(map(len, log.read_text().splitlines())) < 300
+
+
+def test_the_request_log_is_private_also_after_a_rotation(tmp_path: Path) -> None:
+    log = tmp_path / "logs/requests.log"
+    handler = log_handler(log)
+    log.rename(tmp_path / "rotated.log")
+    handler.handle(logging.makeLogRecord({"msg": "a request"}))
+    handler.close()
+    assert log.read_text() == "a request\n"
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
