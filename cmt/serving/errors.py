@@ -18,11 +18,22 @@ REQUEST_ID = "X-Request-ID"  # header with the id of the request, which the requ
 _PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\"`]+/)+([^\s/:'\"`]*)")
 
 
+class UnknownModelError(HTTPException):
+    """A request names a model that is not served; OpenAI's clients know it by its code."""
+
+    code = "model_not_found"
+
+
 def problem(
-    status: int, message: str, *, kind: str = "invalid_request_error", param: str | None = None
+    status: int,
+    message: str,
+    *,
+    kind: str = "invalid_request_error",
+    param: str | None = None,
+    code: str | None = None,
 ) -> JSONResponse:
-    """An error response; `kind` and `param` as in OpenAI's errors."""
-    return JSONResponse(Problem(error=Fault(message=message, type=kind, param=param)).model_dump(), status)
+    """An error response; `kind`, `param` and `code` as in OpenAI's errors."""
+    return JSONResponse(Problem(error=Fault(message=message, type=kind, param=param, code=code)).model_dump(), status)
 
 
 async def _invalid(request: Request, error: Any) -> JSONResponse:
@@ -57,7 +68,7 @@ async def _http_error(request: Request, error: Any) -> JSONResponse:
         fault = {"loc": ("body",), "type": "json_invalid", "msg": "", "ctx": {"error": str(error.__cause__)}}
         return await _invalid(request, RequestValidationError([fault]))
     kind = {403: "permission_error", 429: "rate_limit_error"}.get(error.status_code, "invalid_request_error")
-    response = problem(error.status_code, str(error.detail), kind=kind)
+    response = problem(error.status_code, str(error.detail), kind=kind, code=getattr(error, "code", None))
     response.headers.update(error.headers or {})
     return response
 

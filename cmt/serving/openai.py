@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 from pydantic import BaseModel, Field, model_validator
@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, model_validator
 from cmt.answering.answer import clean_question
 from cmt.modeling.checkpoint import WEIGHTS
 from cmt.serving.batching import DynamicBatcher, ServedAnswer
-from cmt.serving.errors import stream_message
+from cmt.serving.errors import UnknownModelError, stream_message
 from cmt.serving.routes import Batcher, ReadyBatcher, check_request
 from cmt.serving.schemas import AsOf, Fault, Problem
 
@@ -173,4 +173,4 @@ def _model(batcher: DynamicBatcher) -> Model:
 
 def _check_name(name: str) -> None:
     if name != MODEL:
-        raise HTTPException(404, f"model {name!r} is not served here: ask for {MODEL!r}")
+        raise UnknownModelError(404, f"model {name!r} is not served here: ask for {MODEL!r}")

@@ -80,8 +80,9 @@ def test_the_one_model_is_cmt(chat: OpenAI) -> None:
     assert (model.id, chat.models.retrieve("cmt")) == ("cmt", model)
     with pytest.raises(openai.NotFoundError, match="model 'gpt' is not served here: ask for 'cmt'"):
         chat.models.retrieve("gpt")
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.NotFoundError) as refused:
         chat.chat.completions.create(model="gpt", messages=[{"role": "user", "content": MAYOR}])
+    assert refused.value.code == "model_not_found"
 
 
 @pytest.mark.parametrize(
