@@ -494,6 +494,8 @@ class TrackingParams(Section):
     """Tracking server or database; MLFLOW_TRACKING_URI takes precedence. A password is shown and logged as `***`."""
     experiment: str = "cmt"
     """MLflow experiment that holds the streams."""
+    registered_model: str = "cmt"
+    """Registered model that holds the compressors; projects that share a server need a name each."""
 
 
 class ServingParams(Section):

@@ -22,7 +22,6 @@ from cmt.tracking.session import MlflowSession
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-NAME = "cmt"
 # aliases: the version promoted last, the version added last, and the champion before the present one
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DECISION = "cmt.decision"  # tag of a version: the decision about it
@@ -55,10 +54,10 @@ class Version:
 
 
 class Registry:
-    """The registered model `cmt` of one MLflow server or database."""
+    """The registered model `tracking.registered_model` of one MLflow server or database."""
 
     def __init__(self, params: TrackingParams, root: Path) -> None:
-        self.session = MlflowSession(params, root)
+        self.session, self.name = MlflowSession(params, root), params.registered_model
 
     def add(
         self, folder: Path, *, project: Path, params: Params, scores: Mapping[str, float | None], held_out: str
@@ -81,13 +80,15 @@ class Registry:
                 number = known.version
                 self._set_tags(known, tags)
             if known is None or not (known.aliases or known.decision):
-                self.session.client.set_registered_model_alias(NAME, CHALLENGER, number)
+                self.session.client.set_registered_model_alias(self.name, CHALLENGER, number)
         return number
 
     def versions(self) -> list[Version]:
-        """All versions, the newest first."""
+        """All versions, the newest first; none without a database, which is not made for a list."""
+        if not self.session.exists:
+            return []
         with self.session.translate_errors():
-            found = self.session.client.search_model_versions(f"name = '{NAME}'", order_by=["version_number DESC"])
+            found = self.session.client.search_model_versions(f"name = '{self.name}'", order_by=["version_number DESC"])
             aliases = self._aliases() if found else {}
         return [
             Version(
@@ -109,7 +110,7 @@ class Registry:
         found = next((known for known in versions if name in (None, known.version)), None)
         if found is None:
             names = ", ".join(known.version for known in versions) or "none: `cmt registry add` one first"
-            raise ConfigError(f"no version {name or ''} of {NAME} is registered; there are: {names}")
+            raise ConfigError(f"no version {name or ''} of {self.name} is registered; there are: {names}")
         return found
 
     def download(self, version: Version, folder: Path) -> Path:
@@ -117,7 +118,7 @@ class Registry:
         from mlflow import artifacts
 
         with self.session.translate_errors():
-            source = self.session.client.get_model_version(NAME, version.version).source
+            source = self.session.client.get_model_version(self.name, version.version).source
             uri = f"{source}/artifacts/compressor"
             return Path(artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=self.session.uri))
 
@@ -134,21 +135,21 @@ class Registry:
             self._set_tags(version, tags)
             before = aliases.get(CHAMPION)
             if before not in (None, version.version):
-                client.set_registered_model_alias(NAME, PREVIOUS, before)
-            client.set_registered_model_alias(NAME, CHAMPION, version.version)
+                client.set_registered_model_alias(self.name, PREVIOUS, before)
+            client.set_registered_model_alias(self.name, CHAMPION, version.version)
             if aliases.get(CHALLENGER) == version.version:
-                client.delete_registered_model_alias(NAME, CHALLENGER)
+                client.delete_registered_model_alias(self.name, CHALLENGER)
 
     def refuse(self, version: Version, *, tags: Mapping[str, str]) -> None:
         """Give a version `tags`, and take the alias `challenger` from it."""
         with self.session.translate_errors():
             self._set_tags(version, tags)
             if self._aliases().get(CHALLENGER) == version.version:  # a newer one may have it by now
-                self.session.client.delete_registered_model_alias(NAME, CHALLENGER)
+                self.session.client.delete_registered_model_alias(self.name, CHALLENGER)
 
     def _set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
         for name, value in tags.items():
-            self.session.client.set_model_version_tag(NAME, version.version, name, value)
+            self.session.client.set_model_version_tag(self.name, version.version, name, value)
 
     def _create(self, folder: Path, *, project: Path, params: Params, tags: Mapping[str, str]) -> str:
         """Store the model as an artifact of its training's run, and register it."""
@@ -156,7 +157,7 @@ class Registry:
 
         run, artifact_path = training_run(self.session, params), f"model-{tags['cmt.digest'][:12]}"
         try:
-            self.session.client.create_registered_model(NAME)
+            self.session.client.create_registered_model(self.name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -164,13 +165,13 @@ class Registry:
             _write_model(scratch / "model", folder, project.resolve())
             self.session.client.log_artifacts(run.info.run_id, str(scratch / "model"), artifact_path)
         source = f"{run.info.artifact_uri}/{artifact_path}"
-        created = self.session.client.create_model_version(NAME, source, run.info.run_id, tags=dict(tags))
+        created = self.session.client.create_model_version(self.name, source, run.info.run_id, tags=dict(tags))
         self.session.end(run, "FINISHED")  # the run of a shipped compressor starts here
         return str(created.version)
 
     def _aliases(self) -> dict[str, str]:
         """Alias → version."""
-        found = self.session.client.get_registered_model(NAME).aliases
+        found = self.session.client.get_registered_model(self.name).aliases
         return {str(alias): str(version) for alias, version in found.items()}
 
 

@@ -41,6 +41,7 @@ _ENVIRONMENT = {
 # lets MLflow's UI open the experiment on its runs instead of asking for its kind
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _LOCK_SECONDS = 120.0
+_SQLITE = "sqlite:///"
 _INSTALL = (
     "install the driver of this address (for postgresql+psycopg://… that is `pip install 'cmt-memory[postgres]'`; "
     "a plain postgresql:// needs psycopg2)"
@@ -54,6 +55,11 @@ class MlflowSession:
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or params.uri
         self.root, self._experiment = root, params.experiment
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to read: False only for a local database that was not created yet."""
+        return not self.uri.startswith(_SQLITE) or Path(self.uri.removeprefix(_SQLITE)).exists()
+
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's own client; a local database is created and migrated first."""
@@ -63,8 +69,8 @@ class MlflowSession:
 
         # it logs a traceback beside each exception, which `translate_errors` reports in a line
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-        if self.uri.startswith("sqlite:///"):
-            _prepare_database(Path(self.uri.removeprefix("sqlite:///")), MlflowClient)
+        if self.uri.startswith(_SQLITE):
+            _prepare_database(Path(self.uri.removeprefix(_SQLITE)), MlflowClient)
         return MlflowClient(tracking_uri=self.uri)
 
     @cached_property
@@ -184,7 +190,7 @@ def _prepare_database(path: Path, client: type) -> None:
         if not path.exists():
             partial = path.with_name(f"{path.name}.partial")
             partial.unlink(missing_ok=True)
-            client(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
+            client(tracking_uri=f"{_SQLITE}{partial}").search_experiments(max_results=1)
             os.replace(partial, path)
 
 

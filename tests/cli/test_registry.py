@@ -4,6 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.cli import read, run
 
 
@@ -13,3 +15,9 @@ def test_an_empty_registry_has_no_rows_and_nothing_to_promote(tiny_workspace: Pa
     assert "`cmt registry add` one first" in run(tiny_workspace, "registry", "promote", status=2).stderr
     run(tiny_workspace, "registry", "add", "nowhere", status=1)
     assert read(tiny_workspace, "registry", "list") == {"versions": []}
+
+
+def test_a_list_makes_no_database(tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert read(tiny_workspace, "registry", "list") == {"versions": []}
+    assert not list(tiny_workspace.glob("mlflow*"))

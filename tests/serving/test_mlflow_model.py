@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 
 import cmt
 from cmt.serving.mlflow_model import Memory
-from cmt.tracking.registry import CHAMPION, NAME
+from cmt.tracking.registry import CHAMPION
 from flows.local.prefect import free_port
 from tests.helpers.http import MAYOR
 
@@ -71,7 +71,7 @@ def test_a_project_named_by_the_environment_is_opened_instead(
 def served(folder: Path) -> Iterator[str]:
     """The address of `mlflow models serve` of the champion of the project in `folder`."""
     port = str(free_port())
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{NAME}@{CHAMPION}"]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/cmt@{CHAMPION}"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", port]
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",

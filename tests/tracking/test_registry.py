@@ -19,16 +19,18 @@ import cmt
 from cmt.answering.answer import Source
 from cmt.cli.main import app
 from cmt.common.difference import Difference
+from cmt.config import TrackingParams
 from cmt.errors import ModelError
 from cmt.evaluation.challenger_decision import Decision, Figures, Measured
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.rounds.promotion import promote_version
-from cmt.tracking.registry import CHAMPION, NAME, NEEDED
+from cmt.tracking.registry import CHAMPION, NEEDED, Registry
 from tests.helpers.lamps import write_lamps
 from tests.helpers.projects import JANUARY, open_workspace, save_other_compressor
 from tests.helpers.registry import HELD_OUT, add, registry
 
+NAME = "cmt"  # the default of tracking.registered_model
 ROOT = Path(__file__).parents[2]
 
 
@@ -108,6 +110,16 @@ def test_the_same_weights_are_one_version_and_a_promotion_moves_the_aliases(proj
     assert client(project).get_model_version(NAME, "2").tags["cmt.decision"] == "promoted: a test"
     folder = versions.download(versions.version("2"), tmp_path / "download")
     assert checkpoint_digest(folder) == checkpoint_digest(tmp_path / "b")
+
+
+def test_projects_with_a_name_each_share_a_database(project: Path) -> None:
+    other = Registry(TrackingParams(uri=f"sqlite:///{project}/mlflow.db", registered_model="other"), project)
+    assert other.versions() == []
+    workspace = open_workspace(project)
+    folder, params = workspace.params.compressor.path, project / "params.yaml"
+    assert other.add(folder, project=params, params=workspace.params, scores={}, held_out="") == "1"
+    assert [found.aliases for found in other.versions()] == [("challenger",)]
+    assert aliases(project) == {"1": ("champion",)}
 
 
 def kill(*_: object, **__: object) -> None:
