@@ -26,6 +26,7 @@ from cmt.cli.context import (
     Json,
     PublishedAt,
     RootGroup,
+    looked_up,
     parse_columns,
     parse_overrides,
     print_result,
@@ -379,7 +380,9 @@ def lineage(
     """Trace a round, a registered compressor, an answer or a document: its inputs, runs and outcome."""
     from cmt.rounds.lineage import lineage
 
-    found = lineage(ctx.obj.workspace, name)
+    workspace: Workspace = ctx.obj.workspace
+    with looked_up():
+        found = lineage(workspace, name)
     if as_json:
         return output.write_json({"lineage": found})
     for one in found:

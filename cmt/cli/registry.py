@@ -1,12 +1,15 @@
 """`cmt registry …`: compressors as versions in MLflow's model registry, one of them the champion."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cmt.cli import output
-from cmt.cli.context import Json, print_result
+from cmt.cli.context import Json, looked_up, print_result
+
+if TYPE_CHECKING:
+    from cmt.workspace import Workspace
 
 registry = typer.Typer(no_args_is_help=True, help="The registered compressors.")
 
@@ -47,8 +50,9 @@ def promote(
     """Compare a version with the compressor in use, and make it the champion if it is better on the stream."""
     from cmt.rounds.promotion import promote_version
 
-    with ctx.obj.stage("load") as progress:
-        promotion = promote_version(ctx.obj.workspace, version, slice_id=slice_, progress=progress)
+    workspace: Workspace = ctx.obj.workspace
+    with looked_up(), ctx.obj.stage("load") as progress:
+        promotion = promote_version(workspace, version, slice_id=slice_, progress=progress)
     state = "is now the champion" if promotion.promoted else "does not become the champion"
     line = f"version {promotion.version} {state}: {promotion.reason}"
     if promotion.promoted and promotion.figures:

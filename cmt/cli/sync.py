@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmt.cli import output
-from cmt.cli.context import Json, print_result
+from cmt.cli.context import Json, looked_up, print_result
 from cmt.common.secrets import mask_secrets
 from cmt.common.text import counted
-from cmt.errors import CmtError, ConfigError, StreamError
+from cmt.errors import CmtError, StreamError
 
 if TYPE_CHECKING:
     from cmt.sources.sync import SyncReport
@@ -40,7 +40,7 @@ def sync(
         )
     workspace: Workspace = ctx.obj.workspace
     if not workspace.params.sources:
-        raise ConfigError("no source: add one to `sources` in params.yaml, see docs/sources.md")
+        raise StreamError("no source: add one to `sources` in params.yaml, see docs/sources.md")
     names = [name] if name else [source.name for source in workspace.params.sources]
     if watch:
         return _watch(ctx, names, as_json=as_json)
@@ -61,7 +61,7 @@ def sync(
     for earlier in errors[:-1]:
         output.write_line(f"error: {earlier}", style="red", stderr=True)
     if errors:
-        raise errors[-1]
+        raise StreamError(str(errors[-1]))
     if failed := sum(report.failed for report in reports):
         raise StreamError(f"{counted(failed, 'item')} could not be fetched: repeat it later")
 
@@ -73,15 +73,13 @@ def _watch(ctx: typer.Context, names: list[str], *, as_json: bool) -> None:
     """
     from cmt.sources.watch import WatchedSource, wait
 
-    sources = [WatchedSource(*ctx.obj.workspace.open_source(name)[:2]) for name in names]
+    with looked_up():
+        sources = [WatchedSource(*ctx.obj.workspace.open_source(name)[:2]) for name in names]
     output.write_line(f"watching {', '.join(names)} until Ctrl-C", stderr=True)
     shown: dict[str, list[str]] = {}
     while True:
-        try:
-            due = wait(sources)
-        except KeyboardInterrupt:
-            return
-        for source in due:
+        ctx.obj.progress.current = "watch"
+        for source in wait(sources):
             name, report = source.name, None
             progress = None if name in shown else ctx.obj.progress  # the first sync may take long
             try:

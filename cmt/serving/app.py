@@ -28,7 +28,7 @@ def create_app(workspace: Workspace, *, hosts: Sequence[str] = LOOPBACK) -> Fast
     """The application over `workspace`, with LM and compressor loaded.
 
     `hosts`: allowed values of the Host header, `*` for any, against sites that resolve their own name to 127.0.0.1 (DNS
-    rebinding). Raises ModelError if LM or compressor is missing, ConfigError if the tokens cannot be read.
+    rebinding). Raises ModelError if LM or compressor is missing, CmtError if the tokens cannot be read.
     """
     serving = workspace.params.serving
     tokens = TokenFile(serving.token_file) if serving.token_file else None

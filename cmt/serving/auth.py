@@ -8,7 +8,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cmt.errors import ConfigError
+from cmt.errors import CmtError
 from cmt.serving.errors import problem
 from cmt.serving.middleware import request_state
 from cmt.serving.rate_limit import TokenBuckets, client_of
@@ -42,7 +42,7 @@ class Gate:
         if self.tokens and not is_open:
             try:
                 request_state(scope)["token"] = self.tokens.find(secret if sent else "")
-            except ConfigError as error:
+            except CmtError as error:
                 log.error("%s", error)
                 return problem(503, "the server cannot read its tokens: its log says why", kind="server_error")
         # 2. the rate

@@ -22,7 +22,7 @@ from pydantic import Field
 from cmt.common.digests import sha256_hex
 from cmt.common.secrets import TOKEN_PREFIX
 from cmt.common.storage import atomic_path, read_json
-from cmt.errors import ConfigError
+from cmt.errors import CmtError, ConfigError
 
 Scope = Literal["ask", "admin"]  # `ask`: ask questions and read the bank; `admin`: also ingest and forget documents
 
@@ -43,7 +43,10 @@ class Token:
 
 
 class TokenFile:
-    """The file `path` of tokens; the next request reads a changed file. Methods raise ConfigError."""
+    """The file `path` of tokens; the next request reads a changed file.
+
+    Methods raise CmtError if it is missing, damaged or not private, and ConfigError for a malformed name.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,21 +54,21 @@ class TokenFile:
         self._tokens: list[Token] = []
 
     def tokens(self) -> list[Token]:
-        """All tokens, sorted by name. ConfigError if the file is missing, damaged, or writable by other users."""
+        """All tokens, sorted by name. CmtError if the file is missing, damaged, or writable by other users."""
         try:
             info = self.path.stat()
             state = info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
             if state != self._state:
                 if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or info.st_uid not in (0, os.geteuid()):
-                    raise ConfigError(
+                    raise CmtError(
                         f"{self.path} can be written by other users: make it your own (chown, chmod 600), and look for "
                         "tokens that you did not make with `cmt token list`"
                     )
                 self._tokens, self._state = read_json(self.path, list[Token]), state
         except FileNotFoundError:
-            raise ConfigError(f"no tokens in {self.path}: make one with `cmt token add NAME`") from None
+            raise CmtError(f"no tokens in {self.path}: make one with `cmt token add NAME`") from None
         except (OSError, ValueError) as error:
-            raise ConfigError(f"the tokens in {self.path} cannot be read ({error}): restore the file") from None
+            raise CmtError(f"the tokens in {self.path} cannot be read ({error}): restore the file") from None
         return self._tokens
 
     def find(self, secret: str) -> Token | None:
@@ -89,7 +92,7 @@ class TokenFile:
         token = Token(name, scope, source, sha256_hex(secret), datetime.now(UTC).isoformat(timespec="seconds"))
         with self._changing() as tokens:
             if any(other.name == name for other in tokens):
-                raise ConfigError(f"{self.path} has a token {name!r}: revoke it first, or take another name")
+                raise CmtError(f"{self.path} has a token {name!r}: revoke it first, or take another name")
             tokens.append(token)
         return secret
 
@@ -99,7 +102,7 @@ class TokenFile:
             found = next((token for token in tokens if token.name == name), None)
             if found is None:
                 names = ", ".join(token.name for token in tokens) or "none"
-                raise ConfigError(f"no token {name!r} in {self.path}; there are: {names}")
+                raise CmtError(f"no token {name!r} in {self.path}; there are: {names}")
             tokens.remove(found)
 
     @contextmanager
@@ -116,6 +119,6 @@ class TokenFile:
                     temporary.touch(mode=0o600)
                     temporary.write_text(json.dumps(entries, indent=1) + "\n")
         except Timeout:
-            raise ConfigError(f"another process is changing {self.path}: wait for it and repeat") from None
+            raise CmtError(f"another process is changing {self.path}: wait for it and repeat") from None
         except OSError as error:
-            raise ConfigError(f"{self.path} cannot be written: {error.strerror}; check space and rights") from None
+            raise CmtError(f"{self.path} cannot be written: {error.strerror}; check space and rights") from None

@@ -42,14 +42,14 @@ def test_sources_are_synced_and_a_missing_one_fails_at_the_end(project: Path) ->
     assert "nowhere is no folder" in result.stderr
     (report,) = read(project, "sync", "posts")["sources"]
     assert (report["listed"], report["new"], report["documents"]) == (2, 0, 0)
-    assert "no source 'other'; there are: posts, missing" in run(project, "sync", "other", status=2).stderr
+    assert "no source 'other'; there are: posts, missing" in run(project, "sync", "other", status=1).stderr
 
 
 def test_a_source_without_its_secret_does_not_stop_the_others(project: Path) -> None:
     params = project / "params.yaml"
     text = params.read_text().replace('"address": "posts"', '"address": "${CMT_TEST_UNSET}"')
     params.write_text(text.replace('"nowhere"', '"posts"'))
-    result = run(project, "sync", status=2)
+    result = run(project, "sync", status=1)
     assert "${CMT_TEST_UNSET} has no value" in result.stderr
     assert [line.split()[-1] for line in result.stdout.splitlines() if line.startswith("missing")] == ["2"]
 
@@ -77,7 +77,7 @@ def test_a_document_stays_while_another_source_of_its_publisher_has_it(project: 
 
 
 def test_without_a_source_it_says_where_to_add_one(tiny_workspace: Path) -> None:
-    assert "add one to `sources`" in run(tiny_workspace, "sync", status=2).stderr
+    assert "add one to `sources`" in run(tiny_workspace, "sync", status=1).stderr
 
 
 _MAIN = """
@@ -172,5 +172,5 @@ def test_ctrl_c_during_a_watched_sync_says_what_is_in_step(project: Path, monkey
 
 
 def test_a_watch_knows_its_sources_and_compares_by_default(project: Path) -> None:
-    assert "no source 'other'" in run(project, "sync", "other", "--watch", status=2).stderr
+    assert "no source 'other'" in run(project, "sync", "other", "--watch", status=1).stderr
     assert "--dry-run" in run(project, "sync", "--watch", "--dry-run", status=2).stderr

@@ -21,7 +21,7 @@ def test_a_token_is_made_listed_and_revoked(tiny_workspace: Path) -> None:
     assert [entry["scope"] for entry in read(tiny_workspace, *option, "token", "list")["tokens"]] == ["ask", "admin"]
     run(tiny_workspace, *option, "token", "revoke", "desk")
     assert [entry.name for entry in file.tokens()] == ["ann"]
-    assert "no token 'desk'" in run(tiny_workspace, *option, "token", "revoke", "desk", status=2).stderr
+    assert "no token 'desk'" in run(tiny_workspace, *option, "token", "revoke", "desk", status=1).stderr
 
 
 def test_without_a_file_the_message_names_its_parameter(tiny_workspace: Path) -> None:

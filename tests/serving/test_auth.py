@@ -160,7 +160,7 @@ def test_without_tokens_nothing_can_be_changed_over_http(client: httpx.Client) -
 
 def test_a_server_whose_tokens_are_missing_does_not_start(project: Path, tmp_path: Path) -> None:
     workspace = cmt.open(params=project / "params.yaml", overrides={"serving.token_file": str(tmp_path / "none.json")})
-    with pytest.raises(cmt.ConfigError, match="no tokens in .*none.json: make one with `cmt token add NAME`"):
+    with pytest.raises(cmt.CmtError, match="no tokens in .*none.json: make one with `cmt token add NAME`"):
         create_app(workspace)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.errors import ConfigError
+from cmt.errors import CmtError, ConfigError
 from cmt.serving.tokens import TokenFile
 
 
@@ -32,7 +32,7 @@ def test_a_file_that_others_can_write_is_refused(file: TokenFile, mode: int) -> 
     secret = file.add("ann", scope="ask")
     file.path.chmod(mode)
     for read in (lambda: file.find(secret), lambda: file.add("bob", scope="admin"), TokenFile(file.path).tokens):
-        with pytest.raises(ConfigError, match="can be written by other users"):
+        with pytest.raises(CmtError, match="can be written by other users"):
             read()
 
 
@@ -44,7 +44,7 @@ def test_a_damaged_file_is_refused_and_kept(file: TokenFile, content: str) -> No
     file.path.parent.mkdir()
     file.path.write_text(content)
     for read in (file.tokens, lambda: file.add("ann", scope="ask")):
-        with pytest.raises(ConfigError, match="cannot be read .*: restore the file"):
+        with pytest.raises(CmtError, match="cannot be read .*: restore the file"):
             read()
     assert file.path.read_text() == content
 
@@ -56,11 +56,11 @@ def test_names_are_checked_and_unique(file: TokenFile) -> None:
     for source in ("", " ", "two\nlines"):
         with pytest.raises(ConfigError, match="is not a valid source"):
             file.add("ann", scope="ask", source=source)
-    with pytest.raises(ConfigError, match="no tokens in .*cmt token add"):
+    with pytest.raises(CmtError, match="no tokens in .*cmt token add"):
         file.tokens()
     file.add("ann", scope="ask")
-    with pytest.raises(ConfigError, match="has a token 'ann': revoke it first"):
+    with pytest.raises(CmtError, match="has a token 'ann': revoke it first"):
         file.add("ann", scope="admin")
-    with pytest.raises(ConfigError, match="no token 'bob' in .*; there are: ann"):
+    with pytest.raises(CmtError, match="no token 'bob' in .*; there are: ann"):
         file.revoke("bob")
     assert len(json.loads(file.path.read_text())) == 1
