@@ -42,6 +42,7 @@ _AFTER_INTERRUPT = {
     "ingest": "the slices that were written are complete; run the command again to write the others",
     "sync": "the items that were recorded are in step; run the command again for the others",
     "update": "the next `cmt update` reports it, repairs the bank and continues",
+    "serve": "the server has stopped",
     "try": "what is in data/try stays; run the command again to continue",
     "train": "run the command again to continue from the last checkpoint",
     "rollback": "run the command again, or `cmt update`: either one finishes the rollback",

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import io
 import shutil
+import signal
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -60,7 +61,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 gets escapes, not a traceback
-    app(prog_name="cmt")
+    try:
+        app(prog_name="cmt")
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C while torch exits, which takes seconds, is no traceback
 
 
 def _print_version(requested: bool) -> None:

@@ -3,7 +3,6 @@
 import ipaddress
 import socket
 import sys
-from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -37,7 +36,7 @@ def serve(
         ) from None
     with listener:
         # 1. load the model while connections wait
-        with ctx.obj.stage("load"):
+        with ctx.obj.stage("load") as progress:
             import uvicorn
 
             from cmt.serving.app import LOOPBACK, create_app
@@ -46,6 +45,7 @@ def serve(
             # with tokens any Host is safe: a page of another site has no token
             app = create_app(workspace, hosts=["*"] if has_tokens else [*LOOPBACK, host])
         # 2. print the address
+        progress.current = "serve"
         if not _is_loopback(host):
             warning = f"warning: tokens, questions and answers travel to {host} unencrypted: put a TLS proxy before it"
             write_line(warning, style="yellow", stderr=True)
@@ -53,8 +53,7 @@ def serve(
         print_result({"url": url}, f"answering on {url} until Ctrl-C", as_json=as_json)
         sys.stdout.flush()  # a parent process may be waiting for the line
         # 3. serve until Ctrl-C or SIGTERM
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(server_config(app, proxies=workspace.params.serving.proxies)).run(sockets=[listener])
+        uvicorn.Server(server_config(app, proxies=workspace.params.serving.proxies)).run(sockets=[listener])
 
 
 def _is_loopback(host: str) -> bool:

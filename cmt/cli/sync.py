@@ -67,7 +67,7 @@ def sync(
 
 
 def _watch(ctx: typer.Context, names: list[str], *, as_json: bool) -> None:
-    """Sync each source when it is due, until Ctrl-C between two syncs.
+    """Sync each source when it is due, until Ctrl-C.
 
     Prints a sync that changed the stream, and problems other than those of the last sync of the source.
     """

@@ -22,12 +22,15 @@ def test_a_server_answers_until_ctrl_c(adapted: Path) -> None:
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
             assert httpx.post(f"{url}/ask", json={"question": MAYOR}, timeout=60).json()["question"] == MAYOR
             process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=60)
+            assert process.stderr
+            load, logged, stopped = (process.stderr.readline() for _ in range(3))
+            process.send_signal(signal.SIGINT)  # a second Ctrl-C, while the process exits
+            _, rest = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 0
-    load, logged = stderr.splitlines()
-    assert re.fullmatch(r"load: [\d.]+ s", load)
+    assert (process.returncode, rest) == (130, "")
+    assert re.fullmatch(r"load: [\d.]+ s\n", load)
+    assert stopped == "interrupted during serve: the server has stopped\n"
     assert (json.loads(logged)["route"], MAYOR in logged) == ("/ask", False)
 
 

@@ -126,8 +126,9 @@ def test_a_folder_is_watched_until_ctrl_c(project: Path) -> None:
         assert stream.texts() == {"one": "The first post, corrected.", "three": "The post number three."}
         running.send_signal(signal.SIGINT)
         stdout, stderr = running.communicate(timeout=60)
-    assert (running.returncode, stdout) == (0, "")
+    assert (running.returncode, stdout) == (130, "")
     assert "watching posts until Ctrl-C" in stderr
+    assert "interrupted during watch: the items that were recorded are in step" in stderr
     assert not [line for line in stderr.splitlines() if "error" in line]
 
 
@@ -151,7 +152,7 @@ def test_an_error_ends_neither_the_watch_nor_other_syncs(project: Path, monkeypa
         lambda: write(project / "posts/good.jsonl", doc_id="good", text="A good post."),
         lambda: write(project / "nowhere/late.jsonl", doc_id="late", text="A late post."),
     )
-    result = run(project, "sync", "--watch", "--json")
+    result = run(project, "sync", "--watch", "--json", status=130)
     reports = [json.loads(line) for line in result.stdout.splitlines()]
     taken = [(report["source"], report["documents"]) for report in reports]
     assert taken == [("posts", 2), ("posts", 1), ("missing", 1)]
