@@ -259,13 +259,26 @@ def write_plan(plan: "TrainingPlan") -> None:
 
 
 def write_table(names: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
-    """Print a table; the first `left` columns are aligned left, the others right. Long cells are wrapped, never cut."""
+    """Print a table; the first `left` columns are text, which is wrapped, and the others are numbers, aligned right.
+
+    On a terminal that is too narrow, each row is a list of its cells with their names.
+    """
     table = Table(box=box.SIMPLE_HEAD if any(names) else None, show_header=any(names), show_edge=False, pad_edge=False)
-    for place, name in enumerate(names):
-        table.add_column(name, justify="left" if place < left else "right", overflow="fold")
+    for index, name in enumerate(names):
+        if index < left:
+            table.add_column(name, overflow="fold")
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*map(_cell, row))
-    console().print(table)
+    screen = console()
+    unlimited = screen.options.update(max_width=10_000)
+    if any(names) and screen.measure(table, options=unlimited).minimum > screen.width:
+        for row in rows:
+            write_table(["", ""], list(zip(names, row, strict=True)), left=2)
+            screen.print()
+    else:
+        screen.print(table)
 
 
 def _round_row(round_: "Round") -> list[object]:

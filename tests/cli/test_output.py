@@ -32,6 +32,18 @@ def test_nothing_is_parsed_as_markup(text: str, capsys: pytest.CaptureFixture[st
     assert (head.split(), row.split()) == (["title", "rows"], [*text.split(), "1,234"])
 
 
+def test_a_table_too_wide_for_the_terminal_is_a_list_of_its_rows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmt.cli.output._PIPE_WIDTH", 30)
+    write_table(["title", "rows", "bytes"], [["A title that is wrapped", 1234, 5]])
+    assert "1,234       5" in capsys.readouterr().out
+    write_table(["title", "rows", "bytes", "seconds"], [["one", 1234, 5, 0.25], ["two", 1, 2, 3.0]])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[:5] == [["title", "one"], ["rows", "1,234"], ["bytes", "5"], ["seconds", "0.25"], []]
+    assert lines[5] == ["title", "two"]
+
+
 def test_a_long_line_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     write_line("word " * 200, stderr=True)
     assert capsys.readouterr().err == "word " * 199 + "word\n"
