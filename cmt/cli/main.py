@@ -330,6 +330,8 @@ def forget(
     --source and --matching print the documents that they find; on a terminal they ask, elsewhere they need --yes.
     """
     workspace: Workspace = ctx.obj.workspace
+    if listed and (doc_ids or source or matching or purge or everywhere or undo or yes):
+        raise typer.BadParameter("it takes no document and no other option", param_hint="--list")
     if listed:
         documents = workspace.forgotten_documents()
         show = partial(output.write_forgotten_documents, documents) if documents else "nothing is forgotten"

@@ -152,6 +152,7 @@ def test_documents_are_shown_before_they_are_forgotten(adapted: Path) -> None:
 
 def test_forgotten_documents_are_listed_and_a_forgetting_is_undone(adapted: Path) -> None:
     assert "nothing is forgotten" in run(adapted, "forget", "--list").stdout
+    assert "takes no document" in run(adapted, "forget", "ferry", "--list", status=2).stderr
     run(adapted, "forget", "ferry")
     run(adapted, "forget", "raft", "--everywhere")
     listed = run(adapted, "forget", "--list").stdout
