@@ -598,18 +598,23 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
         )
     for key, value in (overrides or {}).items():
         set_dotted(raw, key, value)
+    return _absolute(validate_params(raw, origin=str(path)), path.resolve().parent)
+
+
+def validate_params(raw: dict[str, Any], *, origin: str) -> Params:
+    """Validate sections of parameters. Raises ConfigError with `origin`, the keys and the accepted values."""
     for old, new in RENAMED.items():
         name, key = old.split(".")
         section = raw.get(name)
         if isinstance(section, dict) and key in section:
-            raise ConfigError(f"{path}: {old} is now {name}.{new}: rename it")
+            raise ConfigError(f"{origin}: {old} is now {name}.{new}: rename it")
     try:
-        return _absolute(Params.model_validate(raw), path.resolve().parent)
+        return Params.model_validate(raw)
     except ValidationError as error:
         items = error.errors()
         lines = [f"{'.'.join(str(part)[:100] for part in one['loc']) or 'params'}: {one['msg']}" for one in items[:10]]
         lines += [f"and {len(items) - 10:,} more"] if len(items) > 10 else []
-        raise ConfigError(f"{path}: {'; '.join(lines)}") from None
+        raise ConfigError(f"{origin}: {'; '.join(lines)}") from None
 
 
 def _read_params(path: Path) -> Any:

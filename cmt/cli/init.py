@@ -12,7 +12,7 @@ import yaml
 
 from cmt.cli import output
 from cmt.cli.context import ColumnMap, Json, PublishedAt, parse_columns
-from cmt.errors import ConfigError
+from cmt.errors import CmtError
 
 CLONE = Path(__file__).parents[2]  # the folder of the package, a clone if it has params.yaml
 EXAMPLE = Path(__file__).parent / "example/news.jsonl"
@@ -85,7 +85,7 @@ def init(
         return start(ctx.obj, folder, from_, columns=columns, published_at=published_at, as_json=as_json)
     if columns or published_at:
         raise typer.BadParameter("it is for the documents of --from", param_hint="--map, --published-at")
-    files = write_project(folder, lm=_absolute_source(lm) if lm else None, overrides=ctx.obj.overrides)
+    files = write_project(folder, lm=_absolute_source(lm) if lm else None, given=ctx.obj.given)
     next_commands = [_NEXT_COMMANDS[0], "cmt data pull", "cmt train", *_NEXT_COMMANDS[1:]] if lm else _NEXT_COMMANDS
     commands = [f"cd {shlex.quote(str(folder))}", *next_commands]
     if as_json:
@@ -100,14 +100,14 @@ def write_project(
     stream: Mapping[str, Any] | None = None,
     sources: Sequence[Mapping[str, Any]] = (),
     lm: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write the files of a new project into `folder` and return them, params.yaml first.
 
     `stream`, `sources`: values of these sections; without either the project has the example. `lm`: `lm.source`, for
     which `cmt train` trains the compressor; None: that of the shipped compressor. The LM is in the user's cache, in a
-    clone in its `data/lm`. `overrides`: dotted key → value of any other parameters. Raises ConfigError if one of them
-    is invalid, or if the folder is not empty or cannot be written, and leaves no part of a project then.
+    clone in its `data/lm`. `given`: other parameters by section, to write too. Raises CmtError if the folder is
+    not empty or cannot be written, and leaves no part of a project then.
     """
     from cmt.common.storage import write_new_folder
     from cmt.config import SHIPPED_LM_SHA256, LmParams
@@ -116,9 +116,8 @@ def write_project(
     lm_folder, target = str(CLONE / "data/lm"), os.path.realpath(folder)
     if Path(target).is_relative_to(CLONE):
         lm_folder = os.path.relpath(lm_folder, target)
-    overrides = overrides or {}
-    given = {key[7:]: value for key, value in overrides.items() if key.startswith("stream.")}
-    shown = {**_STREAM, **given, **(stream or {})}
+    others = dict(given or {})
+    shown = {**_STREAM, **others.pop("stream", {}), **(stream or {})}
     if sources:
         del shown["source"]
     params = _PARAMS.format(
@@ -130,34 +129,21 @@ def write_project(
         compressor=_TRAINED if lm else "",
         path=f"  path: {_yaml(lm_folder)}\n" if (CLONE / "params.yaml").is_file() else "",
     )
-    params = _with_overrides(params, {key: overrides[key] for key in overrides if not key.startswith("stream.")})
+    if others:  # then without comments
+        values = yaml.safe_load(params)
+        for name, new in others.items():
+            values[name] = {**values.get(name, {}), **new} if isinstance(new, dict) else new
+        params = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     # 2. all files, or none
     example = {} if stream or sources else {"news.jsonl": EXAMPLE.read_text(encoding="utf-8")}
     contents = {"params.yaml": params, **example, ".gitignore": _GITIGNORE}
     try:
         write_new_folder(folder, contents)
     except FileExistsError:
-        raise ConfigError(f"{folder} is not an empty folder: name a new or empty one") from None
+        raise CmtError(f"{folder} is not an empty folder: name a new or empty one") from None
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror or error}; nothing was left there") from None
+        raise CmtError(f"{folder} cannot be made: {error.strerror or error}; nothing was left there") from None
     return [folder / name for name in contents]
-
-
-def _with_overrides(params: str, overrides: Mapping[str, Any]) -> str:
-    """The YAML `params` with dotted keys set, then without comments. Raises ConfigError if a value is invalid."""
-    from pydantic import ValidationError
-
-    from cmt.config import Params, set_dotted
-
-    values = yaml.safe_load(params)
-    for key, value in overrides.items():
-        set_dotted(values, key, value)
-    try:
-        Params.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"--set {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True) if overrides else params
 
 
 def _absolute_source(source: str) -> str:

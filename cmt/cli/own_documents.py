@@ -22,7 +22,7 @@ from cmt.stream.periods import NEWEST_DOCUMENTS
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
-    from cmt.config import Column
+    from cmt.config import Column, StreamParams
     from cmt.stream.ingest import IngestReport
     from cmt.stream.store import Slice
     from cmt.training.plain_questions import PlainQuestion
@@ -49,6 +49,7 @@ def start(
     Prints what was done. If nothing can be taken, no project is left. Raises ConfigError, StreamError, ModelError.
     """
     import cmt
+    from cmt.config import StreamParams
 
     if published_at is not None and "://" in address:
         raise ConfigError(
@@ -58,16 +59,19 @@ def start(
     with context.progress as progress:
         # 1. look at the data, and write what was found into params.yaml
         progress.stage("look")
-        stream = {key[7:]: value for key, value in context.overrides.items() if key.startswith("stream.")}
+        sources: list[dict[str, Any]] = []
+        stream: dict[str, Any] = {}
+        matched, given = "", context.given
         if "://" in address:
-            sources, matched, stream = [web_source(address, columns)], "", {}
+            sources = [web_source(address, columns)]
         else:
-            seen = _look(folder, address, stream, columns=columns, published_at=published_at)
-            sources, matched = [], seen.matched
+            params = StreamParams(**given.get("stream", {}))
+            seen = _look(folder, address, params, columns=columns, published_at=published_at)
+            matched = seen.matched
             mapping = {**seen.columns, **columns}
             stream = {"source": str(Path(address).absolute())} | ({"columns": mapping} if mapping else {})
         existed = folder.exists()
-        files = write_project(folder, stream=stream, sources=sources, overrides=context.overrides)
+        files = write_project(folder, stream=stream, sources=sources, given=given)
         try:
             # 2. the LM and the documents
             workspace = cmt.open(params=files[0], overrides=_NO_EVALUATION)
@@ -191,19 +195,12 @@ def answered_questions(workspace: "Workspace", slices: "Sequence[Slice]") -> "li
 
 
 def _look(
-    folder: Path, address: str, stream: Mapping[str, Any], *, columns: "Mapping[Column, str]", published_at: str | None
+    folder: Path, address: str, params: "StreamParams", *, columns: "Mapping[Column, str]", published_at: str | None
 ) -> "IngestReport":
     """A dry run. Raises StreamError if it would take no document."""
-    from pydantic import ValidationError
-
-    from cmt.config import StreamParams
     from cmt.stream.ingest import ingest, source_paths
     from cmt.stream.store import SliceStore
 
-    try:
-        params = StreamParams(**stream)
-    except ValidationError as error:
-        raise ConfigError(f"--set stream: {error.errors()[0]['msg']}") from None
     seen = ingest(
         SliceStore(folder / "data/stream", folder / "data/quarantine"),
         source_paths([address]),

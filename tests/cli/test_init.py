@@ -125,15 +125,19 @@ def test_the_parameters_before_the_command_are_written(tmp_path: Path) -> None:
     assert (one.stream.period, one.stream.clock[:10], one.bank.keep_text) == ("day", "2026-12-01", True)
     assert (two.stream.period, two.stream.source, two.bank.keep_text) == ("day", tmp_path / "two/news.jsonl", False)
     refused = init_with(tmp_path / "three", "bank.codes=int3")
-    assert refused.exit_code == 2 and "--set bank.codes: Input should be" in refused.stderr
+    assert refused.exit_code == 2 and "--set: bank.codes: Input should be" in refused.stderr
     assert not (tmp_path / "three").exists()
+    data = tmp_path / "news.csv"
+    data.write_text("story,when\nOne text.,soon\n")
+    keys = ("--set", "stream.columns.text=story", "init", str(tmp_path / "four"), "--from", str(data))
+    assert "published_at" in CliRunner().invoke(app, keys).stderr  # the text is found, a date is not
 
 
 def test_an_empty_folder_is_taken_and_one_with_files_refused(tmp_path: Path) -> None:
     run_init(tmp_path)
     before = sorted(tmp_path.iterdir())
     for taken in (tmp_path, tmp_path / "params.yaml"):
-        assert "is not an empty folder: name a new or empty one" in run_init(taken, status=2).stderr
+        assert "is not an empty folder: name a new or empty one" in run_init(taken, status=1).stderr
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -142,7 +146,7 @@ def test_a_full_disk_leaves_no_part_of_a_project(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(Path, "write_text", full)
-    message = run_init(tmp_path / "project", status=2).stderr
+    message = run_init(tmp_path / "project", status=1).stderr
     assert "cannot be made: No space left on device; nothing was left there" in message
     assert not list(tmp_path.iterdir())
 
