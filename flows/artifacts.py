@@ -1,7 +1,7 @@
 """Rounds and evaluations as Markdown for Prefect's artifacts, and the name of the file of scores."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cmt.common.systems import SYSTEM_STYLES
@@ -10,7 +10,6 @@ from cmt.common.text import format_optional
 if TYPE_CHECKING:
     from cmt.bank.ledger import Round
     from cmt.evaluation.drift import Drift
-    from cmt.evaluation.evaluate import Evaluation
     from cmt.rounds.promotion import Promotion
     from cmt.stream.ingest import IngestReport
 
@@ -69,18 +68,6 @@ def rounds_report(history: "Sequence[Round]") -> str:
     ]
     names = ["slice", "gate", "documents", "bank rows", "EM", "F1", "recall@K", "adapt, s", "measure, s"]
     return table(names, rows)
-
-
-def evaluation_report(evaluation: "Evaluation") -> str:
-    """A row for each system."""
-    names = ["row", "n", "em", "em_prefix", "f1", "recall"]
-    rows = [[format_optional(system[name]) for name in names] for system in evaluation.to_json()["rows"]]
-    return table(["system", "questions", "EM", "EM prefix", "F1", "recall@K"], rows)
-
-
-def scores_report(scores: Mapping[str, float | None]) -> str:
-    """Names and values."""
-    return table(["", ""], [*scores.items()])
 
 
 def drift_report(drift: "Drift") -> str:

@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
 from cmt.common.storage import write_json
-from flows.artifacts import EVALUATION_FILE, evaluation_report
+from flows.artifacts import EVALUATION_FILE, table
 from flows.tasks import PARAMS, cmt_task, workspace
 
 
@@ -16,8 +16,10 @@ def ask_questions(params: str, limit: int | None) -> dict[str, Any]:
     """Ask, show the scores as an artifact, and keep them in the state folder."""
     opened = workspace(params)
     evaluation = opened.evaluate(limit=limit)
-    create_markdown_artifact(evaluation_report(evaluation), key="evaluation", description="The stream's questions")
     scores = evaluation.to_json()
+    rows = [[row[name] for name in ("row", "n", "em", "em_prefix", "f1", "recall")] for row in scores["rows"]]
+    names = ["system", "questions", "EM", "EM prefix", "F1", "recall@K"]
+    create_markdown_artifact(table(names, rows), key="evaluation", description="The stream's questions")
     record = {"bank_digest": opened.active_bank().digest(), "limit": limit, **scores}
     write_json(opened.state / EVALUATION_FILE, record)
     return scores

@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
 from cmt.workspace import Workspace, open
-from flows.artifacts import scores_report
+from flows.artifacts import table
 from flows.challenger import decide_on_challenger
 from flows.tasks import PARAMS, cmt_task, workspace
 
@@ -28,7 +28,9 @@ def train(params: str, limit: int) -> tuple[str, Scores]:
     """Train, or resume from the last checkpoint; returns the compressor's folder and its held-out scores."""
     folder, scored = training_workspace(params).train(questions=limit)
     scores = scored.by_name()
-    create_markdown_artifact(scores_report(scores), key="held-out", description=f"The compressor in {folder}")
+    create_markdown_artifact(
+        table(["", ""], [*scores.items()]), key="held-out", description=f"The compressor in {folder}"
+    )
     return str(folder), scores
 
 
