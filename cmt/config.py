@@ -493,7 +493,7 @@ class TrackingParams(Section):
     uri: str = "sqlite:///mlflow.db"
     """Tracking server or database; MLFLOW_TRACKING_URI takes precedence. A password is shown and logged as `***`."""
     experiment: str = "cmt"
-    """MLflow experiment that holds the streams."""
+    """MLflow experiment that holds the streams; projects that share a server need a name each."""
     registered_model: str = "cmt"
     """Registered model that holds the compressors; projects that share a server need a name each."""
 

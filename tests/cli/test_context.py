@@ -24,7 +24,6 @@ FAILURES = [
     (["lineage", "nope"], "there is no round 'nope' (there are: 2031-01/0001, 2031-02/0001)"),
     (["lineage", "0123456789ab-3-0123456789ab"], "no bank of compressor 0123456789ab is here"),
     (["forget", "nope"], "document 'nope' is neither in bank"),
-    (["changes", "nope"], "document 'nope' is not in bank"),
     (["--set", "serving.token_file=none.json", "token", "list"], "make one with `cmt token add NAME`"),
     (["--set", "serving.token_file=none.json", "serve", "--port", "0"], "make one with `cmt token add NAME`"),
     (["ingest", "nowhere.jsonl"], "nowhere.jsonl not found"),

@@ -75,10 +75,10 @@ def record_table(*rows: dict[str, Any]) -> pa.Table:
 
 
 class OneSourceAnswerer:
-    """A stand-in for an Answerer: answers "red" from the document of each question, with windows and a quote."""
+    """A stand-in for an Answerer: answers "red" from the document of each question, with windows."""
 
-    def __init__(self, spans: tuple[Span, ...] = (), quote: Span | None = None) -> None:
-        self.spans, self.quote = spans, quote
+    def __init__(self, spans: tuple[Span, ...] = ()) -> None:
+        self.spans = spans
 
     def answer(self, questions: list[str], *, as_of: list[datetime]) -> list[Answer]:
         assert as_of == [MOMENT] * len(questions)
@@ -89,4 +89,4 @@ class OneSourceAnswerer:
 
     def _source(self, question: str) -> Source:
         name = question.removeprefix("What is ").removesuffix("?")
-        return Source(f"doc-{name}", None, MOMENT, 0.5, 0.9, "A sky of blue over grass.", self.spans, self.quote)
+        return Source(f"doc-{name}", None, MOMENT, 0.5, 0.9, "A sky of blue over grass.", self.spans)

@@ -33,9 +33,3 @@ def test_the_reason_names_the_first_step_that_failed() -> None:
 def test_an_answer_that_changed_since_is_shown_beside_the_recorded_one() -> None:
     same, changed = failures(record("a"), record("b", cmt="green"))
     assert (same.answered_now, changed.answered_now) == ("", "red")
-
-
-def test_the_quote_is_marked_in_the_text_of_a_source() -> None:
-    (failure,) = failures(record("sky"), answerer=OneSourceAnswerer((Span(0, 25, 0.5),), Span(9, 13, 0.4)))
-    assert [piece.text for piece in failure.selected[0].passage.body if piece.quoted] == ["blue"]
-    assert failure.selected[0].right
