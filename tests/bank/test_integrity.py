@@ -57,31 +57,12 @@ def test_a_checksum_covers_every_column() -> None:
         assert len(unmatched(changed)) == 1, name
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"text": "ten crowns"},
-        {"memory": bytes(12)},
-        {"superseded_at": day(20)},
-        {"published_at": day(1)},
-        {"title": "x"},
-    ],
-    ids=lambda values: next(iter(values)),
-)
-def test_a_row_that_was_changed_behind_the_bank_is_not_returned(bank: Bank, values: dict[str, Any]) -> None:
-    ferry(bank)
-    bank.connection.open_table(bank.name).update(where="doc_id = 'ferry'", values=values)
-    for read in READS[1::2] if "superseded_at" in values else READS:  # a superseded row is not visible as of now
-        with pytest.raises(DamageError, match=r"memory 'ferry#0' in .* is damaged.*run `cmt verify`"):
-            read(bank)
-
-
 def test_a_byte_that_changed_on_the_disk_is_noticed(bank: Bank, tmp_path: Path) -> None:
     ferry(bank)
     assert replace_bytes(tmp_path / "bank" / f"{bank.name}.lance" / "data", b"six crowns", b"ten crowns") == 1
     reopened = open_bank(BankLocation(str(tmp_path / "bank")))
     for read in READS:
-        with pytest.raises(DamageError, match="memory 'ferry#0'"):
+        with pytest.raises(DamageError, match=r"memory 'ferry#0' in .* is damaged.*run `cmt verify`"):
             read(reopened)
     audit = reopened.audit()
     assert (audit.problems, audit.slices) == (["memory 'ferry#0' does not match its checksum"], ["2031-01/0001"])
