@@ -46,7 +46,7 @@ def test_of_a_flood_of_near_copies_three_are_taken(ingest: Ingest, store: SliceS
     assert (again.accepted, again.duplicates, len(again.rejected)) == (0, 4, len(report.rejected))
 
 
-@pytest.mark.parametrize(("most", "taken"), [(0, 10), (1, 1), (5, 5)])
+@pytest.mark.parametrize(("most", "taken"), [(0, 10), (1, 1)])
 def test_the_number_is_a_parameter(ingest: Ingest, most: int, taken: int) -> None:
     assert ingest(flood(10), params=StreamParams(max_near_duplicates=most)).accepted == taken
 

@@ -109,8 +109,6 @@ def test_ids_may_not_hold_control_characters(doc_id: str) -> None:
         ({"published_at": None}, "no published_at"),
         ({"published_at": ""}, "no published_at"),
         ({"published_at": "soon"}, f"published_at: 'soon' is not a date-time; write {BOTH_FORMS}"),
-        ({"published_at": "2031-02-30"}, f"published_at: '2031-02-30' is not a date-time; write {BOTH_FORMS}"),
-        ({"published_at": 2031}, f"published_at: 2031 is not a date-time; write {BOTH_FORMS}"),
         ({"published_at": "05/03/2031"}, "set stream.day_first to true or to false"),
         ({"published_at": "2032-01-01T00:00:00Z"}, "in the future: the clock is at 2031-12-31T23:59:59Z"),
         ({"published_at": "2032-01-01"}, "published_at 2032-01-01T00:00:00Z is in the future"),
