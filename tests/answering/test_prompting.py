@@ -1,13 +1,9 @@
 """Prompts of the baselines: their wording, what they are cut to, and which documents RAG puts into them."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cmt.answering.answer import MAX_QUESTION_TOKENS, Answer
-from cmt.answering.cache import PromptCache
 from cmt.answering.prompting import EXAMPLES, Passage, Prediction, closed_book, given_text, rag
 from cmt.bank.bank import Bank
 from cmt.lm.model import FrozenLM
@@ -97,14 +93,3 @@ def test_a_question_longer_than_the_limit_is_cut(script: Any) -> None:
     assert len(script.tokenize(cut)) <= 1000
     assert 0 < cut.count("why") <= MAX_QUESTION_TOKENS
     assert whole.endswith("Text: Vell built it.\nQuestion: Who?\nAnswer:")
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_answers_do_not_depend_on_cache_or_batch(lm: FrozenLM, bank: Bank, tmp_path: Path, batch_size: int) -> None:
-    questions = [f"{question} {number}" for number in range(3) for question in QUESTIONS]
-    moments = [JANUARY, MARCH, JUNE] * 3
-    plain = rag(lm, bank, questions, moments, **OPTIONS) or [], closed_book(lm, questions, **OPTIONS)
-    options = OPTIONS | {"batch_size": batch_size, "complete": PromptCache(tmp_path / "answers.sqlite", lm).complete}
-    for _ in range(2):
-        assert (rag(lm, bank, questions, moments, **options), closed_book(lm, questions, **options)) == plain
-    assert len({answer.text for answer in plain[0]}) > 1

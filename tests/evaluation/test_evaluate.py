@@ -20,9 +20,9 @@ from cmt.lm.model import FrozenLM
 from cmt.stream.ingest import ingest
 from cmt.stream.schema import QUESTION_SCHEMA
 from cmt.stream.store import SliceStore
+from tests.helpers.rows import NOW, make_document, make_question, write_lines
 
 MONTHS = ("2031-01", "2031-02", "2031-03")
-NOW = datetime(2032, 1, 1, tzinfo=UTC)
 
 
 def question(name: str, doc_id: str, text: str, answers: list[str], asked: str) -> dict[str, object]:
@@ -180,22 +180,13 @@ def test_an_evaluation_without_questions_has_no_scores(lm: FrozenLM, bank: Bank)
 
 
 def make_store(folder: Path, *, order: int = 1, months: Sequence[str] = MONTHS) -> SliceStore:
-    """A store with one document and ten questions a month; with `order` -1 the source files are reversed."""
-    source = folder / "source"
-    source.mkdir(parents=True)
+    """A store with one document and ten questions a month; with `order` -1 the rows of the source are reversed."""
+    rows = [make_document(month, published_at=f"{month}-01") for month in months]
+    for month in months:
+        rows += [make_question(f"{month}-{n}", month, asked_at=f"{month}-{n + 10}") for n in range(10)]
+    folder.mkdir(exist_ok=True)
     store = SliceStore(path=folder / "stream", quarantine=folder / "quarantine")
-    documents = [
-        {"doc_id": m, "published_at": f"{m}-01T06:00:00Z", "title": m, "text": f"News of {m}."} for m in months
-    ]
-    questions = [
-        question(f"{month}-{number}", month, f"What of {month}, {number}?", ["news"], f"{month}-{number + 10}")
-        for month in months
-        for number in range(10)
-    ]
-    for name, rows in (("documents", documents), ("questions", questions)):
-        lines = [json.dumps(row, default=datetime.isoformat) + "\n" for row in rows[::order]]
-        (source / f"{name}.jsonl").write_text("".join(lines))
-    ingest(store, source, file_format="jsonl", now=NOW)
+    ingest(store, write_lines(folder / "rows.jsonl", rows[::order]), file_format="jsonl", now=NOW)
     return store
 
 
