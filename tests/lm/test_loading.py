@@ -1,9 +1,6 @@
 """Loading an LM: a folder's files cannot have code, kernels or other weights loaded."""
 
-import os
-import shutil
 import socket
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ from cmt.errors import ModelError
 from cmt.lm.loading import check_folder, load_model, load_tokenizer
 from cmt.lm.model import FrozenLM
 from cmt.lm.weights import pull
+from tests.helpers.permissions import as_nobody, make_read_only, readable_folder
 from tests.helpers.tiny import change_json, tiny_tokenizer, write_folder
 
 
@@ -24,23 +22,14 @@ def folder(tmp_path: Path) -> Path:
 
 def test_weights_that_this_user_may_not_read_are_named_with_the_remedy() -> None:
     """safetensors writes files of mode 0600, to which a pulled folder may link."""
-    original = Path(tempfile.mkdtemp())  # not tmp_path: only root may enter its parents
-    try:
-        folder = write_folder(original)
-        for file in folder.iterdir():
-            file.chmod(0o644)
+    with readable_folder() as folder:
+        make_read_only(write_folder(folder))
         (folder / "model.safetensors").chmod(0o000)
-        folder.chmod(0o755)
-        user = os.geteuid()
-        if user == 0:
-            os.seteuid(65534)
-        try:
-            with pytest.raises(ModelError, match=r"model.safetensors may not be read by this user: .*chmod a\+r"):
-                FrozenLM.load(folder)
-        finally:
-            os.seteuid(user)
-    finally:
-        shutil.rmtree(original)
+        with (
+            as_nobody(),
+            pytest.raises(ModelError, match=r"model.safetensors may not be read by this user: .*chmod a\+r"),
+        ):
+            FrozenLM.load(folder)
 
 
 HOSTILE: list[tuple[str, dict[str, Any]]] = [
