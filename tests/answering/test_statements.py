@@ -34,6 +34,16 @@ def scores_of(statements: list[Statement], shifts: list[float]) -> list[float]:
     return [statement.score + statement.prior + shift for statement, shift in zip(statements, shifts, strict=True)]
 
 
+def encoder_with(*, holds: float, changed: float) -> CrossEncoder:
+    """A cross-encoder with the same odds for every pair."""
+
+    class Fixed(CrossEncoder):
+        def odds(self, question: str, earlier: Report, later: Report) -> Odds:
+            return Odds(holds, changed)
+
+    return Fixed.__new__(Fixed)
+
+
 def test_the_later_value_takes_over_where_it_is_told_as_a_fact() -> None:
     statements = [stated(OLD, "8 crowns", MARCH, score=6.0), stated(NEW, "11 crowns", JULY, score=1.0)]
     shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: "yes")
@@ -65,12 +75,8 @@ def test_other_statements_keep_their_scores_to_the_bit(other: Statement, compara
 def test_texts_that_may_be_about_the_same_count_where_a_change_is_possible(
     about: Alike, changed: float, counts: bool
 ) -> None:
-    class Fixed(CrossEncoder):
-        def odds(self, question: str, earlier: Report, later: Report) -> Odds:
-            return Odds(4.0, changed)
-
     statements = [stated(OLD, "8 crowns", MARCH), stated(NEW, "11 crowns", JULY)]
-    _, pairs = weigh(QUESTION, statements, lambda _one, _other: about, Fixed.__new__(Fixed))
+    _, pairs = weigh(QUESTION, statements, lambda _one, _other: about, encoder_with(holds=4.0, changed=changed))
     assert [(pair.earlier, pair.later) for pair in pairs] == [(0, 1)] * counts
 
 
@@ -89,21 +95,10 @@ BOTH = "Fares rise\nOn Saltby a ticket is dearer: 11 crowns, after 8 crowns for 
 def test_a_later_text_with_both_values_is_read_without_the_earlier_one(
     changed: float, second: Statement, answers: list[str]
 ) -> None:
-    class Fixed(CrossEncoder):
-        def odds(self, question: str, earlier: Report, later: Report) -> Odds:
-            return Odds(4.0, changed)
-
     statements = [stated(OLD, "8 crowns", MARCH), stated(BOTH, "8 crowns", JULY)]
-    _, pairs = weigh(QUESTION, statements, lambda _one, _other: "yes", Fixed.__new__(Fixed), lambda _new, _old: second)
+    encoder = encoder_with(holds=4.0, changed=changed)
+    _, pairs = weigh(QUESTION, statements, lambda _one, _other: "yes", encoder, lambda _new, _old: second)
     assert [pair.second.answer for pair in pairs if pair.second] == answers
-
-
-def test_a_value_that_returns_wins_over_the_one_between() -> None:
-    later = JULY + timedelta(days=90)
-    statements = [stated(OLD, "8 crowns", MARCH, score=8.0), stated(NEW, "11 crowns", JULY, score=2.0)]
-    statements.append(stated(NEW.replace("11 crowns", "8 crowns"), "8 crowns", later, score=1.0))
-    _, pairs = weigh(QUESTION, statements, lambda _one, _other: "yes")
-    assert [(pair.earlier, pair.later) for pair in pairs] == [(0, 1), (1, 2)]
 
 
 @pytest.mark.parametrize("second_to_third", ["yes", "no"])
@@ -111,17 +106,13 @@ def test_a_value_that_returns_wins_over_the_one_between() -> None:
 def test_a_value_that_returns_is_compared_with_the_one_before_it(
     scores: tuple[float, float, float], second_to_third: Alike
 ) -> None:
-    class Sure(CrossEncoder):
-        def odds(self, question: str, earlier: Report, later: Report) -> Odds:
-            return Odds(8.0, 8.0)
-
     again = stated(NEW.replace("11 crowns", "8 crowns"), "8 crowns", JULY + timedelta(days=90), score=scores[2])
     statements = [stated(OLD, "8 crowns", MARCH, score=scores[0]), stated(NEW, "11 crowns", JULY, score=scores[1])]
     shifts, pairs = weigh(
         QUESTION,
         [*statements, again],
         lambda *two: second_to_third if set(two) == {1, 2} and scores[0] == 8 else "yes",
-        Sure.__new__(Sure),
+        encoder_with(holds=8.0, changed=8.0),
         lambda _later, _earlier: pytest.fail("the text is read without the value that it states"),
     )
     assert [(pair.earlier, pair.later) for pair in pairs] == [(0, 1), (1, 2)]
