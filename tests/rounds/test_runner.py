@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from cmt.answering.confidence import NO_CALIBRATION
@@ -13,6 +14,7 @@ from cmt.bank.ledger import CANARIES, Round
 from cmt.evaluation import canary_choice
 from cmt.evaluation.calibration import calibrated_by
 from cmt.evaluation.canary import Canary
+from cmt.evaluation.evaluate import Evaluation, evaluate
 from cmt.evaluation.round_records import read_records
 from cmt.lm.model import weights_digest
 from cmt.rounds.runner import RoundRunner
@@ -43,7 +45,16 @@ def test_rounds_adapt_to_the_slices_in_time_order(adapted_project: Path) -> None
     assert rounds[1].bank_digest == workspace.bank.digest()
 
 
-def test_a_round_calibrates_the_confidence_by_the_answers_of_earlier_rounds(project: Path) -> None:
+def test_a_round_keeps_answers_of_the_round_before_and_calibrates_the_confidence_by_earlier_ones(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+
+    def evaluated(*arguments: Any, earlier: pa.Table, **options: Any) -> Evaluation:
+        given.append(earlier.num_rows)
+        return evaluate(*arguments, earlier=earlier, **options)
+
+    monkeypatch.setattr("cmt.evaluation.evaluate.evaluate", evaluated)
     workspace = open_workspace(project, selection__abstain_below=0, evaluation__questions=2)
     january = workspace.update()
     serving = open_workspace(project)
@@ -54,6 +65,7 @@ def test_a_round_calibrates_the_confidence_by_the_answers_of_earlier_rounds(proj
     calibration, answers = calibrated_by([records])
     assert answers == january.questions
     february = workspace.update()
+    assert given == [0, january.questions]
     assert february.calibration == {"slope": calibration.slope, "shift": calibration.shift, "answers": answers}
     # the round answers the questions of February with it, and so do this process and one that was open before
     asked = read_records(workspace, february)
