@@ -1,10 +1,11 @@
 """Recorded answers are read, as long as nothing changed that answers depend on."""
 
-import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -56,8 +57,20 @@ def add(answerer: Answerer, rows: list[dict[str, Any]] = CRANE) -> None:
     answerer.bank.upsert(compress_documents(answerer.model, documents(rows), **options))
 
 
+@pytest.fixture(scope="module")
+def shared(tiny_lm: TinyLm, tmp_path_factory: pytest.TempPathFactory) -> Answerer:
+    return untrained_answerer(tiny_lm("llama"), tmp_path_factory.mktemp("mayors"), MAYORS)
+
+
 @pytest.fixture
-def answerer(tiny_lm: TinyLm, tmp_path: Path) -> CountingAnswerer:
+def answerer(shared: Answerer) -> CountingAnswerer:
+    """An answerer over a bank of MAYORS, which no test changes."""
+    return counting(shared)
+
+
+@pytest.fixture
+def own_bank(tiny_lm: TinyLm, tmp_path: Path) -> CountingAnswerer:
+    """The same over a bank that a test may change."""
     return counting(untrained_answerer(tiny_lm("llama"), tmp_path / "bank", MAYORS))
 
 
@@ -83,34 +96,38 @@ def test_recorded_answers_are_read_for_any_batch_size(answerer: CountingAnswerer
     assert len({reply.text for reply in replies}) > 1
 
 
-@pytest.mark.parametrize(
-    "sections",
-    [
-        {"selection": {"abstain_below": 0.99}},
-        {"answering": {"max_new_tokens": 3}},
-        {"bank": {"exact_below": 7}},
-    ],
-    ids=json.dumps,
-)
-def test_other_parameters_ask_again(answerer: CountingAnswerer, record: Path, sections: dict[str, Any]) -> None:
-    recorded_answers(record, answerer, QUESTIONS, as_of=DATES)
-    other = counting(answerer, **sections)
-    expected = unrecorded(counting(answerer, **sections))
-    assert recorded_answers(record, other, QUESTIONS, as_of=DATES) == expected
-    assert other.count == 5
-
-
-@pytest.mark.parametrize(("part", "digest"), [("model", "digest"), ("lm", "files_digest")])
-def test_another_lm_or_compressor_asks_again(
-    answerer: CountingAnswerer, record: Path, part: str, digest: str, monkeypatch: pytest.MonkeyPatch
+def test_other_parameters_models_and_changes_ask_again(
+    answerer: CountingAnswerer, record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    span = Span("a", datetime(2031, 1, 1, tzinfo=UTC), chunk=0, first=0, last=1, digest="0" * 16)
+    changes = [Change(span, replace(span, doc_id="b"), holds_from=span.published_at, confidence=0.9)]
+
+    def asked(**sections: dict[str, Any]) -> int:
+        """How many questions are asked beside the record of `answerer`."""
+        other = counting(answerer, **sections)
+        other.changes_of = lambda doc_ids: [] if doc_ids else changes
+        with TemporaryDirectory() as folder:
+            shutil.copytree(record, folder, dirs_exist_ok=True)
+            recorded_answers(Path(folder), other, QUESTIONS, as_of=DATES)
+        return other.count
+
+    answerer.changes_of = lambda doc_ids: [] if doc_ids else changes
     recorded_answers(record, answerer, QUESTIONS, as_of=DATES)
-    monkeypatch.setattr(getattr(answerer, part), digest, "another")
-    recorded_answers(record, answerer, QUESTIONS, as_of=DATES)
-    assert answerer.count == 10
+    assert asked() == 0
+    assert asked(selection={"abstain_below": 0.99}) == 5
+    assert asked(answering={"max_new_tokens": 3}) == 5
+    assert asked(bank={"exact_below": 7}) == 5
+    assert asked(stream={"authority": {"Courier": ["Herald"]}}) == 5
+    for part, digest in ((answerer.model, "digest"), (answerer.lm, "files_digest")):
+        with monkeypatch.context() as patch:
+            patch.setattr(part, digest, "another")
+            assert asked() == 5, digest
+    changes[0] = replace(changes[0], state="rejected")
+    assert asked() == 5
 
 
-def test_a_changed_bank_discards_its_answers(answerer: CountingAnswerer, record: Path, tmp_path: Path) -> None:
+def test_a_changed_bank_discards_its_answers(own_bank: CountingAnswerer, record: Path) -> None:
+    answerer = own_bank
     before = recorded_answers(record, answerer, QUESTIONS, as_of=DATES)
     version = answerer.bank.version
     changes: list[Callable[[], object]] = [
@@ -124,7 +141,7 @@ def test_a_changed_bank_discards_its_answers(answerer: CountingAnswerer, record:
         answerer.count = 0
         assert recorded_answers(record, answerer, QUESTIONS, as_of=DATES) == expected
         assert answerer.count == 5
-        assert len(list((tmp_path / "state").iterdir())) == 1
+        assert len(list(record.iterdir())) == 1
     assert all("vell" in reply.doc_ids for reply in before)
     assert not any("vell" in reply.doc_ids for reply in expected)
 
@@ -142,14 +159,14 @@ def test_a_bank_with_the_same_name_and_version_but_other_rows_asks_again(
 
 
 def test_answers_during_a_change_of_the_bank_are_not_recorded(
-    answerer: CountingAnswerer, record: Path, caplog: pytest.LogCaptureFixture
+    own_bank: CountingAnswerer, record: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    single = counting(answerer, answering={"batch_size": 1})
+    single = counting(own_bank, answering={"batch_size": 1})
     changes = iter([None, None, add])
 
     def change(_: int) -> None:
         if work := next(changes, None):
-            work(answerer)
+            work(own_bank)
 
     recorded_answers(record, single, QUESTIONS, as_of=DATES, on_progress=change)
     assert "the bank changed during the evaluation" in caplog.text
@@ -185,17 +202,3 @@ def test_a_project_evaluates_again_only_what_changed(adapted_workspace: Path) ->
     assert (first, computed, recorded) == (again, 0, 4)
     cmt.open(params=adapted_workspace / "params.yaml").forget("ferry")
     assert [evaluate()[1], evaluate()[1]] == [0, 3]  # the question about it is not asked
-
-
-def test_a_rejected_change_and_other_authority_ask_again(answerer: CountingAnswerer, record: Path) -> None:
-    span = Span("a", datetime(2031, 1, 1, tzinfo=UTC), chunk=0, first=0, last=1, digest="0" * 16)
-    changes = [Change(span, replace(span, doc_id="b"), holds_from=span.published_at, confidence=0.9)]
-    answerer.changes_of = lambda doc_ids: [] if doc_ids else changes
-    recorded_answers(record, answerer, QUESTIONS, as_of=DATES)
-    changes[0] = replace(changes[0], state="rejected")
-    for _ in range(2):
-        recorded_answers(record, answerer, QUESTIONS, as_of=DATES)
-        assert answerer.count == 10
-    trusted = counting(answerer, stream={"authority": {"Courier": ["Herald"]}})
-    recorded_answers(record, trusted, QUESTIONS, as_of=DATES)
-    assert trusted.count == 5
