@@ -1,28 +1,27 @@
 """Which canaries a round answers again, and which keep their outcome."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-import yaml
 
-import cmt
+from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import Basis
-from cmt.config import GateParams, load_params
-from cmt.evaluation import canary_asking, canary_choice
+from cmt.config import GateParams
+from cmt.evaluation import canary_asking
 from cmt.evaluation.canary import Canary, Outcome
 from cmt.evaluation.canary_harm import NewDocument, NewSlice
-from cmt.evaluation.evaluate import Evaluation, evaluate
-from cmt.lm.model import FrozenLM
+from cmt.evaluation.evaluate import RECORD_SCHEMA, evaluate
+from cmt.retrieval.indexer import compress_documents
 from cmt.stream.authority import Authority
 from tests.helpers.fact_reader import DATE, FactReader, Facts
+from tests.helpers.facts import FACTS, documents, questions
+from tests.helpers.lms import TinyLm
+from tests.helpers.untrained import small_params, untrained_answerer
 
-ROOT = Path(__file__).parents[2]
 FARE, MAYOR = "What is the fare to Saltby?", "Who is the mayor?"
 KNOWN: dict[str, Facts] = {"ferry": {FARE: ("6 crowns", 0.8)}, "mayor": {MAYOR: ("Ines Vell", 0.8)}}
 FIXED = Canary("fare", "ferry", FARE, ("6 crowns",), source="Courier", published_at=DATE, fixed=True)
@@ -67,72 +66,61 @@ def test_an_outcome_of_another_selection_is_asked_for_again() -> None:
         assert asked == [FARE]
 
 
-def test_on_the_newspaper_the_outcomes_are_those_of_asking_all(
-    real_lm: FrozenLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workspace = _newspaper(tmp_path, real_lm, months=3, documents=4)
-    real = canary_asking._asked
-    pairs: list[tuple[Canary, Canary, Canary]] = []
+# With a tiny LM
 
-    def both(answerer: Any, canaries: Sequence[Canary], new: NewSlice, on_progress: Any) -> list[Canary]:
-        found = real(answerer, canaries, new, on_progress)
-        with monkeypatch.context() as patch:
-            patch.setattr(canary_asking, "_to_ask", lambda *_: True)
-            pairs.extend(zip(canaries, found, real(answerer, canaries, new, None), strict=True))
-        return found
+EARLIER = FACTS[:12]
+LATER = [{"doc_id": "echo", "text": f"{EARLIER[0]['question']} The harbour master of Saltby, one hears."}]
+CALM = GateParams(max_harmed=99)
 
-    def evaluated(answerer: Any, questions: pa.Table, *, earlier: pa.Table, **options: Any) -> Evaluation:
-        count: list[int] = []
-        found = evaluate(answerer, questions, earlier=earlier, **options | {"on_progress": count.append})
-        kept.append(count[0])
-        full = evaluate(answerer, questions, **options).records
-        for name in ("cmt", "sources", "recalled"):
-            assert found.records[name].to_pylist() == full[name].to_pylist()
-        for name in ("confidence", "uncalibrated"):
-            assert found.records[name].to_pylist() == pytest.approx(full[name].to_pylist())
-        return found
 
-    kept: list[int] = []
-    monkeypatch.setattr(canary_asking, "_asked", both)
-    monkeypatch.setattr(canary_choice, "STANDING", 2)
-    monkeypatch.setattr("cmt.evaluation.evaluate.evaluate", evaluated)
-    for slice_ in workspace.store.slices():
-        workspace.update(slice_id=slice_.slice_id)
-    assert kept[0] == 0 and sum(kept) >= 2
-    skipped = [asked for asked, found, _ in pairs if found == asked]
-    assert len(pairs) == 8 and skipped
-    for _, found, full in pairs:
-        if found.now:
-            assert found.now == full.now
+@pytest.fixture
+def answerer(tiny_lm: TinyLm, tmp_path: Path) -> Answerer:
+    """An answerer over EARLIER, of which each question selects two documents."""
+    return untrained_answerer(tiny_lm("llama"), tmp_path, EARLIER, params=small_params(selection={"top_k": 2}))
+
+
+def add_later(answerer: Answerer) -> NewSlice:
+    """Bank LATER as a slice."""
+    options: dict[str, Any] = {"slice_id": "2031-02/0001", "keep_text": True, "number_format": "int8"}
+    rows = compress_documents(answerer.model, documents(LATER), batch_tokens=256, **options)
+    answerer.bank.upsert(rows)
+    news = {fact["doc_id"]: NewDocument(fact["text"], "Mallory", DATE) for fact in LATER}
+    return NewSlice(rows, news, Authority(), lambda _sources: {})
+
+
+def test_kept_outcomes_are_those_of_asking_all(answerer: Answerer, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [fact["question"] for fact in EARLIER]
+    answers = answerer.answer(asked, as_of=[None] * len(asked))
+    # the references are what the untrained reader answers, so that it is right
+    canaries = [
+        Canary(f"q{number}", fact["doc_id"], fact["question"], (answer.text,), source="Courier", fixed=number % 3 > 0)
+        for number, (fact, answer) in enumerate(zip(EARLIER, answers, strict=True))
+        if any(map(str.isalnum, answer.text))
+    ]
+    nothing = NewSlice(answerer.bank.documents(set()), {}, Authority(), lambda _sources: {})
+    before = canary_asking.ask(answerer, canaries, nothing, gate=CALM, leave_out=lambda _doc_ids: None)
+    new = add_later(answerer)
+    found = canary_asking.ask(answerer, before, new, gate=CALM, leave_out=lambda _doc_ids: None)
+    monkeypatch.setattr(canary_asking, "_to_ask", lambda *_: True)
+    full = canary_asking.ask(answerer, before, new, gate=CALM, leave_out=lambda _doc_ids: None)
+    kept = [one == earlier for one, earlier in zip(found, before, strict=True)]
+    assert {True, False} == set(kept) and any(same and one.now for same, one in zip(kept, found, strict=True))
+    for one, other in zip(found, full, strict=True):
+        assert one.now in (None, other.now)
         # nothing is harmed, updated or doubted that asking all would not, and the other way round
         for name in ("harmed_by", "updated_by", "without", "references", "set_aside"):
-            assert getattr(found, name) == getattr(full, name)
+            assert getattr(one, name) == getattr(other, name)
+    assert any(one.harmed_by for one in full)
 
 
-def _newspaper(folder: Path, lm: FrozenLM, *, months: int, documents: int) -> cmt.Workspace:
-    """A workspace whose stream has the first `documents` articles of each of the first months and their questions."""
-    courier = ROOT / "data/courier"
-    kept: list[dict[str, Any]] = []
-    articles, questions = (
-        [json.loads(line) for line in (courier / name).read_text().splitlines()]
-        for name in ("documents.jsonl", "questions.jsonl")
-    )
-    for month in range(1, months + 1):
-        kept += [row for row in articles if row["published_at"].startswith(f"2031-{month:02}")][:documents]
-    doc_ids = {row["doc_id"] for row in kept}
-    kept += [row for row in questions if row["doc_id"] in doc_ids]
-    (folder / "news.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
-    shipped = load_params(ROOT / "params.yaml")
-    params = {
-        "lm": {"source": shipped.lm.source, "path": str(shipped.lm.path)},
-        "compressor": {"path": str(shipped.compressor.path)},
-        "stream": {"source": "news.jsonl", "clock": "2031-12-31T00:00:00Z"},
-        "evaluation": {"questions": 2, "earlier_questions": 2},
-        "gate": {"canaries": 4},
-        "tracking": {"enabled": False},
-    }
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
-    workspace = cmt.open(params=folder / "params.yaml")
-    workspace._lm = lm
-    workspace.ingest()
-    return workspace
+def test_kept_answers_of_an_evaluation_are_those_of_asking_all(answerer: Answerer) -> None:
+    asked, kept = questions(EARLIER), list[int]()
+    before = evaluate(answerer, asked, earlier=RECORD_SCHEMA.empty_table()).records
+    add_later(answerer)
+    found = evaluate(answerer, asked, earlier=before, on_progress=kept.append).records
+    full = evaluate(answerer, asked).records
+    assert 0 < kept[0] < len(EARLIER)
+    for name in ("cmt", "sources", "recalled"):
+        assert found[name].to_pylist() == full[name].to_pylist()
+    for name in ("confidence", "uncalibrated"):
+        assert found[name].to_pylist() == pytest.approx(full[name].to_pylist())
