@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cmt.common.storage import (
     atomic_path,
     read_checked_json,
+    read_checked_table,
     read_json,
     relative,
     replace_file,
     write_checked_json,
+    write_checked_table,
     write_json,
     write_new_folder,
 )
-
-TABLE = pa.table({"doc_id": ["a", "b"], "n": [1, 2]})
+from tests.helpers.damage import flip
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -90,6 +92,31 @@ def test_checked_json_is_read_back_and_a_change_is_noticed(tmp_path: Path) -> No
         path.write_text(altered)
         with pytest.raises(ValueError, match="does not match its checksum"):
             read_checked_json(path, dict[str, Any])
+
+
+def flip_a_bit(path: Path) -> None:
+    flip(path, 30)  # in the first column
+
+
+def change_a_value(path: Path) -> None:
+    pq.write_table(pq.read_table(path).set_column(1, "n", pa.array([1, 3])), path)
+
+
+@pytest.mark.parametrize("damage", [flip_a_bit, change_a_value, lambda path: path.write_bytes(b"")])
+def test_a_damaged_table_is_none_with_a_warning(
+    tmp_path: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    path, rows = tmp_path / "rows.parquet", pa.table({"doc_id": ["a", "b"], "n": [1, 2]})
+
+    def read() -> pa.Table | None:
+        return read_checked_table(path, lambda table: repr(table.to_pylist()), remedy="write it again")
+
+    assert read() is None
+    write_checked_table(path, rows, lambda table: repr(table.to_pylist()))
+    assert rows.equals(read()) and not caplog.records
+    damage(path)
+    assert read() is None
+    assert "is damaged" in caplog.text and "write it again" in caplog.text
 
 
 def test_places_below_the_project_are_relative(tmp_path: Path) -> None:
