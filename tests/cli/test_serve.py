@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.helpers.cli import MAYOR, run
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_server_answers_until_ctrl_c(adapted: Path) -> None:
     command = [sys.executable, "-m", "cmt", "--params", str(adapted / "params.yaml"), "serve", "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
