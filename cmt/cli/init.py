@@ -85,7 +85,7 @@ def init(
         return start(ctx.obj, folder, from_, columns=columns, published_at=published_at, as_json=as_json)
     if columns or published_at:
         raise typer.BadParameter("it is for the documents of --from", param_hint="--map, --published-at")
-    files = write_project(folder, lm=_absolute_source(lm) if lm else None, given=ctx.obj.given)
+    files = write_project(folder, lm=_absolute_source(lm) if lm else None, overrides=ctx.obj.overrides)
     next_commands = [_NEXT_COMMANDS[0], "cmt data pull", "cmt train", *_NEXT_COMMANDS[1:]] if lm else _NEXT_COMMANDS
     commands = [f"cd {shlex.quote(str(folder))}", *next_commands]
     if as_json:
@@ -100,24 +100,27 @@ def write_project(
     stream: Mapping[str, Any] | None = None,
     sources: Sequence[Mapping[str, Any]] = (),
     lm: str | None = None,
-    given: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write the files of a new project into `folder` and return them, params.yaml first.
 
     `stream`, `sources`: values of these sections; without either the project has the example. `lm`: `lm.source`, for
     which `cmt train` trains the compressor; None: that of the shipped compressor. The LM is in the user's cache, in a
-    clone in its `data/lm`. `given`: other parameters by section, to write too. Raises CmtError if the folder is
-    not empty or cannot be written, and leaves no part of a project then.
+    clone in its `data/lm`. `overrides`: dotted key → value of any other parameters. Raises CmtError if one of them is
+    invalid, or if the folder is not empty or cannot be written, and leaves no part of a project then.
     """
     from cmt.common.storage import write_new_folder
-    from cmt.config import SHIPPED_LM_SHA256, LmParams
+    from cmt.config import SHIPPED_LM_SHA256, LmParams, set_dotted, validate_params
 
     # 1. params.yaml; within the clone the path of the LM is relative, so that the clone can move
     lm_folder, target = str(CLONE / "data/lm"), os.path.realpath(folder)
     if Path(target).is_relative_to(CLONE):
         lm_folder = os.path.relpath(lm_folder, target)
-    others = dict(given or {})
-    shown = {**_STREAM, **others.pop("stream", {}), **(stream or {})}
+    given: dict[str, Any] = {}
+    for key, value in (overrides or {}).items():
+        set_dotted(given, key, value)
+    validate_params(given, origin="--set")
+    shown = {**_STREAM, **given.pop("stream", {}), **(stream or {})}
     if sources:
         del shown["source"]
     params = _PARAMS.format(
@@ -129,10 +132,11 @@ def write_project(
         compressor=_TRAINED if lm else "",
         path=f"  path: {_yaml(lm_folder)}\n" if (CLONE / "params.yaml").is_file() else "",
     )
-    if others:  # then without comments
+    if overrides and given:  # other sections than `stream`; then without comments
         values = yaml.safe_load(params)
-        for name, new in others.items():
-            values[name] = {**values.get(name, {}), **new} if isinstance(new, dict) else new
+        for key, value in overrides.items():
+            if key.partition(".")[0] in given:
+                set_dotted(values, key, value)
         params = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     # 2. all files, or none
     example = {} if stream or sources else {"news.jsonl": EXAMPLE.read_text(encoding="utf-8")}

@@ -71,7 +71,7 @@ def start(
             mapping = {**seen.columns, **columns}
             stream = {"source": str(Path(address).absolute())} | ({"columns": mapping} if mapping else {})
         existed = folder.exists()
-        files = write_project(folder, stream=stream, sources=sources, given=given)
+        files = write_project(folder, stream=stream, sources=sources, overrides=context.overrides)
         try:
             # 2. the LM and the documents
             workspace = cmt.open(params=files[0], overrides=_NO_EVALUATION)
