@@ -5,7 +5,7 @@ Relative paths are relative to the folder of the file, so a command gives the sa
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -615,6 +615,15 @@ def validate_params(raw: dict[str, Any], *, origin: str) -> Params:
         lines = [f"{'.'.join(str(part)[:100] for part in one['loc']) or 'params'}: {one['msg']}" for one in items[:10]]
         lines += [f"and {len(items) - 10:,} more"] if len(items) > 10 else []
         raise ConfigError(f"{origin}: {'; '.join(lines)}") from None
+
+
+def sections_of(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys of --set as sections, validated. Raises ConfigError."""
+    sections: dict[str, Any] = {}
+    for key, value in overrides.items():
+        set_dotted(sections, key, value)
+    validate_params(sections, origin="--set")
+    return sections
 
 
 def _read_params(path: Path) -> Any:

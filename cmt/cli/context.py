@@ -70,17 +70,6 @@ class CliContext:
 
         return load_params(self.params_path, self.overrides)
 
-    @property
-    def given(self) -> dict[str, Any]:
-        """The values of --set as sections, for a project that does not exist yet. Raises ConfigError."""
-        from cmt.config import set_dotted, validate_params
-
-        values: dict[str, Any] = {}
-        for key, value in self.overrides.items():
-            set_dotted(values, key, value)
-        validate_params(values, origin="--set")
-        return values
-
     @cached_property
     def workspace(self) -> "Workspace":
         """The project. Raises ConfigError."""

@@ -110,16 +110,13 @@ def write_project(
     invalid, or if the folder is not empty or cannot be written, and leaves no part of a project then.
     """
     from cmt.common.storage import write_new_folder
-    from cmt.config import SHIPPED_LM_SHA256, LmParams, set_dotted, validate_params
+    from cmt.config import SHIPPED_LM_SHA256, LmParams, sections_of, set_dotted
 
     # 1. params.yaml; within the clone the path of the LM is relative, so that the clone can move
     lm_folder, target = str(CLONE / "data/lm"), os.path.realpath(folder)
     if Path(target).is_relative_to(CLONE):
         lm_folder = os.path.relpath(lm_folder, target)
-    given: dict[str, Any] = {}
-    for key, value in (overrides or {}).items():
-        set_dotted(given, key, value)
-    validate_params(given, origin="--set")
+    given = sections_of(overrides or {})
     shown = {**_STREAM, **given.pop("stream", {}), **(stream or {})}
     if sources:
         del shown["source"]

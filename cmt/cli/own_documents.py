@@ -49,7 +49,7 @@ def start(
     Prints what was done. If nothing can be taken, no project is left. Raises ConfigError, StreamError, ModelError.
     """
     import cmt
-    from cmt.config import StreamParams
+    from cmt.config import StreamParams, sections_of
 
     if published_at is not None and "://" in address:
         raise ConfigError(
@@ -59,15 +59,13 @@ def start(
     with context.progress as progress:
         # 1. look at the data, and write what was found into params.yaml
         progress.stage("look")
-        sources: list[dict[str, Any]] = []
-        stream: dict[str, Any] = {}
-        matched, given = "", context.given
+        given = sections_of(context.overrides)
         if "://" in address:
-            sources = [web_source(address, columns)]
+            sources, matched, stream = [web_source(address, columns)], "", {}
         else:
             params = StreamParams(**given.get("stream", {}))
             seen = _look(folder, address, params, columns=columns, published_at=published_at)
-            matched = seen.matched
+            sources, matched = [], seen.matched
             mapping = {**seen.columns, **columns}
             stream = {"source": str(Path(address).absolute())} | ({"columns": mapping} if mapping else {})
         existed = folder.exists()
