@@ -4,6 +4,7 @@ Relative paths are relative to the folder of the file, so a command gives the sa
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
@@ -656,9 +657,9 @@ def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _absolute(params: Params, root: Path) -> Params:
-    """`params` with every relative path made absolute below `root`, including those inside local addresses."""
+    """`params` with absolute paths (`_absolute_path`), including those inside local addresses."""
     changed: dict[str, dict[str, Any]] = {
-        name: {key: root / value for key, value in section if isinstance(value, Path)}
+        name: {key: _absolute_path(value, root) for key, value in section if isinstance(value, Path)}
         for name, section in params
         if isinstance(section, Section)
     }
@@ -666,10 +667,10 @@ def _absolute(params: Params, root: Path) -> Params:
     changed["train"]["source"] = _absolute_source(params.train.source, root)
     changed["train"]["mix"] = {_absolute_source(source, root): share for source, share in params.train.mix.items()}
     if "://" not in params.bank.uri:
-        changed["bank"]["uri"] = str(root / params.bank.uri)
+        changed["bank"]["uri"] = str(_absolute_path(params.bank.uri, root))
     scheme, slashes, database = params.tracking.uri.partition("sqlite:///")
     if slashes and not scheme:
-        changed["tracking"]["uri"] = f"sqlite:///{root / database}"
+        changed["tracking"]["uri"] = f"sqlite:///{_absolute_path(database, root)}"
     authority = {name: tuple(others) for name, others in params.stream.authority.items()}
     for source in params.sources:
         publisher = source.publisher or source.name
@@ -685,12 +686,19 @@ def _absolute(params: Params, root: Path) -> Params:
 def _absolute_address(source: SourceParams, root: Path) -> str:
     """The address of `source`, with an absolute path if it is a folder or a file of SQLite."""
     if source.kind == "folder" and not source.address.startswith("${"):
-        return str(root / source.address)
+        return str(_absolute_path(source.address, root))
     scheme, slashes, path = source.address.partition(":///")
-    return f"{scheme}{slashes}{root / path}" if slashes and scheme.startswith("sqlite") and path else source.address
+    if not (slashes and scheme.startswith("sqlite") and path):
+        return source.address
+    return f"{scheme}{slashes}{_absolute_path(path, root)}"
 
 
 def _absolute_source(source: str, root: Path) -> str:
     """`source`, with an absolute path if it is `path:<file>`."""
     scheme, _, rest = source.partition(":")
-    return f"path:{root / rest}" if scheme == "path" else source
+    return f"path:{_absolute_path(rest, root)}" if scheme == "path" else source
+
+
+def _absolute_path(path: Path | str, root: Path) -> Path:
+    """An absolute `path`, where `~` is the home folder; any other one is below `root`."""
+    return root / os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser fails for an unknown user

@@ -141,6 +141,20 @@ def test_relative_paths_are_relative_to_the_folder_of_the_file(tmp_path: Path, m
     assert params.tracking.uri == f"sqlite:///{tmp_path}/runs.db"
 
 
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    text = (
+        "lm: {source: 'path:~/lm'}\nstream: {source: ~/news}\nbank: {uri: ~/bank}\n"
+        "tracking: {uri: 'sqlite:///~/runs.db'}\n"
+        "sources: [{name: a, kind: folder, address: ~/in},"
+        " {name: b, kind: sql, address: 'sqlite:///~/b.db', query: q, key: k}]"
+    )
+    params = load(tmp_path, text)
+    assert (params.lm.source, params.stream.source) == ("path:/home/ada/lm", Path("/home/ada/news"))
+    assert (params.bank.uri, params.tracking.uri) == ("/home/ada/bank", "sqlite:////home/ada/runs.db")
+    assert [source.address for source in params.sources] == ["/home/ada/in", "sqlite:////home/ada/b.db"]
+
+
 def test_addresses_are_unchanged(tmp_path: Path) -> None:
     text = "bank: {uri: 's3://bucket/bank'}\ntracking: {uri: 'http://127.0.0.1:5000'}\n"
     params = load(tmp_path, text)

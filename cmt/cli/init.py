@@ -152,7 +152,7 @@ def _absolute_source(source: str) -> str:
     from cmt.lm.download import folder_name
 
     if source.startswith("path:"):
-        source = f"path:{Path(source.removeprefix('path:')).resolve()}"
+        source = f"path:{os.path.realpath(os.path.expanduser(source.removeprefix('path:')))}"
     if source.startswith("hub:") and "@" not in source:
         source += "@main"
     folder_name(source)
