@@ -151,6 +151,8 @@ def ingest(
     if wanted is not None:
         period_unit(wanted)  # refuses 0, which would otherwise count as "not given" below
     columns = parse_columns(map_)
+    if paths and len(paths) > 1 and "-" in paths:
+        raise typer.BadParameter("- (stdin) is read alone: run the command once more for the files", param_hint="PATH")
     with ctx.obj.stage("ingest"), contextlib.ExitStack() as stack:
         if paths == ["-"]:
             file = stack.enter_context(scratch_folder(ctx.obj.workspace.state)) / "stdin"

@@ -60,6 +60,7 @@ def test_several_files_patterns_and_the_standard_input_are_ingested(tiny_workspa
     printed = run(tiny_workspace, "ingest", "-", "--published-at", "2031-03-02", stdin=line).stdout
     assert "1 document and 0 questions taken" in printed
     assert not list((tiny_workspace / "data").rglob("stdin"))
+    assert "- (stdin) is read alone" in run(tiny_workspace, "ingest", "-", files[1], stdin=line, status=2).stderr
     assert "no file matches" in run(tiny_workspace, "ingest", str(tiny_workspace / "*.xyz"), status=1).stderr
 
 
