@@ -1,5 +1,17 @@
-"""Entry point of `python -m cmt`."""
+"""Entry point of `cmt` and `python -m cmt`."""
 
-from cmt.cli.main import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command. A Ctrl-C during the imports ends it with one line and 130, as one in the command does."""
+    try:
+        from cmt.cli.main import main as run_command
+    except KeyboardInterrupt:
+        print("interrupted: nothing was changed", file=sys.stderr)
+        sys.exit(130)
+    run_command()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """The public names of `cmt`, its documented example, and the time that importing it takes."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -53,6 +54,26 @@ def test_cmt_runs_as_a_module_and_has_the_version_of_pyproject() -> None:
     assert cmt.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     result = subprocess.run([sys.executable, "-m", "cmt", "--version"], cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, f"cmt {cmt.__version__}\n")
+
+
+def test_ctrl_c_during_the_imports_is_one_line_and_status_130(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        dedent("""
+        import signal, sys
+
+        class Interrupt:
+            def find_spec(self, name, *_):
+                if name == "typer":
+                    signal.signal(signal.SIGINT, signal.default_int_handler)
+                    signal.raise_signal(signal.SIGINT)
+
+        sys.meta_path.insert(0, Interrupt())
+    """)
+    )
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "cmt", "rounds"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (130, "interrupted: nothing was changed\n")
 
 
 def test_open_takes_keywords_only(tiny_workspace: Path) -> None:
