@@ -1,14 +1,18 @@
 """A Prefect server for the tests of the flows, and a project whose rounds they run."""
 
+import atexit
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
+HOME = mkdtemp(prefix="cmt-prefect-")
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 # read when Prefect is imported, which the modules beside this one do: the user's own Prefect home stays as it is
 os.environ |= {
-    "PREFECT_HOME": mkdtemp(prefix="cmt-prefect-"),
+    "PREFECT_HOME": HOME,
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # the tests call cmt outside flows too
     "DO_NOT_TRACK": "true",

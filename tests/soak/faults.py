@@ -1,7 +1,9 @@
 """Faults in the system calls of this process, and a clock that can be moved; see `faults.c`."""
 
+import atexit
 import ctypes
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -37,6 +39,7 @@ def prepare() -> None:
         sys.exit("faults are injected by a seccomp filter for Linux on x86-64: run it there")
     source = Path(__file__).with_name("faults.c")
     target = Path(tempfile.mkdtemp(prefix="cmt-faults-")) / "faults.so"
+    atexit.register(shutil.rmtree, target.parent)
     try:
         subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", target, source], check=True)
     except FileNotFoundError:
