@@ -36,6 +36,7 @@ from cmt.stream.readers import records
 from cmt.stream.readers.squad import RELEASED_AT
 from cmt.stream.rows import RawRows, ValidatedRows, collect, concat, validate_rows
 from cmt.stream.schema import Checks, Notes, Rejected, one_line
+from cmt.stream.shingles import shingles, words
 from cmt.stream.storage import write_quarantine
 from cmt.stream.store import Slice, SliceStore, read_rows
 from cmt.stream.waiting import WaitingRow, by_publisher, read_waiting, write_waiting
@@ -262,7 +263,10 @@ def ingest_rows(
         matched=columns.matched(notes) if columns else "",
         columns=columns.chosen() if columns else {},
         files=tuple((name, *read) for name, read in notes.files.items()) if dry_run else (),
-        notices=tuple(_notices(columns.notices(notes) if columns else [], intake, notes, waiting=len(waiting))),
+        notices=(
+            *_notices(columns.notices(notes) if columns else [], intake, notes, waiting=len(waiting)),
+            *_shared_ids(documents),
+        ),
         parts=tuple((label, part.num_rows, asked.num_rows) for label, part, asked in parts),
         preview=tuple(intake.documents.slice(0, _PREVIEWED).to_pylist()) if dry_run else (),
         dry_run=dry_run,
@@ -307,6 +311,21 @@ def _notices(lines: list[str], intake: Intake, notes: Notes, *, waiting: int) ->
     sample = [texts[row].as_py() for row in range(0, len(texts), len(texts) // SAMPLE + 1)]
     if notice := language_notice(sample, sampled=len(texts) > SAMPLE):
         yield notice
+
+
+def _shared_ids(documents: ValidatedRows) -> Iterator[str]:
+    """A notice if files name documents without a common run of words by one doc_id, such as the number of a row."""
+    first, found = dict[str, tuple[str, str]](), dict[str, str]()
+    for origin, (doc_id, text) in zip(documents.origins, rows_of(documents.table, "doc_id", "text"), strict=True):
+        file, other = first.setdefault(doc_id, (origin.file, text))
+        if file != origin.file and shingles(words(text)).isdisjoint(shingles(words(other))):
+            found.setdefault(doc_id, f"{doc_id!r} in {file} and {origin.file}")
+    if found:
+        example = next(iter(found.values()))
+        yield (
+            f"{counted(len(found), 'doc_id')} with different texts in several files, such as {example}: each text "
+            "replaces the one before it; if the ids are row numbers, leave them out with --map doc_id="
+        )
 
 
 def store_index(store: SliceStore, find: Find, documents: pa.Table, questions: pa.Table) -> StoreIndex:

@@ -48,6 +48,18 @@ def test_an_address_that_is_a_doc_id_is_left_as_it_is(ingest: Ingest) -> None:
     assert (report.accepted, report.questions, len(report.rejected)) == (2, 1, 0)
 
 
+def test_row_numbers_of_several_files_are_noticed(store: SliceStore, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    texts = {"jan": "The ferry costs seven crowns.", "feb": "The bridge is closed today.", "mar": "The bridge opens."}
+    for month, text in texts.items():
+        write_lines(tmp_path / f"files/{month}.jsonl", [make_document("1", text=text), make_document(month)])
+    report = ingest_into(store, tmp_path / "files", now=NOW)
+    assert [line for line in report.notices if "different texts" in line] == [
+        "1 doc_id with different texts in several files, such as '1' in feb.jsonl and jan.jsonl: each text replaces "
+        "the one before it; if the ids are row numbers, leave them out with --map doc_id="
+    ]
+
+
 def test_rejected_rows_are_in_the_quarantine_once(
     ingest: Ingest, store: SliceStore, quarantined: Callable[[], list[Row]]
 ) -> None:
