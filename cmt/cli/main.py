@@ -153,6 +153,9 @@ def ingest(
     columns = parse_columns(map_)
     if paths and len(paths) > 1 and "-" in paths:
         raise typer.BadParameter("- (stdin) is read alone: run the command once more for the files", param_hint="PATH")
+    params = ctx.obj.params
+    if not paths and params.sources and not params.stream.source.exists():
+        raise StreamError(f"{params.stream.source} not found: name files, or run `cmt sync` for the project's sources")
     with ctx.obj.stage("ingest"), contextlib.ExitStack() as stack:
         if paths == ["-"]:
             file = stack.enter_context(scratch_folder(ctx.obj.workspace.state)) / "stdin"
@@ -169,6 +172,8 @@ def ingest(
             dry_run=dry_run,
         )
     print_result(result, lambda: output.write_ingested(result), as_json=as_json)
+    if dry_run and result.rejected_fraction == 1 and not result.waiting:
+        raise StreamError("no row can be taken: see above")  # as without --dry-run
 
 
 app.command(epilog="Example: cmt sync news --dry-run")(sync)

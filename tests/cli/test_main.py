@@ -48,6 +48,16 @@ def test_a_dry_run_shows_the_mapping_and_writes_nothing(tiny_workspace: Path) ->
     assert not (tiny_workspace / "data/stream").exists()
     refused = run(tiny_workspace, "ingest", str(rows), "--map", "texts=story", status=2).stderr
     assert "texts: write COLUMN=NAME" in refused
+    # without any row to take it fails as the ingest would
+    rows.write_text("headline,story,date\nFair,A fair opened.,05/03/2031\n")
+    result = run(tiny_workspace, "ingest", str(rows), "--dry-run", status=1)
+    assert "may begin with the day" in result.stdout and "no row can be taken: see above" in result.stderr
+
+
+def test_a_project_with_sources_alone_is_synced(tiny_workspace: Path) -> None:
+    sources = 'sources=[{"name": "news", "kind": "folder", "address": "news"}]'
+    options = ("--set", sources, "--set", "stream.source=nowhere", "ingest")
+    assert "nowhere not found: name files, or run `cmt sync`" in run(tiny_workspace, *options, status=1).stderr
 
 
 def test_several_files_patterns_and_the_standard_input_are_ingested(tiny_workspace: Path) -> None:
