@@ -60,14 +60,19 @@ def start(
         # 1. look at the data, and write what was found into params.yaml
         progress.stage("look")
         given = sections_of(context.overrides)
+        sources, stream, matched, notices = list[dict[str, Any]](), dict[str, Any](), "", list[str]()
         if "://" in address:
-            sources, matched, stream = [web_source(address, columns)], "", {}
+            sources = [web_source(address, columns)]
         else:
             params = StreamParams(**given.get("stream", {}))
             seen = _look(folder, address, params, columns=columns, published_at=published_at)
-            sources, matched = [], seen.matched
-            mapping = {**seen.columns, **columns}
-            stream = {"source": str(Path(address).absolute())} | ({"columns": mapping} if mapping else {})
+            matched, notices, path = seen.matched, [*seen.notices], Path(address).absolute()
+            mapping = {"columns": {**seen.columns, **columns}} if seen.columns or columns else {}
+            # of a folder an edited file becomes a new version, which needs the state of a source
+            if path.is_dir() and not seen.questions and published_at is None:
+                sources = [{"name": _source_name(path.name), "kind": "folder", "address": str(path)} | mapping]
+            else:
+                stream = {"source": str(path)} | mapping
         existed = folder.exists()
         files = write_project(folder, stream=stream, sources=sources, overrides=context.overrides)
         try:
@@ -77,12 +82,12 @@ def start(
             progress.stage("ingest")
             if sources:
                 report = workspace.sync(sources[0]["name"], newest=True, progress=progress)
+                summary, problems = report.summary(), report.problems[:_SHOWN]
                 if not report.documents:
-                    problems = [f"{report.source}: no document can be taken", *report.problems[:_SHOWN]]
-                    raise StreamError("\n  ".join(problems))
-                summary = report.summary()
+                    raise StreamError("\n  ".join([f"{report.source}: no document can be taken", *problems]))
             else:
-                summary = workspace.ingest(published_at=published_at, newest=True).summary()
+                taken = workspace.ingest(published_at=published_at, newest=True)
+                summary, problems = taken.summary(), taken.first_reasons(_SHOWN)
         except (CmtError, OSError):
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -99,7 +104,7 @@ def start(
         progress.stage("questions")
         asked = answered_questions(workspace, newest)
     record: dict[str, Any] = {"path": folder, "files": files, "summary": summary, "matched": matched}
-    record |= {"rounds": rounds, "waiting": waiting}
+    record |= {"notices": [*notices, *problems], "sources": sources, "rounds": rounds, "waiting": waiting}
     questions = [
         {"question": made.question, "expected": made.answer, **output.answer_json(answer, None)}
         for made, answer in asked
@@ -113,6 +118,7 @@ def _write_started(record: Mapping[str, Any], asked: "Sequence[tuple[PlainQuesti
     output.write_line(record["summary"])
     if record["matched"]:
         output.write_line(record["matched"], indent=2)
+    output.write_lines(record["notices"], indent=2)
     documents = sum(round_.documents for round_ in record["rounds"])
     seconds = sum(round_.adapt_seconds for round_ in record["rounds"])
     output.write_line(f"{counted(documents, 'document')} adapted in {seconds:.1f} s", style="bold")
@@ -124,6 +130,8 @@ def _write_started(record: Mapping[str, Any], asked: "Sequence[tuple[PlainQuesti
     commands = [f"cd {shlex.quote(str(record['path']))}", f"cmt ask {question}"]
     if record["waiting"]:
         commands.append(f"cmt update --all  # adapts the other {record['waiting']:,}")
+    if record["sources"]:
+        commands.append("cmt sync && cmt update --all  # takes what is new or changed there")
     output.write_line("next:")
     output.write_lines(commands, indent=2)
 
@@ -141,8 +149,8 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
     host = parts.hostname or parts.path
     if has_secrets(address):
         raise ConfigError("--from holds credentials: write ${NAME} in their place, and set the environment variable")
-    source: dict[str, Any] = {"name": re.sub(r"[^a-z0-9.]+", "-", host.lower()).strip("-.")[:64] or "source"}
-    source |= {"kind": "remote", "address": address} | ({"columns": dict(columns)} if columns else {})
+    source: dict[str, Any] = {"name": _source_name(host), "kind": "remote", "address": address}
+    source |= {"columns": dict(columns)} if columns else {}
     if parts.scheme not in ("http", "https"):
         import fsspec
 
@@ -163,6 +171,11 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
         page = Web(SourceParams(**source), setting).get(setting.expand(address))
         source["kind"] = "feed" if detect(page.body, parts.path) == "feed" else "remote"
     return source
+
+
+def _source_name(name: str) -> str:
+    """`name` of a host or folder as that of a source."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:64] or "source"
 
 
 def answered_questions(workspace: "Workspace", slices: "Sequence[Slice]") -> "list[tuple[PlainQuestion, Answer]]":

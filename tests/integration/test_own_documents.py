@@ -93,3 +93,17 @@ def test_documents_of_many_months_take_a_few_rounds(tiny_parts: dict[str, object
     assert started["waiting"] == 2
     updated = run_tiny(tiny_parts, "--params", str(tmp_path / "project/params.yaml"), "update", "--all")
     assert len(updated["rounds"]) == 2
+
+
+def test_of_a_folder_an_edited_file_becomes_a_new_version(tiny_parts: dict[str, object], tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    note = tmp_path / "notes/2026-03-04-ferry.md"
+    note.write_text("A ticket on the ferry costs 7 crowns.")
+    (tmp_path / "notes/picture.xyz").write_bytes(bytes(range(256)))
+    started = run_tiny(tiny_parts, "init", str(tmp_path / "project"), "--from", str(tmp_path / "notes"))
+    assert [round_["documents"] for round_ in started["rounds"]] == [1]
+    assert any("picture.xyz is in no known format" in line for line in started["notices"])
+    note.write_text("A ticket on the ferry costs 9 crowns.")
+    project = ("--params", str(tmp_path / "project/params.yaml"))
+    [synced] = run_tiny(tiny_parts, *project, "sync")["sources"]
+    assert (synced["changed"], synced["documents"], synced["versions"]) == (1, 1, 1)
