@@ -173,6 +173,8 @@ def _name(key: str) -> str:
     """`dcdate` of `dc:date` and `Dc Date`, `bodytext` of `fields.bodyText`, `veroffentlicht` of `Veröffentlicht am`."""
     outer, _, inner = key.partition(".")
     known = inner if inner and outer.casefold() in _CONTAINERS else key
+    if known == "@context":  # of JSON-LD: the address of its vocabulary
+        return ""
     plain = "".join(filter(lambda one: not combining(one), normalize("NFKD", known.casefold())))
     return re.sub(r"[^\w.]|_", "", _BEFORE_DATE.sub("", plain))
 

@@ -25,6 +25,10 @@ from cmt.stream.schema import Notes
         ),
         ({"body": "same", "content": "same"}, {"text": "same"}),
         ({"published": True, "date": "d", "text": "x"}, {"published_at": "d", "text": "x"}),  # Jekyll
+        (  # JSON-LD
+            {"@context": "https://schema.org", "@id": "a", "description": "It is long.", "datePublished": "d"},
+            {"doc_id": "a", "text": "It is long.", "published_at": "d"},
+        ),
         ({"created": {"$date": "d"}, "published": False, "text": "x"}, {"published_at": "d", "text": "x"}),  # MongoDB
     ],
 )
