@@ -18,13 +18,14 @@ from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Notes, is_blank,
 
 Kind = Literal["document", "question"]
 
-_TEXT = (  # the first line with a column of the row counts; a summary is the text of a row without a better one
+_TEXT = (  # the first line with a column of the row counts; the last two are the text of a row without a better one
     "text",
     "body content article maintext fulltext articlebody articletext bodytext contenttext textcontent story plaintext "
     "inhalt volltext texte contenu texto contenido cuerpo testo tekst",
     "contentencoded contenthtml bodyhtml html",
-    "context message post paragraph transcript comment",
+    "context message post paragraph transcript",
     "description summary abstract snippet excerpt standfirst teaser trailtext highlights",
+    "comment",
 )
 _NAMES = {  # in this order
     "document": {
@@ -51,7 +52,11 @@ _NAMES = {  # in this order
 }
 _COLUMNS = {
     name: column
-    for column, names in (*reversed(_NAMES["document"].items()), ("summary", _TEXT[-1]), ("text", " ".join(_TEXT[:-1])))
+    for column, names in (
+        *reversed(_NAMES["document"].items()),
+        ("summary", " ".join(_TEXT[-2:])),
+        ("text", " ".join(_TEXT[:-2])),
+    )
     for name in names.split()
 }  # name → column
 _CONTAINERS = {"fields", "attributes", "properties", "data", "_source", "article", "post", "item", "node", "record"}

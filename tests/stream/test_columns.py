@@ -13,6 +13,8 @@ from cmt.stream.schema import Notes
     ("fields", "values"),
     [
         ({"content": None, "description": "It is long."}, {"text": "It is long."}),
+        ({"comment": "Checked.", "description": "It is long."}, {"text": "It is long."}),
+        ({"comment": "It is long.", "author": "a"}, {"text": "It is long."}),
         ({"source": {"id": None, "name": "Post"}, "body": "It is long."}, {"source": "Post", "text": "It is long."}),
         (  # WordPress
             {"id": 7, "title": {"rendered": "Mole"}, "content": {"rendered": "It is long."}, "date": "d"},
