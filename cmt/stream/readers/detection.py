@@ -53,7 +53,11 @@ _HEADER = re.compile(r"^(from|to|date|subject|message-id|mime-version|received|c
 _BINARY = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _TEXTS = {"", ".txt", ".text", ".md", ".markdown", ".mdx", ".rst", ".adoc", ".asc", ".log"}
 """Suffixes of plain texts; in a folder, other files of no known format are left out."""
-_DATE_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_./]?(0[1-9]|1[0-2])[-_./]?(0[1-9]|[12]\d|3[01])(?!\d)")
+_DATE_IN_NAME = re.compile(
+    r"(?<!\d)(?P<year>(?:19|20)\d\d)(?P<by>[-_./]?)(?P<month>0[1-9]|1[0-2])(?:(?P=by)|/|(?<=/\d\d)[-_.])"
+    r"(?P<day>0[1-9]|[12]\d|3[01])(?!\d)"
+)
+"""With one separator, or a folder for one of its parts: CVE-2021-0304 is a number."""
 _IN_ARCHIVE = re.compile(r".*\.(?:zip|gz|xz|bz2|zst)/", re.IGNORECASE)
 _DATE_KEY = re.compile(
     r"date|(?<!sen)time|publi(?!sher|cation$)|pubbl|(?:created|posted)(?!.?by)|^ts$|datum|^fecha|ver(?:ö|oe)ffentlicht|erschien",
@@ -266,9 +270,9 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
 def _days(name: str) -> list[str]:
     """Return the dates in the name of a file or folder, in their order."""
     found = []
-    for parts in _DATE_IN_NAME.findall(name):
+    for match in _DATE_IN_NAME.finditer(name):
         with suppress(ValueError):  # such as 30 February
-            found.append(date(*map(int, parts)).isoformat())
+            found.append(date(*map(int, match.group("year", "month", "day"))).isoformat())
     return found
 
 

@@ -149,18 +149,24 @@ def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: 
 
 
 def test_folders_date_their_texts_and_the_name_of_an_archive_does_not(tmp_path: Path) -> None:
-    for name in ("2026/05/07/note.txt", "2026-05-08/a/note.txt", "2026/05/09/2025-01-02.txt", "2026/note.txt"):
+    written = {
+        "2026/05/07/note.txt": "2026-05-07",
+        "2026-05-08/a/note.txt": "2026-05-08",
+        "2026/05/09/2025-01-02.txt": "2025-01-02",
+        "2026/05-11.txt": "2026-05-11",
+        "2026-05/12.txt": "2026-05-12",
+        "2026/note.txt": None,
+        "CVE-2021-0304.txt": None,
+        "INC_2026_0412.txt": None,
+    }
+    for name in written:
         (tmp_path / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "notes" / name).write_text("The bus is late.")
     with zipfile.ZipFile(tmp_path / "notes/export-2026-11-20.zip", "w") as archive:
         archive.writestr("note.txt", "The tram is late.")
         archive.writestr("2026-05-10/note.txt", "The ferry is late.")
     dates = {record.where: record.fields.get("published_at") for record in records(tmp_path / "notes")}
-    assert dates == {
-        "2026/05/07/note.txt": "2026-05-07",
-        "2026-05-08/a/note.txt": "2026-05-08",
-        "2026/05/09/2025-01-02.txt": "2025-01-02",
-        "2026/note.txt": None,
+    assert dates == written | {
         "export-2026-11-20.zip/note.txt": None,
         "export-2026-11-20.zip/2026-05-10/note.txt": "2026-05-10",
     }
