@@ -34,6 +34,7 @@ _NAMES = {  # in this order
         "created creationdate createddate time ts postdate posted datum veroffentlicht veroeffentlicht "
         "veroffentlichungsdatum erschienen erscheinungsdatum datepublication publie fecha fechapublicacion publicado "
         "datapublicacao pubblicato datapubblicazione gepubliceerd publicerad "
+        "datecreated createdtime createdon createdutc dateadded "
         "updatedat updated updatedate datemodified modified modifiedat lastmodified lastmod",
         "title": "title headline webtitle heading subject ogtitle dctitle titel titre titulo titolo uberschrift "
         "ueberschrift schlagzeile",
