@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from cmt.errors import ConfigError, StreamError
+from cmt.stream.columns import column_of
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import datasets, decoding, mail, pages, prose, tabular
 from cmt.stream.readers.files import Record, compression_of, decompress, part_of, read_member, read_regular, walk
@@ -63,6 +64,7 @@ _DATE_KEY = re.compile(
     r"date|(?<!sen)time|publi(?!sher|cation$)|pubbl|(?:created|posted)(?!.?by)|^ts$|datum|^fecha|ver(?:ö|oe)ffentlicht|erschien",
     re.IGNORECASE,
 )
+_LIKE_A_DATE = re.compile(r"(?:19|20)\d\d|\d{9}|\d[./-]\d\d?[./-]\d")  # a year, seconds since 1970, or three numbers
 _OTHER_BYTE = re.compile("[\udc80-\udcff]")  # what `decode` makes of bytes that are not UTF-8
 _ENCODED = {"jsonl", "json", "squad", "csv", "wiki", "text"}  # formats of text that does not declare its encoding
 
@@ -253,8 +255,7 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
                     fields[key] = without_markup(value)
                 elif isinstance(value, dict):
                     fields[key] = {k: without_markup(v) if isinstance(v, str) else v for k, v in value.items()}
-        dated = (key for key, value in fields.items() if isinstance(key, str) and not is_blank(value))
-        if dates and not any(map(_DATE_KEY.search, dated)):
+        if dates and not any(isinstance(key, str) and _may_date(key, value) for key, value in fields.items()):
             fields["published_at"] = dates[0]
         if record.error or not any(isinstance(value, str) and len(value) > limit for value in fields.values()):
             yield record
@@ -265,6 +266,14 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
             named = part_of(fields, str(number)) if number > 1 else fields
             yield record._replace(fields={**named, long: part})
             record = record._replace(left_out=())
+
+
+def _may_date(key: str, value: Any) -> bool:
+    """Whether a field may be the date of its record, also one that cannot be read; `published: true` is none."""
+    if is_blank(value) or not _DATE_KEY.search(key):
+        return False
+    text = raw_text(value).strip('"').casefold()
+    return text not in ("true", "false") and (column_of(key) == "published_at" or bool(_LIKE_A_DATE.search(text)))
 
 
 def _days(name: str) -> list[str]:

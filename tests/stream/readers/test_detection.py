@@ -148,6 +148,24 @@ def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: 
     assert len(others) == 2 and "published_at" not in dated.fields | impossible.fields
 
 
+@pytest.mark.parametrize(
+    ("outranks", "fields"),
+    [
+        (False, "published: true; Validated: 'FALSE'; reading_time: 4.5; readtime: 3-5 min; update_interval: 3600"),
+        (False, "updated_by: ana; timezone: +02:00; candidate: Bo"),
+        (True, "date: soon; Datum: 5 March; created: [2026-01-02]; post_datum: 05.03.31"),
+        (True, "posted_utc: 1772697600; publication_day: March 2026"),
+    ],
+)
+def test_only_a_field_that_may_be_a_date_outranks_the_name_of_the_file(
+    tmp_path: Path, outranks: bool, fields: str
+) -> None:
+    for field in fields.split("; "):
+        (tmp_path / "2026-04-04-bus.md").write_text(f"---\n{field}\n---\nThe bus is late.")
+        read = read_only(tmp_path / "2026-04-04-bus.md").fields
+        assert (read.get("published_at") != "2026-04-04") is outranks, field
+
+
 def test_folders_date_their_texts_and_the_name_of_an_archive_does_not(tmp_path: Path) -> None:
     written = {
         "2026/05/07/note.txt": "2026-05-07",
