@@ -251,7 +251,9 @@ def _instant(values: Mapping[str, Any], key: str, checks: Checks) -> datetime:
     """The date-time in UTC: the start of a plain date of publication, the end of one of asking."""
     value = values.get(key)
     if is_blank(value):
-        raise ValueError(f"no {key}; write {INSTANT_OR_DATE}")
+        raise ValueError(
+            f"no {key}; write {INSTANT_OR_DATE}; cmt ingest also takes --map {key}=COLUMN or --published-at DATE"
+        )
     try:
         start, end, form = checks.dates.read(value)
     except ValueError as error:

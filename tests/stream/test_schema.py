@@ -106,7 +106,7 @@ def test_ids_may_not_hold_control_characters(doc_id: str) -> None:
         ({"supersedes": "ferry"}, "supersedes is the document's own doc_id 'ferry'"),
         ({"doc_id": None, "text": "x", "supersedes": document_id("x")}, "own doc_id"),
         ({"published_at": DROP}, f"no published_at; write {BOTH_FORMS}"),
-        ({"published_at": None}, "no published_at"),
+        ({"published_at": None}, "cmt ingest also takes --map published_at=COLUMN or --published-at DATE"),
         ({"published_at": ""}, "no published_at"),
         ({"published_at": "soon"}, f"published_at: 'soon' is not a date-time; write {BOTH_FORMS}"),
         ({"published_at": "05/03/2031"}, "set stream.day_first to true or to false"),
