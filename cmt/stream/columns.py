@@ -127,8 +127,9 @@ class Columns:
         if self._unread:
             unread = [key for key, _ in self._unread.most_common()]
             for number, key in enumerate(unread[:_LISTED]):
-                for nearest in difflib.get_close_matches(key[:_LONGEST].casefold(), sorted(_OWN), n=1, cutoff=0.8):
-                    unread[number] = f"{key} (did you mean {nearest}?)"
+                close = difflib.get_close_matches(key[:_LONGEST].casefold(), sorted(_OWN), n=1, cutoff=0.8)
+                if close and _name(close[0]) != _name(key):
+                    unread[number] = f"{key} (did you mean {close[0]}?)"
             lines.append(f"not read: {_listed(unread)}")
         lines += [f"{count:,} × {change}, such as {notes.examples[change]}" for change, count in notes.changes.items()]
         if missing := sorted({key for key in self._chosen.values() if key} - self._found):

@@ -149,7 +149,10 @@ def validate_question(values: Mapping[str, Any], checks: Checks) -> dict[str, An
         raise ValueError("question is empty")
     doc_id = _identifier(values, "doc_id", checks)
     if not doc_id:
-        raise ValueError("no doc_id; a question names the document that answers it")
+        raise ValueError(
+            "no doc_id; a question names the document that answers it; if its answer is to be the document, "
+            "cmt ingest takes --map text=answer --map title=question"
+        )
     question_id = _identifier(values, "question_id", checks) or sha256_hex(f"{doc_id}\n{question}")[:16]
     answers = _answers(values, checks)
     asked_at = _instant(values, "asked_at", checks)

@@ -62,13 +62,13 @@ def test_a_chosen_column_serves_one_purpose_and_a_blank_one_is_not_read() -> Non
 def test_what_was_matched_and_what_is_not_read_is_told_once() -> None:
     columns, notes = Columns(), Notes()
     for number in range(3):
-        columns.match({"body": f"text {number}", "timestamp": 1, "supersede": "a", "author": "b"})
+        columns.match({"body": f"text {number}", "timestamp": 1, "supersede": "a", "author": "b", "Answers": "c"})
     notes.forms["published_at", "epoch seconds"] = 2
     notes.forms["published_at", "ISO 8601" + WITHOUT_ZONE] = 1
     notes.add("title is left out, because it is no string", {"a": 1})
     assert columns.matched(notes) == (f"published_at ← timestamp (epoch seconds, ISO 8601{WITHOUT_ZONE}), text ← body")
     assert columns.notices(notes) == [
-        "not read: supersede (did you mean supersedes?), author",
+        "not read: supersede (did you mean supersedes?), author, Answers",
         "1 × title is left out, because it is no string, such as {'a': 1}",
         "1 × a date has no time zone and is read in stream.timezone",
     ]

@@ -157,6 +157,7 @@ def test_a_question_without_an_id_gets_a_hash_of_document_and_question() -> None
         ({"question": " \x00"}, "question is empty"),
         ({"question": {"text": "When?"}}, "question must be a string"),
         ({"doc_id": DROP}, "no doc_id"),
+        ({"doc_id": DROP}, "cmt ingest takes --map text=answer --map title=question"),
         ({"asked_at": DROP}, "no asked_at"),
         ({"asked_at": "2033-01-03T00:00:00Z"}, "in the future"),
         ({"asked_at": "2032-01-01"}, "in the future"),
