@@ -270,6 +270,9 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
 
 def _may_date(key: str, value: Any) -> bool:
     """Whether a field may be the date of its record, also one that cannot be read; `published: true` is none."""
+    inner = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {}
+    if any(column_of(name) == "published_at" and _may_date(name, one) for name, one in inner.items()):
+        return True
     if is_blank(value) or not _DATE_KEY.search(key):
         return False
     text = raw_text(value).strip('"').casefold()

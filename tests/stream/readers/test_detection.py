@@ -155,6 +155,8 @@ def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: 
         (False, "updated_by: ana; timezone: +02:00; candidate: Bo"),
         (True, "date: soon; Datum: 5 March; created: [2026-01-02]; post_datum: 05.03.31"),
         (True, "posted_utc: 1772697600; publication_day: March 2026"),
+        (True, "_source: {date: 2026-01-02}; data: {created_at: soon}; date: {$date: 2026-01-02}"),
+        (False, "_source: {date: null}; image: {date: 2026-01-02}"),
     ],
 )
 def test_only_a_field_that_may_be_a_date_outranks_the_name_of_the_file(
