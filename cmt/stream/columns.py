@@ -160,12 +160,13 @@ class Columns:
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that are not blank; those of an object also by `object.key`. A date of true or false is blank."""
+    """The values that are not blank, those of an object by `object.key` too. A date of true or false is blank."""
     own = {
         key: unwrap(value)
         for key, value in fields.items()
         if isinstance(key, str)
         and not is_blank(value)
+        and not (isinstance(value, Mapping) and key.casefold() in _CONTAINERS)
         and not (isinstance(value, bool) and column_of(key) == "published_at")
     }
     inner = [
