@@ -150,6 +150,10 @@ class Columns:
             others = [key for key in shape if key not in chosen.values()]
             ranks = ([key for key in others if _name(key) in rank.split()] for rank in _TEXT)
             rivals = next(filter(None, ranks), [])
+            named = {_name(key): key for key in rivals}
+            if named.keys() == {"summary", "description"} and free.keys().isdisjoint(_NAMES[kind]["title"].split()):
+                keys = {"title": named["summary"], **keys}  # of a ticket
+                rivals = [named["description"]]
             keys |= {"text": rivals[0]} if rivals else {}
         for column, names in _NAMES[kind].items():
             found = next((free[name] for name in names.split() if name in free), None)

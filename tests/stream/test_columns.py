@@ -31,6 +31,8 @@ from cmt.stream.schema import Notes
             {"@context": "https://schema.org", "@id": "a", "description": "It is long.", "datePublished": "d"},
             {"doc_id": "a", "text": "It is long.", "published_at": "d"},
         ),
+        ({"Summary": "s", "Description": "d", "Comment": "c"}, {"title": "s", "text": "d"}),  # Jira
+        ({"Summary": "s", "Comment": "c"}, {"text": "s"}),
         ({"article": {"body": "x", "date": "d"}, "id": 3}, {"doc_id": 3, "text": "x", "published_at": "d"}),
         ({"_id": 1, "_source": {"body": "x", "date": "d"}}, {"doc_id": 1, "text": "x", "published_at": "d"}),
         ({"Date Modified": "m", "Date Created": "d", "text": "x"}, {"published_at": "d", "text": "x"}),
