@@ -21,8 +21,8 @@ _ESCAPED = 6  # bytes of an escaped character
 _MAX_FIELD = 2**31 - 1  # characters; the default of csv, 128 KiB, is shorter than a long article
 _BRACKETS_A_ROW = 10  # lists and objects that a row of JSON needs
 _DELIMITERS = ",;\t|"
-_HEADER = re.compile(r"[^\n.!?]{1,60}")
-_ROWS = 20  # of a table that tell it from prose
+_NAME = re.compile(r"[^\n.!?]{1,60}")  # of a column, unlike a part of a sentence
+_ROWS = 20  # of a table that tell its delimiter, and tell it from prose
 _RESTARTS = 100  # of a CSV file after a quotation mark that is never closed
 _NOTICES = {"channel_join", "channel_leave", "channel_topic", "channel_purpose", "channel_name", "bot_add"}
 
@@ -136,30 +136,32 @@ def _longest(objects: Iterable[dict[str, Any]]) -> Counter[str | None]:
 
 
 def delimiter_of(text: str) -> str | None:
-    """The character that separates the columns of the CSV file that begins with `text`; None if it is no CSV."""
+    """The character that separates the columns of the CSV file that begins with `text`; None if it has one column."""
     csv.field_size_limit(_MAX_FIELD)
     lines = list(io.StringIO(text, newline=""))
-    lines = lines[:-1][:20] or lines
+    cut = len(lines) > _ROWS or not text.endswith("\n")
     found = []
     for delimiter in _DELIMITERS:
-        header, *rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(row)] or [[]]
+        header, *rows = [row for row in csv.reader(lines[:_ROWS], delimiter=delimiter) if any(row)] or [[]]
+        rows = rows[:-1] if cut else rows
         alike = sum(len(row) == len(header) for row in rows)
-        named = len(set(header)) == len(header) and all(_HEADER.fullmatch(name) for name in header)
-        if len(header) > 1 and named and alike * 2 >= len(rows):
-            found.append((len(header), delimiter))
-    return max(found)[1] if found else None
+        if len(header) > 1 and alike * 2 >= len(rows):
+            found.append((len(header), alike, delimiter))
+    return max(found)[2] if found else None
 
 
 def is_table(text: str, *, whole: bool) -> bool:
     """Return whether a file whose name does not say so is CSV. `text`: its beginning, or with `whole` all of it.
 
-    At least two rows follow the header, each with as many fields as the header and without blank lines between them.
+    Its header has short names that are no sentences. At least two rows follow it, each with as many fields and without
+    blank lines between them.
     """
     if not (delimiter := delimiter_of(text)):
         return False
     rows = list(itertools.islice(csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), delimiter=delimiter), _ROWS))
+    named = len(set(rows[0])) == len(rows[0]) and all(_NAME.fullmatch(name.strip()) for name in rows[0])
     rows = rows if whole else rows[:-1]  # the last one may be cut
-    return len(rows) > 2 and all(len(row) == len(rows[0]) for row in rows)
+    return named and len(rows) > 2 and all(len(row) == len(rows[0]) for row in rows)
 
 
 def read_csv(data: bytes, name: str, limits: Limits, *, required: Sequence[str] = ()) -> Iterator[Record]:

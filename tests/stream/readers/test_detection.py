@@ -53,6 +53,8 @@ def pack(path: Path, members: dict[str, str]) -> Path:
         ("a.txt", "Toll raised to three euros, effective Monday\n", "text"),
         ("a.txt", "Saltby Ferry, 5 March 2026\n\nThe toll rises, the mayor said.\n\nNot, however, today.", "text"),
         ("a.txt", "Rota, May\nAda, Monday\nBo, Tuesday, Friday\n", "text"),
+        ("a.txt", "Dear Ann,\nThe bus is late,\nas it always is,\n", "text"),
+        ("a.txt", "No. We do not, today.\nNo, not ever.\nNever, at least.\n", "text"),
         ("a.txt", "title,text\nBus,late\nTram,late\n\n", "csv"),
         ("a.txt", "title,text\n" + "Bus,late\n" * 18 + f"Tram,{'late ' * 50_000}\n", "csv"),
         ("a", "Dear Sir, the bus is late.\nIt is, as ever, late.\n", "text"),

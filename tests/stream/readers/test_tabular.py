@@ -96,14 +96,16 @@ def test_items_that_are_no_objects_are_errors_and_notices_of_slack_are_left_out(
     assert bad.error == "not a JSON object but int; write an object for each document"
 
 
+@pytest.mark.parametrize("third", ["date", "Price?", "Which line, which stop, which day?"])
+@pytest.mark.parametrize("first", ["title", "No.", ""])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-def test_the_delimiter_of_csv_is_found(delimiter: str) -> None:
-    lines = [["title", "text", "date"], ["Bus", '"Late, late; late\nand ""on""', "2026"], ["Tram", "On time", ""]]
-    lines[1][1] += '"'
-    assert [one.fields["text"] for one in rows("\n".join(map(delimiter.join, lines)))] == [
-        'Late, late; late\nand "on"',
-        "On time",
-    ]
+def test_the_delimiter_of_csv_is_found(delimiter: str, first: str, third: str) -> None:
+    header = delimiter.join([first, "text", f'"{third}"' if delimiter == "," else third])
+    late = "Late, late; late\n" * 30 + 'and ""on""'
+    lines = [header, delimiter.join(["Bus", f'"{late}"', "2026"]), delimiter.join(["Tram", "On time", ""])]
+    assert [one.fields["text"] for one in rows("\n".join(lines))] == [late.replace('""', '"'), "On time"]
+    [only] = rows(f'{header}\nBus{delimiter}"Late, late"{delimiter}\n')
+    assert only.fields["text"] == "Late, late"
 
 
 def test_only_the_bad_rows_of_csv_are_errors_also_after_an_open_quotation_mark() -> None:
