@@ -22,6 +22,7 @@ _MAX_FIELD = 2**31 - 1  # characters; the default of csv, 128 KiB, is shorter th
 _BRACKETS_A_ROW = 10  # lists and objects that a row of JSON needs
 _DELIMITERS = ",;\t|"
 _NAME = re.compile(r"[^\n.!?]{1,60}")  # of a column, unlike a part of a sentence
+_TOKEN = re.compile("[!-~]+")  # or one word of ASCII; a text in a language without blanks is not ASCII
 _ROWS = 20  # of a table that tell its delimiter, and tell it from prose
 _RESTARTS = 100  # of a CSV file after a quotation mark that is never closed
 _NOTICES = {"channel_join", "channel_leave", "channel_topic", "channel_purpose", "channel_name", "bot_add"}
@@ -124,14 +125,16 @@ def _items(content: Any) -> tuple[list[Any], tuple[str, ...]]:
 
 
 def _longest(objects: Iterable[dict[str, Any]]) -> Counter[str | None]:
-    """Return column of a document → length of the longest string in `objects`; None: under names of no column."""
-    of_keys, of_columns = Counter[str](), Counter[str | None]()
+    """Return column of a document → length of the longest string in `objects`; None: of other names, without tokens."""
+    of_keys, of_columns = Counter[tuple[str, bool]](), Counter[str | None]()
     for one in objects:
         for key, value in one.items():
             if isinstance(value, str):
-                of_keys[key] = max(of_keys[key], len(value))
-    for key, length in of_keys.items():
-        of_columns[column_of(key)] = max(of_columns[column_of(key)], length)
+                named = key, bool(_TOKEN.fullmatch(value))
+                of_keys[named] = max(of_keys[named], len(value))
+    for (key, token), length in of_keys.items():
+        if (column := column_of(key)) or not token:
+            of_columns[column] = max(of_columns[column], length)
     return of_columns
 
 

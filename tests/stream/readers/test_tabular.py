@@ -69,6 +69,9 @@ def test_the_array_or_the_object_with_the_longest_text_is_read() -> None:
     assert fields({"response": {"tags": [{"name": "bus"}], "results": [ROW, ROW]}}) == [ROW, ROW]
     short = {"text": "A bus."}
     assert fields({"title": "The town", "description": "All of its news", "articles": [short]}) == [short]
+    token = {"next": "a" * 50}
+    assert fields({**token, "articles": [short]}) == [short]
+    assert fields(unnamed := {"正文": "公交车晚点了。", "images": [{"summary": "A bus"}]}) == [unnamed]
     article = {"titular": "Bus", "cuerpo largo": "The bus is late.", "images": [{"description": "A bus"}]}
     assert fields(article) == [article]  # whose text --map names
 
