@@ -24,6 +24,7 @@ _DELIMITERS = ",;\t|"
 _NAME = re.compile(r"[^\n.!?]{1,60}")  # of a column, unlike a part of a sentence
 _TOKEN = re.compile("[!-~]+")  # or one word of ASCII; a text in a language without blanks is not ASCII
 _ROWS = 20  # of a table that tell its delimiter, and tell it from prose
+_SAMPLE = 200_000  # characters that tell the delimiter
 _RESTARTS = 100  # of a CSV file after a quotation mark that is never closed
 _NOTICES = {"channel_join", "channel_leave", "channel_topic", "channel_purpose", "channel_name", "bot_add"}
 
@@ -167,22 +168,47 @@ def is_table(text: str, *, whole: bool) -> bool:
     return named and len(rows) > 2 and all(len(row) == len(rows[0]) for row in rows)
 
 
+def _table(text: str) -> tuple[str, str, int]:
+    """Return the table in a CSV file with quotation marks that are doubled, its delimiter, and the lines before it.
+
+    In `text`, they follow a backslash if fewer rows are malformed that way, as those of Spark and MySQL.
+    """
+    told = re.match(r'"?sep=(.)"?[ \t]*(?:\r?\n|\Z)', text)  # a line for spreadsheets
+    text = text[told.end() :] if told else text
+    delimiter = told[1] if told else delimiter_of(text[:_SAMPLE]) or ","
+    if '\\"' in text:
+        escaped = text.replace("\\\\", "\0").replace('\\"', '""').replace("\\\n", "\n").replace("\0", "\\")
+        text = min(text, escaped, key=lambda one: _malformed(one, delimiter))
+    return text, delimiter, int(bool(told))
+
+
+def _malformed(text: str, delimiter: str) -> int:
+    """The number of rows in CSV that are not as wide as the header, or go on after a closing quotation mark."""
+    reader, width, count = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 0, 0
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return count
+        except csv.Error:
+            count += 1
+            continue
+        width = width or len(row)
+        count += bool(row) and (len(row) < width or any(row[width:]))
+
+
 def read_csv(data: bytes, name: str, limits: Limits, *, required: Sequence[str] = ()) -> Iterator[Record]:
     """Yield the rows of a CSV file, numbered by line. Raises StreamError if its header lacks one of `required`."""
     csv.field_size_limit(_MAX_FIELD)
-    text = decode(data)[0].replace("\0", "")
+    text, delimiter, before = _table(decode(data)[0].replace("\0", ""))
     source = io.StringIO(text, newline="")
-    told = re.match(r'"?sep=(.)"?\s*$', source.readline())  # a line for spreadsheets
-    source.seek(0)
-    delimiter = told[1] if told else delimiter_of("".join(itertools.islice(source, 200))) or ","
-    source.seek(told.end() if told else 0)
     reader = csv.reader(source, delimiter=delimiter)
     columns = [column.strip() or f"column {number}" for number, column in enumerate(next(filter(any, reader), []), 1)]
     first = {name: number for number, name in reversed(list(enumerate(columns, 1)))}
     header = [name if first[name] == number else f"{name} {number}" for number, name in enumerate(columns, 1)]
     if missing := [column for column in required if column not in header]:
         raise StreamError(f"{name} lacks the columns {', '.join(missing)}; its header is {', '.join(header)[:200]!r}")
-    line, restarts = reader.line_num + bool(told), 0
+    line, restarts = reader.line_num + before, 0
     for count in itertools.count():
         limits.check_rows(name, count, columns=len(header))
         begin, position, read = line, source.tell(), reader.line_num

@@ -1,3 +1,4 @@
+import csv
 import io
 import json
 from datetime import UTC, datetime
@@ -109,6 +110,19 @@ def test_the_delimiter_of_csv_is_found(delimiter: str, first: str, third: str) -
     assert [one.fields["text"] for one in rows("\n".join(lines))] == [late.replace('""', '"'), "On time"]
     [only] = rows(f'{header}\nBus{delimiter}"Late, late"{delimiter}\n')
     assert only.fields["text"] == "Late, late"
+
+
+@pytest.mark.parametrize("text", ['The sign says "open".', 'Say "yes", "no"\nor C:\\', '"', '"\\"', "C:\\", "\\\\a"])
+@pytest.mark.parametrize("written", [{"doublequote": True}, {"doublequote": False, "escapechar": "\\"}])
+def test_quotation_marks_in_csv_are_doubled_or_follow_a_backslash(text: str, written: dict[str, Any]) -> None:
+    file, lines = io.StringIO(), [["title", "text"], ["C:\\", text], ['"Bus"', "on time"]]
+    csv.writer(file, quoting=csv.QUOTE_ALL, **written).writerows(lines)
+    assert [list(one.fields.values()) for one in rows(file.getvalue())] == lines[1:]
+
+
+def test_a_backslash_before_a_closing_or_within_no_quotation_mark_is_kept() -> None:
+    read = rows('title,text\n5\\" pipe,"C:\\"\nLog,"a ""\\"", b"\n')
+    assert [list(one.fields.values()) for one in read] == [['5\\" pipe', "C:\\"], ["Log", 'a "\\", b']]
 
 
 def test_only_the_bad_rows_of_csv_are_errors_also_after_an_open_quotation_mark() -> None:
