@@ -47,7 +47,16 @@ _MARKED_UP = {"jsonl", "json", "csv", "parquet", "arrow"}
 """Formats whose fields may hold HTML, which their readers leave in them."""
 
 _HEAD = 200_000  # bytes that decide the format
-_STARTS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"WARC/": "warc", b"PK\3\4": "zip"}
+_STARTS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"WARC/": "warc"}
+_STARTS |= {b"PK\3\4": "zip", b"{\\rtf": "rtf"}
+_OFFICE = {"word": "docx", "xl": "xlsx", "ppt": "pptx"}  # folder in a file of Microsoft Office → format
+_REFUSED = {
+    "xlsx": "a spreadsheet, XLSX: save it as CSV",
+    "pptx": "a presentation, PPTX: save it as PDF",
+    "odf": "an OpenDocument file: save it as DOCX, CSV or PDF",
+    "rtf": "rich text, RTF: save it as DOCX, HTML or plain text",
+    "tar": "a tar archive: unpack it, or pack its files as ZIP",
+}  # format → what it is, and what to do
 _XML = (("feed", "rss|feed|rdf:rdf"), ("sitemap", "urlset|sitemapindex"), ("html", "!doctype html|html"))
 _HTML = re.compile(r"<(?:head|body|article|main|section|div|p|h1|table)\b", re.IGNORECASE)
 _HEADER = re.compile(r"^(from|to|date|subject|message-id|mime-version|received|content-type|return-path):", re.I | re.M)
@@ -120,9 +129,11 @@ def records_of(
 
 
 def detect(data: bytes, name: str) -> str | None:
-    """The format of a file by its content: a key of _READERS, a compression, or zip; None for an unknown one."""
+    """The format of a file by its content: a key of _READERS or _REFUSED, a compression, or zip; None if unknown."""
     if known := compression_of(data) or next((form for start, form in _STARTS.items() if data.startswith(start)), None):
-        return "docx" if known == "zip" and b"word/" in data and b"[Content_Types].xml" in data else known
+        return _kind_of_zip(data) if known == "zip" else known
+    if data[257:262] == b"ustar":
+        return "tar"
     if b"%PDF-" in data[:1024]:
         return "pdf"
     head = decode(data[:_HEAD])[0]
@@ -147,6 +158,18 @@ def detect(data: bytes, name: str) -> str | None:
     if suffix in (".csv", ".tsv") or tabular.is_table(head, whole=len(data) <= _HEAD):
         return "csv"
     return "text"
+
+
+def _kind_of_zip(data: bytes) -> str:
+    """The format of a ZIP archive by the names of its members."""
+    try:
+        names = set(zipfile.ZipFile(io.BytesIO(data)).namelist())
+    except Exception:  # of a damaged archive: unpacking it tells what is wrong
+        return "zip"
+    if "[Content_Types].xml" in names:
+        folders = {name.partition("/")[0] for name in names}
+        return next((form for folder, form in _OFFICE.items() if folder in folders), "zip")
+    return "odf" if {"mimetype", "content.xml"} <= names else "zip"
 
 
 def _markup(head: str) -> str | None:
@@ -198,6 +221,8 @@ class _Reading:
         if not data.strip():
             raise StreamError(f"{name} is empty")
         self._found = form = detect(data, name)
+        if form in _REFUSED:
+            raise StreamError(f"{name} is {_REFUSED[form]}")
         packed = form in ("gz", "xz", "bz2", "zst", "zip")
         if packed and nesting >= MAX_NESTING:
             raise StreamError(f"{name} is an archive more than {MAX_NESTING} deep in others; unpack it first")
@@ -221,7 +246,8 @@ class _Reading:
             self._limits.check_rows(name, len(archive.infolist()))
             for member in archive.infolist():
                 path, where = PurePosixPath(member.filename.replace("\\", "/")), f"{name}/{member.filename}"
-                if member.is_dir() or (_hidden(path) and ".." not in path.parts):
+                of_epub = member.filename == "mimetype"
+                if member.is_dir() or of_epub or (_hidden(path) and ".." not in path.parts):
                     continue
                 if path.is_absolute() or ".." in path.parts:
                     yield Record({}, where, f"{where} leads out of the archive; pack it again")

@@ -57,11 +57,39 @@ def pack(path: Path, members: dict[str, str]) -> Path:
         ("a.txt", "No. We do not, today.\nNo, not ever.\nNever, at least.\n", "text"),
         ("a.txt", "title,text\nBus,late\nTram,late\n\n", "csv"),
         ("a.txt", "title,text\n" + "Bus,late\n" * 18 + f"Tram,{'late ' * 50_000}\n", "csv"),
+        ("a.txt", "{\\rtf1\\ansi The bus is late.}", "rtf"),
+        ("a.txt", "a.txt".ljust(257, "\0") + "ustar\0" + "The bus is late. " * 500, "tar"),
         ("a", "Dear Sir, the bus is late.\nIt is, as ever, late.\n", "text"),
     ],
 )
 def test_the_format_is_found_in_the_content(name: str, text: str, expected: str | None) -> None:
     assert detect(text.encode(), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("[Content_Types].xml word/document.xml word/embeddings/a.xlsx", "docx"),
+        ("[Content_Types].xml xl/workbook.xml", "xlsx"),
+        ("[Content_Types].xml ppt/presentation.xml", "pptx"),
+        ("[Content_Types].xml a.txt", "zip"),
+        ("mimetype content.xml", "odf"),
+        ("mimetype META-INF/container.xml", "zip"),
+        ("word/a.txt xl/content.xml", "zip"),
+    ],
+)
+def test_the_names_of_its_members_tell_what_a_zip_file_is(tmp_path: Path, names: str, expected: str) -> None:
+    data = pack(tmp_path / "a", dict.fromkeys(names.split(), "Late.")).read_bytes()
+    with zipfile.ZipFile(tmp_path / "stored.zip", "w") as archive:
+        archive.writestr("report", data)
+    assert (detect(data, "a"), detect((tmp_path / "stored.zip").read_bytes(), "a")) == (expected, "zip")
+
+
+def test_files_of_office_programs_are_refused_by_name_and_the_type_of_a_book_is_no_document(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.xlsx", {"[Content_Types].xml": "", "xl/workbook.xml": ""})
+    assert read_only(path, format="csv").error == "a.xlsx is a spreadsheet, XLSX: save it as CSV"
+    book = pack(tmp_path / "a.epub", {"mimetype": "application/epub+zip", "a.html": "<p>The bus is late.</p>"})
+    assert read_only(book).where == "a.epub/a.html"
 
 
 def test_a_missing_path_an_unknown_format_and_a_folder_of_hidden_files_are_refused(tmp_path: Path) -> None:
