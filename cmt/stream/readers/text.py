@@ -26,10 +26,20 @@ _BLOCK_NAMES = (
     "section|table|tbody|td|th|thead|tr|ul"
 )
 _HIDDEN_NAMES = "aside|button|footer|form|head|iframe|nav|noscript|object|script|style|svg|template"
-_OTHER_NAMES = "a|abbr|b|cite|code|em|figure|font|header|html|i|img|ins|small|span|strong|sub|sup|time|u|video"
+_OTHER_NAMES = "a|abbr|b|cite|code|em|figure|font|header|html|i|img|ins|small|span|strong|sub|sup|time|u|video|wbr"
 _BLOCKS, _INVISIBLE = frozenset(_BLOCK_NAMES.split("|")), frozenset(_HIDDEN_NAMES.split("|"))
 _TAG = re.compile(rf"</?(?:{_BLOCK_NAMES}|{_HIDDEN_NAMES}|{_OTHER_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE)
-_BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK_NAMES})\b", re.IGNORECASE)
+_BLOCK_TAG = re.compile(rf"</?(?!br\b)(?:{_BLOCK_NAMES})\b", re.IGNORECASE)
+_OTHER_TAG = re.compile(
+    rf"<(?:https?://[^\s<>]*|(?!(?:{_BLOCK_NAMES}|{_HIDDEN_NAMES}|{_OTHER_NAMES}|col|rp|rt)[\s/>])"
+    r"([a-z][^\s<>]*)(?:\s[^<>=]*)?(?<!/))>",
+    re.IGNORECASE,
+)
+"""A tag without attributes and of another name: a placeholder such as `<url>`, unless the text closes it."""
+_NO_MARKDOWN = re.compile(r"<(pre|script|style)\b.*?(?:</\1\b|\Z)|<!--.*?(?:-->|\Z)", re.IGNORECASE | re.DOTALL)
+_MARKDOWN = re.compile(r"^ {0,3}(?:#{1,6} +\S|[-*+] +\S|```|~~~|\|.*\|\s*$)", re.MULTILINE)
+_ROW = re.compile(r"^\|.*\|\s*?$", re.MULTILINE)  # of a table in Markdown
+_BREAK = re.compile(r"<br\s*/?>[^\S\n]*\n?", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(rf"<(/?)({_HIDDEN_NAMES})(?:\s[^<>]*)?(?<!/)>", re.IGNORECASE)
 _HEAD = re.compile(r"(?:\s|<!doctype[^<>]*>|<html[^<>]*>)*<head\b", re.IGNORECASE)  # at the beginning of a page
 _HEAD_END, _BODY = re.compile("</head>", re.IGNORECASE), re.compile(r"<body\b", re.IGNORECASE)
@@ -69,19 +79,25 @@ def decode(data: bytes) -> tuple[str, str]:
     return data.decode(encoding, "replace"), encoding
 
 
-def plain_text(markup: str) -> str:
-    """The text of HTML: a line a block, a table as lines `row: column value`; scripts and navigation are left out."""
-    parser = _Text(keep_lines=not _BLOCK_TAG.search(markup))
-    parser.feed(_with_unclosed_as_text(markup))
+def plain_text(markup: str, *, keep_lines: bool = False) -> str:
+    """The text of HTML: a line a block, a table as lines `row: column value`; scripts and navigation are left out.
+
+    Its own lines are kept with `keep_lines`, or if it has no blocks.
+    """
+    parser = _Text(keep_lines=keep_lines or not _BLOCK_TAG.search(markup))
+    parser.feed(_with_unclosed_as_text(_BREAK.sub("<br>", markup)))
     parser.close()
     text = re.sub(r"[^\S\n]+", " ", parser.text())
     return re.sub(r" ?\n ?", "\n", re.sub(r"(?: ?\n){3,} ?", "\n\n", text)).strip()
 
 
 def without_markup(text: str) -> str:
-    """`text` without the HTML tags and entities that it may hold; an address is left as it is."""
+    """`text` without the HTML tags and entities that it may hold; an address, and the lines of Markdown, stay."""
     if "<" in text and _TAG.search(text):
-        return plain_text(text)
+        closed = set(re.findall(r"</([^\s<>]+)", text.lower()))
+        text = _OTHER_TAG.sub(lambda tag: tag[0] if (tag[1] or "").lower() in closed else f"&lt;{tag[0][1:]}", text)
+        text = _ROW.sub(lambda row: _BREAK.sub(" ", row[0]), text)
+        return plain_text(text, keep_lines=bool(_MARKDOWN.search(_NO_MARKDOWN.sub("", text))))
     if "&" in text and _ENTITY.search(text) and not text.startswith(("http://", "https://")):
         return html.unescape(text)
     return text

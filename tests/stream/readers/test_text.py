@@ -69,6 +69,16 @@ def test_html_of_any_depth_is_read() -> None:
         ("<p>Put the <style> in the <head>. Pay 3.", "Put the <style> in the <head>. Pay 3."),
         ("A <nav> bar <nav>Home</nav>. Pay 3.<svg/>", "A <nav> bar . Pay 3."),
         ("https://a.example/?a=1&copy;=2", "https://a.example/?a=1&copy;=2"),
+        ("# Set\n\n- `PORT=<port>`\n- `Map<K, V>` <img src=a>", "# Set\n\n- `PORT=<port>`\n- `Map<K, V>`"),
+        (
+            "Ask <a@b.example>, <https://b.example/>, <your-name>.<br>",
+            "Ask <a@b.example>, <https://b.example/>, <your-name>.",
+        ),
+        ("<x-box id='1'>Tea</x-box> <o:p></o:p><X-Icon/><b>now</b>", "Tea now"),
+        ("| A | B |\n|---|---|\n| 1 | 5<br>euros |\n", "| A | B |\n|---|---|\n| 1 | 5 euros |"),
+        ("One<br />\ntwo\nthree", "One\ntwo\nthree"),
+        ("<p>a</p>\n\n```\nb\nc\n```", "a\n\n```\nb\nc\n```"),
+        ("<p>a\nb</p><pre># c\n- d</pre><!--\n- e\n-->", "a b\n\n# c\n- d"),
     ],
 )
 def test_markup_is_removed_from_values_that_have_it(value: str, text: str) -> None:
