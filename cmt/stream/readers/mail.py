@@ -4,7 +4,7 @@ import email
 import email.policy
 import re
 from collections.abc import Iterator
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 
 from cmt.stream.limits import Limits
 from cmt.stream.readers.files import Record
@@ -17,30 +17,49 @@ def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield a message: its text, or that of its HTML; attachments and addresses are left out. Raises ValueError."""
     try:
         message = email.message_from_bytes(data, policy=email.policy.default)
-        part = message.get_body(("plain", "html"))
-        content = part.get_payload(decode=True) if part else b""
+        parts, attached = _parts(message)
+        text = "\n\n".join(filter(None, map(_text, parts)))
         headers = {key: _header(message, key) for key in ("subject", "date", "message-id")}
     except RecursionError:
         raise ValueError(f"{name} is a message of too deeply nested parts") from None
-    content = content if isinstance(content, bytes) else b""
-    try:
-        text = content.decode((part and part.get_content_charset()) or "utf-8")
-    except (LookupError, UnicodeDecodeError):
-        text = decode(content)[0]
-    if part and part.get_content_type() == "text/html":
-        text = plain_text(text)
-    if not text.strip():
+    if not text:
         raise ValueError(f"{name} is a message without text")
     fields = {
         "doc_id": headers["message-id"].strip().strip("<>"),
         "title": headers["subject"],
-        "text": text.replace("\r\n", "\n").strip(),
+        "text": text,
         "published_at": headers["date"],
     }
-    yield Record({key: value for key, value in fields.items() if value}, name)
+    yield Record({key: value for key, value in fields.items() if value}, name, left_out=attached)
 
 
-def _header(message: EmailMessage, key: str) -> str:
+def _parts(message: EmailMessage) -> tuple[list[MIMEPart], tuple[str, ...]]:
+    """Return the body and the texts after it, such as one below a picture, and the names of attached messages."""
+    body = message.get_body(("plain", "html"))
+    parts, attached = [body] if body is not None else [], list[str]()  # a part without headers is false
+    for one in message.walk():
+        inner = list(one.iter_parts())
+        if one.get_content_type() == "message/rfc822":
+            attached += [f"the attached message {_header(part, 'subject')[:100]!r}" for part in inner]
+        elif body is not None and body in inner and one.get_content_type() == "multipart/mixed":
+            after, kind = inner[inner.index(body) + 1 :], body.get_content_type()
+            shown = (part for part in after if not (part.is_attachment() or part.get_filename()))
+            parts += [part for part in shown if part.get_content_type() == kind]
+    return parts, tuple(attached)
+
+
+def _text(part: MIMEPart) -> str:
+    content = part.get_payload(decode=True)
+    content = content if isinstance(content, bytes) else b""
+    try:
+        text = content.decode(part.get_content_charset() or "utf-8")
+    except (LookupError, UnicodeDecodeError):
+        text = decode(content)[0]
+    text = plain_text(text) if part.get_content_type() == "text/html" else text
+    return text.replace("\r\n", "\n").strip()
+
+
+def _header(message: MIMEPart, key: str) -> str:
     try:
         return str(message[key] or "")
     except Exception:  # email raises many types for a malformed one

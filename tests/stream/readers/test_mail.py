@@ -1,6 +1,8 @@
 from email.message import EmailMessage
 from pathlib import Path
 
+import pytest
+
 from cmt.stream.readers import records
 
 
@@ -29,3 +31,21 @@ def test_a_malformed_header_ends_no_mailbox(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\n".join(start + one for one in (*odd, message("Late.").as_bytes())))
     assert [(one.error, one.fields["text"]) for one in records(tmp_path / "a")][2] == (None, "Late.")
     assert len([one for one in records(tmp_path / "a") if not one.error]) == 3
+
+
+@pytest.mark.parametrize(
+    ("part", "text", "left_out"),
+    [
+        (b"Content-Type: text/plain\n\nThe rent is 4 euros.", "The map:\n\nThe rent is 4 euros.", ()),
+        (b"Content-Type: text/plain; name=log.txt\n\nLog", "The map:", ()),
+        (b"Content-Type: text/plain\nContent-Disposition: attachment\n\nLog", "The map:", ()),
+        (b"Content-Type: text/html\n\n<p>The map:</p>", "The map:", ()),
+        (b"Content-Type: message/rfc822\n\nSubject: Price\n\nOld.", "The map:", ("the attached message 'Price'",)),
+    ],
+)
+def test_the_text_after_a_picture_is_taken(tmp_path: Path, part: bytes, text: str, left_out: tuple[str, ...]) -> None:
+    head = b"Subject: Map\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n"
+    parts = (head, b"\nThe map:", b"Content-Type: image/png\nContent-Disposition: inline\n\nx", part)
+    (tmp_path / "a.eml").write_bytes(b"\n--b\n".join(parts) + b"\n--b--\n")
+    [mail] = records(tmp_path / "a.eml")
+    assert (mail.fields["text"], mail.left_out) == (text, left_out)
