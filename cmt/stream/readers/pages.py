@@ -18,6 +18,7 @@ from cmt.stream.readers.text import decode, plain_text, without_markup
 
 _DATES = {"original_date": True, "extensive_search": False, "outputformat": "%Y-%m-%dT%H:%M:%S%z"}
 """Dates that a page declares, none that its text mentions."""
+_SIMILAR = 0.1  # difference in length, 0–1, of an article and its text; a text that JSON declares is longer
 _DAY_AND_MONTH = re.compile(r"(?<!\d)(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?!\d)")
 
 
@@ -34,7 +35,7 @@ def page(data: bytes, name: str) -> dict[str, Any]:
     found = trafilatura.extract_with_metadata(
         data, output_format="html", include_comments=False, date_extraction_params=dict(_DATES)
     )
-    text = plain_text((found.text or "") if found else decode(data)[0])
+    text = (_own_lines(found, data) or plain_text(found.text or "")) if found else plain_text(decode(data)[0])
     if not text:
         raise ValueError(f"{name} is a page without text")
     if not found:
@@ -42,6 +43,25 @@ def page(data: bytes, name: str) -> dict[str, Any]:
     date = _declared(found.date.removesuffix("T00:00:00"), decode(data)[0]) if found.date else None
     fields = {"title": found.title, "text": text, "published_at": date, "url": found.url, "source": found.sitename}
     return {key: value for key, value in fields.items() if value}
+
+
+def _own_lines(found: Any, data: bytes) -> str:
+    """The text of the page or of its article, if trafilatura found one line of it, as in a short page; else blank."""
+    from trafilatura.utils import decode_file  # by the charset that the page declares
+
+    if len(found.body) != 1 or len(found.body[0]):
+        return ""
+    markup = decode_file(data)
+    if "\n" in found.raw_text:  # between all the strings of the page, of which less than 250 characters are main text
+        return plain_text(_within("main", markup) or markup)
+    text = plain_text(_within("article", markup))
+    return text if abs(len(text) - len(found.raw_text)) <= _SIMILAR * len(found.raw_text) else ""
+
+
+def _within(name: str, markup: str) -> str:
+    begin = re.search(rf"<{name}\b", markup, re.IGNORECASE)
+    ends = [end.start() for end in re.finditer(rf"</{name}\b", markup, re.IGNORECASE)]
+    return markup[begin.start() : ends[-1]] if begin and ends else ""
 
 
 def _declared(date: str, html: str) -> str:

@@ -47,6 +47,30 @@ def test_a_page_leaves_open_what_its_date_leaves_open(declared: str, read: str, 
     assert page.fields["published_at"] == read
 
 
+_NAV = "<div>Home</div><nav>" + "<a href=/a>About the harbour</a> " * 20 + "</nav>"
+_TABLE = "<h1>FAQ</h1><table><tr><th>Plan<th>Price<tr><td>Basic<td>5 złotych</table>"
+_ARTICLE = "The ferry costs seven euros. " * 4
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (f"{_NAV}<main>{_TABLE}</main>", "FAQ\n\nBasic: Price 5 złotych"),
+        (f"<nav>About</nav>{_TABLE}", "FAQ\n\nBasic: Price 5 złotych"),
+        (
+            f"<nav>About</nav><article>{_TABLE}<p>{_ARTICLE}</p></article>",
+            f"FAQ\n\nBasic: Price 5 złotych\n\n{_ARTICLE}",
+        ),
+        (f"<div>Home</div><article><p>{_ARTICLE * 3}</p></article>", _ARTICLE * 3),
+        (f'<script type="application/ld+json">{{"articleBody": "{_ARTICLE}"}}</script><p>Loading.</p>', _ARTICLE),
+    ],
+)
+def test_a_short_page_keeps_its_lines_and_its_text_that_json_declares(body: str, text: str) -> None:
+    page = f'<!doctype html><html><head><meta charset="iso-8859-2"></head><body>{body}</body></html>'
+    [found] = records_of(page.encode("iso-8859-2"), "a.html")
+    assert found.fields["text"] == text.strip()
+
+
 def test_of_a_feed_that_is_cut_off_the_whole_items_come_and_an_error() -> None:
     item = "<item><guid>{0}</guid><description>The text &nbsp; number {0}.</description></item>"
     items = f'<rss version="2.0"><channel>{item.format(1)}{item.format(2)}</channel></rss>'
