@@ -34,7 +34,7 @@ from cmt.stream.near_copies import excess_near_duplicates
 from cmt.stream.periods import newest_apart, period_unit, split, unit_of
 from cmt.stream.readers import records
 from cmt.stream.readers.squad import RELEASED_AT
-from cmt.stream.rows import RawRows, ValidatedRows, collect, concat, validate_rows
+from cmt.stream.rows import UNPUBLISHED, RawRows, ValidatedRows, collect, concat, validate_rows
 from cmt.stream.schema import Checks, Notes, Rejected, one_line
 from cmt.stream.shingles import shingles, words
 from cmt.stream.storage import write_quarantine
@@ -150,7 +150,7 @@ def ingest(
     name = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
     unread = [row for _, raw in sources for row in raw.rejected]
     if not any(raw.documents or raw.questions for _, raw in sources) and not any(row.raw for row in unread):
-        first = unread[0]
+        first = unread[0] if unread else Rejected(name, 1, f"{name} {UNPUBLISHED}")
         raise StreamError(first.reason if first.file in first.reason else f"{first.file}:{first.row}: {first.reason}")
     digest = sha256_hex(*(raw.digest for _, raw in sources))
     file_name = Path(name).resolve().name.encode("utf-8", "replace")

@@ -26,6 +26,8 @@ from cmt.stream.schema import (
     validate_question,
 )
 
+UNPUBLISHED = "has nothing but drafts and other unpublished documents; publish one first"
+
 
 class RawRow(NamedTuple):
     """One row of a source with the columns of the schema, not validated yet."""
@@ -66,7 +68,8 @@ def read(path: Path, *, file_format: str | None = None, limits: Limits = DEFAULT
     """The rows of the file or folder `path`. Raises StreamError if it has none, ConfigError for an unknown format."""
     raw = collect(records(path, format=file_format, limits=limits), Columns())
     if not (raw.documents or raw.questions):
-        raise StreamError(f"{path} has no row that can be read: {raw.rejected[0].reason}")
+        problem = f"has no row that can be read: {raw.rejected[0].reason}" if raw.rejected else UNPUBLISHED
+        raise StreamError(f"{path} {problem}")
     return raw
 
 
@@ -74,12 +77,14 @@ def collect(found: Iterable[Record], columns: Columns, *, published_at: str | No
     """The rows of `found` by the columns of the schema. `published_at`: the date of rows without one, and of SQuAD."""
     documents, questions, rejected = list[RawRow](), list[RawRow](), list[Rejected]()
     digest = hashlib.sha256()
-    for fields, where, error, _ in found:
+    for fields, where, error, left_out in found:
         digest.update(f"{fields}{error or ''}".encode("utf-8", "backslashreplace"))
         file, found_number, number = where.rpartition(" row ")
         file, row = (file, int(number)) if found_number and number.isdecimal() else (where, 1)
         if error:
             rejected.append(Rejected(file, row, error, fields.get("raw", "")))
+            continue
+        if left_out and not fields:
             continue
         try:
             kind, values = columns.match(fields)

@@ -30,6 +30,15 @@ def test_ingesting_a_source_again_adds_nothing_and_reports_duplicates(ingest: In
     assert [slice_.digest for slice_ in store.slices()] == digests
 
 
+def test_a_file_of_drafts_has_nothing_to_ingest(store: SliceStore, tmp_path: Path) -> None:
+    draft = tmp_path / "2026-03-05-post.md"
+    draft.write_text("---\ndraft: true\n---\nText.\n")
+    with pytest.raises(StreamError, match="post.md has nothing but drafts"):
+        ingest_into(store, draft)
+    report = ingest_into(store, [draft, write_lines(tmp_path / "a.jsonl", [make_document("a")])], now=NOW)
+    assert (report.accepted, report.rejected) == (1, ()) and any("draft" in line for line in report.notices)
+
+
 def test_an_address_leads_to_the_document_that_has_its_page_as_id(ingest: Ingest, store: SliceStore) -> None:
     address = "http://X.example/a/?utm_source=rss"
     page = make_document("", url=address)

@@ -24,7 +24,10 @@ _XZ_MEMORY = 256_000_000  # bytes; `xz -9` needs 65 MB, the format allows 4 GB
 
 
 class Record(NamedTuple):
-    """One record of a source as it is written there, before its fields are matched with the schema."""
+    """One record of a source as it is written there, before its fields are matched with the schema.
+
+    One without fields and error holds `left_out` alone.
+    """
 
     fields: dict[str, Any]  # raw keys and values; readers of pages, feeds and mail use the names of the schema
     where: str  # `feed.xml row 3`, or `pages.zip/news/a.html` inside a folder or archive

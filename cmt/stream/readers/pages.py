@@ -18,6 +18,7 @@ from cmt.stream.readers.text import decode, plain_text, without_markup
 
 _DATES = {"original_date": True, "extensive_search": False, "outputformat": "%Y-%m-%dT%H:%M:%S%z"}
 """Dates that a page declares, none that its text mentions."""
+_UNPUBLISHED = {"draft", "auto-draft", "pending", "private", "trash"}  # statuses of WordPress
 _SIMILAR = 0.1  # difference in length, 0–1, of an article and its text; a text that JSON declares is longer
 _DAY_AND_MONTH = re.compile(r"(?<!\d)(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?!\d)")
 
@@ -77,8 +78,8 @@ def _declared(date: str, html: str) -> str:
 def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the items of an RSS or Atom feed, each with the longer one of its content and its summary.
 
-    Items that share an id are versions of one document, dated by their update. If the feed is cut off, an error follows
-    its complete items. Raises StreamError if it is not a feed.
+    Items that share an id are versions of one document, dated by their update. Items that are not published are left
+    out. If the feed is cut off, an error follows its complete items. Raises StreamError if it is not a feed.
     """
     check_xml(data, name)
     with warnings.catch_warnings():
@@ -91,7 +92,10 @@ def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     if cut:
         items = items[: len(re.findall(rb"(?i)</(?:\w+:)?(?:item|entry)\s*>", markup))]
     shared = Counter(item["id"] for item in items if "id" in item)
+    left_out = tuple(f"the unpublished item {item.get('title', '')[:100]!r}" for item in items if _is_unpublished(item))
     for number, item in enumerate(items, 1):
+        if _is_unpublished(item):
+            continue
         dates = [item[key] for key in ("published", "updated") if key in item and item[key]]
         texts = [*(content.value for content in item.get("content", ())), item.get("summary", "")]
         fields = {
@@ -102,9 +106,17 @@ def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
             "url": item.get("link"),
             "source": without_markup(feed.feed.get("title", "")),
         }
-        yield Record({key: value for key, value in fields.items() if value}, f"{name} row {number}")
+        yield Record({key: value for key, value in fields.items() if value}, f"{name} row {number}", left_out=left_out)
+        left_out = ()
+    if left_out:
+        yield Record({}, name, left_out=left_out)
     if cut:
         yield Record({}, name, f"{name} is cut off after {counted(len(items), 'whole item')}: fetch it again")
+
+
+def _is_unpublished(item: dict[str, Any]) -> bool:
+    """Whether an item of an export is a draft, private or deleted, by WordPress or by RFC 5023."""
+    return item.get("wp_status") in _UNPUBLISHED or item.get("app_draft") == "yes"
 
 
 def read_sitemap(data: bytes, name: str, limits: Limits) -> Iterator[Record]:

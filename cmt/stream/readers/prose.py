@@ -32,12 +32,16 @@ _TABLE = re.compile(r"^\|.+\|[ \t]*\n\|[ \t:|-]+\|[ \t]*\n(?:\|.*\|[ \t]*(?:\n|\
 def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield a plain text or a Markdown file, with the keys of its front matter; a changelog as a document a release.
 
-    The title is that of the front matter, or else the first heading. Raises ValueError if the front matter is broken.
+    The title is that of the front matter, or else the first heading. A draft is left out.
+    Raises ValueError if the front matter is broken.
     """
     text, fields = decode(data)[0].replace("\r\n", "\n").lstrip("\ufeff\n"), dict[str, Any]()
     front = _FRONT_MATTER.match(text)
     if front and (found := _front_matter(front[1], front[2], name)) is not None:
         fields, text = found, text[front.end() :]
+        if fields.get("draft") is True or fields.get("published") is False:
+            yield Record({}, name, left_out=(f"the draft {name}",))
+            return
     text = _TABLE.sub(lambda table: "\n".join(table_lines(_cells(table[0]))) + "\n", text).strip()
     if not text:
         raise ValueError(f"{name} has no text")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.stream.readers import records, records_of
+from cmt.stream.readers import Record, records, records_of
 
 
 def test_a_page_without_text_is_an_error_and_without_the_extra_its_name_is_given(
@@ -89,3 +89,14 @@ def test_the_markup_of_a_feed_is_removed_once(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text(f"<rss><channel><title>Tea &amp;amp; cake</title>{item}</channel></rss>")
     [entry] = records(tmp_path / "a.xml")
     assert entry.fields == {"text": "Use <b> or <head>. Pay 7.", "source": "Tea & cake"}
+
+
+def test_items_that_are_not_published_are_left_out(tmp_path: Path) -> None:
+    state = '<item><title>{0}</title><description>Text {0}.</description><wp:status xmlns:wp="w">{0}</wp:status></item>'
+    items = [state.format(status) for status in ("trash", "publish", "draft")]
+    (tmp_path / "a.xml").write_text(f'<rss version="2.0"><channel>{"".join(items)}</channel></rss>')
+    [entry] = records(tmp_path / "a.xml")
+    assert (entry.fields["title"], entry.where) == ("publish", "a.xml row 2")
+    assert entry.left_out == ("the unpublished item 'trash'", "the unpublished item 'draft'")
+    (tmp_path / "a.xml").write_text(f'<rss version="2.0"><channel>{items[0]}</channel></rss>')
+    assert list(records(tmp_path / "a.xml")) == [Record({}, "a.xml", None, ("the unpublished item 'trash'",))]

@@ -70,3 +70,20 @@ def test_an_error_of_front_matter_quotes_nothing_of_it(tmp_path: Path) -> None:
     [post] = read(tmp_path / "post.md", "---\ntitle: Vell: the mayor\n---\nText.\n")
     reason = "mapping values are not allowed here, line 1"
     assert post.error == f"post.md: its front matter cannot be read ({reason}); correct it"
+
+
+@pytest.mark.parametrize(
+    ("front", "taken"),
+    [
+        ("---\ndraft: true\n---", False),
+        ("---\npublished: false\n---", False),
+        ("+++\ndraft = true\n+++", False),
+        ("---\ndraft: false\npublished: 2026-03-05\n---", True),
+    ],
+)
+def test_a_draft_is_left_out(tmp_path: Path, front: str, taken: bool) -> None:
+    [post] = read(tmp_path / "2026-03-05-post.md", f"{front}\nText.\n")
+    assert post.error is None
+    assert (post.fields.get("text"), post.left_out) == (
+        ("Text.", ()) if taken else (None, ("the draft 2026-03-05-post.md",))
+    )
