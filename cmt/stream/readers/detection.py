@@ -184,6 +184,12 @@ def _markup(head: str) -> str | None:
     return "html" if _HTML.search(start) and not head.startswith("<?xml") else None
 
 
+def _is_text(data: bytes, path: PurePosixPath) -> bool:
+    """Whether a file in a folder is a text by its suffix, or a page with front matter."""
+    suffix, begin = path.suffix.lower(), data.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return suffix in _TEXTS or (suffix in prose.PAGES and begin.startswith((b"---", b"+++")))
+
+
 def _hidden(path: PurePath) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
@@ -234,8 +240,7 @@ class _Reading:
             yield from self.read(data, name.removesuffix(f".{form}"), nesting + 1)
         else:
             self._found = form = self._format or form
-            text = form == "text" and self._inside and PurePosixPath(name).suffix.lower() not in _TEXTS
-            if form is None or text:
+            if form is None or (form == "text" and self._inside and not _is_text(data, PurePosixPath(name))):
                 raise StreamError(f"{name} is in no known format: leave it out, or convert it to text, HTML or CSV")
             self._notes.files[name] = (form, decode(data)[1] if form in _ENCODED else "")
             yield from _finished(_READERS[form](data, name, self._limits), name, form, self._limits, self._notes)

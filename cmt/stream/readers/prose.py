@@ -20,6 +20,7 @@ from cmt.stream.readers.files import Record, part_of, read_member
 from cmt.stream.readers.text import decode, plain_text, table_lines
 
 _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+PAGES = {".html", ".htm"}  # suffixes of a page with front matter, as Jekyll has
 _HEADING = re.compile(r"^(##?) .*$", re.MULTILINE)
 _VERSION = re.compile(r"##? \[?(?:v\d|v?\d+\.\d)[\w.+-]*\]?(?:\(\S*\))?[^\w\n]+(\d{4}-\d\d-\d\d)\b", re.IGNORECASE)
 """The heading of a release in any file: `## [1.2.0](link) - 2026-03-05`."""
@@ -42,6 +43,7 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
         if fields.get("draft") is True or fields.get("published") is False:
             yield Record({}, name, left_out=(f"the draft {name}",))
             return
+        text = plain_text(text) if PurePosixPath(name).suffix.lower() in PAGES else text
     text = _TABLE.sub(lambda table: "\n".join(table_lines(_cells(table[0]))) + "\n", text).strip()
     if not text:
         raise ValueError(f"{name} has no text")

@@ -87,3 +87,12 @@ def test_a_draft_is_left_out(tmp_path: Path, front: str, taken: bool) -> None:
     assert (post.fields.get("text"), post.left_out) == (
         ("Text.", ()) if taken else (None, ("the draft 2026-03-05-post.md",))
     )
+
+
+def test_a_page_with_front_matter_is_a_post_without_its_tags_also_in_a_folder(tmp_path: Path) -> None:
+    [post] = read(
+        tmp_path / "2026-03-06-road.html", "---\ntitle: Road\n---\n<p>It is <b>open</b>.</p>\n<p>Daily.</p>\n"
+    )
+    assert post.fields == {"title": "Road", "text": "It is open.\n\nDaily.", "published_at": "2026-03-06"}
+    (tmp_path / "part.html").write_text("Home {{ title }}\n")
+    assert [one.fields.get("text") for one in records(tmp_path)] == [post.fields["text"], None]
