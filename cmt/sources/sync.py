@@ -258,7 +258,7 @@ class Sync:
         numbered = list[Record]()
         for number, one in enumerate(records, 1):
             error = f"{one.where}: {one.error}" if one.error and not one.error.startswith(one.where) else one.error
-            numbered.append(Record({} if error else one.fields, f"{item.key} row {number}", error))
+            numbered.append(Record({} if error else one.fields, f"{item.key} row {number}", error, one.left_out))
             for part in one.left_out:
                 report.add_problem(self.conceal(f"{item.key}: {part} is not a document and is left out"))
         rows = collect(numbered, self._columns)
