@@ -286,11 +286,8 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
                     fields[key] = without_markup(value)
                 elif isinstance(value, dict):
                     fields[key] = {k: without_markup(v) if isinstance(v, str) else v for k, v in value.items()}
-        if (
-            dates
-            and fields
-            and not any(isinstance(key, str) and _may_date(key, value) for key, value in fields.items())
-        ):
+        dated = any(_may_date(key, value) for key, value in fields.items() if isinstance(key, str))
+        if dates and fields and not dated:
             fields["published_at"] = dates[0]
         if record.error or not any(isinstance(value, str) and len(value) > limit for value in fields.values()):
             yield record
