@@ -85,7 +85,8 @@ def plain_text(markup: str, *, keep_lines: bool = False) -> str:
     Its own lines are kept with `keep_lines`, or if it has no blocks.
     """
     parser = _Text(keep_lines=keep_lines or not _BLOCK_TAG.search(markup))
-    parser.feed(_with_unclosed_as_text(_BREAK.sub("<br>", markup)))
+    closed, mark, rest = _with_unclosed_as_text(_BREAK.sub("<br>", markup)).rpartition(">")
+    parser.feed(closed + mark + rest.replace("<", "&lt;"))  # the parser would read `rest` anew at each `<`
     parser.close()
     text = re.sub(r"[^\S\n]+", " ", parser.text())
     return re.sub(r" ?\n ?", "\n", re.sub(r"(?: ?\n){3,} ?", "\n\n", text)).strip()

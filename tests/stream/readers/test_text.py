@@ -56,6 +56,12 @@ def test_html_of_any_depth_is_read() -> None:
     assert plain_text("<table><tr><td>" * 5_000 + "a") == "a"
 
 
+def test_many_tags_without_an_end_are_a_text_that_is_read_once() -> None:
+    assert (
+        plain_text("<p>a</p>" + "<a" * 200_000) == "a\n" + "<a" * 200_000
+    )  # not within the time limit, if each reads on
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
