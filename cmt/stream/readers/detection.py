@@ -3,7 +3,6 @@
 import io
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import date
@@ -16,7 +15,16 @@ from cmt.errors import ConfigError, StreamError
 from cmt.stream.columns import column_of
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import datasets, decoding, mail, pages, prose, tabular
-from cmt.stream.readers.files import Record, compression_of, decompress, part_of, read_member, read_regular, walk
+from cmt.stream.readers.files import (
+    UNPACKING,
+    Record,
+    compression_of,
+    decompress,
+    members,
+    part_of,
+    read_regular,
+    walk,
+)
 from cmt.stream.readers.text import chapters, decode, without_markup
 from cmt.stream.schema import Notes, is_blank, raw_text
 
@@ -55,7 +63,6 @@ _REFUSED = {
     "pptx": "a presentation, PPTX: save it as PDF",
     "odf": "an OpenDocument file: save it as DOCX, CSV or PDF",
     "rtf": "rich text, RTF: save it as DOCX, HTML or plain text",
-    "tar": "a tar archive: unpack it, or pack its files as ZIP",
 }  # format → what it is, and what to do
 _XML = (("feed", "rss|feed|rdf:rdf"), ("sitemap", "urlset|sitemapindex"), ("html", "!doctype html|html"))
 _HTML = re.compile(r"<(?:head|body|article|main|section|div|p|h1|table)\b", re.IGNORECASE)
@@ -68,7 +75,7 @@ _DATE_IN_NAME = re.compile(
     r"(?P<day>0[1-9]|[12]\d|3[01])(?!\d)"
 )
 """With one separator, or a folder for one of its parts: CVE-2021-0304 is a number."""
-_IN_ARCHIVE = re.compile(r".*\.(?:zip|gz|xz|bz2|zst)/", re.IGNORECASE)
+_IN_ARCHIVE = re.compile(r".*\.(?:zip|tar|tgz|txz|tbz2?|gz|xz|bz2|zst)/", re.IGNORECASE)
 _DATE_KEY = re.compile(
     r"date|(?<!sen)time|publi(?!sher|cation$)|pubbl|(?:created|posted)(?!.?by)|^ts$|datum|^fecha|ver(?:ö|oe)ffentlicht|erschien",
     re.IGNORECASE,
@@ -129,7 +136,7 @@ def records_of(
 
 
 def detect(data: bytes, name: str) -> str | None:
-    """The format of a file by its content: a key of _READERS or _REFUSED, a compression, or zip; None if unknown."""
+    """The format of a file by its content: of _READERS or _REFUSED, a compression, zip or tar; None if unknown."""
     if known := compression_of(data) or next((form for start, form in _STARTS.items() if data.startswith(start)), None):
         return _kind_of_zip(data) if known == "zip" else known
     if data[257:262] == b"ustar":
@@ -229,11 +236,11 @@ class _Reading:
         self._found = form = detect(data, name)
         if form in _REFUSED:
             raise StreamError(f"{name} is {_REFUSED[form]}")
-        packed = form in ("gz", "xz", "bz2", "zst", "zip")
+        packed = form in ("gz", "xz", "bz2", "zst", "zip", "tar")
         if packed and nesting >= MAX_NESTING:
             raise StreamError(f"{name} is an archive more than {MAX_NESTING} deep in others; unpack it first")
-        if form == "zip":
-            yield from self._zip(data, name, nesting)
+        if form in ("zip", "tar"):
+            yield from self._unpacked(data, name, form, nesting)
         elif form and packed:
             data = decompress(data, form, name, self._left, self._limits)
             self._left -= len(data)
@@ -245,27 +252,26 @@ class _Reading:
             self._notes.files[name] = (form, decode(data)[1] if form in _ENCODED else "")
             yield from _finished(_READERS[form](data, name, self._limits), name, form, self._limits, self._notes)
 
-    def _zip(self, data: bytes, name: str, nesting: int) -> Iterator[Record]:
+    def _unpacked(self, data: bytes, name: str, form: str, nesting: int) -> Iterator[Record]:
         self._inside = True
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            self._limits.check_rows(name, len(archive.infolist()))
-            for member in archive.infolist():
-                path, where = PurePosixPath(member.filename.replace("\\", "/")), f"{name}/{member.filename}"
-                of_epub = member.filename == "mimetype"
-                if member.is_dir() or of_epub or (_hidden(path) and ".." not in path.parts):
-                    continue
-                if path.is_absolute() or ".." in path.parts:
-                    yield Record({}, where, f"{where} leads out of the archive; pack it again")
-                    continue
-                if member.file_size > self._left:
-                    raise self._limits.too_large(name)
-                self._left -= member.file_size
-                try:
-                    content = read_member(archive, member)
-                except (zipfile.BadZipFile, RuntimeError, OSError, EOFError, zlib.error) as error:
-                    yield Record({}, where, f"{where} cannot be unpacked ({error}); pack it again")
-                    continue
-                yield from self.read(content, where, nesting + 1)
+        for number, member in enumerate(members(data, form), 1):
+            self._limits.check_rows(name, number)
+            path, where = PurePosixPath(member.name.replace("\\", "/")), f"{name}/{member.name.removeprefix('./')}"
+            of_epub = member.name == "mimetype"
+            if of_epub or (_hidden(path) and ".." not in path.parts):
+                continue
+            if path.is_absolute() or ".." in path.parts:
+                yield Record({}, where, f"{where} leads out of the archive; pack it again")
+                continue
+            if member.size > self._left:
+                raise self._limits.too_large(name)
+            self._left -= member.size
+            try:
+                content = member.read()
+            except UNPACKING as error:
+                yield Record({}, where, f"{where} cannot be unpacked ({error}); pack it again")
+                continue
+            yield from self.read(content, where, nesting + 1)
 
 
 def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, notes: Notes) -> Iterator[Record]:

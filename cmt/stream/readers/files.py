@@ -5,9 +5,11 @@ import gzip
 import io
 import lzma
 import os
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
@@ -20,6 +22,8 @@ from cmt.stream.limits import Limits
 from cmt.stream.urls import url_identity
 
 _COMPRESSIONS = {b"\x1f\x8b": "gz", b"\xfd7zXZ\0": "xz", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zst"}
+UNPACKING = (zipfile.BadZipFile, tarfile.TarError, RuntimeError, OSError, EOFError, zlib.error)
+"""What reading a member of an archive raises."""
 _XZ_MEMORY = 256_000_000  # bytes; `xz -9` needs 65 MB, the format allows 4 GB
 
 
@@ -71,6 +75,32 @@ def read_regular(path: Path, name: str, limits: Limits) -> bytes:
             return file.read(limits.file_bytes + 1) if large else file.read()  # read(n) allocates n bytes
     except OSError as error:
         raise StreamError(f"cannot read {name}: {error.strerror or error}") from None
+
+
+class Member(NamedTuple):
+    """A file in an archive."""
+
+    name: str
+    size: int  # bytes that it takes beside the archive
+    read: Callable[[], bytes]  # raises one of UNPACKING
+
+
+def members(data: bytes, form: str) -> Iterator[Member]:
+    """Yield the files in an archive, `form` "zip" or "tar". Raises BadZipFile and TarError."""
+    if form == "tar":
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
+            for one in filter(tarfile.TarInfo.isreg, tar):
+                yield Member(one.name, one.size * one.issparse(), partial(_read_tar, tar, one))
+        return
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.infolist():
+            if not member.is_dir():
+                yield Member(member.filename, member.file_size, partial(read_member, archive, member))
+
+
+def _read_tar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    with archive.extractfile(member) or io.BytesIO() as file:
+        return file.read()
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -1,6 +1,9 @@
 import gzip
+import io
 import json
 import os
+import shutil
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -128,6 +131,28 @@ def test_of_a_folder_in_the_own_layout_only_these_files_are_read(tmp_path: Path)
     assert notes.changes == {"a file is left out, because the folder has documents.jsonl": 1}
     (tmp_path / "documents.jsonl").write_text("")
     assert [record.error for record in records(tmp_path)] == ["documents.jsonl is empty", "questions.jsonl is empty"]
+
+
+def test_a_tar_archive_is_read_like_a_zip_file_and_its_links_are_not_followed(tmp_path: Path) -> None:
+    for name in ("a.md", "2026-03-04/b.md", ".hidden", "c.md"):
+        (tmp_path / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "notes" / name).write_text("The bus is late.")
+    (tmp_path / "notes/link.md").symlink_to("/etc/hostname")
+    for form in ("tar", "gztar", "bztar"):
+        path = Path(shutil.make_archive(str(tmp_path / "news-2026-11-20"), form, tmp_path / "notes"))
+        found = {record.where.partition("/")[2]: record.fields.get("published_at") for record in records(path)}
+        assert found == {"a.md": None, "2026-03-04/b.md": "2026-03-04", "c.md": None}
+    # what leads out is refused, and what is cut off loses no other file
+    with tarfile.open(tmp_path / "out.tar", "w") as archive:
+        for name in ("../b.md", "/b.md", "b.md"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"Late"))
+    *refused, read = records(tmp_path / "out.tar")
+    assert all("leads out of the archive" in str(record.error) for record in refused) and len(refused) == 2
+    assert read.fields["text"] == "Late"
+    (tmp_path / "cut.tar").write_bytes((tmp_path / "out.tar").read_bytes()[: 5 * 512 + 2])
+    assert "cut.tar cannot be read as tar (ReadError" in str([*records(tmp_path / "cut.tar")][-1].error)
 
 
 def test_bombs_and_deep_archives_are_refused(tmp_path: Path) -> None:
