@@ -35,7 +35,8 @@ def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 def _parts(message: EmailMessage) -> tuple[list[MIMEPart], tuple[str, ...]]:
     """Return the body and the texts after it, such as one below a picture, and the names of attached messages."""
-    body = message.get_body(("plain", "html"))
+    found = [message.get_body((kind,)) for kind in ("plain", "html")]  # of which a later one may be a footer
+    body = next((part for part in message.walk() if any(part is one for one in found)), None)
     parts, attached = [body] if body is not None else [], list[str]()  # a part without headers is false
     for one in message.walk():
         inner = list(one.iter_parts())

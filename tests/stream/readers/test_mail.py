@@ -49,3 +49,10 @@ def test_the_text_after_a_picture_is_taken(tmp_path: Path, part: bytes, text: st
     (tmp_path / "a.eml").write_bytes(b"\n--b\n".join(parts) + b"\n--b--\n")
     [mail] = records(tmp_path / "a.eml")
     assert (mail.fields["text"], mail.left_out) == (text, left_out)
+
+
+def test_a_footer_below_html_is_not_the_text(tmp_path: Path) -> None:
+    head = b"Subject: Rent\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n"
+    parts = (head, b"Content-Type: text/html\n\n<p>4 euros.</p>", b"Content-Type: text/plain\n\nUnsubscribe.")
+    (tmp_path / "a.eml").write_bytes(b"\n--b\n".join(parts) + b"\n--b--\n")
+    assert [mail.fields["text"] for mail in records(tmp_path / "a.eml")] == ["4 euros."]
