@@ -44,6 +44,7 @@ from cmt.stream.waiting import WaitingRow, by_publisher, read_waiting, write_wai
 log = logging.getLogger(__name__)
 
 _PREVIEWED = 3  # documents of a dry run
+_COMPARED = 1_000  # texts at most that tell whether ids are row numbers
 _QUOTED = r"""(?<!\w)'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _VALUES = re.compile(rf"""{_QUOTED}|\{{.*\}}|\[.*\]|\d(?:[\d,.:TZ+-]*[\dZ])?""")
 """The values in a reason, without which reasons of one kind are equal."""
@@ -314,18 +315,20 @@ def _notices(lines: list[str], intake: Intake, notes: Notes, *, waiting: int) ->
 
 
 def _shared_ids(documents: ValidatedRows) -> Iterator[str]:
-    """A notice if files name documents without a common run of words by one doc_id, such as the number of a row."""
-    first, found = dict[str, tuple[str, str]](), dict[str, str]()
+    """A notice if two files name texts without a common run of words by one doc_id, such as the number of a row."""
+    first, compared = dict[str, tuple[str, str]](), 0
     for origin, (doc_id, text) in zip(documents.origins, rows_of(documents.table, "doc_id", "text"), strict=True):
         file, other = first.setdefault(doc_id, (origin.file, text))
-        if file != origin.file and shingles(words(text)).isdisjoint(shingles(words(other))):
-            found.setdefault(doc_id, f"{doc_id!r} in {file} and {origin.file}")
-    if found:
-        example = next(iter(found.values()))
-        yield (
-            f"{counted(len(found), 'doc_id')} with different texts in several files, such as {example}: each text "
-            "replaces the one before it; if the ids are row numbers, leave them out with --map doc_id="
-        )
+        if file == origin.file or text == other:
+            continue
+        compared += 1
+        if different := shingles(words(text)).isdisjoint(shingles(words(other))):
+            yield (
+                f"doc_ids with different texts in several files, such as {doc_id!r} in {file} and {origin.file}: each "
+                "text replaces the one before it; if the ids are row numbers, leave them out with --map doc_id="
+            )
+        if different or compared == _COMPARED:
+            return
 
 
 def store_index(store: SliceStore, find: Find, documents: pa.Table, questions: pa.Table) -> StoreIndex:

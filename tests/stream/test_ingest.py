@@ -64,8 +64,8 @@ def test_row_numbers_of_several_files_are_noticed(store: SliceStore, tmp_path: P
         write_lines(tmp_path / f"files/{month}.jsonl", [make_document("1", text=text), make_document(month)])
     report = ingest_into(store, tmp_path / "files", now=NOW)
     assert [line for line in report.notices if "different texts" in line] == [
-        "1 doc_id with different texts in several files, such as '1' in feb.jsonl and jan.jsonl: each text replaces "
-        "the one before it; if the ids are row numbers, leave them out with --map doc_id="
+        "doc_ids with different texts in several files, such as '1' in feb.jsonl and jan.jsonl: each text replaces the "
+        "one before it; if the ids are row numbers, leave them out with --map doc_id="
     ]
 
 
