@@ -37,7 +37,8 @@ def _parts(message: EmailMessage) -> tuple[list[MIMEPart], tuple[str, ...]]:
     """Return the body and the texts after it, such as one below a picture, and the names of attached messages."""
     found = [message.get_body((kind,)) for kind in ("plain", "html")]  # of which a later one may be a footer
     body = next((part for part in message.walk() if any(part is one for one in found)), None)
-    parts, attached = [body] if body is not None else [], list[str]()  # a part without headers is false
+    parts, attached = list[MIMEPart](), list[str]()
+    parts += [body] if body is not None else []  # a part without headers is false
     for one in message.walk():
         inner = list(one.iter_parts())
         if one.get_content_type() == "message/rfc822":
