@@ -13,6 +13,7 @@ import signal
 import sys
 from dataclasses import asdict
 from functools import partial
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -152,10 +153,11 @@ def ingest(
         period_unit(wanted)  # refuses 0, which would otherwise count as "not given" below
     columns = parse_columns(map_)
     if paths and len(paths) > 1 and "-" in paths:
-        raise typer.BadParameter("- (stdin) is read alone: run the command once more for the files", param_hint="PATH")
+        raise typer.BadParameter("- (stdin) cannot be combined with files: ingest them separately", param_hint="PATH")
     params = ctx.obj.params
-    if not paths and params.sources and not params.stream.source.exists():
-        raise StreamError(f"{params.stream.source} not found: name files, or run `cmt sync` for the project's sources")
+    source = params.stream.source  # a file, a folder or a pattern
+    if not paths and params.sources and not (source.exists() or glob(str(source))):
+        raise StreamError(f"{source} not found: name files, or run `cmt sync` for the project's sources")
     with ctx.obj.stage("ingest"), contextlib.ExitStack() as stack:
         if paths == ["-"]:
             file = stack.enter_context(scratch_folder(ctx.obj.workspace.state)) / "stdin"
@@ -173,7 +175,7 @@ def ingest(
         )
     print_result(result, lambda: output.write_ingested(result), as_json=as_json)
     if dry_run and result.rejected_fraction == 1 and not result.waiting:
-        raise StreamError("no row can be taken: see above")  # as without --dry-run
+        raise StreamError("no row can be ingested: see above")  # as without --dry-run
 
 
 app.command(epilog="Example: cmt sync news --dry-run")(sync)

@@ -51,13 +51,15 @@ def test_a_dry_run_shows_the_mapping_and_writes_nothing(tiny_workspace: Path) ->
     # without any row to take it fails as the ingest would
     rows.write_text("headline,story,date\nFair,A fair opened.,05/03/2031\n")
     result = run(tiny_workspace, "ingest", str(rows), "--dry-run", status=1)
-    assert "may begin with the day" in result.stdout and "no row can be taken: see above" in result.stderr
+    assert "may begin with the day" in result.stdout and "no row can be ingested: see above" in result.stderr
 
 
 def test_a_project_with_sources_alone_is_synced(tiny_workspace: Path) -> None:
     sources = 'sources=[{"name": "news", "kind": "folder", "address": "news"}]'
     options = ("--set", sources, "--set", "stream.source=nowhere", "ingest")
     assert "nowhere not found: name files, or run `cmt sync`" in run(tiny_workspace, *options, status=1).stderr
+    # a pattern of stream.source counts as a source
+    assert read(tiny_workspace, "--set", sources, "--set", "stream.source=news/*.jsonl", "ingest")["accepted"] == 6
 
 
 def test_several_files_patterns_and_the_standard_input_are_ingested(tiny_workspace: Path) -> None:
@@ -70,7 +72,7 @@ def test_several_files_patterns_and_the_standard_input_are_ingested(tiny_workspa
     printed = run(tiny_workspace, "ingest", "-", "--published-at", "2031-03-02", stdin=line).stdout
     assert "1 document and 0 questions taken" in printed
     assert not list((tiny_workspace / "data").rglob("stdin"))
-    assert "- (stdin) is read alone" in run(tiny_workspace, "ingest", "-", files[1], stdin=line, status=2).stderr
+    assert "- (stdin) cannot be combined" in run(tiny_workspace, "ingest", "-", files[1], stdin=line, status=2).stderr
     assert "no file matches" in run(tiny_workspace, "ingest", str(tiny_workspace / "*.xyz"), status=1).stderr
 
 
