@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command. A Ctrl-C during the imports ends it with one line and 130, as one in the command does."""
+    """Run the command. Ctrl-C during the imports exits with one line and status 130, as it does later."""
     try:
         from cmt.cli.main import main as run_command
     except KeyboardInterrupt:

@@ -131,7 +131,7 @@ def _write_started(record: Mapping[str, Any], asked: "Sequence[tuple[PlainQuesti
     if record["waiting"]:
         commands.append(f"cmt update --all  # adapts the other {record['waiting']:,}")
     if record["sources"]:
-        commands.append("cmt sync && cmt update --all  # takes what is new or changed there")
+        commands.append("cmt sync && cmt update --all  # ingests and adapts new and changed documents")
     output.write_line("next:")
     output.write_lines(commands, indent=2)
 
@@ -174,7 +174,7 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
 
 
 def _source_name(name: str) -> str:
-    """`name` of a host or folder as that of a source."""
+    """A valid name of a source for a host or folder."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:64] or "source"
 
 

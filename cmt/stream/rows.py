@@ -26,7 +26,7 @@ from cmt.stream.schema import (
     validate_question,
 )
 
-UNPUBLISHED = "has nothing but drafts and other unpublished documents; publish one first"
+UNPUBLISHED = "contains only drafts and other unpublished documents; publish one first"
 
 
 class RawRow(NamedTuple):

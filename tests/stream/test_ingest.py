@@ -33,7 +33,7 @@ def test_ingesting_a_source_again_adds_nothing_and_reports_duplicates(ingest: In
 def test_a_file_of_drafts_has_nothing_to_ingest(store: SliceStore, tmp_path: Path) -> None:
     draft = tmp_path / "2026-03-05-post.md"
     draft.write_text("---\ndraft: true\n---\nText.\n")
-    with pytest.raises(StreamError, match="post.md has nothing but drafts"):
+    with pytest.raises(StreamError, match="post.md contains only drafts"):
         ingest_into(store, draft)
     report = ingest_into(store, [draft, write_lines(tmp_path / "a.jsonl", [make_document("a")])], now=NOW)
     assert (report.accepted, report.rejected) == (1, ()) and any("draft" in line for line in report.notices)

@@ -35,7 +35,7 @@ def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 def _parts(message: EmailMessage) -> tuple[list[MIMEPart], tuple[str, ...]]:
     """Return the body and the texts after it, such as one below a picture, and the names of attached messages."""
-    found = [message.get_body((kind,)) for kind in ("plain", "html")]  # of which a later one may be a footer
+    found = [message.get_body((kind,)) for kind in ("plain", "html")]  # the later one may be a footer
     body = next((part for part in message.walk() if any(part is one for one in found)), None)
     parts, attached = list[MIMEPart](), list[str]()
     parts += [body] if body is not None else []  # a part without headers is false
