@@ -17,6 +17,10 @@ class ConfigError(CmtError):
     """A value in params.yaml or an argument is unknown or out of range; the CLI exits with 2."""
 
 
+class NotFoundError(CmtError):
+    """An argument names a round, version, slice or source that the project does not have; the CLI exits with 1."""
+
+
 class StreamError(CmtError):
     """A source file, a slice or the slice store cannot be read or written."""
 

@@ -13,7 +13,7 @@ from cmt.bank.ledger import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.common.scratch import remove_dead
 from cmt.config import Column, Params, SourceParams, load_params
-from cmt.errors import ConfigError, RoundError, StreamError
+from cmt.errors import ConfigError, NotFoundError, RoundError, StreamError
 from cmt.resources import Resources
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
@@ -114,8 +114,8 @@ class Workspace(Resources):
         """Bring the stream in step with the source `name` of params.yaml; see `cmt.sources.sync`.
 
         `dry_run`: compare alone. `everything`: fetch all items, also unchanged ones. `accept_vanished`: go on however
-        much vanished. `newest`: see `ingest`. `settled`: see `Sync`. `secrets`: see `open_source`. Raises ConfigError
-        as `open_source`; VanishedError if too much vanished; StreamError if the source cannot be listed.
+        much vanished. `newest`: see `ingest`. `settled`: see `Sync`. `secrets`: see `open_source`. Raises what
+        `open_source` raises; VanishedError if too much vanished; StreamError if the source cannot be listed.
         """
         from cmt.sources.sync import Sync
 
@@ -141,14 +141,17 @@ class Workspace(Resources):
     def open_source(
         self, name: str, *, secrets: Mapping[str, str] | None = None
     ) -> "tuple[SourceParams, Connector, Setting]":
-        """A source and its connector; `secrets`: values of `${NAME}` beside the environment. Raises ConfigError."""
+        """A source and its connector; `secrets`: values of `${NAME}` beside the environment.
+
+        Raises NotFoundError if no source has that name, and ConfigError if it cannot be opened as configured.
+        """
         from cmt.sources.connector import Setting, open_connector
         from cmt.stream.limits import Limits
 
         sources = {source.name: source for source in self.params.sources}
         if name not in sources:
             known = ", ".join(sources) or "none: add one to `sources` in params.yaml"
-            raise ConfigError(f"no source {name!r}; there are: {known}")
+            raise NotFoundError(f"no source {name!r}; there are: {known}")
         setting = Setting(Limits(self.params.stream), {**os.environ, **(secrets or {})}, sources[name].secret_names)
         return sources[name], open_connector(sources[name], setting), setting
 

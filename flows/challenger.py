@@ -4,7 +4,7 @@ import logging
 
 from prefect.artifacts import create_markdown_artifact
 
-from cmt.errors import ConfigError
+from cmt.errors import NotFoundError
 from flows.artifacts import promotion_report
 from flows.events import emit_promotion
 from flows.tasks import cmt_task, workspace
@@ -29,7 +29,7 @@ def decide_on_challenger(params: str) -> None:
         return
     try:
         promotion = promote_version(opened, challenger.version)
-    except ConfigError as error:
+    except NotFoundError as error:
         log.info("version %s waits for its decision: %s", challenger.version, error)
         return
     description = f"Version {challenger.version}"

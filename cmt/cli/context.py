@@ -123,15 +123,6 @@ def run_script(main: Callable[..., None]) -> None:
         raise SystemExit(_exit_status(error)) from None
 
 
-@contextmanager
-def looked_up() -> Iterator[None]:
-    """Exit with 1, not 2, where the project lacks what an argument names: the command line itself is right."""
-    try:
-        yield
-    except ConfigError as error:
-        raise CmtError(str(error)) from None
-
-
 def print_result(value: object, text: str | Callable[[], None], *, as_json: bool) -> None:
     """Print `value` as JSON, or else `text`: a line, or a function that prints."""
     if as_json:

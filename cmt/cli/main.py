@@ -28,7 +28,6 @@ from cmt.cli.context import (
     Json,
     PublishedAt,
     RootGroup,
-    looked_up,
     parse_columns,
     parse_overrides,
     print_result,
@@ -396,8 +395,7 @@ def lineage(
     from cmt.rounds.lineage import lineage
 
     workspace: Workspace = ctx.obj.workspace
-    with looked_up():
-        found = lineage(workspace, name)
+    found = lineage(workspace, name)
     if as_json:
         return output.write_json({"lineage": found})
     for one in found:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmt.cli import output
-from cmt.cli.context import Json, looked_up, print_result
+from cmt.cli.context import Json, print_result
 
 if TYPE_CHECKING:
     from cmt.workspace import Workspace
@@ -51,7 +51,7 @@ def promote(
     from cmt.rounds.promotion import promote_version
 
     workspace: Workspace = ctx.obj.workspace
-    with looked_up(), ctx.obj.stage("load") as progress:
+    with ctx.obj.stage("load") as progress:
         promotion = promote_version(workspace, version, slice_id=slice_, progress=progress)
     state = "is now the champion" if promotion.promoted else "does not become the champion"
     line = f"version {promotion.version} {state}: {promotion.reason}"

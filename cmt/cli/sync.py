@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmt.cli import output
-from cmt.cli.context import Json, looked_up, print_result
+from cmt.cli.context import Json, print_result
 from cmt.common.secrets import mask_secrets
 from cmt.common.text import counted
 from cmt.errors import CmtError, StreamError
@@ -73,8 +73,7 @@ def _watch(ctx: typer.Context, names: list[str], *, as_json: bool) -> None:
     """
     from cmt.sources.watch import WatchedSource, wait
 
-    with looked_up():
-        sources = [WatchedSource(*ctx.obj.workspace.open_source(name)[:2]) for name in names]
+    sources = [WatchedSource(*ctx.obj.workspace.open_source(name)[:2]) for name in names]
     output.write_line(f"watching {', '.join(names)} until Ctrl-C", stderr=True)
     shown: dict[str, list[str]] = {}
     while True:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from cmt.answering.answerer import Answerer
 from cmt.common.arrow import rows_without
 from cmt.common.progress import NullProgress, Progress
-from cmt.errors import ConfigError
+from cmt.errors import NotFoundError
 from cmt.evaluation.challenger_decision import Figures, Measured
 from cmt.evaluation.evaluate import evaluate
 from cmt.evaluation.held_out import held_out_scores
@@ -38,7 +38,7 @@ def compare_with_challenger(
 
     `slice_id`: the slice that decides; by default `deciding_slice`. Both answer at most `promotion.questions` of its
     questions from the newest `promotion.documents` documents up to it, and at most the same number on the held-out
-    articles of the base data. Raises ConfigError if no slice can decide, StreamError if the base data are not
+    articles of the base data. Raises NotFoundError if no slice can decide, StreamError if the base data are not
     installed, and ModelError if a compressor cannot be loaded.
     """
     progress = progress or NullProgress()
@@ -90,7 +90,7 @@ def compare_with_challenger(
 def deciding_slice(store: SliceStore, folders: tuple[Path, ...], *, wanted: str | None = None) -> str:
     """The newest slice with questions after the last training slice of the compressors in `folders`, or `wanted`.
 
-    The compressors' cards name their training slices. Raises ConfigError if no slice is left, or if `wanted` is
+    The compressors' cards name their training slices. Raises NotFoundError if no slice is left, or if `wanted` is
     unsuitable.
     """
     slices = store.slices()
@@ -101,9 +101,9 @@ def deciding_slice(store: SliceStore, folders: tuple[Path, ...], *, wanted: str 
         f" after {slices[last_seen].slice_id}, on which one of the compressors was trained" if last_seen >= 0 else ""
     )
     if not unseen:
-        raise ConfigError(f"no slice with questions{after}: ingest documents with questions, then compare")
+        raise NotFoundError(f"no slice with questions{after}: ingest documents with questions, then compare")
     if wanted not in (None, *unseen):
-        raise ConfigError(f"slice {wanted!r} cannot decide: choose one with questions{after}: {', '.join(unseen)}")
+        raise NotFoundError(f"slice {wanted!r} cannot decide: choose one with questions{after}: {', '.join(unseen)}")
     return wanted or unseen[-1]
 
 

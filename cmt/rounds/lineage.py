@@ -11,7 +11,7 @@ from pathlib import Path
 from cmt.bank.ledger import Round
 from cmt.bank.schema import memory_id
 from cmt.common.dates import iso
-from cmt.errors import BankError, ConfigError
+from cmt.errors import BankError, NotFoundError
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use, seen_slices
 from cmt.resources import Resources
@@ -36,7 +36,7 @@ def lineage(resources: Resources, name: str) -> list[Lineage]:
     An answer has the lineage of its compressor and bank version, and of the last round before it. A document has its
     latest version in the bank that answers, and its inferred changes in both directions.
 
-    Raises ConfigError if nothing has that name, and ServiceError if MLflow is needed and cannot be used.
+    Raises NotFoundError if nothing has that name, and ServiceError if MLflow is needed and cannot be used.
     """
     rounds = [round_ for round_ in resources.all_rounds() if round_.round_id == name]
     if rounds:
@@ -53,7 +53,7 @@ def lineage(resources: Resources, name: str) -> list[Lineage]:
         return [document]
     if not name.isdecimal():
         known = ", ".join(dict.fromkeys(round_.round_id for round_ in resources.all_rounds())) or "none"
-        raise ConfigError(
+        raise NotFoundError(
             f"there is no round {name!r} (there are: {known}), and no document of that name in the bank. A version of "
             "the registry is a number, the id of an answer COMPRESSOR-VERSION-ANSWER"
         )
@@ -64,7 +64,9 @@ def _answer_lineage(resources: Resources, name: str, compressor: str, bank_versi
     """The answer, and the round that wrote its version of the bank, which may have been rolled back since."""
     rounds = [round_ for round_ in resources.all_rounds() if round_.compressor.startswith(compressor)]
     if not rounds:
-        raise ConfigError(f"answer {name}: no bank of compressor {compressor} is here: go to the project that answered")
+        raise NotFoundError(
+            f"answer {name}: no bank of compressor {compressor} is here: go to the project that answered"
+        )
     before = [
         round_
         for round_ in rounds

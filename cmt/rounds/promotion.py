@@ -46,8 +46,8 @@ def promote_version(
     """Compare a version of the registry (default: the newest) with the compressor in use, and promote it if it wins.
 
     A version of the compressor in use becomes the champion without a comparison. `slice_id`: the slice that decides.
-    Raises what `compare_with_challenger` raises, ConfigError on an unknown version, and ServiceError without MLflow. Of
-    two promotions at once, one waits.
+    Raises what `compare_with_challenger` raises, NotFoundError on an unknown version, and ServiceError without MLflow.
+    Of two promotions at once, one waits.
     """
     registry = resources.registry
     challenger = registry.version(version)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cmt.common.scratch import scratch_folder
 from cmt.config import Params, TrackingParams, state_folder
-from cmt.errors import ConfigError
+from cmt.errors import NotFoundError
 from cmt.modeling.champion import copy_compressor
 from cmt.modeling.checkpoint import checkpoint_digest, seen_slices
 from cmt.tracking.runs import STARTED_BY, training_run
@@ -105,12 +105,12 @@ class Registry:
         ]
 
     def version(self, name: str | None = None) -> Version:
-        """The version `name`, by default the newest. Raises ConfigError if there is none."""
+        """The version `name`, by default the newest. Raises NotFoundError if there is none."""
         versions = self.versions()
         found = next((known for known in versions if name in (None, known.version)), None)
         if found is None:
             names = ", ".join(known.version for known in versions) or "none: `cmt registry add` one first"
-            raise ConfigError(f"no version {name or ''} of {self.name} is registered; there are: {names}")
+            raise NotFoundError(f"no version {name or ''} of {self.name} is registered; there are: {names}")
         return found
 
     def download(self, version: Version, folder: Path) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.errors import ConfigError
+from cmt.errors import NotFoundError
 from cmt.evaluation.challenger import _documents_up_to, deciding_slice, questions_of
 from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace
 
@@ -28,9 +28,9 @@ def test_the_slice_that_decides_is_after_all_that_was_trained_on(adapted_project
     assert deciding_slice(store, (january, base)) == FEBRUARY
     # neither the challenger nor the compressor in use may have seen it, or a later one
     for folders in ((january, base), (base, january)):
-        with pytest.raises(ConfigError, match=f"cannot decide: choose one with questions after {JANUARY}"):
+        with pytest.raises(NotFoundError, match=f"cannot decide: choose one with questions after {JANUARY}"):
             deciding_slice(store, folders, wanted=JANUARY)
-    with pytest.raises(ConfigError, match=f"no slice with questions after {FEBRUARY}"):
+    with pytest.raises(NotFoundError, match=f"no slice with questions after {FEBRUARY}"):
         deciding_slice(store, (base, february))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cmt.common.digests import sha256_file
-from cmt.errors import ConfigError
+from cmt.errors import NotFoundError
 from cmt.rounds.lineage import lineage
 from tests.helpers.cli import read, run
 from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspace
@@ -33,11 +33,11 @@ def test_a_version_names_its_training_and_its_rounds(registered: Path) -> None:
 
 
 def test_what_is_unknown_is_named(registered: Path) -> None:
-    with pytest.raises(ConfigError, match=rf"there is no round 'May' \(there are: {JANUARY}"):
+    with pytest.raises(NotFoundError, match=rf"there is no round 'May' \(there are: {JANUARY}"):
         lineage(open_workspace(registered), "May")
-    with pytest.raises(ConfigError, match="no version 7 of cmt is registered"):
+    with pytest.raises(NotFoundError, match="no version 7 of cmt is registered"):
         lineage(open_workspace(registered), "7")
-    with pytest.raises(ConfigError, match="no bank of compressor 0123456789ab is here"):
+    with pytest.raises(NotFoundError, match="no bank of compressor 0123456789ab is here"):
         lineage(open_workspace(registered), "0123456789ab-1-0123456789ab")
 
 
