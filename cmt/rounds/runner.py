@@ -29,8 +29,8 @@ from cmt.errors import CmtError, RoundError
 from cmt.resources import Resources
 from cmt.rounds.recovery import move_pointer, recover, restore
 from cmt.rounds.tries import TRIES, Tries
+from cmt.stream.quarantine import write_quarantine
 from cmt.stream.schema import Rejected, raw_text
-from cmt.stream.storage import write_quarantine
 from cmt.stream.store import Slice, read_rows
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
 """Bring the stream in step with a source: new items are ingested, changed ones become corrections or new versions, and
 vanished ones stay, expire or are forgotten.
 
-Each batch is fetched, then ingested, then recorded. A kill in between repeats the batch, and ingest recognises what is
-there. Items are compared by their fingerprints, so neither a changed clock nor the order of a listing matters.
+Each batch is fetched, then ingested, then recorded. After a kill in between, the next sync repeats the batch, and its
+documents are duplicates. Items are compared by their fingerprints, so neither the clock nor the order of a listing
+matters.
 """
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,6 @@ from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
-from cmt.common.arrow import replace_column
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.secrets import mask_secrets
@@ -28,10 +27,10 @@ from cmt.sources.state import Entry, SourceState
 from cmt.stream.columns import Columns
 from cmt.stream.ingest import IngestReport, ingest_rows
 from cmt.stream.limits import LONGEST
+from cmt.stream.quarantine import read_lines, write_quarantine
 from cmt.stream.readers import Record
 from cmt.stream.rows import RawRow, RawRows, ValidatedRows, collect
 from cmt.stream.schema import Notes, Rejected, is_blank
-from cmt.stream.storage import write_quarantine
 from cmt.stream.store import SliceStore, read_rows
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ Place = tuple[str, int]  # file and number of a row; the file is the key of an i
 
 
 class VanishedError(StreamError):
-    """More of a source vanished than it may without a question."""
+    """More of a source vanished than `max_vanished` allows."""
 
 
 @dataclass
@@ -111,7 +110,7 @@ class Sync:
     progress: Progress = field(default_factory=NullProgress)
 
     def run(self, *, dry_run: bool = False, everything: bool = False, accept_vanished: bool = False) -> SyncReport:
-        """Compare and bring in step; with `dry_run` compare alone.
+        """Compare and bring in step; with `dry_run` only compare.
 
         `everything`: fetch all items, also unchanged ones. `accept_vanished`: go on however much vanished. Raises
         VanishedError if too much vanished, and StreamError if the source cannot be listed, or the store not be written.
@@ -151,7 +150,7 @@ class Sync:
             unread = report.failed or waiting
             if deletes and (vanished or final) and not (unread and self.source.on_delete == "forget"):
                 self._remove(vanished, final, state, report, accepted=accept_vanished)
-            # 5. From where to ask next time.
+            # 5. Record from where the next listing continues.
             state.cursor = {} if report.failed or report.refused else self.connector.cursor
             state.slices = self._digests()
             state.write()
@@ -162,11 +161,11 @@ class Sync:
         """Mark the items to read again: those whose documents the stream has lost, or `everything`."""
         if not everything and (not state.entries or self._digests().issuperset(state.slices)):
             return
-        there = set(self.store.forgotten())
+        stored = set(self.store.forgotten())
         for slice_ in self.store.slices():
-            there.update(read_rows(slice_, "documents", columns=("doc_id",))["doc_id"].to_pylist())
+            stored.update(read_rows(slice_, "documents", columns=("doc_id",))["doc_id"].to_pylist())
         for key, entry in state.entries.items():
-            if everything or not there.issuperset(entry.doc_ids):
+            if everything or not stored.issuperset(entry.doc_ids):
                 state.entries[key] = entry._replace(fingerprint="")
                 state.cursor = {}
 
@@ -182,7 +181,7 @@ class Sync:
         except Unchanged:
             return None
         except Exception as error:  # of a connector of another package, too
-            raise StreamError(self.conceal(f"source {self.source.name} cannot be listed: {_worded(error)}")) from error
+            raise StreamError(self.conceal(f"source {self.source.name} cannot be listed: {_message(error)}")) from error
 
     def _check_vanished(self, what: str, gone: int, known: int) -> None:
         if gone > self.source.max_vanished * known:
@@ -209,7 +208,7 @@ class Sync:
 
             before = {item.key: state.entries.get(item.key, Entry()).doc_ids for item in batch.items}
             rows = replace(batch.rows, rejected=[*batch.rows.rejected, *rejected])
-            taken, doc_ids_of = self._ingest(rows, batch.undated, announce, notes)
+            taken, doc_ids_of = self._ingest(rows, batch.undated, notes, announce)
             rejected = list(taken.rejected)
             report.documents += taken.accepted
             report.versions += taken.versions
@@ -221,7 +220,7 @@ class Sync:
                 doc_ids, known = doc_ids_of.get(item.key, ()), before[item.key]
                 entry = Entry(item.fingerprint, doc_ids)
                 both = entry._replace(doc_ids=_union(known, doc_ids))
-                if item.key in refused:  # what it lost may be among the refused, or be taken when its time has come
+                if item.key in refused:  # a document that it lost may be a refused row, or one dated in the future
                     entry = both._replace(fingerprint="") if item.key in early else both
                 elif self.source.on_delete != "keep" and not set(doc_ids).issuperset(known):
                     final[item.key] = entry
@@ -244,7 +243,7 @@ class Sync:
                 rows = self._rows(item, self.connector.fetch(item.key), report)
             except Exception as error:  # bad items never stop good ones
                 report.failed += 1
-                report.add_problem(self.conceal(f"{item.key}: {_worded(error)}"))
+                report.add_problem(self.conceal(f"{item.key}: {_message(error)}"))
                 continue
             batch.add(item, rows, now=self.stream.now())
             if len(batch.rows.documents) >= _BATCH_ROWS or batch.characters >= _BATCH_CHARACTERS:
@@ -277,13 +276,13 @@ class Sync:
         self,
         rows: RawRows,
         undated: Collection[Place],
+        notes: Notes,
         announce: Callable[[DocIds], None] = lambda _: None,
-        notes: Notes | None = None,
     ) -> tuple[IngestReport, DocIds]:
-        """Ingest `rows`, each document dated so that it is what the stream has of it from now on.
+        """Ingest `rows`, with dates that make each row the current version of its document.
 
-        Returns the report and what the stream has of each item. `undated`: the rows whose date is not their own.
-        `announce` is called with the documents before they are taken or refused; `notes` counts the values left out.
+        Returns the report and the documents of each item. `undated`: the rows whose date is not their own.
+        `notes` counts the values left out; `announce` is called with the documents before they are taken or refused.
         """
         found: dict[Place, str] = {}
 
@@ -292,17 +291,18 @@ class Sync:
             found.update(zip((row[:2] for row in documents.origins), doc_ids, strict=True))
             announce(_by_file(found))
             dates = revised_dates(documents, find(doc_ids, ()), undated=undated, now=self.stream.now())
-            return replace(documents, table=replace_column(documents.table, "published_at", dates))
+            return documents.with_column("published_at", dates)
 
         report = ingest_rows(
             self.store,
             [(self.source.name, rows)],
             quarantine=self._quarantine,
-            publisher=self._publisher,
+            columns=self._columns,
+            notes=notes,
             params=self.stream,
+            publisher=self._publisher,
             revise=revise,
             newest=self.newest,
-            notes=notes,
         )
         for row in report.rejected:
             found.pop((row.file, row.row), None)
@@ -327,7 +327,7 @@ class Sync:
             texts = [{"doc_id": name, "published_at": now, "text": withdrawn(name)} for name in gone]
             rows = [RawRow(_WITHDRAWN_ROWS, number, values) for number, values in enumerate(texts, 1)]
             undated = {row[:2] for row in rows}  # a repetition keeps the date of the first try
-            taken, _ = self._ingest(RawRows(rows, rejected=self._quarantined()), undated)
+            taken, _ = self._ingest(RawRows(rows, rejected=self._quarantined()), undated, Notes())
             report.add(taken, {_WITHDRAWN_ROWS})
             report.expired = taken.accepted
         # 3. Record.
@@ -374,11 +374,7 @@ class Sync:
 
     def _quarantined(self) -> list[Rejected]:
         path = self.store.quarantine / self._quarantine
-        lines = path.read_text("utf-8", errors="replace").split("\n") if path.exists() else []
-        try:
-            return [Rejected(**json.loads(line)) for line in lines if line]
-        except (ValueError, TypeError) as error:
-            raise StreamError(f"{path} cannot be read ({error}): delete it; `cmt sync --all` writes it again") from None
+        return read_lines(path, Rejected, remedy="delete it; `cmt sync --all` writes it again")
 
 
 @dataclass
@@ -391,7 +387,7 @@ class _Batch:
     characters: int = 0
 
     def add(self, item: Item, rows: RawRows, *, now: datetime) -> None:
-        """Add an item. A document without a date has that of the item, or `now`."""
+        """Add an item. A document without a date gets the date of the item, or `now`."""
         self.items.append(item)
         for row in rows.documents:
             if is_blank(row.values.get("published_at")):
@@ -406,10 +402,10 @@ class _Batch:
 def revised_dates(
     documents: ValidatedRows, stored: Iterable[Version], *, undated: Collection[Place], now: datetime
 ) -> list[datetime]:
-    """The dates of `documents` such that the latest row of each document becomes what the stream has of it.
+    """The dates of `documents` with which the latest row of each document becomes its current version.
 
-    - A text that the stream has as the latest one keeps the date that it has there, if its own date is older or is only
-      that of its item.
+    - The text of the latest version in the stream keeps the date of that version, if its own date is older or is only
+      the date of its item.
     - Another text with an older date than the latest one holds from `now` on.
     - Any other row keeps its own date: with a later one it is a new version, with the same one a correction.
     - A text that was there before another one, at the same date, holds again from just after that one.
@@ -417,7 +413,7 @@ def revised_dates(
     dates: list[datetime] = documents.table["published_at"].to_pylist()
     hashes = documents.table["sha256"].to_pylist()
     stored = sorted(stored, key=attrgetter("order"))
-    there = {(version.doc_id, version.published_at, version.sha256) for version in stored}
+    known = {(version.doc_id, version.published_at, version.sha256) for version in stored}
     latest = {version.doc_id: version for version in stored if version.banked}
     doc_ids = documents.table["doc_id"].to_pylist()
     last_rows = {doc_ids[row]: row for row in sorted(range(len(doc_ids)), key=dates.__getitem__)}
@@ -428,7 +424,7 @@ def revised_dates(
             dates[row] = version.published_at
         elif older:
             dates[row] = max(now, version.published_at)
-        if version.sha256 != hashes[row] and (doc_id, dates[row], hashes[row]) in there:
+        if version.sha256 != hashes[row] and (doc_id, dates[row], hashes[row]) in known:
             dates[row] = version.published_at + timedelta(microseconds=1)
     return dates
 
@@ -449,5 +445,5 @@ def _union(*parts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(chain(*parts)))
 
 
-def _worded(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) if isinstance(error, CmtError) else f"{type(error).__name__}: {error}"

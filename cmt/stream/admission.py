@@ -1,7 +1,7 @@
 """Admission of valid rows to the stream: each row is compared with the store and with the others of its ingest.
 
-docs/concepts.md lists what becomes of a document. A question needs its document in the same ingest or in the store, and
-belongs to the document that this one stands for. A known question_id is a duplicate.
+docs/concepts.md lists the possible outcomes for a document. A question needs its document in the same ingest or in the
+store; if that document repeats another one, the question is about the other one. A known question_id is a duplicate.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -22,17 +22,18 @@ from cmt.stream.rows import RawRows, ValidatedRows, reject, validate_rows
 from cmt.stream.schema import Checks, Rejected
 from cmt.stream.urls import url_identity
 
-RECORD = ("doc_id", "published_at", "sha256", "title", "url", "supersedes")  # equal in a row that is in the store
+IDENTITY = ("doc_id", "published_at", "sha256", "title", "url", "supersedes")
+"""The columns of a document that tell whether the store has it."""
 NEW = "new/999999999"  # the slice of the rows of an ingest, later than all others
 
 
 @dataclass
 class StoreIndex:
-    """What a store has of some documents: short strings and dates, no texts."""
+    """The rows of a store that an ingest may repeat or change, without their texts."""
 
-    versions: Iterable[Version] = ()  # all that `related` finds in the store for the rows of the ingest
-    records: set[tuple[Any, ...]] = field(default_factory=set)  # RECORD of the documents that the ingest names
-    questions: dict[str, str] = field(default_factory=dict)
+    versions: Iterable[Version] = ()  # of the store, on which the visibility of the new rows depends
+    documents: set[tuple[Any, ...]] = field(default_factory=set)  # IDENTITY of the documents that the ingest names
+    questions: dict[str, str] = field(default_factory=dict)  # question_id → question
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Intake:
     question_duplicates: int
     rejected: tuple[Rejected, ...]
     dangling: tuple[tuple[str, str], ...]
-    """doc_id and `supersedes` of the `documents` that supersede a document which is nowhere."""
+    """doc_id and `supersedes` of the `documents` that supersede an unknown document."""
     timeline: Timeline  # of `documents` and the versions of the index
 
 
@@ -65,7 +66,7 @@ def select(
     rows, duplicates, rejected_documents = _select_documents(documents, versions, index, authority)
     taken, new = take(documents.table, rows), [versions[row] for row in rows]
     timeline = Timeline([*index.versions, *new])
-    # 2. the questions, each about the document that its own one stood for
+    # 2. the questions, each about the document that its document stood for when it was asked
     stored, added = ({version.doc_id for version in some} for some in (index.versions, new))
     known = stored | added
     new_questions, question_duplicates, rejected_questions = _select_questions(questions, index, known, timeline)
@@ -108,10 +109,10 @@ def select_with_unanswerable(raw: RawRows, *, now: datetime, limits: Limits = DE
     )
 
 
-def own_ids(
+def split_ids(
     documents: ValidatedRows, questions: ValidatedRows, *, owners: dict[str, str | None]
 ) -> tuple[ValidatedRows, ValidatedRows]:
-    """Rename documents without a doc_id of their own, if another publisher has the same text, by publisher and text.
+    """Give a document without a doc_id one of publisher and text, if another publisher has the same text.
 
     `owners`: doc_id → publisher in the store; documents of this ingest are added.
     """
@@ -122,10 +123,7 @@ def own_ids(
         doc_ids.append(doc_id)
     kept = set(doc_ids)
     asked = [name if name in kept else renamed.get(name, name) for name in questions.table["doc_id"].to_pylist()]
-    return (
-        replace(documents, table=replace_column(documents.table, "doc_id", doc_ids)),
-        replace(questions, table=replace_column(questions.table, "doc_id", asked)),
-    )
+    return documents.with_column("doc_id", doc_ids), questions.with_column("doc_id", asked)
 
 
 def resolve_addresses(
@@ -135,7 +133,7 @@ def resolve_addresses(
 
     An address stays if it is itself the id of a document. `find`: see `SliceStore.find_versions`.
     """
-    # 1. the links that are addresses in another form than that of a doc_id
+    # 1. the links that are addresses, but not in the form of a doc_id
     links = documents.table["supersedes"].to_pylist(), questions.table["doc_id"].to_pylist()
     pages = {link: url_identity(link) for column in links for link in column if link}
     pages = {link: page for link, page in pages.items() if page and page != link}
@@ -145,36 +143,33 @@ def resolve_addresses(
     pages = {link: page for link, page in pages.items() if link not in known and page in known}
     # 3. replace the others
     superseded, asked = ([pages.get(link, link) for link in column] for column in links)
-    return (
-        replace(documents, table=replace_column(documents.table, "supersedes", superseded)),
-        replace(questions, table=replace_column(questions.table, "doc_id", asked)),
-    )
+    return documents.with_column("supersedes", superseded), questions.with_column("doc_id", asked)
 
 
 def _select_documents(
     documents: ValidatedRows, versions: Sequence[Version], index: StoreIndex, authority: Authority | None
 ) -> tuple[list[int], int, list[Rejected]]:
     """Return the rows to take, the number of rows that are in the store already, and the rejected rows."""
-    rows = list(rows_of(documents.table, *RECORD))
+    rows = list(rows_of(documents.table, *IDENTITY))
     known = KnownVersions(index.versions, versions)
-    records, taken = set(index.records), dict[tuple[str, datetime], int]()
+    stored, taken = set(index.documents), dict[tuple[str, datetime], int]()
     duplicates, rejected = 0, list[Rejected]()
     for row in sorted(range(len(rows)), key=lambda row: versions[row].published_at):
         version, origin = versions[row], documents.origins[row]
-        there, other = rows[row] in records, taken.get(version[:2])
-        why = known.why_not(version, authority, there=there) if authority else None
-        if not why and other is not None and not there:
+        is_stored, other = rows[row] in stored, taken.get(version[:2])
+        why = known.refusal(version, authority, is_stored=is_stored) if authority else None
+        if not why and other is not None and not is_stored:
             where = f"{documents.origins[other].file}:{documents.origins[other].row}"
             why = f"doc_id {version.doc_id!r} has other content at the same date in {where}; give one a later date"
-        if not why and not there and (ring := known.ring(version)):
+        if not why and not is_stored and (ring := known.ring(version)):
             why = f"documents would supersede each other, two of them at one date: {ring}; leave supersedes out"
         if why:
             rejected.append(reject(origin, why))
-        elif there:
+        elif is_stored:
             duplicates += 1
         else:
             taken[version[:2]] = row
-            records.add(rows[row])
+            stored.add(rows[row])
             known.add(version)
     return sorted(taken.values()), duplicates, rejected
 
@@ -191,13 +186,13 @@ def _select_questions(
             continue
         if known_question is not None:
             reason = f"question_id {question_id!r} belongs to another question; give this one another question_id"
-            rejected.append(reject(questions.origins[row], reason))
         elif doc_id not in known:
             reason = f"doc_id {doc_id!r} is neither in this source nor in the store; ingest the document first"
-            rejected.append(reject(questions.origins[row], reason))
         else:
             asked[question_id] = question
             new.append(row)
             doc_ids.append(timeline.original(doc_id, asked_at))
+            continue
+        rejected.append(reject(questions.origins[row], reason))
     table = replace_column(take(questions.table, new), "doc_id", doc_ids)
     return table, questions.table.num_rows - len(new) - len(rejected), rejected

@@ -67,8 +67,8 @@ class Forgotten:
 
     doc_ids: frozenset[str]
     names: tuple[Version, ...]
-    """The versions of the forgotten documents without their texts. Each supersedes what it named, or the document that
-    it stood for, so that an update of a forgotten document still hides what that one hid."""
+    """The versions of the forgotten documents, without their texts. Each supersedes the document that it declared, or
+    that it repeated, so that an update of a forgotten document still hides what the forgotten one hid."""
     salt: str  # random, so that hashes of different stores cannot be compared
     texts: Mapping[str, Sequence[Sketch]]  # doc_id → the sketches of its versions
     sources: Mapping[str, frozenset[str]]
@@ -122,7 +122,7 @@ class Forgotten:
         sketches = {name: [sketch(text, salt=salt) for text in own] for name, own in texts.items() if own}
         kept = {name: found for name, found in self.sources.items() if sources is not None or name not in texts}
         for name, found in (sources or {}).items():
-            if name not in self.doc_ids or name in kept:  # one that is forgotten in every source stays so
+            if name not in self.doc_ids or name in kept:  # a document that is forgotten in every source stays so
                 kept[name] = kept.get(name, frozenset()).union(found)
         added = replace(self, doc_ids=self.doc_ids | texts.keys(), texts={**self.texts, **sketches}, sources=kept)
         # 2. similar documents of the stream; most share no shingle with the forgotten texts

@@ -17,14 +17,14 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.common.arrow import replace_column, rows_of, rows_with
+from cmt.common.arrow import rows_of, rows_with
 from cmt.common.date_formats import DateReader
 from cmt.common.digests import sha256_hex
 from cmt.common.text import counted
 from cmt.common.visibility import Find, in_memory, related
 from cmt.config import Column, StreamParams
 from cmt.errors import StreamError
-from cmt.stream.admission import NEW, RECORD, Intake, StoreIndex, own_ids, resolve_addresses, select, versions_of
+from cmt.stream.admission import IDENTITY, NEW, Intake, StoreIndex, resolve_addresses, select, split_ids, versions_of
 from cmt.stream.authority import Authority, check_publisher, publisher_of
 from cmt.stream.columns import Columns, Kind
 from cmt.stream.forgotten import Forgotten, reject_forgotten, reject_waiting
@@ -32,22 +32,22 @@ from cmt.stream.languages import SAMPLE, language_notice
 from cmt.stream.limits import Limits
 from cmt.stream.near_copies import excess_near_duplicates
 from cmt.stream.periods import newest_apart, period_unit, split, unit_of
+from cmt.stream.quarantine import write_quarantine
 from cmt.stream.readers import records
 from cmt.stream.readers.squad import RELEASED_AT
 from cmt.stream.rows import UNPUBLISHED, RawRows, ValidatedRows, collect, concat, validate_rows
 from cmt.stream.schema import Checks, Notes, Rejected, one_line
 from cmt.stream.shingles import shingles, words
-from cmt.stream.storage import write_quarantine
 from cmt.stream.store import Slice, SliceStore, read_rows
 from cmt.stream.waiting import WaitingRow, by_publisher, read_waiting, write_waiting
 
 log = logging.getLogger(__name__)
 
 _PREVIEWED = 3  # documents of a dry run
-_COMPARED = 1_000  # texts at most that tell whether ids are row numbers
+_MOST_COMPARED = 1_000  # pairs of texts that tell whether ids are row numbers
 _QUOTED = r"""(?<!\w)'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _VALUES = re.compile(rf"""{_QUOTED}|\{{.*\}}|\[.*\]|\d(?:[\d,.:TZ+-]*[\dZ])?""")
-"""The values in a reason, without which reasons of one kind are equal."""
+"""The values in a reason; reasons of one kind differ only in them."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class IngestReport:
 
 
 def without_values(reason: str) -> str:
-    """`reason` without quoted text, lists and numbers: what may be told where no purge looks for texts."""
+    """`reason` without quoted text, lists and numbers, for places where a purge does not look for texts."""
     return _VALUES.sub("…", reason)
 
 
@@ -159,14 +159,14 @@ def ingest(
         store,
         sources,
         quarantine=f"{file_name[:100].decode('utf-8', 'ignore')}-{digest[:16]}.jsonl",  # a file system limits bytes
+        columns=matching,
+        notes=notes,
+        params=params,
         now=now,
         publisher=publisher,
-        params=params,
-        columns=matching,
         wait=True,
         dry_run=dry_run,
         newest=newest,
-        notes=notes,
     )
     log.info("%s: %s", name, report.summary())  # the other lines of a report may quote rows
     if report.rejected_fraction == 1 and not (report.waiting or dry_run):
@@ -184,25 +184,25 @@ def ingest_rows(
     sources: Sequence[tuple[str, RawRows]],
     *,
     quarantine: str,
+    columns: Columns,
+    notes: Notes,
+    params: StreamParams,
     now: datetime | None = None,
     publisher: str | None = None,
-    params: StreamParams,
     revise: Callable[[ValidatedRows, Find], ValidatedRows] | None = None,
-    columns: Columns | None = None,
     wait: bool = False,
     dry_run: bool = False,
     newest: bool = False,
-    notes: Notes | None = None,
 ) -> IngestReport:
     """Validate rows, quarantine rejected ones, and add new ones to `store` as slices; all may be rejected.
 
     `sources`: each file or source with its rows. Rows dated after `now` (default: the clock of `params`) are rejected;
     with `wait` those up to AHEAD of the computer's clock wait for a later ingest. `publisher`: see `publisher_of`.
-    `quarantine`: the name of the file of rejected rows. `revise`: changes the valid documents, given what the store
-    has. `columns`, `notes`: what matched the rows and what the readers noted, for the report. `newest`: the newest
+    `quarantine`: the name of the file of rejected rows. `columns`, `notes`: what matched the rows and what the readers
+    noted, for the report. `revise`: changes the valid documents, given what the store has. `newest`: the newest
     documents become a slice of their own, if the last one is large. A dry run writes nothing.
     """
-    unit, notes = period_unit(params.period), notes or Notes()
+    unit = period_unit(params.period)
     named = None if publisher is None else check_publisher(publisher)
     dates = DateReader(ZoneInfo(params.timezone), params.day_first)
     checks = Checks(now or params.now(), Limits(params), dates, notes=notes)
@@ -229,7 +229,7 @@ def ingest_rows(
         find = store.find_versions()
         named_alike = sorted(find(documents.table["doc_id"].to_pylist(), ()), key=attrgetter("order"))
         owners = {version.doc_id: version.source for version in reversed(named_alike)}
-        documents, questions = own_ids(documents, questions, owners=owners)
+        documents, questions = split_ids(documents, questions, owners=owners)
         documents, questions = resolve_addresses(documents, questions, find)
         documents, questions = reject_forgotten(documents, questions, forgotten)
         documents = revise(documents, find) if revise else documents
@@ -261,13 +261,10 @@ def ingest_rows(
         quarantine=rejected_file,
         clock=None if params.clock == "system" else params.clock,
         waiting=len(waiting),
-        matched=columns.matched(notes) if columns else "",
-        columns=columns.chosen() if columns else {},
+        matched=columns.matched(notes),
+        columns=columns.chosen(),
         files=tuple((name, *read) for name, read in notes.files.items()) if dry_run else (),
-        notices=(
-            *_notices(columns.notices(notes) if columns else [], intake, notes, waiting=len(waiting)),
-            *_shared_ids(documents),
-        ),
+        notices=tuple(_notices(documents, intake, columns, notes, waiting=len(waiting))),
         parts=tuple((label, part.num_rows, asked.num_rows) for label, part, asked in parts),
         preview=tuple(intake.documents.slice(0, _PREVIEWED).to_pylist()) if dry_run else (),
         dry_run=dry_run,
@@ -282,7 +279,7 @@ def _validated(
     documents, questions = validate_rows(raw, checks)
     published_by = partial(publisher_of, named=publisher, origin=origin, trusted=params.trust_source)
     publishers = [published_by(claimed) for claimed in documents.table["source"].to_pylist()]
-    documents = replace(documents, table=replace_column(documents.table, "source", publishers))
+    documents = documents.with_column("source", publishers)
     # 2. the rows that wait
     waiting = list[WaitingRow]()
     parts: dict[Kind, ValidatedRows] = {"document": documents, "question": questions}
@@ -295,11 +292,13 @@ def _validated(
     return parts["document"], parts["question"], waiting
 
 
-def _notices(lines: list[str], intake: Intake, notes: Notes, *, waiting: int) -> Iterator[str]:
+def _notices(
+    documents: ValidatedRows, intake: Intake, columns: Columns, notes: Notes, *, waiting: int
+) -> Iterator[str]:
     odd = [f"{name} ({encoding})" for name, (_, encoding) in notes.files.items() if encoding not in ("", "utf-8")]
     if odd:
         yield f"not UTF-8: {', '.join(odd[:_PREVIEWED])}" + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
-    yield from lines
+    yield from columns.notices(notes)
     if undated := pc.sum(pc.equal(intake.documents["published_at"], RELEASED_AT)).as_py():
         yield f"{counted(undated, 'document')} of SQuAD without a date, dated {RELEASED_AT.date()}: see --published-at"
     if intake.dangling:
@@ -312,6 +311,7 @@ def _notices(lines: list[str], intake: Intake, notes: Notes, *, waiting: int) ->
     sample = [texts[row].as_py() for row in range(0, len(texts), len(texts) // SAMPLE + 1)]
     if notice := language_notice(sample, sampled=len(texts) > SAMPLE):
         yield notice
+    yield from _shared_ids(documents)
 
 
 def _shared_ids(documents: ValidatedRows) -> Iterator[str]:
@@ -327,27 +327,27 @@ def _shared_ids(documents: ValidatedRows) -> Iterator[str]:
                 f"doc_ids with different texts in several files, such as {doc_id!r} in {file} and {origin.file}: each "
                 "text replaces the one before it; if the ids are row numbers, leave them out with --map doc_id="
             )
-        if different or compared == _COMPARED:
+        if different or compared == _MOST_COMPARED:
             return
 
 
 def store_index(store: SliceStore, find: Find, documents: pa.Table, questions: pa.Table) -> StoreIndex:
-    """What decides which of `documents` and `questions` are new; `find`: `SliceStore.find_versions`."""
+    """The rows of `store` that decide which of `documents` and `questions` are new."""
     # 1. the versions that depend on a row
     new = in_memory(versions_of(documents))
     named = (documents["doc_id"], documents["supersedes"], questions["doc_id"])
     doc_ids = {name for column in named for name in column.to_pylist() if name}
     found = related(doc_ids, lambda names, texts: (*find(names, texts), *new(names, texts)))
     versions = [version for version in found if version.slice_id != NEW]
-    # 2. the records of the documents in the store
+    # 2. the rows of the store that a duplicate would equal
     own = set(documents["doc_id"].to_pylist())
     slice_ids = {version.slice_id for version in versions if version.doc_id in own}
-    records, known_questions = set[tuple[Any, ...]](), dict[str, str]()
+    known_documents, known_questions = set[tuple[Any, ...]](), dict[str, str]()
     for slice_ in store.slices():
         if slice_.slice_id in slice_ids:
-            stored = rows_with(read_rows(slice_, "documents", columns=RECORD), "doc_id", own)
-            records.update(rows_of(stored, *RECORD))
+            stored = rows_with(read_rows(slice_, "documents", columns=IDENTITY), "doc_id", own)
+            known_documents.update(rows_of(stored, *IDENTITY))
         asked = read_rows(slice_, "questions", columns=("question_id", "question"))
         asked = rows_with(asked, "question_id", questions["question_id"])
         known_questions.update(rows_of(asked, "question_id", "question"))
-    return StoreIndex(versions, records, known_questions)
+    return StoreIndex(versions, known_documents, known_questions)

@@ -26,7 +26,7 @@ _SCRIPTS = {"CJK": "Chinese or Japanese", "HIRAGANA": "Japanese", "KATAKANA": "J
 
 
 def language_of(text: str) -> str | None:
-    """The language, or the script if it is not Latin; None if the text does not tell."""
+    """The language of `text`, or its script if that is not Latin; None if it cannot be told."""
     start = text[:_CHARACTERS]
     # 1. another script than the Latin one
     letters = [letter for letter in start if letter.isalpha()]

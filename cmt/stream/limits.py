@@ -8,7 +8,7 @@ from cmt.errors import StreamError
 
 MEGABYTE = 1_000_000  # bytes
 MAX_NESTING = 3
-VALUES_A_ROW = 30  # at most on average, if a file has as many rows as it may
+VALUES_A_ROW = 30  # largest average in a file of `stream.file_rows` rows
 LONGEST = {
     "doc_id": 512,
     "supersedes": 512,
@@ -40,7 +40,7 @@ class Limits:
         )
 
     def check_rows(self, path: Path | str, rows: int, *, columns: int = 1) -> None:
-        """Raise StreamError if a file has more `rows` than `stream.file_rows`, or as many wide rows of `columns`."""
+        """Raise StreamError if a file has more `rows` than `stream.file_rows`, or too many values in all `columns`."""
         if rows > self.stream.file_rows:
             raise StreamError(
                 f"{path} has more than {self.stream.file_rows:,} rows: split it, or raise stream.file_rows if you "

@@ -68,7 +68,7 @@ def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
         current[doc_ids[row]] = row
         for band in bands:
             bucket = buckets[band]
-            if len(bucket) == _BUCKET:  # make room by what was replaced since
+            if len(bucket) == _BUCKET:  # drop the rows that were replaced since
                 bucket[:] = [other for other in bucket if current.get(doc_ids[other]) == other]
             if len(bucket) < _BUCKET:
                 bucket.append(row)

@@ -14,10 +14,10 @@ from cmt.stream.authority import Authority
 
 
 class KnownVersions:
-    """The versions of the store and the accepted ones of an ingest, and what they do not allow."""
+    """The versions of the store and the accepted ones of an ingest, by which further versions are refused."""
 
     def __init__(self, stored: Iterable[Version], candidates: Iterable[Version]) -> None:
-        # doc_id → its versions, of which the first has the publisher of the document; the versions that supersede it
+        # doc_id → its versions, the first by the publisher of the document; doc_id → the versions that supersede it
         self._versions, self._updates = defaultdict[str, list[Version]](list), defaultdict[str, list[Version]](list)
         self._candidates: dict[str, Version] = {}  # the first in the ingest, for updates that come before them
         self._changing: set[str] = set()  # documents with several versions, or one that supersedes another document
@@ -43,8 +43,8 @@ class KnownVersions:
         else:
             self._plain[text].add(doc_id)
 
-    def why_not(self, version: Version, authority: Authority, *, there: bool) -> str | None:
-        """Why its publisher may not add `version`, nor have it `there`; None if it may."""
+    def refusal(self, version: Version, authority: Authority, *, is_stored: bool) -> str | None:
+        """Why `version` is refused, or its repetition if it `is_stored`; None if its publisher may add it."""
         doc_id, source, date = version.doc_id, version.source, version.published_at
         # 1. a new document, which an update in the store would hide from the start, or a correction
         known = self._versions.get(doc_id, [])
@@ -61,7 +61,7 @@ class KnownVersions:
         # 2. the document that it supersedes
         targets = self._versions.get(version.supersedes or "", [])
         target = targets[0] if targets else self._candidates.get(version.supersedes or "")
-        if there or target is None:
+        if is_stored or target is None:
             return None
         what = f"supersedes {target.doc_id!r}"
         if date < target.published_at:

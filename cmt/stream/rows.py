@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from cmt.common.arrow import take
+from cmt.common.arrow import replace_column, take
 from cmt.errors import StreamError
 from cmt.stream.columns import Columns
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
@@ -63,6 +63,10 @@ class ValidatedRows:
         rejected = [reject(self.origins[row], reason) for row, reason in reasons.items()]
         return ValidatedRows(take(self.table, kept), [self.origins[row] for row in kept], self.rejected + rejected)
 
+    def with_column(self, name: str, values: Sequence[Any]) -> "ValidatedRows":
+        """The rows with `values` (n,) in the column `name`."""
+        return replace(self, table=replace_column(self.table, name, values))
+
 
 def read(path: Path, *, file_format: str | None = None, limits: Limits = DEFAULT_LIMITS) -> RawRows:
     """The rows of the file or folder `path`. Raises StreamError if it has none, ConfigError for an unknown format."""
@@ -100,7 +104,7 @@ def collect(found: Iterable[Record], columns: Columns, *, published_at: str | No
 
 
 def concat(parts: Sequence[ValidatedRows]) -> ValidatedRows:
-    """The rows of all `parts`, of which there is at least one."""
+    """The rows of all `parts`, at least one."""
     return ValidatedRows(
         pa.concat_tables(part.table for part in parts),
         [origin for part in parts for origin in part.origins],
@@ -109,7 +113,7 @@ def concat(parts: Sequence[ValidatedRows]) -> ValidatedRows:
 
 
 def validate_rows(raw: RawRows, checks: Checks) -> tuple[ValidatedRows, ValidatedRows]:
-    """Validate each row of `raw` alone; return documents and questions."""
+    """Validate each row of `raw` by itself; return documents and questions."""
     of_documents = raw.documents, validate_document, DOCUMENT_SCHEMA
     of_questions = raw.questions, validate_question, QUESTION_SCHEMA
     parts = list[ValidatedRows]()

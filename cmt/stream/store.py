@@ -4,6 +4,7 @@
 last; without it the slice does not exist.
 """
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -24,8 +25,8 @@ from cmt.common.visibility import Find, Timeline, Version, in_memory, related
 from cmt.errors import StreamError
 from cmt.stream.forgotten import DOC_IDS, SKETCHES, Forgotten, Similar, read_doc_ids
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
-from cmt.stream.storage import rows_digest
 
+_BATCH_ROWS = 10_000
 _VERSION_COLUMNS = tuple(name for name in Version._fields if name not in ("slice_id", "banked"))
 
 
@@ -112,7 +113,7 @@ class SliceStore:
         return list(Forgotten.read(self.path).names)
 
     def find_versions(self) -> Find:
-        """Reads all versions once, for `cmt.common.visibility.related`; a forgotten document has its names alone."""
+        """Reads all versions once, for `cmt.common.visibility.related`; of a forgotten document only its names."""
         tables = []
         for slice_ in self.slices():
             rows = read_rows(slice_, "documents", columns=_VERSION_COLUMNS)
@@ -265,6 +266,21 @@ class SliceStore:
             ) from None
         except OSError as error:
             raise StreamError(f"cannot write {error.filename or self.path}: {error.strerror or error}") from error
+
+
+def rows_digest(documents: pa.Table, questions: pa.Table) -> str:
+    """Hex SHA-256 of the sorted rows of both tables, independent of row order and file format."""
+    digest = hashlib.sha256()
+    for name, table in (("documents", documents), ("questions", questions)):
+        digest.update(f"{name} {table.num_rows}\n".encode())
+        schema = pa.schema([f.with_type(pa.int64()) if pa.types.is_timestamp(f.type) else f for f in table.schema])
+        lines = list[bytes]()  # each row as a JSON list, with instants as microseconds since 1970
+        for batch in table.cast(schema).to_batches(max_chunksize=_BATCH_ROWS):
+            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            lines += [json.dumps(row, ensure_ascii=False).encode() for row in rows]
+        for line in sorted(lines):
+            digest.update(line + b"\n")
+    return digest.hexdigest()
 
 
 def read_rows(slice_: Slice, table: str, *, columns: tuple[str, ...] | None = None) -> pa.Table:

@@ -1,4 +1,4 @@
-"""The identity of a page: its address without what differs from reader to reader."""
+"""The identity of a page: its address without the parts that differ between readers."""
 
 import re
 from urllib.parse import parse_qsl, urlencode, urlsplit

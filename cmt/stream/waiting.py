@@ -1,4 +1,4 @@
-"""Rows dated up to a day after the clock, which a later ingest takes; in the quarantine, where a purge looks."""
+"""Rows dated up to a day after the clock, which a later ingest adds; in the quarantine, where a purge finds them."""
 
 import json
 from collections import defaultdict
@@ -8,10 +8,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from cmt.errors import StreamError
 from cmt.stream.columns import Kind
+from cmt.stream.quarantine import read_lines, write_lines
 from cmt.stream.rows import RawRow, RawRows
-from cmt.stream.storage import write_lines
 
 FILE = "waiting.jsonl"  # in the folder of the quarantine
 
@@ -34,15 +33,7 @@ class WaitingRow:
 
 def read_waiting(folder: Path) -> list[WaitingRow]:
     """The waiting rows. Raises StreamError if the file is damaged."""
-    path = folder / FILE
-    try:
-        return [WaitingRow(**json.loads(line)) for line in path.read_text("utf-8").split("\n") if line]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError) as error:
-        raise StreamError(
-            f"{path} cannot be read ({error}): repair or delete it; its rows are in their sources"
-        ) from None
+    return read_lines(folder / FILE, WaitingRow, remedy="repair or delete it; its rows are in their sources")
 
 
 def write_waiting(folder: Path, rows: Iterable[WaitingRow]) -> None:

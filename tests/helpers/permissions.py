@@ -1,4 +1,4 @@
-"""Folders that other users may read, and a user whom permissions stop."""
+"""Folders that other users may read, folders that nobody can list, and a user whom permissions stop."""
 
 import os
 import shutil
@@ -6,6 +6,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 
 @contextmanager
@@ -37,3 +40,14 @@ def as_nobody() -> Iterator[None]:
     finally:
         if root:
             os.seteuid(0)
+
+
+def deny_listing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let no folder with one of these names be listed, even by root."""
+
+    def scandir(path: Any, found: Any = os.scandir) -> Any:
+        if Path(path).name in names:
+            raise PermissionError(13, "Permission denied", path)
+        return found(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)

@@ -10,7 +10,7 @@ import pytest
 
 from cmt.common.arrow import rows_of
 from cmt.errors import StreamError
-from cmt.stream.admission import RECORD, StoreIndex
+from cmt.stream.admission import IDENTITY, StoreIndex
 from cmt.stream.ingest import ingest as ingest_into
 from cmt.stream.ingest import store_index
 from cmt.stream.store import SliceStore
@@ -157,7 +157,7 @@ def whole_index(store: SliceStore, *_: object) -> StoreIndex:
     """An index of every row of the store."""
     index = StoreIndex([version for slice_ in store.slices() for version in store.versions(slice_)])
     for slice_ in store.slices():
-        index.records.update(rows_of(store.documents(slice_), *RECORD))
+        index.documents.update(rows_of(store.documents(slice_), *IDENTITY))
         index.questions |= rows_of(store.questions(slice_), "question_id", "question")
     return index
 

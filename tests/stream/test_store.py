@@ -2,18 +2,23 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import filelock
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.ingest import ingest as ingest_into
-from cmt.stream.store import SliceStore
-from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question
+from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
+from cmt.stream.store import SliceStore, rows_digest
+from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question, validated
 
 COURIER = Path(__file__).parents[2] / "data" / "courier"
+DOCUMENTS, QUESTIONS = (rows.table for rows in validated(*map(make_document, "abc"), *map(make_question, "xy")))
 
 
 def dated(doc_id: str, published_at: str) -> Row:
@@ -107,11 +112,8 @@ def test_a_slice_without_its_manifest_is_ignored_and_overwritten(ingest: Ingest,
 def test_a_failed_write_leaves_no_slice_and_no_partial_file(
     ingest: Ingest, store: SliceStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch, pytest.raises(StreamError, match="cannot write .*No space left"):
-        patch.setattr("os.fsync", full)
+        patch.setattr("os.fsync", Mock(side_effect=OSError(28, "No space left on device")))
         ingest([make_document()])
     assert store.slices() == []
     assert [path.name for path in store.path.rglob("*") if path.is_file()] == [".lock"]
@@ -219,3 +221,19 @@ def test_forgotten_documents_are_listed_once_and_a_damaged_list_raises(store: Sl
         (store.path / "forgotten.json").write_text(damaged)
         with pytest.raises(StreamError, match=r"forgotten\.json cannot be read .*restore it"):
             store.forgotten()
+
+
+def test_the_digest_of_a_slice_is_a_stable_value() -> None:
+    # slices, memories and rounds that exist are identified by it
+    assert rows_digest(DOCUMENTS, QUESTIONS) == "f79b27b0eab6e0d4b10bb1f5a61af96e0ec46a3090348eceb1ab2a147f2f6315"
+
+
+def test_the_digest_depends_on_the_rows_and_not_on_their_order_or_chunks() -> None:
+    digest = rows_digest(DOCUMENTS, QUESTIONS)
+    assert rows_digest(DOCUMENTS.take([2, 0, 1]), QUESTIONS.take([1, 0])) == digest
+    assert rows_digest(pa.concat_tables([DOCUMENTS[:1], DOCUMENTS[1:]]), QUESTIONS) == digest
+    assert rows_digest(DOCUMENTS[:2], QUESTIONS) != digest
+    assert rows_digest(DOCUMENTS, QUESTION_SCHEMA.empty_table()) != digest
+    first, *others = DOCUMENTS.to_pylist()
+    first["published_at"] += timedelta(microseconds=1)
+    assert rows_digest(pa.Table.from_pylist([first, *others], schema=DOCUMENT_SCHEMA), QUESTIONS) != digest

@@ -307,7 +307,7 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
 
 
 def _may_date(key: str, value: Any) -> bool:
-    """Whether a field may be the date of its record, also one that cannot be read; `published: true` is none."""
+    """Whether a field may hold the date of its record, readable or not; `published: true` does not."""
     inner = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {}
     if any(column_of(name) == "published_at" and _may_date(name, one) for name, one in inner.items()):
         return True

@@ -30,7 +30,7 @@ _XZ_MEMORY = 256_000_000  # bytes; `xz -9` needs 65 MB, the format allows 4 GB
 class Record(NamedTuple):
     """One record of a source as it is written there, before its fields are matched with the schema.
 
-    One without fields and error holds `left_out` alone.
+    A record without fields and error holds only `left_out`.
     """
 
     fields: dict[str, Any]  # raw keys and values; readers of pages, feeds and mail use the names of the schema

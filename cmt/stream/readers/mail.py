@@ -14,7 +14,7 @@ FROM_LINE = re.compile(rb"^From \S+ .*\d\d:\d\d.*\d{4}.*\r?\n", re.MULTILINE)
 
 
 def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield a message: its text, or that of its HTML; attachments and addresses are left out. Raises ValueError."""
+    """Yield a message: its text, or its HTML as text, without attachments and addresses. Raises ValueError."""
     try:
         message = email.message_from_bytes(data, policy=email.policy.default)
         parts, attached = _parts(message)
@@ -69,7 +69,7 @@ def _header(message: MIMEPart, key: str) -> str:
 
 
 def read_mailbox(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the messages of a mailbox; one that cannot be read is a record with an error."""
+    """Yield the messages of a mailbox; a message that cannot be read becomes a record with an error."""
     for number, message in enumerate(FROM_LINE.split(data)[1:], 1):
         where = f"{name} row {number}"
         try:

@@ -17,7 +17,7 @@ from cmt.stream.readers.files import Record
 from cmt.stream.readers.text import decode, plain_text, without_markup
 
 _DATES = {"original_date": True, "extensive_search": False, "outputformat": "%Y-%m-%dT%H:%M:%S%z"}
-"""Dates that a page declares, none that its text mentions."""
+"""Read only dates that a page declares, not dates in its text."""
 _UNPUBLISHED = {"draft", "auto-draft", "pending", "private", "trash"}  # statuses of WordPress
 _SIMILAR = 0.1  # difference in length, 0–1, of an article and its text; a text that JSON declares is longer
 _DAY_AND_MONTH = re.compile(r"(?<!\d)(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?!\d)")

@@ -33,7 +33,7 @@ _TABLE = re.compile(r"^\|.+\|[ \t]*\n\|[ \t:|-]+\|[ \t]*\n(?:\|.*\|[ \t]*(?:\n|\
 def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield a plain text or a Markdown file, with the keys of its front matter; a changelog as a document a release.
 
-    The title is that of the front matter, or else the first heading. A draft is left out.
+    The title comes from the front matter, or else from the first heading. A draft is left out.
     Raises ValueError if the front matter is broken.
     """
     text, fields = decode(data)[0].replace("\r\n", "\n").lstrip("\ufeff\n"), dict[str, Any]()
@@ -107,7 +107,7 @@ def read_pdf(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the text of a PDF and the title that it declares. Raises ValueError if it has no text or cannot be read."""
     import pypdf
 
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it mends what it warns of
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it repairs what it warns about
     try:
         reader = pypdf.PdfReader(io.BytesIO(data))
         texts, size = list[str](), 0

@@ -16,6 +16,7 @@ from cmt.stream.limits import Limits
 from cmt.stream.readers import Record, records
 from cmt.stream.readers.detection import detect
 from cmt.stream.schema import Notes
+from tests.helpers.permissions import deny_listing
 from tests.helpers.rows import write_lines
 
 ROW = {"headline": "Bus", "body": "The bus is late."}
@@ -111,12 +112,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error_and_stops_no_other(
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.md").write_text("The bus is late.")
 
-    def scandir(path: Any, found: Any = os.scandir) -> Any:
-        if os.fspath(path).endswith("closed"):
-            raise PermissionError(13, "Permission denied", path)
-        return found(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
+    deny_listing(monkeypatch, "closed")
     refused, read = records(tmp_path)
     assert (refused.where, read.where) == ("closed", "open/a.md")
     assert refused.error == f"cannot list {tmp_path}/closed: Permission denied; its files are left out"

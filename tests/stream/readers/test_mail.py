@@ -33,26 +33,25 @@ def test_a_malformed_header_ends_no_mailbox(tmp_path: Path) -> None:
     assert len([one for one in records(tmp_path / "a") if not one.error]) == 3
 
 
+MAP = b"\nThe map:", b"Content-Type: image/png\nContent-Disposition: inline\n\nx"
+HTML = b"Content-Type: text/html\n\n<p>4 euros.</p>"
+
+
 @pytest.mark.parametrize(
-    ("part", "text", "left_out"),
+    ("parts", "text", "left_out"),
     [
-        (b"Content-Type: text/plain\n\nThe rent is 4 euros.", "The map:\n\nThe rent is 4 euros.", ()),
-        (b"Content-Type: text/plain; name=log.txt\n\nLog", "The map:", ()),
-        (b"Content-Type: text/plain\nContent-Disposition: attachment\n\nLog", "The map:", ()),
-        (b"Content-Type: text/html\n\n<p>The map:</p>", "The map:", ()),
-        (b"Content-Type: message/rfc822\n\nSubject: Price\n\nOld.", "The map:", ("the attached message 'Price'",)),
+        ((*MAP, b"Content-Type: text/plain\n\n4 euros."), "The map:\n\n4 euros.", ()),
+        ((*MAP, b"Content-Type: text/plain; name=log.txt\n\nLog"), "The map:", ()),
+        ((*MAP, b"Content-Type: text/plain\nContent-Disposition: attachment\n\nLog"), "The map:", ()),
+        ((*MAP, HTML), "The map:", ()),
+        ((*MAP, b"Content-Type: message/rfc822\n\nSubject: Old\n\n3."), "The map:", ("the attached message 'Old'",)),
+        ((HTML, b"Content-Type: text/plain\n\nUnsubscribe."), "4 euros.", ()),
     ],
 )
-def test_the_text_after_a_picture_is_taken(tmp_path: Path, part: bytes, text: str, left_out: tuple[str, ...]) -> None:
+def test_the_text_goes_on_after_a_picture_and_has_no_attachment_or_footer(
+    tmp_path: Path, parts: tuple[bytes, ...], text: str, left_out: tuple[str, ...]
+) -> None:
     head = b"Subject: Map\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n"
-    parts = (head, b"\nThe map:", b"Content-Type: image/png\nContent-Disposition: inline\n\nx", part)
-    (tmp_path / "a.eml").write_bytes(b"\n--b\n".join(parts) + b"\n--b--\n")
+    (tmp_path / "a.eml").write_bytes(b"\n--b\n".join((head, *parts)) + b"\n--b--\n")
     [mail] = records(tmp_path / "a.eml")
     assert (mail.fields["text"], mail.left_out) == (text, left_out)
-
-
-def test_a_footer_below_html_is_not_the_text(tmp_path: Path) -> None:
-    head = b"Subject: Rent\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n"
-    parts = (head, b"Content-Type: text/html\n\n<p>4 euros.</p>", b"Content-Type: text/plain\n\nUnsubscribe.")
-    (tmp_path / "a.eml").write_bytes(b"\n--b\n".join(parts) + b"\n--b--\n")
-    assert [mail.fields["text"] for mail in records(tmp_path / "a.eml")] == ["4 euros."]
