@@ -34,7 +34,7 @@ class Connector(Protocol):
 
     complete: bool = True  # whether `list` has every item; otherwise an item that is missing in it has not vanished
     cursor: dict[str, str] = {}
-    """What `list` needs to ask for changes alone. Stored after a sync without failures and set again before `list`."""
+    """With it `list` asks only for changes. Stored after a sync without failures and set again before `list`."""
     problems: Sequence[str] = ()  # what `list` left out, a line each
 
     def list(self) -> Iterator[Item]:

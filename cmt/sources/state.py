@@ -43,7 +43,7 @@ class SourceState:
     @classmethod
     @contextmanager
     def locked(cls, path: Path) -> Iterator["SourceState"]:
-        """Read the state in `path`, alone of all processes. Raises StreamError."""
+        """Read the state in `path` and keep other processes out. Raises StreamError."""
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(path.with_suffix(".lock"), timeout=0):
@@ -53,7 +53,7 @@ class SourceState:
 
     @classmethod
     def read(cls, path: Path) -> "SourceState":
-        """Read the state in `path` without its lock; empty if there is no file. Raises StreamError."""
+        """Read the state in `path` without its lock; empty without a file. Raises StreamError."""
         if not path.exists():
             return cls(path)
         try:

@@ -38,7 +38,7 @@ _WEAK = timedelta(seconds=2)  # a file may change again within the second that `
 
 
 class Response(NamedTuple):
-    """The last response behind redirects."""
+    """The response after all redirects."""
 
     url: str
     status: int
@@ -55,8 +55,8 @@ class StatusError(StreamError):
 
 
 class _CheckedNetwork(httpcore.SyncBackend):
-    """Connects to addresses of the public network alone. A name is resolved once, so it cannot change its address
-    between the check and the connection."""
+    """Connects only to addresses of the public network. A name is resolved once, so its address cannot change between
+    the check and the connection."""
 
     def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
         try:
@@ -75,7 +75,7 @@ class _CheckedNetwork(httpcore.SyncBackend):
 
 
 class Web:
-    """Requests for one source, without proxies: its headers go to the host of its address alone."""
+    """Requests for one source, without proxies; its headers go only to the host of its address."""
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         self._headers = {name: setting.expand(value) for name, value in source.headers.items()}
@@ -242,7 +242,7 @@ class WebSource(Connector):
 
 
 class FeedSource(Connector):
-    """The entries of the feed `address`. A feed shows its newest entries alone, so none of them ever vanishes."""
+    """The entries of the feed `address`. A feed shows only its newest entries, so an entry never counts as vanished."""
 
     complete = False
 
@@ -261,7 +261,7 @@ class FeedSource(Connector):
         records = [record for record in read if record not in broken]
         if self.problems and not records:
             raise StreamError("; ".join(self.problems))
-        self.cursor = {} if self.problems else validators(response)  # by which the rest would be taken for unchanged
+        self.cursor = {} if self.problems else validators(response)  # else the rest would count as unchanged
         # 2. The entries.
         self._entries = defaultdict(dict)
         links = Counter(record.fields.get("url") for record in records if not record.fields.get("doc_id"))
@@ -292,7 +292,7 @@ def _host(url: str) -> str:
 
 
 def validators(response: Response) -> dict[str, str]:
-    """The entity tag or the date of a response, by which a later one can be recognised; empty if it has none."""
+    """The entity tag or the date of a response, to ask later whether it has changed; empty if it has neither."""
     headers = response.headers
     if etag := headers.get("etag"):
         return {"etag": etag}

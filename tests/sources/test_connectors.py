@@ -1,9 +1,7 @@
 """What folder, storage and database list, without a stream."""
 
-import os
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import pytest
@@ -15,6 +13,7 @@ from cmt.sources.folder import FolderSource
 from cmt.sources.remote import StorageSource
 from cmt.sources.sql import SqlSource
 from cmt.stream.limits import DEFAULT_LIMITS
+from tests.helpers.permissions import deny_listing
 
 SETTING = Setting(DEFAULT_LIMITS)
 
@@ -42,13 +41,7 @@ def test_links_are_followed_once_and_a_folder_that_cannot_be_listed_is_an_error(
         (tmp_path / "notes" / name).symlink_to(tmp_path / target)
     assert listed("notes") == listed("notes/**/*.md") == ["link/d.md", "top.md", "z/b.md"]
     assert (listed("notes/*.md"), listed("notes/*/?.md")) == (["top.md"], ["link/d.md", "z/b.md"])
-
-    def scandir(path: Any, found: Any = os.scandir) -> Any:
-        if os.fspath(path).endswith(("/z", "/.git")):
-            raise PermissionError(13, "Permission denied", path)
-        return found(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
+    deny_listing(monkeypatch, "z", ".git")
     assert listed("notes/*.md") == ["top.md"]
     with pytest.raises(StreamError, match="cannot list .*/notes/z: Permission denied"):
         listed("notes")
