@@ -145,11 +145,6 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Validate files and folders row by row and add new rows as slices."""
-    from cmt.stream.periods import period_unit
-
-    wanted = int(period) if period and period.isdecimal() else period
-    if wanted is not None:
-        period_unit(wanted)  # refuses 0, which would otherwise count as "not given" below
     columns = parse_columns(map_)
     if paths and len(paths) > 1 and "-" in paths:
         raise typer.BadParameter("- (stdin) cannot be combined with files: ingest them separately", param_hint="PATH")
@@ -166,7 +161,7 @@ def ingest(
         result = ctx.obj.workspace.ingest(
             source=paths,
             file_format=format_,
-            period=wanted,
+            period=int(period) if period and period.isdecimal() else period,
             publisher=publisher,
             columns=columns,
             published_at=published_at,

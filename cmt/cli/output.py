@@ -74,9 +74,9 @@ def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
     }
 
 
-def worded(answer: "Answer") -> str:
-    """The text of an answer, marked if it is unsure, with the names that its document lacks, and the value before a
-    change or the one that may replace it."""
+def answer_line(answer: "Answer") -> str:
+    """The text of an answer, marked if it is unsure, with the names that its document lacks and another value: an
+    earlier one, or one that may replace it."""
     text = answer.text or "(an empty answer)"
     if answer.day:
         text += f" ({answer.day.isoformat()})"
@@ -90,7 +90,7 @@ def worded(answer: "Answer") -> str:
 
 def write_answer(answer: "Answer") -> None:
     """Print the answer, a table of its sources, and the LM's answer without memory if there is one."""
-    write_line(worded(answer), style="bold")
+    write_line(answer_line(answer), style="bold")
     if answer.known:
         rows = [[s.published_at.date(), s.title or "", s.doc_id, s.similarity] for s in answer.sources]
         write_table(["date", "title", "doc_id", "similarity"], rows, left=3)
@@ -100,7 +100,7 @@ def write_answer(answer: "Answer") -> None:
 
 def write_short_answer(answer: "Answer", *, indent: int = 0) -> None:
     """Print the answer and a line for each source."""
-    write_line(worded(answer), indent=indent, style="bold")
+    write_line(answer_line(answer), indent=indent, style="bold")
     if answer.known:
         for source in answer.sources:
             title = f"{source.title} " if source.title else ""
@@ -240,7 +240,7 @@ def write_bank_stats(stats: Mapping[str, int | float]) -> None:
 
 
 def write_plan(plan: "TrainingPlan") -> None:
-    """Print what a training takes, then hours and known F1 by the number of pairs."""
+    """Print the resources of a training, then hours and known F1 by the number of pairs."""
     rows: list[list[object]] = [["device", plan.device]]
     rows += [["processes", plan.processes]] if plan.processes > 1 else []
     rows += [

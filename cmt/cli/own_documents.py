@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 QUESTIONS = 3
 NEWEST_SLICES = 8  # each takes a round, which takes seconds even for one document
 _TRIED = 9  # questions that are asked; a small LM answers some of them wrongly
-_SHOWN = 3  # reasons why nothing was taken
+_SHOWN = 3  # reasons why no document was ingested
 _NO_EVALUATION = {"evaluation.questions": 0, "evaluation.earlier_questions": 0}
 
 
@@ -44,9 +44,9 @@ def start(
     published_at: str | None,
     as_json: bool,
 ) -> None:
-    """Look at the data, make the project in `folder`, take the documents, adapt the newest ones and ask about them.
+    """Look at the data, make the project in `folder`, ingest the documents, adapt the newest ones, ask about them.
 
-    Prints what was done. If nothing can be taken, no project is left. Raises ConfigError, StreamError, ModelError.
+    Prints the result. If no document can be ingested, no project is left. Raises ConfigError, StreamError, ModelError.
     """
     import cmt
     from cmt.config import StreamParams, sections_of
@@ -57,7 +57,7 @@ def start(
             "name their folder"
         )
     with context.progress as progress:
-        # 1. look at the data, and write what was found into params.yaml
+        # 1. look at the data; params.yaml gets its columns
         progress.stage("look")
         given = sections_of(context.overrides)
         sources, stream, matched, notices = list[dict[str, Any]](), dict[str, Any](), "", list[str]()
@@ -113,7 +113,7 @@ def start(
 
 
 def _write_started(record: Mapping[str, Any], asked: "Sequence[tuple[PlainQuestion, Answer]]") -> None:
-    """Print what was taken, the questions with their answers, and the next commands."""
+    """Print the counts, the questions with their answers, and the next commands."""
     output.write_line(f"{record['path']} has {' and '.join(file.name for file in record['files'])}")
     output.write_line(record["summary"])
     if record["matched"]:
@@ -160,7 +160,7 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
             f"--from reads files, folders, pages, feeds and object storage, not {parts.scheme}: run `cmt init` without "
             "--from and add a database to `sources` in params.yaml, see docs/sources.md"
         )
-    # 2. who names a host of the private network may read it; a feed is known by its content
+    # 2. the user may read a private host by naming it; a feed is recognised by its content
     try:
         private = host == "localhost" or not ipaddress.ip_address(host).is_global
     except ValueError:  # a name, which is not looked up

@@ -83,10 +83,6 @@ def test_questions_typed_while_the_answers_go_to_a_file_leave_no_prompt_in_it(
     assert capsys.readouterr().out == ""
 
 
-def test_chat_fails_at_once_without_a_bank(tiny_workspace: Path) -> None:
-    assert "run `cmt update` first" in run(tiny_workspace, "chat", stdin=f"{MAYOR}\n", status=1).stderr
-
-
 def test_an_empty_or_overlong_question_is_refused(adapted_project: Path) -> None:
     limit = ("--set", "serving.question_characters=60")
     refused = run(adapted_project, *limit, "ask", "x" * 61, status=2)

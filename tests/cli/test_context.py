@@ -27,9 +27,11 @@ FAILURES = [
     (["--set", "serving.token_file=none.json", "token", "list"], "make one with `cmt token add NAME`"),
     (["--set", "serving.token_file=none.json", "serve", "--port", "0"], "make one with `cmt token add NAME`"),
     (["ingest", "nowhere.jsonl"], "nowhere.jsonl not found"),
+    (["sync"], "add one to `sources`"),
     (["--set", "bank.uri=params.yaml/bank", "update"], "Not a directory"),
     (["--set", "bank.uri=nowhere", "rounds"], "run `cmt update` first"),
     (["--set", "bank.uri=nowhere", "bank", "stats"], "run `cmt update` first"),
+    (["--set", "bank.uri=nowhere", "chat"], "run `cmt update` first"),
     (["--set", "stream.path=nowhere", "update"], "`cmt ingest` documents first"),
     (["--set", "stream.path=nowhere", "evaluate"], "`cmt ingest` some first"),
 ]
@@ -99,21 +101,20 @@ def test_ctrl_c_in_a_round_prints_how_to_continue(
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_while_reading_changes_nothing(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cmt.workspace.Workspace.ask", lambda *_, **__: signal.raise_signal(signal.SIGINT))
-    assert "interrupted during ask: nothing was changed\n" in run(adapted_project, "ask", MAYOR, status=130).stderr
-    monkeypatch.setattr("builtins.input", lambda _: signal.raise_signal(signal.SIGINT))
-    assert run(adapted_project, "chat", status=130).stderr.endswith("interrupted: nothing was changed\n")
-
-
-@pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_after_the_first_changes_says_what_stays(tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cmt.rounds.promotion.roll_back_promotion", lambda _: signal.raise_signal(signal.SIGINT))
-    stderr = run(tiny_workspace, "registry", "rollback", status=130).stderr
-    assert "interrupted during rollback: a registered version stays; run the command again, which also" in stderr
-    monkeypatch.setattr("cmt.workspace.Workspace.update", lambda *_, **__: signal.raise_signal(signal.SIGINT))
-    stderr = run(tiny_workspace, "try", status=130).stderr
-    assert "interrupted during ingest: what is in data/try stays; run the command again to continue" in stderr
+@pytest.mark.parametrize(
+    ("command", "interrupted", "state"),
+    [
+        ("ask Who?", "cmt.workspace.Workspace.ask", "interrupted during ask: nothing was changed\n"),
+        ("chat", "builtins.input", "interrupted: nothing was changed\n"),
+        ("registry rollback", "cmt.rounds.promotion.roll_back_promotion", "rollback: a registered version stays"),
+        ("try", "cmt.workspace.Workspace.update", "during ingest: what is in data/try stays; run the command again"),
+    ],
+)
+def test_ctrl_c_prints_what_was_changed(
+    adapted: Path, command: str, interrupted: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupted, lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert state in run(adapted, *command.split(), status=130).stderr
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -49,63 +50,57 @@ def test_the_next_commands_are_printed_and_accept_the_example(tmp_path: Path) ->
     assert (report["accepted"], report["questions"], report["rejected"]) == (7, 4, [])
 
 
-@pytest.mark.parametrize(
-    ("content", "options", "reason"),
-    [
-        ("a,b\n1,2\n", (), "bad.csv:2: no text in its columns, 'a', 'b': name one with --map text=COLUMN"),
-        ("body,content,date\nOne text.,Another text.,2026-03-05\n", (), "the text may be body or content"),
-        ("text,date\nOne text.,05/03/2026\n", (), "cmt --set stream.day_first=true init"),
-        ("text\nOne text.\n", ("--map", "text"), "write COLUMN=NAME"),
-        (None, (), "bad.csv not found"),
-    ],
-)
-def test_data_that_cannot_be_taken_leave_no_project(
-    tmp_path: Path, content: str | None, options: tuple[str, ...], reason: str
-) -> None:
-    data, folder = tmp_path / "bad.csv", tmp_path / "project"
-    if content is not None:
-        data.write_text(content)
-    status = 2 if options else 1
-    stderr = run_init(folder, "--from", str(data), *options, status=status).stderr
-    assert reason in " ".join(stderr.replace("│", " ").split())
-    assert not folder.exists()
+UNUSABLE = {
+    "unnamed.csv": "a,b\n1,2\n",
+    "two-texts.csv": "body,content,date\nOne text.,Another text.,2026-03-05\n",
+    "ambiguous.csv": "text,date\nOne text.,05/03/2026\n",
+}
+FEED = "http://127.0.0.1:9/feed.xml"
 
 
 @pytest.mark.parametrize(
-    ("address", "reason"),
+    ("options", "status", "reason"),
     [
-        ("postgresql://host/news", "not postgresql: run `cmt init` without --from and add a database"),
-        ("https://me:secret@host.example/feed", "holds credentials: write ${NAME}"),
-        ("http://127.0.0.1:9/feed.xml", "http://127.0.0.1:9/feed.xml cannot be read"),
+        ("--from unnamed.csv", 1, "unnamed.csv:2: no text in its columns, 'a', 'b': name one with --map text=COLUMN"),
+        ("--from two-texts.csv", 1, "the text may be body or content"),
+        ("--from ambiguous.csv", 1, "cmt --set stream.day_first=true init"),
+        ("--from ambiguous.csv --map text", 2, "write COLUMN=NAME"),
+        ("--from nowhere.csv", 1, "nowhere.csv not found"),
+        ("--from postgresql://host/news", 2, "not postgresql: run `cmt init` without --from and add a database"),
+        ("--from https://me:secret@host.example/feed", 2, "holds credentials: write ${NAME}"),
+        (f"--from {FEED}", 1, f"{FEED} cannot be read"),
+        (f"--from {FEED} --published-at 2026-01-01", 2, "--published-at is for files and folders"),
+        ("--published-at 2026-01-01", 2, "it is for the documents of --from"),
     ],
 )
-def test_an_address_that_cannot_be_read_leaves_no_project(
-    tmp_path: Path, address: str, reason: str, monkeypatch: pytest.MonkeyPatch
+def test_data_that_cannot_be_ingested_leave_no_project(
+    tmp_path: Path, options: str, status: int, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("cmt.sources.web.ATTEMPTS", 1)
-    result = CliRunner().invoke(app, ["init", str(tmp_path / "project"), "--from", address], catch_exceptions=False)
-    assert (result.exit_code in (1, 2), reason in " ".join(result.stderr.split())) == (True, True)
+    for name, content in UNUSABLE.items():
+        (tmp_path / name).write_text(content)
+    stderr = run_init(tmp_path / "project", *options.split(), status=status).stderr
+    assert reason in " ".join(stderr.replace("│", " ").split())
     assert not (tmp_path / "project").exists()
 
 
-def test_a_full_disk_leaves_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "data/stream")
-
-    monkeypatch.setattr("cmt.workspace.Workspace.pull", lambda *_, **__: None)
-    monkeypatch.setattr("cmt.workspace.Workspace.ingest", full)
-    data = tmp_path / "news.csv"
-    data.write_text("text,date\nOne text.,2026-01-01\n")
-    assert "No space left on device" in run_init(tmp_path / "project", "--from", str(data), status=1).stderr
-    assert not (tmp_path / "project").exists()
-
-
-def test_a_date_is_for_documents_in_files(tmp_path: Path) -> None:
-    project, date = tmp_path / "project", ("--published-at", "2026-01-01")
-    assert "--from" in run_init(project, *date, status=2).stderr
-    refused = run_init(project, "--from", "http://127.0.0.1:9/feed.xml", *date, status=2).stderr
-    assert "--published-at is for files and folders" in refused
-    assert not project.exists()
+@pytest.mark.parametrize(
+    ("options", "failing", "message"),
+    [
+        ((), "pathlib.Path.write_text", "cannot be made: No space left on device; nothing was left there"),
+        (("--from", "news.csv"), "cmt.workspace.Workspace.ingest", "No space left on device; check space"),
+    ],
+)
+def test_a_full_disk_leaves_no_part_of_a_project(
+    tmp_path: Path, options: tuple[str, ...], failing: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "news.csv").write_text("text,date\nOne text.,2026-01-01\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cmt.workspace.Workspace.pull", Mock())
+    monkeypatch.setattr(failing, Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    assert message in run_init(tmp_path / "project", *options, status=1).stderr
+    assert os.listdir(tmp_path) == ["news.csv"]
 
 
 @pytest.mark.parametrize("value", ["day", "null", "true", "12", "a b", None, 3])
@@ -139,16 +134,6 @@ def test_an_empty_folder_is_taken_and_one_with_files_refused(tmp_path: Path) -> 
     for taken in (tmp_path, tmp_path / "params.yaml"):
         assert "is not an empty folder: name a new or empty one" in run_init(taken, status=1).stderr
     assert sorted(tmp_path.iterdir()) == before
-
-
-def test_a_full_disk_leaves_no_part_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, text: str, **_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-    monkeypatch.setattr(Path, "write_text", full)
-    message = run_init(tmp_path / "project", status=1).stderr
-    assert "cannot be made: No space left on device; nothing was left there" in message
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_project_inside_the_clone_names_its_lm_by_a_relative_path(

@@ -11,7 +11,7 @@ from cmt.answering.answer import NOT_IN_MEMORY, Answer, OtherValue, Source, Span
 from cmt.bank.ledger import Round
 from cmt.cli.output import (
     answer_json,
-    worded,
+    answer_line,
     write_answer,
     write_json,
     write_line,
@@ -110,7 +110,7 @@ def test_the_other_value_and_the_day_of_a_relative_date_are_beside_the_answer(
     source = replace(answer().sources[0], quote=Span(0, 2, 0.9))
     other = OtherValue("8 crowns", "a1", AT, later)
     given = replace(answer(), text=text, sources=(source,), other_value=other)
-    assert worded(given) == printed
+    assert answer_line(given) == printed
     record = answer_json(given, AT)
     assert record["other_value"] == {"text": "8 crowns", "doc_id": "a1", "published_at": AT, "later": later}
     assert record["day"] == ("2031-02-14" if "yesterday" in text else None)

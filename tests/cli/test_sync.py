@@ -76,10 +76,6 @@ def test_a_document_stays_while_another_source_of_its_publisher_has_it(project: 
     assert set(Project(project / "data").texts()) == {"one"}
 
 
-def test_without_a_source_it_says_where_to_add_one(tiny_workspace: Path) -> None:
-    assert "add one to `sources`" in run(tiny_workspace, "sync", status=1).stderr
-
-
 _MAIN = """
 import signal
 from cmt.cli.main import main
