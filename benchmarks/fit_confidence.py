@@ -158,8 +158,8 @@ def main(
         asked = [case.question for case in cases]
         answers = answerer.answer(asked, as_of=[None] * len(cases), on_progress=progress.advance)
     # 2. fit; a question for which nothing was found has no evidence
-    found = [place for place, case in enumerate(cases) if case.question in answerer.evidence]
-    cases, texts = [cases[place] for place in found], [answers[place].text for place in found]
+    found = [index for index, case in enumerate(cases) if case.question in answerer.evidence]
+    cases, texts = [cases[index] for index in found], [answers[index].text for index in found]
     evidence = np.array([answerer.evidence[case.question] for case in cases], dtype=np.float64)  # (n, e)
     outcome = np.array([f1(text, case.golds) if case.golds else 0.0 for text, case in zip(texts, cases, strict=True)])
     counts = Counter(case.kind for case in cases)

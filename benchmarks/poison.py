@@ -39,20 +39,20 @@ from typing import Annotated, Any, NamedTuple
 import typer
 import yaml
 from chronicle import ASIDES, chronicle, draw
-from rich.console import Console
+from protocol import ROOT
 from rich.progress import track
-from rich.table import Table
 
 import cmt
 from cmt.cli.context import run_script
+from cmt.cli.output import write_line, write_table
 from cmt.common.dates import iso
 from cmt.common.digests import sha256_hex
+from cmt.common.storage import write_json
 from cmt.config import load_params
 from cmt.errors import ConfigError, StreamError
 from cmt.evaluation.metrics import f1
 from cmt.workspace import Workspace
 
-ROOT = Path(__file__).parents[1]
 WORDINGS = Path(__file__).with_suffix(".yaml")
 ATTACKS = 12  # attacks on a world
 HONEST, PEER = "The Northline Gazette", "Coast and Country"
@@ -207,13 +207,11 @@ def main(
         "changes_answered": sum(end == "answered" for _, end in changes),
         "slices_lost": sum(world.lost for world in results),
     }
-    console = Console()
-    console.print(_table("attack", attacks, ("refused", "set aside", "no effect", "harm")))
-    console.print(_table("undeclared change", changes, ("answered", "not answered", "held back")))
+    _write_ends("attack", attacks, ("refused", "set aside", "no effect", "harm"))
+    _write_ends("undeclared change", changes, ("answered", "not answered", "held back"))
     for note in (note for world in results for note in world.notes):
-        console.print(note, markup=False)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(counts, indent=2) + "\n")
+        write_line(note)
+    write_json(out, counts)
     print(json.dumps(counts))
     holds = counts["stopped"] >= STOPPED * counts["attacks"] and counts["held_back"] <= HELD_BACK * counts["honest"]
     raise typer.Exit(int(not holds or counts["slices_lost"] > 0))
@@ -478,13 +476,10 @@ def _slices(rows: Sequence[Row], size: Size) -> Iterator[list[Row]]:
         yield [row for row in rows if row["doc_id"] in part]
 
 
-def _table(title: str, ended: Sequence[tuple[str, str]], ends: Sequence[str]) -> Table:
-    """How often each kind of `ended` ended in each way."""
+def _write_ends(title: str, ended: Sequence[tuple[str, str]], ends: Sequence[str]) -> None:
+    """Print how often each kind of `ended` ended in each way."""
     counts = Counter(ended)
-    table = Table(title, *ends)
-    for kind in dict(ended):
-        table.add_row(kind, *(str(counts[kind, end] or "") for end in ends))
-    return table
+    write_table([title, *ends], [[kind, *(counts[kind, end] or "" for end in ends)] for kind in dict(ended)])
 
 
 if __name__ == "__main__":

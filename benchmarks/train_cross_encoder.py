@@ -18,7 +18,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
 from heapq import nlargest
 from itertools import islice
 from pathlib import Path
@@ -54,7 +53,7 @@ from cmt.modeling.lora import layers_with_lora
 
 LAYERS, RANK = 22, 16
 BATCH, WARMUP = 64, 60
-STRANGE = 0.4  # weight of a pair of two stories, that of one story being 1
+OTHER_STORY = 0.4  # weight of a pair of two stories, that of one story being 1
 RENAMED = 0.12  # share of the questions with a pair of a document about something else that takes the question's names
 NAMED = 0.6  # share of the pairs that name the publishers of the documents; many files do not
 NATURAL_QUESTIONS, MADE_QUESTIONS = 1.0, 0.5  # weights of a story's own questions, and of made ones
@@ -226,11 +225,11 @@ def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
             near: list[Row] = [one for one in article["paragraphs"] if one is not paragraph and one["qas"]]
             words = set(stems(question["question"]))
             nearest = max(near, key=lambda one: len(words.intersection(stems(one["context"]))), default=paragraph)
-            strange = nearest if rng.random() < NEAR else rng.choice(asked)[1]
-            if old.lower() in strange["context"].lower():
+            another = nearest if rng.random() < NEAR else rng.choice(asked)[1]
+            if old.lower() in another["context"].lower():
                 continue
-            span = rng.choice(strange["qas"])["answers"][0]
-            other = (strange["context"], span["answer_start"], span["answer_start"] + len(span["text"]))
+            span = rng.choice(another["qas"])["answers"][0]
+            other = (another["context"], span["answer_start"], span["answer_start"] + len(span["text"]))
         # 2. their order and dates
         later = rng.random() < 0.5
         earliest = date(2015, 1, 1) + timedelta(rng.randrange(5000))
@@ -243,7 +242,7 @@ def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
             reports.append(Report(excerpt(stated), when))
         tokens = reading(lm, question["question"].strip(), reports[0], reports[1], dates[1])
         labels = (1.0, 1.0) if changed else (float(later), 0.0)
-        yield Pair(tokens, labels, STRANGE / 2 if changed else STRANGE, "articles", natural=False)
+        yield Pair(tokens, labels, OTHER_STORY / 2 if changed else OTHER_STORY, "articles", natural=False)
 
 
 def answer_kind(question: Row) -> str:
@@ -273,6 +272,13 @@ class Writer:
             self.values[question["doc_id"]] += question["answers"]
             for doc_id in self.story_of[question["doc_id"]]["documents"]:
                 self.names_in[doc_id] += re.findall(NAME, question["question"])
+        texts = {doc_id: text_of(row) for doc_id, row in self.documents.items()}
+        self.weights = WordWeights([*texts.values()])
+        self.stems = {doc_id: set(stems(text)) for doc_id, text in texts.items()}
+        self.letters = {doc_id: sum(map(len, found)) or 1 for doc_id, found in self.stems.items()}  # of the stems
+        self.names = {
+            doc_id: {word.lower()[:STEM] for word in INNER_NAME.findall(text)} for doc_id, text in texts.items()
+        }
 
     def natural(self) -> Iterator[Example]:
         """Pairs with the questions of the stories."""
@@ -296,22 +302,22 @@ class Writer:
                     # a question between the dates, asked later
                     yield text, one, two, published(two), Labels(holds=True, changed=True), 1.0
             # 2. documents of other stories: a similar one, one with the right names, and two with the question's words
-            strange = [
+            unrelated = [
                 row
                 for doc_id, row in self.documents.items()
                 if doc_id not in story["documents"] and published(row) <= asked and published(row) != published(right)
             ]
-            if strange:
-                drawn = self.rng.sample(strange, min(DRAWN, len(strange)))
-                nearest = max(drawn, key=lambda row: len(self.words[row["doc_id"]] & self.words[right["doc_id"]]))
+            if unrelated:
+                drawn = self.rng.sample(unrelated, min(DRAWN, len(unrelated)))
+                nearest = max(drawn, key=lambda row: len(self.stems[row["doc_id"]] & self.stems[right["doc_id"]]))
                 others = [nearest]
                 if self.rng.random() < RENAMED:
-                    other = self.rng.choice(strange)
+                    other = self.rng.choice(unrelated)
                     others.append(renamed(other, self.names_in[other["doc_id"]], self.names_in[right["doc_id"]]))
-                others += nlargest(ASKED, strange, key=lambda row: self.weights.coverage(text, text_of(row)))  # noqa: B023
+                others += nlargest(ASKED, unrelated, key=lambda row: self.weights.coverage(text, text_of(row)))  # noqa: B023
                 for other in others:
                     one, two = in_order(right, other)
-                    yield text, one, two, published(two), Labels(two is right, changed=False), STRANGE
+                    yield text, one, two, published(two), Labels(two is right, changed=False), OTHER_STORY
 
     def made(self) -> Iterator[Example]:
         """Pairs with made questions, of the documents that the detection of changes compares, and of each story."""
@@ -320,16 +326,16 @@ class Writer:
             earlier = [row for row in self.documents.values() if published(row) < published(later)]
             for one in (row for row in earlier if row["doc_id"] in story["documents"]):
                 yield from self._made(one, later, 1.0)
-            words = self.words[doc_id]
+            words = self.stems[doc_id]
             alike = [
-                (sum(map(len, words & self.words[row["doc_id"]])) / self.lengths[row["doc_id"]], row)
+                (sum(map(len, words & self.stems[row["doc_id"]])) / self.letters[row["doc_id"]], row)
                 for row in earlier
                 if row["doc_id"] not in story["documents"]
                 and len(self.names[row["doc_id"]] & words) >= NAMES_SHARED * len(self.names[row["doc_id"]])
             ]
             nearest = sorted(alike, key=lambda pair: -pair[0])[:COMPARED]
             for one in (row for share, row in nearest if share >= FEWEST_SHARED):
-                yield from self._made(one, later, STRANGE)
+                yield from self._made(one, later, OTHER_STORY)
 
     def _made(self, one: Row, two: Row, weight: float) -> Iterator[Example]:
         story, other = self.story_of[two["doc_id"]], self.story_of[one["doc_id"]]
@@ -351,29 +357,6 @@ class Writer:
         """Whether both documents may have the same value."""
         values, others = self.values[one["doc_id"]], self.values[two["doc_id"]]
         return any(same_value(value, other) for value in values for other in others)
-
-    @cached_property
-    def weights(self) -> WordWeights:
-        """How rare each word is in the documents."""
-        return WordWeights([text_of(row) for row in self.documents.values()])
-
-    @cached_property
-    def words(self) -> dict[str, set[str]]:
-        """The stems of each document."""
-        return {doc_id: set(stems(text_of(row))) for doc_id, row in self.documents.items()}
-
-    @cached_property
-    def lengths(self) -> dict[str, int]:
-        """The letters of these stems."""
-        return {doc_id: sum(map(len, words)) or 1 for doc_id, words in self.words.items()}
-
-    @cached_property
-    def names(self) -> dict[str, set[str]]:
-        """The names in each document, as stems."""
-        return {
-            doc_id: {word.lower()[:STEM] for word in INNER_NAME.findall(text_of(row))}
-            for doc_id, row in self.documents.items()
-        }
 
 
 def renamed(row: Row, names: Sequence[str], others: Sequence[str]) -> Row:
