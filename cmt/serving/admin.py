@@ -49,7 +49,7 @@ class Admin:
     def ingest(self, files: dict[str, bytes], token: Token) -> Ingested:
         """Add the rows of `files` (name → JSON lines) to the stream; their publisher is the token's source.
 
-        HTTPException (422) if they cannot be taken, without the path of their temporary folder.
+        HTTPException (422) if no row is valid, without the path of the temporary folder.
         """
         with scratch_folder(self.workspace.state) as temporary:
             folder = temporary / token.name  # the quarantine is named after it

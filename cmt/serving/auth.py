@@ -21,7 +21,7 @@ _OPEN, _OPEN_FOLDER = ("/", "/docs", "/healthz"), "/web/"
 
 
 class Gate:
-    """Refuses requests above the rate limit with 429, and those without a valid token with 401.
+    """Refuses requests above the rate limit with 429, and requests without a valid token with 401.
 
     The pages and the liveness route need no token. Requests with wrong tokens are limited too, by their address.
     """

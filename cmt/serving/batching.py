@@ -99,7 +99,7 @@ class DynamicBatcher:
         finally:
             self._withdraw(request)
         served = request.outcome.result(timeout=0)  # raises the error of its batch
-        self.metrics.answered(served.answered, seconds=perf_counter() - started)
+        self.metrics.count_answer(served.answered, seconds=perf_counter() - started)
         return served
 
     async def _answer_next_batch(self) -> None:

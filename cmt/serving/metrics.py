@@ -31,11 +31,11 @@ class Metrics:
         queue = Gauge("cmt_waiting_questions", "Questions that wait in the queue.", registry=self._registry)
         queue.set_function(waiting)
 
-    def requested(self, *, method: str, route: str, status: int) -> None:
+    def count_request(self, *, method: str, route: str, status: int) -> None:
         """Count a request. `route` is the template of its path; both labels must come from a bounded set."""
         self._requests.labels(method, route, str(status)).inc()
 
-    def answered(self, answer: Answered, *, seconds: float) -> None:
+    def count_answer(self, answer: Answered, *, seconds: float) -> None:
         """Count an answer."""
         self._seconds.observe(seconds)
         if not answer.known:

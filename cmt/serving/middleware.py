@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cmt.serving.errors import problem
 
-LARGEST_BODY = 1_000_000  # bytes
+MAX_BODY_BYTES = 1_000_000
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -42,7 +42,7 @@ class AllowedHosts:
 
 
 class BodyLimit:
-    """Refuses a body of more than LARGEST_BODY bytes, declared or not. `larger`: path → its own limit in bytes."""
+    """Refuses a body of more than MAX_BODY_BYTES, declared or not. `larger`: path → its own limit in bytes."""
 
     def __init__(self, app: ASGIApp, *, larger: Mapping[str, int]) -> None:
         self.app, self.larger = app, larger
@@ -50,7 +50,7 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        largest = self.larger.get(scope["path"], LARGEST_BODY)
+        largest = self.larger.get(scope["path"], MAX_BODY_BYTES)
         too_large = f"the request has more than {largest:,} bytes: send less at once"
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > largest:

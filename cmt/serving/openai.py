@@ -109,8 +109,7 @@ def model(name: str, batcher: Batcher) -> Model:
 async def complete(request: Completion, http_request: Request, batcher: ReadyBatcher) -> Response:
     """Answer the last user message; `as_of` in the body sets the date."""
     _check_name(request.model)
-    check_request(batcher, request.question, field="messages")
-    http_request.state.question = request.question  # for the request log
+    check_request(http_request, batcher, request.question, field="messages")
     if request.stream:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # /ask/stream has both
         return EventSourceResponse(_stream(request, batcher), headers=headers)

@@ -11,7 +11,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST_CONNECTIONS = 1_000
+MAX_CONNECTIONS = 1_000
 _FILES = 64  # descriptors that the server needs for other things
 
 
@@ -21,7 +21,7 @@ class TimedProtocol(H11Protocol):
     header_seconds, body_seconds = 10.0, 60.0
     _timer: asyncio.TimerHandle | None = None
     _since = 0.0  # time at which the wait began
-    _state: Any = None  # what the timer waits for, a state of h11: IDLE for headers, SEND_BODY for a body
+    _state: Any = None  # of h11 while the timer runs: IDLE waits for headers, SEND_BODY for a body
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for headers."""
@@ -32,7 +32,7 @@ class TimedProtocol(H11Protocol):
             min(waiting, key=lambda one: one._since)._close()
 
     def data_received(self, data: bytes) -> None:
-        """Wait for what the request still lacks."""
+        """Wait for the rest of the request."""
         super().data_received(data)
         self._watch()
 
@@ -71,13 +71,13 @@ class TimedProtocol(H11Protocol):
 def server_config(app: Any, *, proxies: tuple[str, ...]) -> uvicorn.Config:
     """uvicorn's configuration of `cmt serve`. `proxies`: addresses whose X-Forwarded-For header counts."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_CONNECTIONS if files < 0 else max(8, min(MOST_CONNECTIONS, files - _FILES))
+    limit = MAX_CONNECTIONS if files < 0 else max(8, min(MAX_CONNECTIONS, files - _FILES))
     return uvicorn.Config(
         app,
         http=TimedProtocol,
         ws="none",
         log_level="warning",
-        limit_concurrency=most,
+        limit_concurrency=limit,
         timeout_keep_alive=5,  # between two requests of a connection
         timeout_graceful_shutdown=5,  # for answers in progress at Ctrl-C
         proxy_headers=bool(proxies),

@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from cmt.serving.middleware import request_state
 
-LARGEST_NUMBER = 10_000  # remembered clients
+MAX_CLIENTS = 10_000  # whose buckets are kept
 
 
 class TokenBuckets:
@@ -18,7 +18,7 @@ class TokenBuckets:
 
     def __init__(self, per_minute: int, *, clock: Callable[[], float] = monotonic) -> None:
         self.per_minute, self._clock = per_minute, clock
-        self._buckets = LRUCache[str, tuple[float, float]](LARGEST_NUMBER)  # client → tokens, time of the last request
+        self._buckets = LRUCache[str, tuple[float, float]](MAX_CLIENTS)  # client → tokens, time of the last request
 
     def take(self, client: str) -> int:
         """Take a token of `client`; returns 0, or the seconds until the next token."""

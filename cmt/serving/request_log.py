@@ -54,14 +54,14 @@ class RequestLog:
             if message["type"] == "http.response.start":
                 status, answered = message["status"], True
                 MutableHeaders(scope=message)[REQUEST_ID] = state["request_id"]
-                self.metrics.requested(method=method, route=_route(scope), status=status)
+                self.metrics.count_request(method=method, route=_route(scope), status=status)
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_id)
         except Exception:  # Starlette answers it outside this class
             if not answered:
-                self.metrics.requested(method=method, route=_route(scope), status=status)
+                self.metrics.count_request(method=method, route=_route(scope), status=status)
             raise
         finally:
             token = state.get("token")

@@ -40,7 +40,7 @@ def _browser(request: Request) -> DocumentBrowser:
 
 
 def _batcher_with_bank(batcher: Annotated[DynamicBatcher, Depends(_batcher)]) -> DynamicBatcher:
-    """The batcher of a server with a bank. Checked before a stream starts, because its status cannot change later."""
+    """The batcher of a server with a bank. Raises BankError without one, before a stream starts."""
     batcher.workspace.active_bank()
     return batcher
 
@@ -50,19 +50,21 @@ ReadyBatcher = Annotated[DynamicBatcher, Depends(_batcher_with_bank)]
 Browser = Annotated[DocumentBrowser, Depends(_browser)]
 
 
-def check_request(batcher: DynamicBatcher, question: str, *, field: str) -> None:
-    """Raise RequestValidationError if a question is too long, and HTTPException 429 if the queue is full."""
+def check_request(request: Request, batcher: DynamicBatcher, question: str, *, field: str) -> None:
+    """Raise RequestValidationError if a question is too long, and HTTPException 429 if the queue is full.
+
+    Checked before a stream starts, because its status cannot change later. Keeps the question for the request log.
+    """
     try:
         answers.check_length(question, longest=batcher.workspace.params.serving.question_characters)
     except ValueError as error:
         raise RequestValidationError([{"loc": ("body", field), "msg": str(error), "type": "value_error"}]) from None
     batcher.check_queue()
+    request.state.question = question
 
 
 def _checked(request: Ask, http_request: Request, batcher: Batcher) -> Ask:
-    """The request, if its question is not too long. Checked before a stream starts."""
-    check_request(batcher, request.question, field="question")
-    http_request.state.question = request.question  # for the request log
+    check_request(http_request, batcher, request.question, field="question")
     return request
 
 

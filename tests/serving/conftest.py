@@ -7,9 +7,9 @@ import httpx
 import pytest
 from openai import OpenAI
 
-import cmt
 from cmt.serving.app import create_app
 from tests.helpers.paused import PausedServer
+from tests.helpers.projects import open_workspace
 from tests.helpers.servers import running, serving
 
 
@@ -36,8 +36,7 @@ def client(url: str) -> Iterator[httpx.Client]:
 @pytest.fixture
 def paused(project: Path) -> Iterator[PausedServer]:
     """A server that pauses while it generates answers of up to 12 tokens."""
-    overrides = {"answering.max_new_tokens": 12, "selection.abstain_below": -1.0}
-    app = create_app(cmt.open(params=project / "params.yaml", overrides=overrides))
+    app = create_app(open_workspace(project, answering__max_new_tokens=12, selection__abstain_below=-1.0))
     with running(app) as address:
         yield PausedServer(address, app.state.batcher)
 

@@ -2,15 +2,14 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import httpx
 import pytest
 
-import cmt
 from cmt.serving.app import WEB
 from tests.helpers.http import MAYOR, ask, chat_body, doc_ids, error_message
+from tests.helpers.projects import open_workspace, save_other_compressor
 from tests.helpers.servers import serving_client
 
 
@@ -59,7 +58,7 @@ def test_openapi_describes_every_operation(client: httpx.Client) -> None:
 
 
 def test_without_a_bank_every_route_says_what_to_do_and_with_one_it_answers_at_once(tiny_workspace: Path) -> None:
-    workspace = cmt.open(params=tiny_workspace / "params.yaml")
+    workspace = open_workspace(tiny_workspace)
     with serving_client(tiny_workspace) as client:
         chat = client.post("/v1/chat/completions", json=chat_body(MAYOR, stream=True))
         for response in (*bank_responses(client), chat):
@@ -86,13 +85,10 @@ def bank_responses(client: httpx.Client) -> list[httpx.Response]:
 def test_a_change_to_another_compressor_while_the_server_runs_is_noticed(
     adapted_workspace: Path, tmp_path: Path
 ) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(cmt.open(params=adapted_workspace / "params.yaml").params.compressor.path, other)
-    (other / "config.json").write_text((other / "config.json").read_text() + "\n")  # another digest
-    (other / "SHA256SUMS").unlink()
+    other = save_other_compressor(open_workspace(adapted_workspace), tmp_path / "other")
     with serving_client(adapted_workspace) as client:
         assert client.get("/health").status_code == 200
-        later = cmt.open(params=adapted_workspace / "params.yaml", overrides={"compressor.path": str(other)})
+        later = open_workspace(adapted_workspace, compressor__path=str(other))
         while later.pending():
             later.update()
         for response in bank_responses(client):

@@ -15,6 +15,7 @@ import cmt
 from cmt.serving.app import create_app
 from cmt.serving.tokens import TokenFile
 from tests.helpers.http import MAYOR, chat_body, error_message
+from tests.helpers.projects import open_workspace
 from tests.helpers.servers import running, serving_client
 
 T = TypeVar("T")
@@ -52,11 +53,8 @@ def guarded(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = Path(shutil.copytree(project, tmp_path_factory.mktemp("guarded") / "project"))
     file = TokenFile(folder / "tokens.json")
     secrets = {"reader": file.add("reader", scope="ask"), "desk": file.add("desk", scope="admin", source="The Desk")}
-    overrides = {
-        "serving.token_file": str(file.path), "serving.request_log": str(folder / "requests.log"),
-        "serving.ingest_megabytes": 2,
-    }  # fmt: skip
-    app = create_app(cmt.open(params=folder / "params.yaml", overrides=overrides))
+    files = {"serving__token_file": str(file.path), "serving__request_log": str(folder / "requests.log")}
+    app = create_app(open_workspace(folder, serving__ingest_megabytes=2, **files))
     with running(app) as url, httpx.Client(base_url=url, timeout=30) as nobody:
         clients = [
             httpx.Client(base_url=url, timeout=30, headers={"Authorization": f"Bearer {secret}"})
@@ -103,7 +101,7 @@ def test_administration_needs_its_scope(guarded: Guarded) -> None:
         assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
         assert response.json()["error"]["type"] == "permission_error"
         assert error_message(response) == "the token reader has the scope ask; this route needs admin"
-    assert cmt.open(params=guarded.folder / "params.yaml").open_bank().present({"ferry"})
+    assert open_workspace(guarded.folder).open_bank().present({"ferry"})
 
 
 def test_a_change_of_the_tokens_takes_effect_at_once(guarded: Guarded) -> None:
@@ -159,7 +157,7 @@ def test_without_tokens_nothing_can_be_changed_over_http(client: httpx.Client) -
 
 
 def test_a_server_whose_tokens_are_missing_does_not_start(project: Path, tmp_path: Path) -> None:
-    workspace = cmt.open(params=project / "params.yaml", overrides={"serving.token_file": str(tmp_path / "none.json")})
+    workspace = open_workspace(project, serving__token_file=str(tmp_path / "none.json"))
     with pytest.raises(cmt.CmtError, match="no tokens in .*none.json: make one with `cmt token add NAME`"):
         create_app(workspace)
 
@@ -181,7 +179,7 @@ def test_documents_are_ingested_with_the_source_of_the_token(guarded: Guarded) -
     report = response.json()
     assert (report["accepted"], report["questions"], report["rejected_total"]) == (1, 1, 1)
     assert [(row["file"], row["row"]) for row in report["rejected"]] == [("documents.jsonl", 2)]
-    workspace = cmt.open(params=guarded.folder / "params.yaml")
+    workspace = open_workspace(guarded.folder)
     assert [part["slice_id"] for part in report["slices"]] == workspace.pending()
     stored = workspace.store.all_documents().to_pylist()[-1]
     assert (stored["doc_id"], stored["source"]) == ("may-1", "The Desk")
@@ -190,7 +188,7 @@ def test_documents_are_ingested_with_the_source_of_the_token(guarded: Guarded) -
     lines = "\n".join([json.dumps(document("may-2")), "{", json.dumps(document("may-3", source="Somebody else"))])
     report = guarded.admin.post("/ingest", content=lines, headers={"Content-Type": "application/x-ndjson"}).json()
     assert (report["accepted"], [row["row"] for row in report["rejected"]]) == (2, [2])
-    stored = cmt.open(params=guarded.folder / "params.yaml").store.all_documents().to_pylist()[-2:]
+    stored = open_workspace(guarded.folder).store.all_documents().to_pylist()[-2:]
     assert {(row["doc_id"], row["source"]) for row in stored} == {("may-2", "The Desk"), ("may-3", "The Desk")}
     assert not [path for path in (guarded.folder / "data/state/scratch").glob("*") if path.is_dir()]
 
@@ -227,7 +225,7 @@ def test_documents_are_forgotten_all_or_none(guarded: Guarded) -> None:
     assert guarded.ask.get("/document", params={"doc_id": "ferry"}).status_code == 200
     forgotten = guarded.admin.post("/forget", json={"doc_ids": ["ferry", "raft", "ferry"], "everywhere": True})
     assert forgotten.json() == {"doc_ids": ["ferry", "raft"], "rows": 2}
-    listed = cmt.open(params=guarded.folder / "params.yaml").forgotten_documents()
+    listed = open_workspace(guarded.folder).forgotten_documents()
     assert [(one.doc_id, one.sources) for one in listed] == [("ferry", ()), ("raft", ())]
     assert guarded.ask.get("/document", params={"doc_id": "ferry"}).status_code == 404
     assert guarded.ask.get("/health").json()["rows"] == 4

@@ -22,7 +22,6 @@ from tests.helpers.servers import running
 def test_invalid_requests_have_the_same_shape_of_error(client: httpx.Client) -> None:
     for response, status in (
         (client.post("/ask", content="{", headers={"Content-Type": "application/json"}), 422),
-        (client.post("/ask", content=json.dumps({"question": MAYOR}), headers={"Content-Type": "text/plain"}), 422),
         (client.get("/nothing"), 404),
         (client.get("/web/../../params.yaml"), 404),
         (client.get("/web/%2e%2e/%2e%2e/params.yaml"), 404),
@@ -41,6 +40,7 @@ def test_invalid_requests_have_the_same_shape_of_error(client: httpx.Client) -> 
             response = client.post(path, content=content, headers={"Content-Type": "application/json"})
             assert (response.status_code, error_message(response)[: len(reason)]) == (status, reason)
     untyped = client.post("/ask", content=json.dumps({"question": MAYOR}), headers={"Content-Type": "text/plain"})
+    assert untyped.status_code == 422
     assert "send one with Content-Type: application/json" in error_message(untyped)
 
 

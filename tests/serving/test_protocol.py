@@ -80,7 +80,7 @@ def test_a_slow_answer_and_two_requests_of_a_connection_are_served() -> None:
 
 @pytest.mark.parametrize("halves", [HALVES, HALVES[3:4]])
 def test_hundreds_of_half_requests_stop_no_other_client(halves: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "MOST_CONNECTIONS", 20)
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 20)
     with running(echo) as url, ExitStack() as stack:
         for number in range(100):
             connect(url, stack, halves[number % len(halves)])

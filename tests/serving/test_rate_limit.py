@@ -1,35 +1,24 @@
 """The requests of one client address are limited; other addresses are not."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
-import pytest
-
-from cmt.serving.rate_limit import LARGEST_NUMBER, TokenBuckets, client_of
+from cmt.serving.rate_limit import MAX_CLIENTS, TokenBuckets, client_of
 from tests.helpers.http import MAYOR, error_message
 from tests.helpers.servers import serving_client
 
 
-@pytest.fixture(scope="module")
-def limited(project: Path) -> Iterator[httpx.Client]:
-    """A client of a server that accepts three requests a minute."""
-    with serving_client(project, proxies=("127.0.0.0/8",), serving__requests_per_minute=3) as client:
-        yield client
-
-
-def test_the_requests_of_one_address_are_limited(limited: httpx.Client) -> None:
+def test_the_requests_of_one_address_are_limited(project: Path) -> None:
     one, other = ({"X-Forwarded-For": address} for address in ("192.0.2.1", "192.0.2.2"))  # as a proxy sends it
-    statuses = [limited.get("/range", headers=one).status_code for _ in range(4)]
-    assert statuses == [200, 200, 200, 429]
-    refused = limited.post("/ask", json={"question": MAYOR}, headers=one)
+    with serving_client(project, proxies=("127.0.0.0/8",), serving__requests_per_minute=3) as client:
+        assert [client.get("/range", headers=one).status_code for _ in range(4)] == [200, 200, 200, 429]
+        refused = client.post("/ask", json={"question": MAYOR}, headers=one)
+        assert client.get("/range", headers=other).status_code == 200
+        metrics = client.get("/metrics", headers=other).text
     assert refused.status_code == 429
     assert 1 <= int(refused.headers["retry-after"]) <= 20
     assert "more than 3 requests a minute" in error_message(refused)
     assert refused.json()["error"]["type"] == "rate_limit_error"
     assert "default-src" in refused.headers["content-security-policy"]
-    assert limited.get("/range", headers=other).status_code == 200
-    metrics = limited.get("/metrics", headers=other).text
     assert 'cmt_requests_total{method="POST",route="",status="429"} 1.0' in metrics
 
 
@@ -54,9 +43,9 @@ def test_a_bucket_is_refilled_by_time() -> None:
 def test_the_number_of_remembered_addresses_is_bounded() -> None:
     buckets = TokenBuckets(1, clock=lambda: 0.0)
     assert buckets.take("first") == 0
-    for number in range(LARGEST_NUMBER):
+    for number in range(MAX_CLIENTS):
         buckets.take(str(number))
-    assert len(buckets._buckets) == LARGEST_NUMBER
+    assert len(buckets._buckets) == MAX_CLIENTS
     assert buckets.take("first") == 0
 
 
