@@ -28,7 +28,7 @@ class Chart:
 
     name: str
     title: str
-    note: str  # what it shows, in a sentence
+    note: str  # a sentence below the title
     draw: "Callable[[Figure], None]"
     head: Sequence[str]
     rows: Sequence[Sequence[str]]

@@ -2,18 +2,14 @@
 
 from pathlib import Path
 
-import cmt
-from cmt.tracking.registry import Registry
+from tests.helpers.projects import open_workspace
 
 HELD_OUT = "500 questions on 20 articles, seed 0"
 
 
-def registry(folder: Path) -> Registry:
-    workspace = cmt.open(params=folder / "params.yaml")
-    return Registry(workspace.params.tracking, workspace.root)
-
-
 def add(folder: Path, compressor: Path, **scores: float | None) -> str:
-    params = cmt.open(params=folder / "params.yaml").params
-    project = folder / "params.yaml"
-    return registry(folder).add(compressor, project=project, params=params, scores=scores, held_out=HELD_OUT)
+    """Register a compressor with the project in `folder`; returns its version."""
+    workspace, project = open_workspace(folder), folder / "params.yaml"
+    return workspace.registry.add(
+        compressor, project=project, params=workspace.params, scores=scores, held_out=HELD_OUT
+    )

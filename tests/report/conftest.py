@@ -48,11 +48,9 @@ def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory)
 def adapted(adapted_folder: Path, tmp_path: Path) -> cmt.Workspace:
     """A copy of the project, whose baselines are current as well."""
     folder = Path(shutil.copytree(adapted_folder, tmp_path / "project"))
-    original, copy = (cmt.open(params=path / "params.yaml") for path in (adapted_folder, folder))
+    workspaces = open_workspace(adapted_folder), open_workspace(folder)
     # the digest of the parameters includes the location of the bank
-    before, after = (
-        workspace.params.digest("seed", "selection", "answering", "bank") for workspace in (original, copy)
-    )
-    file = copy.state / "baselines.json"
+    before, after = (one.params.digest("seed", "selection", "answering", "bank") for one in workspaces)
+    file = folder / "data/state/baselines.json"
     file.write_text(file.read_text().replace(before, after))
-    return copy
+    return workspaces[1]

@@ -17,8 +17,8 @@ def test_pieces_are_all_of_the_text_with_every_window_marked(text: str, windows:
     cut = pieces(text, windows)
     assert "".join(piece.text for piece in cut) == text
     probabilities = [piece.probability for piece in cut for _ in piece.text]
-    for place, probability in enumerate(probabilities):
-        covering = [span.probability for span in windows if span.first <= place < span.last]
+    for index, probability in enumerate(probabilities):
+        covering = [span.probability for span in windows if span.first <= index < span.last]
         assert probability == (max(covering) if covering else None)
 
 

@@ -14,6 +14,7 @@ from cmt.common.progress import NullProgress
 from cmt.errors import BankError, StreamError
 from cmt.report.history import LATEST
 from cmt.report.page import gather, render, write_report
+from tests.helpers.projects import open_workspace
 from tests.helpers.reports import HOSTILE, ParsedPage
 
 
@@ -21,7 +22,7 @@ from tests.helpers.reports import HOSTILE, ParsedPage
 def written(adapted_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """The summary and the page of the project."""
     path = tmp_path_factory.mktemp("page") / "deep" / "index.html"
-    summary = write_report(opened(adapted_folder), path, progress=NullProgress())
+    summary = write_report(open_workspace(adapted_folder), path, progress=NullProgress())
     assert summary["bytes"] == path.stat().st_size
     return summary, path.read_text(encoding="utf-8")
 
@@ -29,10 +30,6 @@ def written(adapted_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 @pytest.fixture
 def html(written: tuple[dict[str, Any], str]) -> str:
     return written[1]
-
-
-def opened(project: Path) -> cmt.Workspace:
-    return cmt.open(params=project / "params.yaml")
 
 
 def test_the_page_is_complete_and_loads_nothing(html: str) -> None:
@@ -138,13 +135,13 @@ def test_a_round_without_stored_answers_has_no_systems(adapted: cmt.Workspace) -
 def test_a_stream_without_questions_has_a_page_and_loads_no_lm(tiny_workspace: Path) -> None:
     path = tiny_workspace / "r.html"
     with pytest.raises(BankError, match="cmt update"):
-        write_report(opened(tiny_workspace), path, progress=NullProgress())
+        write_report(open_workspace(tiny_workspace), path, progress=NullProgress())
     assert not path.exists()
     (tiny_workspace / "news/questions.jsonl").unlink()
-    workspace = opened(tiny_workspace)
+    workspace = open_workspace(tiny_workspace)
     workspace.ingest()
     workspace.update()
-    reopened = opened(tiny_workspace)
+    reopened = open_workspace(tiny_workspace)
     write_report(reopened, path, progress=NullProgress())
     html = path.read_text(encoding="utf-8")
     assert "There is no scored round" in html and "2031-01/0001" in html
@@ -155,8 +152,7 @@ def test_a_stream_without_questions_has_a_page_and_loads_no_lm(tiny_workspace: P
 
 
 def test_a_refused_round_is_shown_with_its_reason(tiny_workspace: Path) -> None:
-    overrides = {"gate.min_f1": 100.0, "evaluation.round_baselines": False}
-    workspace = cmt.open(params=tiny_workspace / "params.yaml", overrides=overrides)
+    workspace = open_workspace(tiny_workspace, gate__min_f1=100.0, evaluation__round_baselines=False)
     workspace.ingest()
     assert workspace.update().state == "refused"
     html = render(gather(workspace, progress=NullProgress()))
@@ -165,8 +161,8 @@ def test_a_refused_round_is_shown_with_its_reason(tiny_workspace: Path) -> None:
 
 def test_the_page_of_a_long_stream_stays_small(adapted: cmt.Workspace) -> None:
     last = adapted.ledger.rounds()[-1]
-    names = [f"2030-{place:04d}/0001" for place in range(LATEST + 9)]
-    rounds = [replace(last, round_id=name, slice_id=name, number=place - 999) for place, name in enumerate(names)]
+    names = [f"2030-{index:04d}/0001" for index in range(LATEST + 9)]
+    rounds = [replace(last, round_id=name, slice_id=name, number=index - 999) for index, name in enumerate(names)]
     adapted.ledger.write(*rounds)
     gathered = gather(adapted, progress=NullProgress())
     assert (len(gathered["entries"]), gathered["left_out"]) == (LATEST, 11)

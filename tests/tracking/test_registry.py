@@ -1,23 +1,17 @@
 """Compressors as versions of a registered model."""
 
-import json
 import re
 import shutil
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.models import Model
-from typer.testing import CliRunner
 
-import cmt
 from cmt.answering.answer import Source
-from cmt.cli.main import app
 from cmt.common.difference import Difference
 from cmt.config import TrackingParams
 from cmt.errors import ModelError
@@ -26,9 +20,10 @@ from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.rounds.promotion import promote_version
 from cmt.tracking.registry import CHAMPION, NEEDED, Registry
+from tests.helpers.cli import read, run
 from tests.helpers.lamps import write_lamps
-from tests.helpers.projects import JANUARY, open_workspace, save_other_compressor
-from tests.helpers.registry import HELD_OUT, add, registry
+from tests.helpers.projects import JANUARY, change_params, open_workspace, save_other_compressor
+from tests.helpers.registry import HELD_OUT, add
 
 NAME = "cmt"  # the default of tracking.registered_model
 ROOT = Path(__file__).parents[2]
@@ -46,12 +41,12 @@ def client(folder: Path) -> MlflowClient:
 
 def aliases(folder: Path) -> dict[str, tuple[str, ...]]:
     """The aliases of each version."""
-    return {found.version: found.aliases for found in registry(folder).versions()}
+    return {found.version: found.aliases for found in open_workspace(folder).registry.versions()}
 
 
 def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) -> None:
     found = client(registered).get_model_version_by_alias(NAME, CHAMPION)
-    compressor = cmt.open(params=registered / "params.yaml").params.compressor.path
+    compressor = open_workspace(registered).params.compressor.path
     assert found.tags == {
         "cmt.digest": checkpoint_digest(compressor),
         "cmt.held_out": HELD_OUT,
@@ -87,20 +82,11 @@ def test_a_version_declares_its_inputs_outputs_and_requirements(registered: Path
     assert {re.split(r"[<>=]", line)[0] for line in lines} >= set(NEEDED)
 
 
-def another(compressor: Path, folder: Path) -> Path:
-    """The same weights under a digest of their own."""
-    shutil.copytree(compressor, folder)
-    with (folder / "config.json").open("a") as file:
-        file.write("\n")
-    (folder / "SHA256SUMS").unlink(missing_ok=True)
-    return folder
-
-
 def test_the_same_weights_are_one_version_and_a_promotion_moves_the_aliases(project: Path, tmp_path: Path) -> None:
-    compressor = cmt.open(params=project / "params.yaml").params.compressor.path
-    assert add(project, compressor, f1=42.0) == "1"
-    assert add(project, another(compressor, tmp_path / "b"), f1=41.0) == "2"
-    versions = registry(project)
+    workspace = open_workspace(project)
+    assert add(project, workspace.params.compressor.path, f1=42.0) == "1"
+    assert add(project, save_other_compressor(workspace, tmp_path / "b"), f1=41.0) == "2"
+    versions = workspace.registry
     assert [(found.version, found.f1, found.aliases) for found in versions.versions()] == [
         ("2", 41.0, ("challenger",)),
         ("1", 42.0, ("champion",)),
@@ -130,7 +116,7 @@ def kill(*_: object, **__: object) -> None:
 def test_a_killed_registration_is_completed_by_the_next_one(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    compressor = another(cmt.open(params=project / "params.yaml").params.compressor.path, tmp_path / "b")
+    compressor = save_other_compressor(open_workspace(project), tmp_path / "b")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(MlflowClient, step, kill)
         add(project, compressor, f1=41.0)
@@ -142,21 +128,21 @@ def test_the_commands_measure_register_compare_and_promote(project: Path, tmp_pa
     lessons(project)
     workspace = open_workspace(project)
     compressor = save_other_compressor(workspace, tmp_path / "b")
-    added = run(project, "add", str(compressor), "--questions", "3")
+    added = read(project, "registry", "add", str(compressor), "--questions", "3")
     assert added["version"] == "2"
     assert added["held_out"] == "3 questions on 1 articles of lamps.json, seed 0"
     assert 0 <= added["scores"]["f1"] <= 100
     # random weights answer nothing: the challenger is as good, and neither smaller nor faster by so much
     limits = "promotion={max_loss: 100, min_saving: 0.99}"
-    refused = run(project, "promote", "2", "--slice", JANUARY, set_=limits)
+    refused = read(project, "--set", limits, "registry", "promote", "2", "--slice", JANUARY)
     assert (refused["promoted"], refused["figures"]["slice_id"]) == (False, JANUARY)
     assert "as good, but not 99% smaller or faster" in refused["reason"]
     tags = client(project).get_model_version(NAME, "2").tags
     assert tags["cmt.decision"] == f"refused: {refused['reason']}"
     assert float(tags["cmt.challenger.bytes_per_document"]) > 0
-    listed = run(project, "list")["versions"]
+    listed = read(project, "registry", "list")["versions"]
     assert [(found["version"], found["aliases"]) for found in listed] == [("2", []), ("1", ["champion"])]
-    shown = CliRunner().invoke(app, ["--params", str(project / "params.yaml"), "registry", "list"]).stdout
+    shown = run(project, "registry", "list").stdout
     assert re.search(r"1\s+champion\s+[0-9a-f]{12}\s+500 questions on 20 articles, seed 0\s+40\.00", shown)
     assert read_champion(workspace.state) is None
 
@@ -220,16 +206,7 @@ def test_a_killed_promotion_is_completed_by_the_next_one(
     assert aliases(project) == {"2": ("champion",), "1": ("previous",)}
 
 
-def run(folder: Path, *arguments: str, set_: str = "seed=0") -> Any:
-    """What `cmt --set … registry … --json` prints."""
-    command = ["--params", str(folder / "params.yaml"), "--set", set_, "registry", *arguments, "--json"]
-    result = CliRunner().invoke(app, command, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
-
-
 def lessons(project: Path) -> None:
     """Four articles to measure on."""
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["train"] = {**write_lamps(project, ["Ann", "Bea", "Cyd", "Dot"]), "validation_articles": 1}
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    lamps = write_lamps(project, ["Ann", "Bea", "Cyd", "Dot"])
+    change_params(project, train={**lamps, "validation_articles": 1})
