@@ -61,8 +61,7 @@ RENAMED = {
 }
 """Keys of earlier versions → their present name in the same section."""
 
-LARGEST_PARAMS = 200_000
-"""Bytes of a params.yaml."""
+MAX_PARAMS_BYTES = 200_000
 ENVIRONMENT_NAME = r"\$\{(\w+)\}"
 """`${NAME}`: the value of an environment variable, or of a secret of Prefect."""
 
@@ -511,7 +510,7 @@ class ServingParams(Section):
     token_file: Path | None = None
     """File of the bearer tokens, which every request then needs. None: no tokens, and loopback addresses only."""
     proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
-    """Addresses or networks of proxies, whose X-Forwarded-For names the client; that of others is ignored."""
+    """Addresses or networks of proxies, whose X-Forwarded-For names the client; from other addresses it is ignored."""
     ingest_megabytes: Positive = 10
     """Largest body of `POST /ingest` in MB (10⁶ bytes)."""
     request_log: Path | None = None
@@ -632,9 +631,9 @@ def _read_params(path: Path) -> Any:
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise ValueError("it is a pipe, a socket or a device")
     with path.open("rb") as file:
-        content = file.read(LARGEST_PARAMS + 1)
-    if len(content) > LARGEST_PARAMS:
-        raise ValueError(f"it has more than {LARGEST_PARAMS:,} bytes")
+        content = file.read(MAX_PARAMS_BYTES + 1)
+    if len(content) > MAX_PARAMS_BYTES:
+        raise ValueError(f"it has more than {MAX_PARAMS_BYTES:,} bytes")
     return parse_yaml(content.decode())
 
 

@@ -72,9 +72,14 @@ def test_no_shipped_value_points_outside_the_project() -> None:
         ("stream: {period: year}", "stream.period"),
         ("stream: {peers: [[Courier]]}", "stream.peers"),
         ("stream: {peers: all}", "stream.peers"),
+        ("aggregator: {kind: attention}", "requires alignment.kind 'prefix'"),
+        ("alignment: {kind: prefix}", "requires alignment.kind 'prefix'"),
+        ("train: {window_frequencies: {2: 1, 3: 1}}", "3 is neither a multiple nor a divisor of compressor.window, 4"),
+        ("compressor: {kind: tokens}", "aggregator.kind 'windows' needs compressor.kind 'windows'"),
+        ("{compressor: {kind: tokens}, aggregator: {kind: none}}", "aggregator.kind 'none' needs compressor.kind"),
     ],
 )
-def test_a_wrong_value_is_refused_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_or_incompatible_value_is_refused_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     assert str(caught.value).startswith(str(tmp_path / "params.yaml"))
@@ -99,21 +104,6 @@ def test_an_old_key_is_an_error_that_names_the_new_one(tmp_path: Path, old: str,
         load(tmp_path, f"{section}: {{{key}: 1}}")
     with pytest.raises(ConfigError, match=f"{section}.{new}"):
         load(tmp_path, "", **{old: 1})
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("aggregator: {kind: attention}", "requires alignment.kind 'prefix'"),
-        ("alignment: {kind: prefix}", "requires alignment.kind 'prefix'"),
-        ("train: {window_frequencies: {2: 1, 3: 1}}", "3 is neither a multiple nor a divisor of compressor.window, 4"),
-        ("compressor: {kind: tokens}", "aggregator.kind 'windows' needs compressor.kind 'windows'"),
-        ("{compressor: {kind: tokens}, aggregator: {kind: none}}", "aggregator.kind 'none' needs compressor.kind"),
-    ],
-)
-def test_incompatible_kinds_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        load(tmp_path, text)
 
 
 def test_overrides_win_over_the_file_and_make_missing_sections(tmp_path: Path) -> None:
@@ -170,14 +160,6 @@ def test_the_digest_depends_on_the_named_sections_and_not_on_the_order_of_keys(t
     assert first.digest() != second.digest()
     # a change of the algorithm would make every stored round look as if its parameters had changed
     assert Params().digest("gate") == "f06f17fc3383b14d17dac8cfd2b04b99d5ef93415053b994269fb8d59b1e79fd"
-
-
-def test_without_abstention_every_confidence_is_enough() -> None:
-    params = Params().without_abstention()
-    assert params.selection.abstain_below == -1.0
-    threshold = Params().selection.abstain_below
-    assert params.selection.model_copy(update={"abstain_below": threshold}) == Params().selection
-    assert params.answering == Params().answering
 
 
 def test_the_clock_is_the_systems_unless_set(tmp_path: Path) -> None:
