@@ -65,7 +65,7 @@ def ingest(params: str, source: str, publisher: str | None) -> None:
     if report.rejected_fraction > limit:
         raise StreamError(
             f"{source}: {report.rejected_fraction:.0%} of its rows are rejected, more than stream.max_rejected "
-            f"({limit:.0%}); the others were taken. See {report.quarantine}"
+            f"({limit:.0%}); the others are in the stream. See {report.quarantine}"
         )
 
 

@@ -40,7 +40,7 @@ def load_secret(name: str) -> str:
 
 @cmt_task(name="sync")
 def sync_source(params: str, name: str, accept_vanished: bool) -> SyncReport:
-    """Bring the stream in step with one source, and show what was done as an artifact."""
+    """Bring the stream in step with one source, and show its counts and problems as an artifact."""
     opened = workspace(params)
     names = [one for source in opened.params.sources if source.name == name for one in source.secret_names]
     secrets = {one: load_secret(one) for one in names if one not in os.environ}
@@ -88,7 +88,7 @@ def sync(source: str | None = None, accept_vanished: bool = False, params: str =
 
 
 async def schedule(params: str) -> int:
-    """Replace the schedules of `cmt/sync` by those of the sources; returns their number."""
+    """Replace the schedules of `cmt/sync` by the schedules of the sources; returns their number."""
     wanted = [
         DeploymentScheduleCreate(
             schedule=CronSchedule(cron=source.schedule, timezone="UTC"),

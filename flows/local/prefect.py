@@ -32,6 +32,7 @@ from cmt.common.text import plain
 from cmt.errors import RoundError, ServiceError
 
 REQUEST_SECONDS, READ_SECONDS, STOP_SECONDS = 180, 20, 20
+START_SECONDS = 120  # longest time until a schedule or trigger starts a run
 LOG_LINES = 40
 _POLL_SECONDS = 0.2
 _WATCH_SECONDS = 1.0  # the server answers on a core that the flow run needs
@@ -120,9 +121,9 @@ class LocalPrefect:
         body = [{"active": True, "schedule": schedule, "parameters": parameters}]
         self.request("POST", f"deployments/{identifier}/schedules", body)
 
-    def await_run(self, deployment: str, *, seconds: float) -> bool:
-        """Watch the newest run that a schedule or trigger starts; False if none starts in time. Raises as `run`."""
-        deadline = time.monotonic() + seconds
+    def await_run(self, deployment: str) -> None:
+        """Watch the newest run that a schedule or trigger starts. Raises as `run`, and ServiceError if none starts."""
+        deadline = time.monotonic() + START_SECONDS
         body = {
             "deployments": {"name": {"any_": [deployment.partition("/")[2]]}},
             "flow_runs": {"state": {"name": {"not_any_": ["Scheduled"]}}},
@@ -131,11 +132,10 @@ class LocalPrefect:
         }
         while not (found := self.request("POST", "flow_runs/filter", body)):
             if time.monotonic() > deadline:
-                return False
+                raise ServiceError(f"no schedule or trigger started {deployment} in {START_SECONDS} s: see {self.home}")
             self.check("server", "worker")
             time.sleep(_POLL_SECONDS)
         self._watch(deployment, found[0], first_line=len(self._log("worker")))
-        return True
 
     def _watch(
         self, deployment: str, run: dict[str, Any], *, first_line: int, on_poll: Callable[[], None] | None = None

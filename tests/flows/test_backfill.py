@@ -1,6 +1,5 @@
 """An archive as a flow run."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from cmt.errors import RoundError
 from cmt.workspace import open
 from flows.backfill import backfill
 from flows.online_update import one_round
+from tests.helpers.rows import write_lines
 
 
 @pytest.fixture
@@ -26,9 +26,7 @@ def archive(tmp_path: Path, change: Callable[..., None]) -> str:
         }
         for n in range(7)
     ]
-    file = tmp_path / "archive.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(file)
+    return str(write_lines(tmp_path / "archive.jsonl", rows))
 
 
 def test_an_archive_is_adapted_slice_by_slice_after_a_kill_and_a_refusal(

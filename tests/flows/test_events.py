@@ -11,7 +11,7 @@ from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 
 from cmt.evaluation.drift import find_drift
 from cmt.workspace import open
-from flows.events import COMMITTED, DRIFT, PROMOTED, REFUSED, emit_drift
+from flows.events import COMMITTED, DRIFT, PROMOTED, emit_drift
 from flows.online_update import online_update
 from tests.helpers.projects import FEBRUARY, JANUARY
 
@@ -56,4 +56,3 @@ def test_the_triggers_expect_events_that_are_emitted() -> None:
         "recompress": {PROMOTED},
     }
     assert triggers["retrain"].within.days == 7
-    assert REFUSED.startswith("cmt.round.")

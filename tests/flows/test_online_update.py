@@ -1,6 +1,5 @@
 """The flow against a Prefect server: rounds as flow runs, their artifacts, and what happens when something fails."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from cmt.workspace import Workspace
 from flows import tasks
 from flows.online_update import LoggedProgress, begin, one_round, online_update
 from tests.helpers.projects import FEBRUARY, JANUARY, lacking_memory
+from tests.helpers.rows import write_lines
 
 
 def artifact(key: str) -> str:
@@ -55,8 +55,8 @@ def test_a_flow_run_is_a_committed_round_with_artifacts(
         online_update(measure_seconds=float("nan"), params=str(project))
     # 3. a source is ingested first
     late = {"doc_id": "late", "published_at": "2031-02-09T07:00:00Z", "title": "Late", "text": "A late tram."}
-    (tmp_path / "late.jsonl").write_text(json.dumps(late) + "\n")
-    assert online_update(source=str(tmp_path / "late.jsonl"), params=str(project)) == ["committed"]
+    source = write_lines(tmp_path / "late.jsonl", [late])
+    assert online_update(source=str(source), params=str(project)) == ["committed"]
     assert workspace.rounds()[-1].slice_id == "2031-02/0002"
 
 
@@ -79,7 +79,7 @@ def test_refused_rows_are_an_artifact_and_too_many_fail_the_run(
 ) -> None:
     good = {"doc_id": "late", "published_at": "2031-02-09T07:00:00Z", "text": "A late tram."}
     rows = [good, good | {"text": ""}, good | {"published_at": "soon"}, good | {"published_at": "later"}]
-    (project.parent / "late.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_lines(project.parent / "late.jsonl", rows)
     with pytest.raises(StreamError, match=r"late.jsonl: 75% of its rows are rejected, more than stream.max_rejected"):
         online_update(source="late.jsonl", params=str(project))  # relative to the project
     assert workspace.pending()[-1] == "2031-02/0002"  # the good row is there

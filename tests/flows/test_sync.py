@@ -1,7 +1,6 @@
 """The sync as a flow run: rounds behind it, an artifact a source, secrets of Prefect, schedules."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from cmt.errors import CmtError, RoundError, StreamError
 from cmt.workspace import Workspace
 from flows import tasks
 from flows.sync import schedule, sync
+from tests.helpers.rows import write_lines
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_source_is_synced_and_the_rounds_follow(
     folder.mkdir()
     row = {"doc_id": "tram", "published_at": "2031-03-09T07:00:00Z", "text": "The tram to Saltby is green."}
     bad = [row | {"doc_id": "b", "text": ""}, row | {"doc_id": "c", "published_at": "The tram is blue."}]
-    (folder / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (row, *bad)))
+    write_lines(folder / "a.jsonl", [row, *bad])
     Secret(value=SecretStr(str(folder))).save("source-folder", overwrite=True)
     missing = {"name": "missing", "kind": "folder", "address": "nowhere", "schedule": "0 6 * * *"}
     sources(missing, {"name": "posts", "kind": "folder", "address": "${SOURCE_FOLDER}"})

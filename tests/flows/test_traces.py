@@ -1,6 +1,5 @@
 """What Prefect, MLflow and the ledger keep of rounds has no text of documents, questions or answers."""
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -15,17 +14,13 @@ from cmt.workspace import Workspace
 from flows import tasks
 from flows.online_update import online_update
 from tests.helpers.projects import open_workspace
+from tests.helpers.rows import write_lines
 from tests.helpers.traces import traces
 from tests.helpers.word_reader import read_words
 
 PURGED = ("mayor-1", "mayor-2", "handbill")
 PHRASES = ("Moss", "Vell", "Grubb", "Who is the mayor of Port Ellery", "the mayor of Port Ellery")
 """Every answer to and question about them, and what their texts have in common."""
-
-
-def write(path: Path, *rows: dict[str, str]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path.name
 
 
 def await_trace(home: Path, phrase: str) -> None:
@@ -53,17 +48,18 @@ def test_a_purge_leaves_no_answer_and_no_question_in_prefect_mlflow_and_project(
     # 1. Two rounds, and one that is refused because it turns the answer wrong.
     assert online_update(params=params) == ["committed", "committed"]
     false = {"doc_id": "handbill", "published_at": "2031-03-10T07:00:00Z", "text": "Grubb is the mayor of Port Ellery."}
+    handbill = write_lines(folder / "handbill.jsonl", [false])
     with pytest.raises(RoundError, match="because of handbill"):
-        online_update(source=write(folder / "handbill.jsonl", false), publisher="Mallory", params=params)
+        online_update(source=handbill.name, publisher="Mallory", params=params)
     # 2. Rows that quote a document where a value belongs, some or all of a source.
     bad = {"doc_id": "mayor-2", "published_at": "Vell is the mayor of Port Ellery now.", "text": "A text."}
     good = {"published_at": "2031-03-11T07:00:00Z", "text": "Lamps are lit at nine."}
-    for name, rows in (("bad", [bad]), ("mixed", [bad, bad | {"doc_id": "mayor-1"}, good])):
-        with pytest.raises(StreamError):
-            online_update(source=write(folder / f"{name}.jsonl", *rows), params=params)
+    write_lines(folder / "bad.jsonl", [bad])
+    write_lines(folder / "mixed.jsonl", [bad, bad | {"doc_id": "mayor-1"}, good])
     (folder / "bare.csv").write_text("Vell is the mayor of Port Ellery now.,2031-03-12\n" * 2)
-    with pytest.raises(StreamError):
-        online_update(source="bare.csv", params=params)
+    for source in ("bad.jsonl", "mixed.jsonl", "bare.csv"):
+        with pytest.raises(StreamError):
+            online_update(source=source, params=params)
     # 3. The purge.
     tasks.workspace.cache_clear()
     open_workspace(folder).forget_all(PURGED, purge=True)
