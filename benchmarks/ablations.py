@@ -1,4 +1,4 @@
-"""What parts of the method, and number formats of the memories, are worth on held-out articles. Prints JSON.
+"""Leave out parts of the method, or change the number format of the memories, on held-out articles. Prints JSON.
 
     python benchmarks/ablations.py --pairs 3500 --questions 700
     python benchmarks/ablations.py --pairs 3500 --questions 5000 --without "memory-aware objective"

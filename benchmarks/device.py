@@ -1,10 +1,10 @@
-"""What each device of this machine is worth: rates, memory, and what is computed on the host.
+"""Compare the devices of this machine: rates, memory, and the operations that the host computes.
 
     python benchmarks/device.py
 
 Takes a minute or two. Articles of the bundled newspaper are compressed and asked about with the shipped compressor; a
 training step has PARAGRAPHS of them. The last row is about a device beside the CPU: calls of the commonest operations
-with a result on the host while questions are answered (search, decoding), and what the device lacks.
+with a result on the host while questions are answered (search, decoding), and operations that the device lacks.
 """
 
 import statistics

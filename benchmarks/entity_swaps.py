@@ -21,7 +21,7 @@ class Swap(NamedTuple):
 def swaps(rows: Sequence[dict[str, Any]], texts: Sequence[str], names_from: Sequence[str], *, seed: int) -> list[Swap]:
     """A variant of each of the questions `rows` that has a name, with a name from the questions `names_from`.
 
-    No word of the new name is in `texts`. It has as many words as the old one and stands behind the same word ("in",
+    No word of the new name is in `texts`. It has the number of words of the old one and follows the same word ("in",
     "of"); in half of the longer names only the first word is replaced ("Dunmarrow Rovers", "Fennick Rovers").
     """
     # 1. the names by their number of words and the word before them

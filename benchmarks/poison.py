@@ -153,8 +153,8 @@ class Fact:
         return str(self.document["text"]).replace(self.answer, self.other)
 
 
-class Taken(NamedTuple):
-    """How the rows of a file were taken."""
+class Outcome(NamedTuple):
+    """The result of ingesting a file and running its rounds."""
 
     refused: str  # why rows or a slice were refused, "" if none were
     set_aside: tuple[str, ...] = ()
@@ -173,7 +173,7 @@ class Answer(NamedTuple):
 class World:
     """What happened in one world, each with its end."""
 
-    honest: list[str] = field(default_factory=list)  # of a slice: "taken" or "held back"
+    honest: list[str] = field(default_factory=list)  # of a slice: "committed" or "held back"
     changes: list[tuple[str, str]] = field(default_factory=list)
     """How an undeclared change was told; "answered", "not answered" or "held back"."""
     attacks: list[tuple[str, str]] = field(default_factory=list)  # kind; "refused", "set aside", "no effect" or "harm"
@@ -252,13 +252,13 @@ def play(seed: int, kinds: Sequence[Kind], size: Size = FULL, wordings: Path = W
                 telling = tellings[(first + index) % len(tellings)]
                 facts[index] = author.change(facts[index], telling, at, HONEST if index else PEER)
                 extra = [facts[index].document]
-            taken = _adapt(_open(project, loaded), [*part, *extra])
-            held_back = taken.refused or ", ".join(taken.set_aside)
-            world.lost += taken.lost
+            outcome = _adapt(_open(project, loaded), [*part, *extra])
+            held_back = outcome.refused or ", ".join(outcome.set_aside)
+            world.lost += outcome.lost
             if held_back:
                 world.notes.append(f"{where} {telling}: {held_back}")
             if number:
-                world.honest.append("held back" if held_back else "taken")
+                world.honest.append("held back" if held_back else "committed")
             if telling:
                 end = "answered" if _asked(_open(project, loaded), [facts[index]])[0].right else "not answered"
                 world.changes.append((telling, "held back" if held_back else end))
@@ -272,13 +272,13 @@ def play(seed: int, kinds: Sequence[Kind], size: Size = FULL, wordings: Path = W
                     files[0] += bystanders
                     publisher = STRANGER if kind is Kind.CLAIMS else None
                     outcomes = [_adapt(_open(copy, loaded), rows, publisher) for rows in files]
-                    end = "set aside" if any(taken.set_aside for taken in outcomes) else "no effect"
-                    end = "refused" if any(taken.refused for taken in outcomes) else end
+                    end = "set aside" if any(outcome.set_aside for outcome in outcomes) else "no effect"
+                    end = "refused" if any(outcome.refused for outcome in outcomes) else end
                     for fact, text, _ in (answer for answer in _asked(_open(copy, loaded), known) if not answer.right):
                         end = "harm"
                         world.notes.append(f"{where}, {kind.name}: {fact.questions[0]} {fact.answer} → {text}")
                     world.attacks.append((kind, end))
-                    world.lost += sum(taken.lost for taken in outcomes)
+                    world.lost += sum(outcome.lost for outcome in outcomes)
                 shutil.rmtree(copy)
     return world
 
@@ -431,21 +431,21 @@ def _question(fact: Fact, form: int = 0, suffix: str = "") -> Row:
     return row | {"answers": [fact.answer]}
 
 
-def _adapt(workspace: Workspace, rows: Sequence[Row], publisher: str | None = None) -> Taken:
+def _adapt(workspace: Workspace, rows: Sequence[Row], publisher: str | None = None) -> Outcome:
     """Ingest rows and run their rounds. Raises RuntimeError if the gate could not decide on one."""
     file = workspace.root / "incoming.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     try:
         report = workspace.ingest(source=file, file_format="jsonl", publisher=publisher)
     except StreamError as error:
-        return Taken(f"at ingest: {error}")
+        return Outcome(f"at ingest: {error}")
     rounds = [workspace.update(slice_id=slice_.slice_id) for slice_ in report.slices]
     if unfinished := [f"{round_.round_id} is {round_.state}" for round_ in rounds if round_.state not in DECIDED]:
         raise RuntimeError(f"nothing is measured: {', '.join(unfinished)}")
     reasons = [f"at ingest: {report.rejected[0].reason}"] if report.rejected else []
     reasons += [f"by the gate: {round_.reason}" for round_ in rounds if round_.state == "refused"]
     lost = sum(round_.state == "refused" and round_.set_aside != () for round_ in rounds)
-    return Taken("; ".join(reasons), tuple(doc_id for round_ in rounds for doc_id in round_.set_aside), lost)
+    return Outcome("; ".join(reasons), tuple(doc_id for round_ in rounds for doc_id in round_.set_aside), lost)
 
 
 def _write_project(folder: Path, size: Size) -> Path:

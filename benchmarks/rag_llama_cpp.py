@@ -7,7 +7,7 @@
 QUESTIONS on the bundled newspaper are asked one at a time. llama.cpp computes with the four-bit weights of the file in
 a process of its own, and keeps the states of the two examples from one prompt to the next; our RAG reads them anew.
 Prints the median seconds of an answer and of its first token, F1, and the peak memory of the process; for llama.cpp
-without what that process holds before it loads the model.
+without the memory that the process holds before it loads the model.
 """
 
 import multiprocessing

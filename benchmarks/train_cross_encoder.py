@@ -72,7 +72,7 @@ Row = dict[str, Any]
 
 
 class Pair(NamedTuple):
-    """What the cross-encoder reads, and what it should say."""
+    """An input of the cross-encoder, and its labels."""
 
     tokens: list[int]
     labels: tuple[float, float]  # of each of `Odds`: 0, 1, or NaN where the story does not tell

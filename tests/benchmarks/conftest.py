@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from cmt.config import TrainParams
 from cmt.training.sources import pull_sources
+from tests.helpers.projects import change_params
 from tests.helpers.training import FARES, squad
 
 
@@ -25,6 +25,5 @@ def training_project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactor
     pull_sources(TrainParams(source=f"path:{source}", path=folder / "train"))
     train = {"source": "path:pairs.json", "path": "train", "validation_articles": 1}
     train |= {"paragraphs": 2, "save_steps": 1000, "answer_fraction": 0.5}
-    params = yaml.safe_load((folder / "params.yaml").read_text()) | {"train": train}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    change_params(folder, train=train)
     return folder

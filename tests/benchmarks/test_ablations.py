@@ -5,10 +5,9 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from cmt.modeling.codebook import Codebook
-from tests.helpers.projects import open_workspace
+from tests.helpers.projects import change_params, open_workspace
 from tests.helpers.scripts import run_main
 
 
@@ -33,9 +32,8 @@ def test_each_variant_is_compared_with_the_whole_method(training_project: Path, 
 
 
 def test_a_project_without_training_data_is_an_error_with_the_command(tiny_workspace: Path) -> None:
-    params = tiny_workspace / "params.yaml"
-    params.write_text(params.read_text() + "train: {source: 'path:pairs.json', path: train}\n")
-    status, stdout, stderr = run_main("ablations", "--params", str(params))
+    change_params(tiny_workspace, train={"source": "path:pairs.json", "path": "train"})
+    status, stdout, stderr = run_main("ablations", "--params", str(tiny_workspace / "params.yaml"))
     assert (status, stdout) == (1, "")
     assert stderr.startswith("error: the training data path:") and "run `cmt data pull`" in stderr
 
@@ -47,9 +45,7 @@ def test_every_format_has_its_bytes_and_is_compared_with_fp16(training_project: 
     opened = open_workspace(project)
     dim = opened.model.key_dim
     own = Path(shutil.copytree(opened.params.compressor.path, project / "own-compressor"))
-    params = yaml.safe_load((project / "params.yaml").read_text())
-    params["compressor"]["path"] = str(own)
-    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    change_params(project, compressor={"path": str(own)})
     noise = np.random.default_rng(0).standard_normal((dim // 8, 256, 8)).astype(np.float16)
     Codebook(noise).save(own, 8)
     status, stdout, stderr = run_main(*arguments)

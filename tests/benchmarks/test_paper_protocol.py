@@ -13,6 +13,7 @@ from cmt.config import AggregatorParams, AlignmentParams
 from cmt.evaluation.systems import RAG_SYSTEMS
 from cmt.modeling.model import MemoryModel
 from tests.helpers.facts import FACTS
+from tests.helpers.rows import write_lines
 from tests.helpers.scripts import run_main
 from tests.helpers.training import squad
 
@@ -46,7 +47,7 @@ def squad_rows(*, answered: int) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("protocol") / "project"))
-    (folder / "facts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stream()), encoding="utf-8")
+    write_lines(folder / "facts.jsonl", stream())
     (folder / "squad.json").write_bytes(squad(squad_rows(answered=6)))
     (folder / "unanswerable.json").write_bytes(squad(squad_rows(answered=0)))
     workspace = cmt.open(params=folder / "params.yaml")
@@ -82,8 +83,7 @@ def test_every_system_is_scored_on_the_same_questions(text: dict[str, Any]) -> N
     expected = {"cmt", "cmt, right document given", "memory", "memory, n/4", "memory, n/16", "mac", "mbc", "full"}
     expected |= {"full, zero-shot", "closed", "closed, zero-shot"}
     expected |= {*RAG_SYSTEMS}
-    assert set(names) == expected
-    assert len(names) == len(expected)
+    assert sorted(names) == sorted(expected)
     for row in text["rows"]:
         assert row["n"] == 2
         assert 0 <= row["ci"][0] <= row["f1"] <= row["ci"][1] <= 100
@@ -133,8 +133,8 @@ def test_missing_names_are_counted(project: Path) -> None:
         "Who met Osei in 1999?",
     )
     answered = {"doc_id": "d", "asked_at": "2031-02-01", "answers": ["Marguerite Osei"]}
-    lines = [document, *({"question": question} | answered for question in asked)]
-    (project / "names.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    lines: list[dict[str, Any]] = [document, *({"question": question} | answered for question in asked)]
+    write_lines(project / "names.jsonl", lines)
     ([text], _) = measure(project, "names.jsonl", options=["--rows", "", "--parts", "missing_names"])
     assert text["missing_names"] == {"questions": 4, "all": 0.25, "some": 0.25, "doubtful": 0}
 

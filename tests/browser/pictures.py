@@ -63,7 +63,7 @@ def main() -> None:
 
 def take_answer(url: str, path: Path) -> None:
     """Ask as of a day, move the date to the last day, and write a screenshot of the window to `path`."""
-    with started("desktop", scheme="light") as browser:
+    with started("desktop") as browser:
         browser.get(f"{url}/#{urlencode({'q': QUESTION, 'as-of': AS_OF})}")
         wait_for_answers(browser, 1)
         browser.find_element("id", "day").send_keys(Keys.END)

@@ -6,19 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from selenium.webdriver import ActionChains, Chrome, Keys
+from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.helpers.chromium import coloured
-
-MAYOR = "Who is the mayor of Port Ellery?"
-
-
-def logged(browser: Chrome, kind: str) -> list[dict[str, Any]]:
-    """Entries of a log (`browser`: the console, `performance`: the network) since its last call."""
-    entries: list[dict[str, Any]] = browser.get_log(kind)
-    return entries
+from tests.helpers.chromium import coloured, press
+from tests.helpers.http import MAYOR
 
 
 def by_id(browser: Chrome, name: str) -> WebElement:
@@ -28,10 +21,6 @@ def by_id(browser: Chrome, name: str) -> WebElement:
 def until(browser: Chrome, condition: Callable[[], Any]) -> Any:
     """Wait up to ten seconds until `condition()` is true; returns its value."""
     return WebDriverWait(browser, 10, poll_frequency=0.05).until(lambda _: condition())
-
-
-def press(browser: Chrome, *keys: str) -> None:
-    ActionChains(browser).send_keys(*keys).perform()
 
 
 def focused(browser: Chrome) -> str:
@@ -151,7 +140,7 @@ def test_markup_in_documents_is_shown_as_text(browser: Chrome, url: str) -> None
     until(browser, lambda: "<script>alert(1)</script> 🦆" in texts(browser, "#sources h3"))
     assert "<img src=x onerror=alert(1)>" in source_ids(browser)
     assert not browser.find_elements("css selector", "main img, main script, main b")
-    for entry in logged(browser, "browser"):
+    for entry in browser.get_log("browser"):
         assert entry["level"] not in ("SEVERE", "WARNING"), entry
 
 
@@ -159,7 +148,7 @@ def test_nothing_is_fetched_from_another_host(browser: Chrome, url: str) -> None
     for page in (url, f"{url}/docs"):
         browser.get(page)
         until(browser, lambda: len(browser.find_elements("css selector", "main section, main details")) > 1)
-    sent = [json.loads(entry["message"])["message"] for entry in logged(browser, "performance")]
+    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
     foreign = [address for address in urls if not address.startswith((f"{url}/", "data:"))]  # a new tab is a data: URL
     assert foreign == []
@@ -274,7 +263,7 @@ def test_a_server_with_tokens_is_asked_with_one_of_this_tab(browser: Chrome, gua
     example = until(browser, lambda: browser.find_element("css selector", "pre").text)
     assert '-H "Authorization: Bearer $CMT_TOKEN"' in example and token not in browser.page_source
     assert browser.execute_script("return [localStorage.length, document.cookie]") == [0, ""]
-    refused = [entry for entry in logged(browser, "browser") if "401" not in entry["message"]]
+    refused = [entry for entry in browser.get_log("browser") if "401" not in entry["message"]]
     assert not [entry for entry in refused if entry["level"] in ("SEVERE", "WARNING")], refused
 
 

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from selenium.webdriver import ActionChains, Chrome, Keys
+from selenium.webdriver import Chrome, Keys
 
 import cmt
 from cmt.common.progress import NullProgress
 from cmt.report.page import write_report
-from tests.helpers.chromium import coloured
+from tests.helpers.chromium import coloured, press
 
 
 @pytest.fixture(scope="session")
@@ -18,10 +18,6 @@ def report(adapted_project: Path, tmp_path_factory: pytest.TempPathFactory) -> s
     page = tmp_path_factory.mktemp("reported") / "index.html"
     write_report(cmt.open(params=adapted_project / "params.yaml"), page, progress=NullProgress())
     return page.as_uri()
-
-
-def press(browser: Chrome, key: str) -> None:
-    ActionChains(browser).send_keys(key).perform()
 
 
 def test_the_page_makes_no_request_and_only_tables_scroll(browser: Chrome, report: str) -> None:

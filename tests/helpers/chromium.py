@@ -2,7 +2,7 @@
 
 import shutil
 
-from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 SIZES = {"desktop": (1280, 900), "phone": (360, 740)}
@@ -15,8 +15,8 @@ def missing() -> str:
     return f"{' and '.join(absent)} not found: `apt-get install chromium chromium-driver`, then again" if absent else ""
 
 
-def started(size: str, *, scheme: str = "light", scale: int = 1) -> Chrome:
-    """A headless Chromium with a window of SIZES; it logs its console and its network."""
+def started(size: str) -> Chrome:
+    """A headless Chromium in light colours with a window of SIZES; it logs its console and its network."""
     options = ChromeOptions()
     options.binary_location = str(shutil.which(PROGRAMS[0]))
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb"):
@@ -24,10 +24,15 @@ def started(size: str, *, scheme: str = "light", scale: int = 1) -> Chrome:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = Chrome(options=options, service=Service(shutil.which(PROGRAMS[1])))
     width, height = SIZES[size]
-    metrics = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": size == "phone"}
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    coloured(browser, scheme)
+    coloured(browser, "light")
     return browser
+
+
+def press(browser: Chrome, *keys: str) -> None:
+    """Press keys at the focused element."""
+    ActionChains(browser).send_keys(*keys).perform()
 
 
 def coloured(browser: Chrome, scheme: str) -> None:
