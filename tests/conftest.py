@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -15,6 +16,9 @@ from cmt.config import load_params
 
 if TYPE_CHECKING:
     from cmt.lm.model import FrozenLM
+
+for name in ("CMT_PARAMS", "MLFLOW_TRACKING_URI"):  # the user's own project and server stay as they are
+    os.environ.pop(name, None)
 
 ROOT = Path(__file__).parents[1]
 

@@ -25,12 +25,6 @@ from flows.local.prefect import free_port
 from tests.helpers.http import MAYOR
 
 
-@pytest.fixture(autouse=True)
-def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable that names another project is not set."""
-    monkeypatch.delenv("CMT_PARAMS", raising=False)
-
-
 def loaded(project: Path) -> Memory:
     """The model as MLflow loads a version that was registered from `project`."""
     params, memory = project / "params.yaml", Memory()

@@ -54,8 +54,7 @@ def project(tmp_path: Path, mlflow_database: Path) -> Params:
 
 
 @pytest.fixture
-def tracker(project: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tracker:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def tracker(project: Params, tmp_path: Path) -> Tracker:
     return Tracker(project.tracking, tmp_path)
 
 
@@ -177,10 +176,7 @@ Tracker(params.tracking, root).log_round(FIRST, params=params, history=[FIRST], 
 """
 
 
-def test_two_first_uses_at_once_after_a_killed_one_leave_one_good_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def test_two_first_uses_at_once_after_a_killed_one_leave_one_good_database(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").touch()
     with closing(sqlite3.connect(tmp_path / "mlflow.db.partial")) as half_made:
         half_made.execute("CREATE TABLE experiments (experiment_id INTEGER)")

@@ -11,11 +11,6 @@ from cmt.errors import ServiceError
 from cmt.tracking.session import MlflowSession
 
 
-@pytest.fixture(autouse=True)
-def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
 @pytest.fixture
 def project(tmp_path: Path, mlflow_database: Path) -> Path:
     (tmp_path / "original").mkdir()
