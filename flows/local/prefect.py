@@ -83,15 +83,15 @@ class LocalPrefect:
         with spinner() as show:
             show(f"prefect {shlex.join(arguments)}")
             while process.poll() is None:
-                self.check("server", "worker")
+                self.check()
                 time.sleep(_POLL_SECONDS)
         del self.running[name]
         if process.returncode:
             raise ServiceError(f"prefect {shlex.join(arguments)} failed:\n{self._tail(name)}")
 
-    def check(self, *names: str) -> None:
-        """ServiceError when one of the processes `names` was started and has ended."""
-        for name in names:
+    def check(self) -> None:
+        """ServiceError when the server or the worker was started and has ended."""
+        for name in ("server", "worker"):
             process = self.running.get(name)
             if process is not None and process.poll() is not None:
                 raise ServiceError(f"the Prefect {name} ended unexpectedly:\n{self._tail(name)}")
@@ -133,7 +133,7 @@ class LocalPrefect:
         while not (found := self.request("POST", "flow_runs/filter", body)):
             if time.monotonic() > deadline:
                 raise ServiceError(f"no schedule or trigger started {deployment} in {START_SECONDS} s: see {self.home}")
-            self.check("server", "worker")
+            self.check()
             time.sleep(_POLL_SECONDS)
         self._watch(deployment, found[0], first_line=len(self._log("worker")))
 
@@ -143,7 +143,7 @@ class LocalPrefect:
         """Watch a flow run to its end; its log begins at `first_line` of the worker's."""
         with spinner() as show:
             while run["state_type"] not in _FINAL_STATES:
-                self.check("server", "worker")
+                self.check()
                 show([run["state_name"], *self._log("worker")[first_line:]][-1].rpartition(" | ")[2])
                 if on_poll:
                     on_poll()
@@ -158,7 +158,7 @@ class LocalPrefect:
     def request(self, method: str, path: str, body: object = None) -> Any:
         """The JSON that the server's API answers; repeated while it is unavailable, as at its start.
 
-        ServiceError when the server refuses, ends, or stays unavailable.
+        ServiceError when the server refuses or stays unavailable, or when it or the worker ends.
         """
         deadline = time.monotonic() + REQUEST_SECONDS
         timeout = READ_SECONDS if method == "GET" else REQUEST_SECONDS  # any other request may have been carried out
@@ -174,7 +174,7 @@ class LocalPrefect:
                 connection.close()
             if status < BAD_REQUEST:
                 return json.loads(answer)
-            self.check("server")
+            self.check()
             if status != SERVICE_UNAVAILABLE or time.monotonic() > deadline:
                 raise ServiceError(f"the Prefect server answers {method} {path} with {status}: {answer}")
             time.sleep(_POLL_SECONDS)
