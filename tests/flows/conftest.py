@@ -3,8 +3,7 @@
 import atexit
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -62,9 +61,3 @@ def project(tiny_workspace: Path, prefect_server: None) -> Path:
 def workspace(project: Path) -> Workspace:
     """The project, opened apart from the flows."""
     return open(params=project)
-
-
-@pytest.fixture
-def change(project: Path) -> Callable[..., None]:
-    """Set values of the project's params.yaml by section."""
-    return partial(change_params, project.parent)

@@ -1,6 +1,5 @@
 """An archive as a flow run."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,14 @@ from cmt.errors import RoundError
 from cmt.workspace import open
 from flows.backfill import backfill
 from flows.online_update import one_round
+from tests.helpers.projects import change_params
 from tests.helpers.rows import write_lines
 
 
 @pytest.fixture
-def archive(tmp_path: Path, change: Callable[..., None]) -> str:
+def archive(project: Path) -> str:
     """Seven documents of three years, for a stream of slices of three documents."""
-    change(stream={"period": 3, "path": "data/archive"})
+    change_params(project.parent, stream={"period": 3, "path": "data/archive"})
     rows = [
         {
             "doc_id": f"old-{n}",
@@ -26,7 +26,7 @@ def archive(tmp_path: Path, change: Callable[..., None]) -> str:
         }
         for n in range(7)
     ]
-    return str(write_lines(tmp_path / "archive.jsonl", rows))
+    return str(write_lines(project.parent / "archive.jsonl", rows))
 
 
 def test_an_archive_is_adapted_slice_by_slice_after_a_kill_and_a_refusal(

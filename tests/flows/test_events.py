@@ -1,7 +1,6 @@
 """Events of the pipeline in Prefect's feed, and the decision on a challenger after a round."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from cmt.evaluation.drift import find_drift
 from cmt.workspace import open
 from flows.events import COMMITTED, DRIFT, PROMOTED, emit_drift
 from flows.online_update import online_update
-from tests.helpers.projects import FEBRUARY, JANUARY
+from tests.helpers.projects import FEBRUARY, JANUARY, change_params
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,8 +30,8 @@ def events(name: str, resource: str) -> list[dict[str, Any]]:
     raise AssertionError(f"no event {name} of {resource}")
 
 
-def test_rounds_and_drift_are_events_with_their_figures(project: Path, change: Callable[..., None]) -> None:
-    change(drift={"reference_rounds": 1}, evaluation={"questions": 2})
+def test_rounds_and_drift_are_events_with_their_figures(project: Path) -> None:
+    change_params(project.parent, drift={"reference_rounds": 1}, evaluation={"questions": 2})
     online_update(params=str(project))
     first = open(params=project).rounds()[0]
     figures = next(event for event in events(COMMITTED, f"cmt.slice.{JANUARY}") if event["rows"] == first.rows)

@@ -1,6 +1,5 @@
 """The flow against a Prefect server: rounds as flow runs, their artifacts, and what happens when something fails."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,7 +17,7 @@ from cmt.rounds.tries import TRIES
 from cmt.workspace import Workspace
 from flows import tasks
 from flows.online_update import LoggedProgress, begin, one_round, online_update
-from tests.helpers.projects import FEBRUARY, JANUARY, lacking_memory
+from tests.helpers.projects import FEBRUARY, JANUARY, change_params, lacking_memory
 from tests.helpers.rows import write_lines
 
 
@@ -28,11 +27,9 @@ def artifact(key: str) -> str:
     return str(found.data)
 
 
-def test_a_flow_run_is_a_committed_round_with_artifacts(
-    project: Path, workspace: Workspace, change: Callable[..., None], tmp_path: Path
-) -> None:
+def test_a_flow_run_is_a_committed_round_with_artifacts(project: Path, workspace: Workspace, tmp_path: Path) -> None:
     # 1. a slice
-    change(evaluation={"round_baselines": True, "questions": 2})
+    change_params(project.parent, evaluation={"round_baselines": True, "questions": 2})
     assert online_update(slice=JANUARY, params=str(project)) == ["committed"]
     (round_,) = workspace.rounds()
     assert (round_.slice_id, round_.state, round_.rows) == (JANUARY, "committed", 3)
@@ -89,14 +86,12 @@ def test_refused_rows_are_an_artifact_and_too_many_fail_the_run(
     assert any("3 rows rejected" in record.message for record in caplog.records if record.levelname == "WARNING")
 
 
-def test_a_refused_and_a_failed_round_fail_the_run_and_leave_the_bank(
-    project: Path, workspace: Workspace, change: Callable[..., None]
-) -> None:
-    change(evaluation={"earlier_questions": 2})
+def test_a_refused_and_a_failed_round_fail_the_run_and_leave_the_bank(project: Path, workspace: Workspace) -> None:
+    change_params(project.parent, evaluation={"earlier_questions": 2})
     online_update(slice=JANUARY, params=str(project))
     before = workspace.open_bank().digest()
     # 1. refused
-    change(gate={"min_f1": 100.0}, evaluation={"questions": 2})
+    change_params(project.parent, gate={"min_f1": 100.0}, evaluation={"questions": 2})
     tasks.workspace.cache_clear()  # a flow run is a process of its own
     with pytest.raises(RoundError, match=r"2031-02/0001 was refused .* below gate\.min_f1"):
         online_update(slice=FEBRUARY, params=str(project))

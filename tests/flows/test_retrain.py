@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -11,15 +10,14 @@ from cmt.modeling.checkpoint import checkpoint_digest
 from cmt.workspace import open
 from flows.retrain import retrain
 from tests.helpers.lamps import write_lamps
+from tests.helpers.projects import change_params
 
 
-def test_a_compressor_is_trained_measured_and_registered(
-    project: Path, change: Callable[..., None], mlflow_database: Path
-) -> None:
+def test_a_compressor_is_trained_measured_and_registered(project: Path, mlflow_database: Path) -> None:
     lamps = write_lamps(project.parent, ["Ann", "Bea", "Cyd", "Dot", "Eve", "Fay"])
-    change(train={**lamps, "save_steps": 2, "steps_per_update": 2})
+    train = {**lamps, "save_steps": 2, "steps_per_update": 2}
+    change_params(project.parent, train=train, tracking={"enabled": True})
     shutil.copy(mlflow_database, project.parent / "mlflow.db")
-    change(tracking={"enabled": True})
     assert retrain(limit=2, params=str(project)) == "1"
     params = open(params=project).params
     log = json.loads((params.train.output / "log.json").read_text())

@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from cmt.errors import RoundError, StreamError
 from cmt.workspace import Workspace
 from flows import tasks
 from flows.online_update import online_update
-from tests.helpers.projects import open_workspace
+from tests.helpers.projects import change_params, open_workspace
 from tests.helpers.rows import write_lines
 from tests.helpers.traces import traces
 from tests.helpers.word_reader import read_words
@@ -34,15 +33,12 @@ def await_trace(home: Path, phrase: str) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_purge_leaves_no_answer_and_no_question_in_prefect_mlflow_and_project(
-    project: Path,
-    workspace: Workspace,
-    change: Callable[..., None],
-    mlflow_database: Path,
-    prefect_databases: Path,
+    project: Path, workspace: Workspace, mlflow_database: Path, prefect_databases: Path
 ) -> None:
     folder, home, params = project.parent, prefect_databases / "home", str(project)
     shutil.copy(mlflow_database, folder / "mlflow.db")
-    change(tracking={"enabled": True}, gate={"max_set_aside": 0, "canaries": 40}, evaluation={"questions": 2})
+    gate, evaluation = {"max_set_aside": 0, "canaries": 40}, {"questions": 2}
+    change_params(folder, tracking={"enabled": True}, gate=gate, evaluation=evaluation)
     tasks.workspace.cache_clear()
     read_words(tasks.workspace(params))
     # 1. Two rounds, and one that is refused because it turns the answer wrong.
