@@ -76,9 +76,9 @@ test: install ## the tests of every module, on the real language model
 	$(BIN)/cmt model pull
 	$(PYTEST)
 
-test-pipeline: install ## the tests of flows and of whole commands, with Prefect, DVC, MLflow, kills and faults
+test-pipeline: install ## the tests of flows, whole commands and benchmarks, with Prefect, DVC, MLflow, kills and faults
 	$(BIN)/cmt model pull
-	$(PYTEST) tests/flows tests/integration
+	$(PYTEST) tests/flows tests/integration tests/benchmarks
 
 test-docs: install ## run every command of README and quick start, and compare what it prints
 	$(BIN)/cmt model pull

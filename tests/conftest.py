@@ -42,6 +42,7 @@ LONGEST = [
     "flows/",
     "integration/",
     "benchmarks/",
+    "rounds/test_attacks.py",
     "report/",
     "serving/test_mlflow_model.py",
     "evaluation/test_answer_record.py",
