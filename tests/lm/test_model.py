@@ -1,7 +1,7 @@
 """The frozen LM: with prompts, prefixes and padding it computes what transformers computes without them."""
 
-import subprocess
-import sys
+import importlib
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+import cmt.lm
 from cmt.errors import ModelError
 from cmt.lm.integrity import Record, write_record
 from cmt.lm.model import FrozenLM, slice_layers, weights_digest
@@ -180,9 +181,10 @@ def test_an_lm_without_a_list_of_layers_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "false"), ("true", "true")])
-def test_tokenizers_start_no_threads_unless_the_user_wants_them(before: str | None, after: str) -> None:
-    code = "import os, cmt.lm; print(os.environ['TOKENIZERS_PARALLELISM'])"
+def test_tokenizers_start_no_threads_unless_the_user_wants_them(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environment = {} if before is None else {"TOKENIZERS_PARALLELISM": before}
-    root = Path(__file__).parents[2]
-    run = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
-    assert run.stdout.strip() == after, run.stderr
+    monkeypatch.setattr(os, "environ", environment)
+    importlib.reload(cmt.lm)
+    assert environment == {"TOKENIZERS_PARALLELISM": after}

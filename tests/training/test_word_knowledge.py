@@ -43,12 +43,11 @@ def test_what_a_name_names(knowledge: WordKnowledge) -> None:
 
 
 def test_questions_ask_for_what_a_name_names_in_other_words(knowledge: WordKnowledge) -> None:
-    rows = documents([{"doc_id": "a", "text": "In 1802 Immanuel Kant opened the largest school beside the Ganges."}])
-    asked = [
-        (row["question"], row["answers"][0])
-        for seed in range(25)
-        for row in generate_questions(rows, numbers={"a": 5}, seed=seed, knowledge=knowledge).to_pylist()
-    ]
+    text = "In 1802 Immanuel Kant opened the largest school beside the Ganges."
+    numbers = {f"copy {number}": 5 for number in range(25)}
+    rows = documents([{"doc_id": name, "text": text} for name in numbers])
+    made = generate_questions(rows, numbers=numbers, seed=0, knowledge=knowledge).to_pylist()
+    asked = [(row["question"], row["answers"][0]) for row in made]
     assert {question.split()[0] for question, answer in asked if answer == "Immanuel Kant"} == {"Who"}
     assert {"What river", "Which river"} <= {
         " ".join(question.split()[:2]) for question, answer in asked if answer == "Ganges"
