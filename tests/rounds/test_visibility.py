@@ -26,7 +26,7 @@ JANUARY, FEBRUARY, MARCH = (f"2031-0{month}/0001" for month in (1, 2, 3))
 
 
 def ingest(folder: Path, *rows: Row) -> Workspace:
-    workspace = open_workspace(folder, evaluation__round_baselines=False)
+    workspace = open_workspace(folder, gate__canaries=0)  # no question is asked, which takes longer than the rest
     workspace.ingest(source=write_lines(folder / "fares.jsonl", rows), publisher="Trams")
     return workspace
 
