@@ -43,7 +43,7 @@ def test_every_bar_is_measured_and_kept_and_the_bank_is_as_before(bench: ModuleT
         except typer.Exit as stopped:
             assert stopped.exit_code == 1
     bars = json.loads(bench.METRICS.read_text())
-    assert [bar["limit"] for bar in bars] == [1.5, 2, 0.97, 1.3, 1.3]
+    assert [bar["limit"] for bar in bars] == [1.5, 2.5, 0.97, 1.3, 1.3]
     assert all(bar["value"] > 0 and isinstance(bar["ok"], bool) for bar in bars)
     assert bars[2]["value"] == 1  # a small bank is searched exactly
     assert (bank.digest(), problems(bank)) == (digest, [])
