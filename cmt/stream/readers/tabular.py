@@ -21,6 +21,7 @@ _ESCAPED = 6  # bytes of an escaped character
 _MAX_FIELD = 2**31 - 1  # characters; the default of csv, 128 KiB, is shorter than a long article
 _BRACKETS_A_ROW = 10  # lists and objects that a row of JSON needs
 _DELIMITERS = ",;\t|"
+_NULL = "\\N"  # of MySQL and PostgreSQL
 _NAME = re.compile(r"[^\n.!?]{1,60}")  # of a column, unlike a part of a sentence
 _TOKEN = re.compile("[!-~]+")  # or one word of ASCII; a text in a language without blanks is not ASCII
 _ROWS = 20  # of a table that tell its delimiter, and tell it from prose
@@ -230,4 +231,5 @@ def read_csv(data: bytes, name: str, limits: Limits, *, required: Sequence[str] 
                 source.readline()
                 reader, line = csv.reader(source, delimiter=delimiter), begin + 1
         elif fields:
-            yield Record(dict(zip(header, fields, strict=True)), f"{name} row {begin + 1}")
+            values = ("" if field == _NULL else field for field in fields)
+            yield Record(dict(zip(header, values, strict=True)), f"{name} row {begin + 1}")

@@ -125,6 +125,11 @@ def test_a_backslash_before_a_closing_or_within_no_quotation_mark_is_kept() -> N
     assert [list(one.fields.values()) for one in read] == [['5\\" pipe', "C:\\"], ["Log", 'a "\\", b']]
 
 
+def test_a_null_of_a_database_in_csv_is_blank() -> None:
+    read = rows("title\ttext\tpublished_at\nBus\tlate\t\\N\n\\N\ton \\N time\t2031-01-01\n")
+    assert [list(one.fields.values()) for one in read] == [["Bus", "late", ""], ["", "on \\N time", "2031-01-01"]]
+
+
 def test_only_the_bad_rows_of_csv_are_errors_also_after_an_open_quotation_mark() -> None:
     text = 'title,text\nBus,late\nshort\nTram,a,b\nOpen,"never closed\nFerry,on time\nBoat,late,\n'
     text += f"Long,{'fish ' * 400_000}\n"
