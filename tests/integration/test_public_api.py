@@ -17,8 +17,9 @@ from tests.helpers.projects import change_params
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "transformers", "lancedb", "mlflow", "prefect", "pyarrow", "peft", "matplotlib", "numpy"}
 PUBLIC = [
-    "Answer", "BankError", "CmtError", "ConfigError", "DamageError", "ModelError", "Params", "Round", "RoundError",
-    "ServiceError", "Source", "StreamError", "UnknownDocumentError", "Workspace", "__version__", "load_params", "open",
+    "Answer", "BankError", "CmtError", "ConfigError", "DamageError", "ModelError", "NotFoundError", "Params", "Round",
+    "RoundError", "ServiceError", "Source", "StreamError", "UnknownDocumentError", "Workspace", "__version__",
+    "load_params", "open",
 ]  # fmt: skip
 MEASURE = """
 import contextlib, io, resource, sys
