@@ -17,6 +17,7 @@ from cmt.stream.readers.squad import RELEASED_AT
 from cmt.stream.schema import (
     DOCUMENT_SCHEMA,
     QUESTION_SCHEMA,
+    RAW_LENGTH,
     Checks,
     EarlyError,
     Rejected,
@@ -86,7 +87,7 @@ def collect(found: Iterable[Record], columns: Columns, *, published_at: str | No
         file, found_number, number = where.rpartition(" row ")
         file, row = (file, int(number)) if found_number and number.isdecimal() else (where, 1)
         if error:
-            rejected.append(Rejected(file, row, error, fields.get("raw", "")))
+            rejected.append(Rejected(file, row, error, str(fields.get("raw", ""))[:RAW_LENGTH]))
             continue
         if left_out and not fields:
             continue

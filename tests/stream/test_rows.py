@@ -2,6 +2,7 @@ from cmt.stream.columns import Columns
 from cmt.stream.readers import Record
 from cmt.stream.readers.squad import RELEASED_AT
 from cmt.stream.rows import collect
+from cmt.stream.schema import RAW_LENGTH
 
 RECORDS = [
     Record({"body": "A lamp was lit.", "date": "2031-01-02"}, "a/news.csv row 2"),
@@ -29,3 +30,8 @@ def test_the_digest_of_rows_depends_on_their_content_alone() -> None:
     moved = [record._replace(where=f"b row {number}") for number, record in enumerate(RECORDS, 1)]
     assert collect(moved, Columns()).digest == collect(RECORDS, Columns()).digest
     assert collect(RECORDS[1:], Columns()).digest != collect(RECORDS, Columns()).digest
+
+
+def test_the_raw_text_of_a_record_with_an_error_is_cut() -> None:
+    records = [Record({"raw": "late " * RAW_LENGTH}, "a row 1", "broken"), Record({"raw": 5}, "a row 2", "broken")]
+    assert [len(row.raw) for row in collect(records, Columns()).rejected] == [RAW_LENGTH, 1]
