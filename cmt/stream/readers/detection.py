@@ -68,7 +68,7 @@ _XML = (("feed", "rss|feed|rdf:rdf"), ("sitemap", "urlset|sitemapindex"), ("html
 _HTML = re.compile(r"<(?:head|body|article|main|section|div|p|h1|table)\b", re.IGNORECASE)
 _HEADER = re.compile(r"^(from|to|date|subject|message-id|mime-version|received|content-type|return-path):", re.I | re.M)
 _BINARY = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")
-_TEXTS = {"", ".txt", ".text", ".md", ".markdown", ".mdx", ".rst", ".adoc", ".asc", ".log"}
+_TEXTS = {"", ".txt", ".text", ".rst", ".adoc", ".asc", ".log", *prose.MARKDOWN}
 """Suffixes of plain texts; in a folder, other files of no known format are left out."""
 _DATE_IN_NAME = re.compile(
     r"(?<!\d)(?P<year>(?:19|20)\d\d)(?P<by>[-_./]?)(?P<month>0[1-9]|1[0-2])(?:(?P=by)|/|(?<=/\d\d)[-_.])"
@@ -149,7 +149,7 @@ def detect(data: bytes, name: str) -> str | None:
     head, suffix = head.lstrip("\ufeff \t\r\n"), PurePosixPath(name).suffix.lower()
     text = suffix in _TEXTS - {""}
     if head.startswith("<"):
-        return _markup(head) or ("text" if text and not head.startswith("<?xml") else None)
+        return _markup(head, markdown=suffix in prose.MARKDOWN) or ("text" if text and not head.startswith("<?xml") else None)
     # [1] and [[a link]] begin a text; an array without objects has no documents
     if re.match(r'\{\s*["}]|\[\s*\{' if text else r'\{\s*["}]|\[\s*[\[\]{"\d]', head):
         lines = [line for line in head.split("\n") if line.strip()][:20]
@@ -160,7 +160,7 @@ def detect(data: bytes, name: str) -> str | None:
     headers = _HEADER.findall(re.split(r"\r?\n\r?\n", head, maxsplit=1)[0])
     if len({header.lower() for header in headers}) > 1 and re.match(r"[\w-]+: ", head):
         return "mail"
-    if re.match(r"(---|\+\+\+)[ \t]*\r?\n", head) or suffix in (".md", ".markdown", ".mdx"):
+    if re.match(r"(---|\+\+\+)[ \t]*\r?\n", head) or suffix in prose.MARKDOWN:
         return "text"
     if suffix in (".csv", ".tsv") or tabular.is_table(head, whole=len(data) <= _HEAD):
         return "csv"
@@ -179,8 +179,8 @@ def _kind_of_zip(data: bytes) -> str:
     return "odf" if {"mimetype", "content.xml"} <= names else "zip"
 
 
-def _markup(head: str) -> str | None:
-    """The format of a file that begins with `<`; None for XML of another kind."""
+def _markup(head: str, *, markdown: bool) -> str | None:
+    """The format of a file that begins with `<`; None for XML of another kind, and for `markdown` with HTML in it."""
     start = re.sub(r"<\?.*?\?>|<!--.*?-->|\s+", " ", head[:20_000], flags=re.DOTALL).lstrip()
     start = re.sub(r"^<!doctype (?!html)[^\[>]*(\[.*?\]\s*)?>\s*", "", start, flags=re.DOTALL | re.IGNORECASE)
     for form, names in _XML:
@@ -188,7 +188,7 @@ def _markup(head: str) -> str | None:
             return form
     if start.startswith("<doc "):
         return "wiki"
-    return "html" if _HTML.search(start) and not head.startswith("<?xml") else None
+    return "html" if _HTML.search(start) and not (markdown or head.startswith("<?xml")) else None
 
 
 def _is_text(data: bytes, path: PurePosixPath) -> bool:

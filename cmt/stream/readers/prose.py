@@ -17,9 +17,10 @@ from cmt.common.strict_yaml import WithoutAliases
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits, check_xml
 from cmt.stream.readers.files import Record, part_of, read_member
-from cmt.stream.readers.text import decode, plain_text, table_lines
+from cmt.stream.readers.text import decode, plain_text, table_lines, without_markup
 
 _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+MARKDOWN = {".md", ".markdown", ".mdx"}  # suffixes
 PAGES = {".html", ".htm"}  # suffixes of a page with front matter, as Jekyll has
 _HEADING = re.compile(r"^(##?) .*$", re.MULTILINE)
 _VERSION = re.compile(r"##? \[?(?:v\d|v?\d+\.\d)[\w.+-]*\]?(?:\(\S*\))?[^\w\n]+(\d{4}-\d\d-\d\d)\b", re.IGNORECASE)
@@ -37,13 +38,15 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     Raises ValueError if the front matter is broken.
     """
     text, fields = decode(data)[0].replace("\r\n", "\n").lstrip("\ufeff\n"), dict[str, Any]()
+    suffix = PurePosixPath(name).suffix.lower()
     front = _FRONT_MATTER.match(text)
     if front and (found := _front_matter(front[1], front[2], name)) is not None:
         fields, text = found, text[front.end() :]
         if fields.get("draft") is True or fields.get("published") is False:
             yield Record({}, name, left_out=(f"the draft {name}",))
             return
-        text = plain_text(text) if PurePosixPath(name).suffix.lower() in PAGES else text
+        text = plain_text(text) if suffix in PAGES else text
+    text = without_markup(text, markdown=True) if suffix in MARKDOWN else text
     text = _TABLE.sub(lambda table: "\n".join(table_lines(_cells(table[0]))) + "\n", text).strip()
     if not text:
         raise ValueError(f"{name} has no text")

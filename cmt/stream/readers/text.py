@@ -38,6 +38,13 @@ _OTHER_TAG = re.compile(
 """A tag without attributes and of another name: a placeholder such as `<url>`, unless the text closes it."""
 _NO_MARKDOWN = re.compile(r"<(pre|script|style)\b.*?(?:</\1\b|\Z)|<!--.*?(?:-->|\Z)", re.IGNORECASE | re.DOTALL)
 _MARKDOWN = re.compile(r"^ {0,3}(?:#{1,6} +\S|[-*+] +\S|```|~~~|\|.*\|\s*$)", re.MULTILINE)
+_VERBATIM = re.compile(
+    r"(^[ \t]*```.*?(?:^[ \t]*```|\Z)|^[ \t]*~~~.*?(?:^[ \t]*~~~|\Z)|`[^`\n]+`|^[ \t]+(?=(?:[-*+]|\d+[.)]) ))",
+    re.MULTILINE | re.DOTALL,
+)
+"""Code in Markdown, and the indentation of its lists."""
+_MARK = re.compile(r"\x1a(\d+)\x1a")  # in place of a part that is `_VERBATIM`
+_HEADING = re.compile(r"<h([1-6])\b[^<>]*>(.{0,500}?)</h\1\s*>", re.IGNORECASE | re.DOTALL)
 _ROW = re.compile(r"^\|.*\|\s*?$", re.MULTILINE)  # of a table in Markdown
 _BREAK = re.compile(r"<br\s*/?>[^\S\n]*\n?", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(rf"<(/?)({_HIDDEN_NAMES})(?:\s[^<>]*)?(?<!/)>", re.IGNORECASE)
@@ -92,16 +99,28 @@ def plain_text(markup: str, *, keep_lines: bool = False) -> str:
     return re.sub(r" ?\n ?", "\n", re.sub(r"(?: ?\n){3,} ?", "\n\n", text)).strip()
 
 
-def without_markup(text: str) -> str:
-    """`text` without the HTML tags and entities that it may hold; an address, and the lines of Markdown, stay."""
+def without_markup(text: str, *, markdown: bool = False) -> str:
+    """`text` without the HTML tags and entities that it may hold; an address, and the lines of Markdown, stay.
+
+    `markdown`: whether it is Markdown for certain; else its lines tell. Its code stays as it is.
+    """
+    markdown = markdown or bool("<" in text and _TAG.search(text) and _MARKDOWN.search(_NO_MARKDOWN.sub("", text)))
+    parts = _VERBATIM.split(text.replace("\x1a", "")) if markdown else [text]
+    text = "".join(f"\x1a{number}\x1a" if number % 2 else part for number, part in enumerate(parts))
     if "<" in text and _TAG.search(text):
         closed = set(re.findall(r"</([^\s<>]+)", text.lower()))
+        text = _HEADING.sub(_markdown_heading, text) if markdown else text
         text = _OTHER_TAG.sub(lambda tag: tag[0] if (tag[1] or "").lower() in closed else f"&lt;{tag[0][1:]}", text)
         text = _ROW.sub(lambda row: _BREAK.sub(" ", row[0]), text)
-        return plain_text(text, keep_lines=bool(_MARKDOWN.search(_NO_MARKDOWN.sub("", text))))
-    if "&" in text and _ENTITY.search(text) and not text.startswith(("http://", "https://")):
-        return html.unescape(text)
-    return text
+        text = plain_text(text, keep_lines=markdown)
+    elif "&" in text and _ENTITY.search(text) and not text.startswith(("http://", "https://")):
+        text = html.unescape(text)
+    return _MARK.sub(lambda mark: parts[int(mark[1])], text) if markdown else text
+
+
+def _markdown_heading(heading: re.Match[str]) -> str:
+    title = " ".join(plain_text(heading[2]).split())
+    return f"\n\n{'#' * int(heading[1])} {title}\n\n" if title else ""
 
 
 def _with_unclosed_as_text(markup: str) -> str:

@@ -51,6 +51,8 @@ def pack(path: Path, members: dict[str, str]) -> Path:
         ("a.txt", "[1] The toll is three marks.", "text"),
         ("a.md", "[[A link]] and text.", "text"),
         ("a.md", "<!-- a note -->\n# Title\n\nText.", "text"),
+        ("a.md", '<p align="center"><img src="a.png"></p>\n\n# Title', "text"),
+        ("a.md", "<!doctype html><p>Bus</p>", "html"),
         ("a.txt", '<?xml version="1.0"?><note>Text.</note>', None),
         ("a.txt", '[{"text": "a"}]', "json"),
         ("a.txt", "Notes, 5 March\n\nThe toll rises to three euros.\n", "text"),

@@ -83,7 +83,7 @@ def test_many_tags_without_an_end_are_a_text_that_is_read_once() -> None:
         ("<x-box id='1'>Tea</x-box> <o:p></o:p><X-Icon/><b>now</b>", "Tea now"),
         ("| A | B |\n|---|---|\n| 1 | 5<br>euros |\n", "| A | B |\n|---|---|\n| 1 | 5 euros |"),
         ("One<br />\ntwo\nthree", "One\ntwo\nthree"),
-        ("<p>a</p>\n\n```\nb\nc\n```", "a\n\n```\nb\nc\n```"),
+        ("<p>a</p>\n\n```\n<b>b</b>\n  c\n```", "a\n\n```\n<b>b</b>\n  c\n```"),
         ("<p>a\nb</p><pre># c\n- d</pre><!--\n- e\n-->", "a b\n\n# c\n- d"),
     ],
 )
