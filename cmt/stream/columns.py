@@ -63,6 +63,11 @@ _COLUMNS = {
 _CONTAINERS = {"fields", "attributes", "properties", "data", "_source", "article", "post", "item", "node", "record"}
 """Keys of objects whose keys count as columns."""
 _BEFORE_DATE = re.compile(r"(?<=[^\W_])[\s_-]+(?:am|vom|le|el|il|em|op|den)$")
+_DRAFT = {
+    **dict.fromkeys(("draft", "isdraft"), ("true", "1", "yes")),
+    **dict.fromkeys(("published", "ispublished"), ("false", "0", "no")),
+    **dict.fromkeys(("status", "poststatus"), ("draft", "auto-draft", "trash")),
+}  # key → its values in a row that is not published
 _OWN = frozenset({*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names} - {"sha256"})
 _PLAIN_FORMS = {"ISO 8601", "plain date", "timestamp"}
 _LISTED, _LONGEST = 8, 100  # names in a message, and characters of one
@@ -71,6 +76,22 @@ _LISTED, _LONGEST = 8, 100  # names in a message, and characters of one
 def column_of(key: str) -> str | None:
     """The document's column that a source calls `key`: `url` for `permalink`, `summary` for a text of last resort."""
     return _COLUMNS.get(_name(key))
+
+
+def is_draft(fields: Mapping[Any, Any]) -> bool:
+    """Whether a row or front matter says that it is not published: `draft: true`, `published: 0`, `status: draft`."""
+    names = ((str(key).casefold().replace("_", ""), value) for key, value in fields.items())
+    return any(name in _DRAFT and _word(value) in _DRAFT[name] for name, value in names)
+
+
+def is_flag(key: str, value: Any) -> bool:
+    """Whether a column of dates holds true or false instead; `published` may also hold 1, 0, yes or no."""
+    word = _word(value)
+    return word in ("true", "false") or (word in ("1", "0", "yes", "no") and _name(key) == "published")
+
+
+def _word(value: Any) -> str:
+    return str(value).strip().casefold() if isinstance(value, str | int) else ""
 
 
 class Columns:
@@ -171,7 +192,7 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(key, str)
         and not is_blank(value)
         and not (isinstance(value, Mapping) and key.casefold() in _CONTAINERS)
-        and not (isinstance(value, bool) and column_of(key) == "published_at")
+        and not (column_of(key) == "published_at" and is_flag(key, value))
     }
     inner = [
         {f"{key}.{name}": unwrap(one) for name, one in value.items() if not is_blank(one)}

@@ -27,6 +27,7 @@ from cmt.stream.schema import Notes
         ),
         ({"body": "same", "content": "same"}, {"text": "same"}),
         ({"published": True, "date": "d", "text": "x"}, {"published_at": "d", "text": "x"}),  # Jekyll
+        ({"published": "1", "date": "d", "text": "x"}, {"published_at": "d", "text": "x"}),
         (  # JSON-LD
             {"@context": "https://schema.org", "@id": "a", "description": "It is long.", "datePublished": "d"},
             {"doc_id": "a", "text": "It is long.", "published_at": "d"},

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from cmt.errors import ConfigError, StreamError
-from cmt.stream.columns import column_of
+from cmt.stream.columns import column_of, is_draft, is_flag
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import datasets, decoding, mail, pages, prose, tabular
 from cmt.stream.readers.files import (
@@ -280,6 +280,8 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
     dates = _days(PurePosixPath(inside).name)[:1] or _days(inside)[-1:]
     limit = limits.stream.document_characters
     for record in read:
+        if not record.error and is_draft(record.fields):
+            record = Record({}, record.where, left_out=(*record.left_out, f"the draft {record.where}"))
         if not record.error and (byte := _other_byte(record.fields)):
             error = f"not UTF-8: it has the byte 0x{byte:02x}; save the file in one encoding"
             record = Record({"raw": raw_text(record.fields)}, record.where, error)
@@ -311,10 +313,9 @@ def _may_date(key: str, value: Any) -> bool:
     inner = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {}
     if any(column_of(name) == "published_at" and _may_date(name, one) for name, one in inner.items()):
         return True
-    if is_blank(value) or not _DATE_KEY.search(key):
+    if is_blank(value) or not _DATE_KEY.search(key) or is_flag(key, value):
         return False
-    text = raw_text(value).strip('"').casefold()
-    return text not in ("true", "false") and (column_of(key) == "published_at" or bool(_LIKE_A_DATE.search(text)))
+    return column_of(key) == "published_at" or bool(_LIKE_A_DATE.search(raw_text(value)))
 
 
 def _days(name: str) -> list[str]:

@@ -15,6 +15,7 @@ import yaml
 
 from cmt.common.strict_yaml import WithoutAliases
 from cmt.errors import StreamError
+from cmt.stream.columns import is_draft
 from cmt.stream.limits import Limits, check_xml
 from cmt.stream.readers.files import Record, part_of, read_member
 from cmt.stream.readers.text import decode, plain_text, table_lines, without_markup
@@ -42,7 +43,7 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     front = _FRONT_MATTER.match(text)
     if front and (found := _front_matter(front[1], front[2], name)) is not None:
         fields, text = found, text[front.end() :]
-        if fields.get("draft") is True or fields.get("published") is False:
+        if is_draft(fields):
             yield Record({}, name, left_out=(f"the draft {name}",))
             return
         text = plain_text(text) if suffix in PAGES else text

@@ -205,6 +205,8 @@ def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: 
     ("outranks", "fields"),
     [
         (False, "published: true; Validated: 'FALSE'; reading_time: 4.5; readtime: 3-5 min; update_interval: 3600"),
+        (False, "published: 1; published: 'yes'"),
+        (True, "published: 1772697600; created: 1"),
         (False, "updated_by: ana; timezone: +02:00; candidate: Bo"),
         (True, "date: soon; Datum: 5 March; created: [2026-01-02]; post_datum: 05.03.31"),
         (True, "posted_utc: 1772697600; publication_day: March 2026"),
@@ -277,3 +279,15 @@ def test_the_parts_of_a_long_text_without_an_id_are_named_by_its_address(tmp_pat
     write_lines(tmp_path / "a.jsonl", [{"link": "https://a.example/bus/", "text": "The bus is late. " * 10}])
     first, second = records(tmp_path / "a.jsonl", limits=Limits(StreamParams(document_characters=100)))
     assert ("doc_id" in first.fields, second.fields["doc_id"]) == (False, "https://a.example/bus#2")
+
+
+def test_a_row_that_is_a_draft_is_left_out(tmp_path: Path) -> None:
+    states: list[dict[str, Any]] = [{"status": "Draft"}, {"post_status": "trash"}, {"isDraft": True}, {"published": 0}]
+    states += [{"status": "publish", "draft": False, "published": 1}, {"status": 7, "draft": "horse", "published": None}]
+    write_lines(tmp_path / "2026-04-04.jsonl", [ROW | state for state in states])
+    notes = Notes()
+    *drafts, first, second = records(tmp_path / "2026-04-04.jsonl", notes=notes)
+    assert [one.left_out for one in drafts] == [(f"the draft 2026-04-04.jsonl row {n}",) for n in (1, 2, 3, 4)]
+    assert not any(one.fields or one.error for one in drafts)
+    assert (first.fields["published_at"], second.fields["published_at"]) == ("2026-04-04", "2026-04-04")
+    assert notes.changes == {"part of a file is not a document and is left out": 4}

@@ -88,6 +88,7 @@ def test_broken_or_hostile_front_matter_is_an_error_that_quotes_nothing(
         ("---\ndraft: true\n---", False),
         ("---\npublished: false\n---", False),
         ("+++\ndraft = true\n+++", False),
+        ("---\nstatus: draft\n---", False),
         ("---\ndraft: false\npublished: 2026-03-05\n---", True),
     ],
 )
