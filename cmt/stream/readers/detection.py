@@ -149,7 +149,8 @@ def detect(data: bytes, name: str) -> str | None:
     head, suffix = head.lstrip("\ufeff \t\r\n"), PurePosixPath(name).suffix.lower()
     text = suffix in _TEXTS - {""}
     if head.startswith("<"):
-        return _markup(head, markdown=suffix in prose.MARKDOWN) or ("text" if text and not head.startswith("<?xml") else None)
+        other = "text" if text and not head.startswith("<?xml") else None
+        return _markup(head, markdown=suffix in prose.MARKDOWN) or other
     # [1] and [[a link]] begin a text; an array without objects has no documents
     if re.match(r'\{\s*["}]|\[\s*\{' if text else r'\{\s*["}]|\[\s*[\[\]{"\d]', head):
         lines = [line for line in head.split("\n") if line.strip()][:20]
@@ -282,8 +283,9 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
     for record in read:
         if not record.error and is_draft(record.fields):
             record = Record({}, record.where, left_out=(*record.left_out, f"the draft {record.where}"))
-        if not record.error and (byte := _other_byte(record.fields)):
-            error = f"not UTF-8: it has the byte 0x{byte:02x}; save the file in one encoding"
+        if not record.error and (found := _other_byte(record.fields)):
+            byte, line = ord(found[0]) - 0xDC00, found.string.count("\n", 0, found.start()) + 1
+            error = f"not UTF-8: it has the byte 0x{byte:02x} in line {line} of a text; save the file in one encoding"
             record = Record({"raw": raw_text(record.fields)}, record.where, error)
         for part in record.left_out:
             notes.add("part of a file is not a document and is left out", part)
@@ -327,12 +329,12 @@ def _days(name: str) -> list[str]:
     return found
 
 
-def _other_byte(fields: dict[str, Any]) -> int | None:
+def _other_byte(fields: dict[str, Any]) -> re.Match[str] | None:
     """The first byte that is not UTF-8 in the strings of `fields`, at any depth."""
     waiting: list[Any] = [fields]
     for value in waiting:
         if isinstance(value, dict | list):
             waiting += value.values() if isinstance(value, dict) else value
         elif isinstance(value, str) and not value.isascii() and (found := _OTHER_BYTE.search(value)):
-            return ord(found[0]) - 0xDC00
+            return found
     return None
