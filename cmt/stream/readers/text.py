@@ -53,7 +53,7 @@ _HEAD_END, _BODY = re.compile("</head>", re.IGNORECASE), re.compile(r"<body\b", 
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,30});", re.IGNORECASE)
 _CHAPTER = re.compile(r"\n(?=#{1,3} |(?:chapter|part|kapitel|teil|chapitre|cap[ií]tulo)\b)", re.IGNORECASE)
 _PARAGRAPH = re.compile(r"\n\s*\n")
-_SENTENCE = re.compile(r"(?<=[.!?。])\s+|\n")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n")
 _LAYOUT_CELL = 200  # characters; a longer cell is a column of a page, not of a table
 
 
@@ -76,7 +76,7 @@ def decode(data: bytes) -> tuple[str, str]:
     sample = data[:_SAMPLE]
     if len(data) > _SAMPLE:  # the cut may be inside a character
         sample = sample[: sample.rfind(b"\n") + 1] or sample
-    found = from_bytes(sample, cp_isolation=_ENCODINGS)
+    found = from_bytes(sample, cp_isolation=_ENCODINGS) or from_bytes(sample[:-1], cp_isolation=_ENCODINGS)
     best = found.best()
     # of encodings that fit equally well, the commonest
     equal = [one for one in found if best and one.chaos <= best.chaos and best.coherence - one.coherence <= _EQUAL]

@@ -20,9 +20,10 @@ def test_the_encoding_of_a_text_is_found(text: str, written: str, found: str) ->
     assert decode(text.encode(written)) == (text, found)
 
 
+@pytest.mark.parametrize("end", ["\n", ""])
 @pytest.mark.parametrize("start", ["", "a"])
-def test_the_encoding_of_a_long_text_is_found(start: str) -> None:
-    text = start + "今天大桥的通行费变为三欧元。市长昨天宣布了这一消息。\n" * 4_000
+def test_the_encoding_of_a_long_text_is_found(start: str, end: str) -> None:
+    text = start + f"今天大桥的通行费变为三欧元。市长昨天宣布了这一消息。{end}" * 4_000
     assert decode(text.encode("gb18030")) == (text, "gb18030")
 
 
@@ -104,4 +105,5 @@ def test_chapters_hold_the_whole_text_in_parts_of_limited_length(text: str) -> N
         parts = list(chapters(text, limit))
         assert "".join(parts) == text
         assert max(map(len, parts)) <= limit
+    assert list(chapters("通行费变为三欧元。市长昨天宣布。完", 15)) == ["通行费变为三欧元。", "市长昨天宣布。完"]
     assert list(chapters("a b c d\nChapter 2\nmore", 15)) == ["a b c d\n", "Chapter 2\nmore"]
