@@ -254,12 +254,11 @@ class _Reading:
             yield from _finished(_READERS[form](data, name, self._limits), name, form, self._limits, self._notes)
 
     def _unpacked(self, data: bytes, name: str, form: str, nesting: int) -> Iterator[Record]:
-        self._inside = True
+        self._inside, is_book = True, False
         for number, member in enumerate(members(data, form), 1):
             self._limits.check_rows(name, number)
             path, where = PurePosixPath(member.name.replace("\\", "/")), f"{name}/{member.name.removeprefix('./')}"
-            of_epub = member.name == "mimetype"
-            if of_epub or (_hidden(path) and ".." not in path.parts):
+            if _hidden(path) and ".." not in path.parts:
                 continue
             if path.is_absolute() or ".." in path.parts:
                 yield Record({}, where, f"{where} leads out of the archive; pack it again")
@@ -272,7 +271,10 @@ class _Reading:
             except UNPACKING as error:
                 yield Record({}, where, f"{where} cannot be unpacked ({error}); pack it again")
                 continue
-            yield from self.read(content, where, nesting + 1)
+            if member.name == "mimetype":
+                is_book = content.strip() == b"application/epub+zip"
+            elif not is_book or detect(content, where) == "html":
+                yield from self.read(content, where, nesting + 1)
 
 
 def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, notes: Notes) -> Iterator[Record]:

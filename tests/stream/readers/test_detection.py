@@ -91,10 +91,12 @@ def test_the_names_of_its_members_tell_what_a_zip_file_is(tmp_path: Path, names:
     assert (detect(data, "a"), detect((tmp_path / "stored.zip").read_bytes(), "a")) == (expected, "zip")
 
 
-def test_files_of_office_programs_are_refused_by_name_and_the_type_of_a_book_is_no_document(tmp_path: Path) -> None:
+def test_files_of_office_programs_are_refused_by_name_and_of_a_book_only_its_pages_are_read(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.xlsx", {"[Content_Types].xml": "", "xl/workbook.xml": ""})
     assert read_only(path, format="csv").error == "a.xlsx is a spreadsheet, XLSX: save it as CSV"
-    book = pack(tmp_path / "a.epub", {"mimetype": "application/epub+zip", "a.html": "<p>The bus is late.</p>"})
+    parts = {"mimetype": "application/epub+zip", "META-INF/container.xml": "<?xml version='1.0'?><container/>"}
+    parts |= {"content.opf": "<?xml version='1.0'?><package/>", "a.css": "p {}", "a.html": "<p>The bus is late.</p>"}
+    book = pack(tmp_path / "a.epub", parts)
     assert read_only(book).where == "a.epub/a.html"
 
 
