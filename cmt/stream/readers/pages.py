@@ -18,6 +18,10 @@ from cmt.stream.readers.text import decode, plain_text, without_markup
 
 _DATES = {"original_date": True, "extensive_search": False, "outputformat": "%Y-%m-%dT%H:%M:%S%z"}
 """Read only dates that a page declares, not dates in its text."""
+_OUTSIDE_MAIN = (
+    "//body[.//main[string-length(normalize-space()) > 250]]//*[not(ancestor-or-self::main or descendant::main)]"
+)
+"""The elements beside `main`, such as comments, which may be longer than the main text; a short `main` may be empty."""
 _UNPUBLISHED = {"draft", "auto-draft", "pending", "private", "trash"}  # statuses of WordPress
 _SIMILAR = 0.1  # difference in length, 0–1, of an article and its text; a text that JSON declares is longer
 _DAY_AND_MONTH = re.compile(r"(?<!\d)(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?!\d)")
@@ -34,7 +38,11 @@ def page(data: bytes, name: str) -> dict[str, Any]:
 
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # an empty page is an error of its own
     found = trafilatura.extract_with_metadata(
-        data, output_format="html", include_comments=False, date_extraction_params=dict(_DATES)
+        data,
+        output_format="html",
+        include_comments=False,
+        date_extraction_params=dict(_DATES),
+        prune_xpath=_OUTSIDE_MAIN,
     )
     text = (_own_lines(found, data) or plain_text(found.text or "")) if found else plain_text(decode(data)[0])
     if not text:

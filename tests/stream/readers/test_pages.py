@@ -71,6 +71,15 @@ def test_a_short_page_keeps_its_lines_and_its_text_that_json_declares(body: str,
     assert found.fields["text"] == text.strip()
 
 
+def test_the_comments_of_readers_beside_the_main_text_are_left_out() -> None:
+    main = [f"The ferry to island {n} leaves the quay at {n} in the morning, except on Sundays." for n in range(1, 5)]
+    talk = [f"Reader {n}: I have lived near the quay for {n} years and never saw it leave in time." for n in range(12)]
+    texts = ["".join(f"<p>{text}</p>" for text in part) for part in (main, talk)]
+    page = "<!doctype html><html><body><main>{}</main><div class='lesermeinungen'>{}</div></body></html>"
+    [found] = records_of(page.format(*texts).encode(), "a.html")
+    assert found.fields["text"].split("\n\n") == main
+
+
 def test_of_a_feed_that_is_cut_off_the_whole_items_come_and_an_error() -> None:
     item = "<item><guid>{0}</guid><description>The text &nbsp; number {0}.</description></item>"
     items = f'<rss version="2.0"><channel>{item.format(1)}{item.format(2)}</channel></rss>'
