@@ -44,7 +44,7 @@ class RecordedDigests:
 
     def at(self, version: int) -> RowsDigest | None:
         """The digest of `version`; None if it is not recorded, or the record cannot be read."""
-        with suppress(BankError, ValueError), self._translate_errors():
+        with suppress(BankError, ValueError, KeyError), self._translate_errors():  # KeyError: a column has another name
             table = self._open()
             if table is None:
                 return None

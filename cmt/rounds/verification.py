@@ -149,6 +149,7 @@ def _slices(resources: Resources) -> PartReport:
 def _ledger(resources: Resources) -> PartReport:
     uri, ledger = resources.params.bank.uri, resources.ledger
     rounds, changes = ledger.rounds(), ledger.changes()
+    ledger.forgotten()  # raises BankError if it cannot be read
     problems = []
     if any(round_.state == "committed" for round_ in rounds):
         with translate_errors(f"the pointer in {uri} cannot be read", "run `cmt update --all`, which sets it again"):

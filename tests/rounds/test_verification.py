@@ -224,11 +224,13 @@ def test_damaged_staged_memories_are_compressed_again(
     assert "its documents are compressed again" in caplog.text
 
 
-def test_a_damaged_list_of_forgotten_documents_hides_no_other_report(adapted_workspace: Path) -> None:
+def test_a_damaged_list_of_forgotten_documents_is_named_and_hides_no_other_report(adapted_workspace: Path) -> None:
     workspace = open_workspace(adapted_workspace)
     workspace.ledger.forget("somebody")
     table = lancedb.connect(workspace.params.bank.uri).open_table("forgotten")
     table.update(where="doc_id = 'somebody'", values={"checksum": "0"})
     found = reports(adapted_workspace)
+    [problem] = found["ledger"].problems
+    assert "the forgotten document 'somebody' does not match its checksum" in problem
     assert found["slices"].content == "2 slices, 6 documents"
     assert (found["bank"].content, found["bank"].problems) == ("6 rows", ())
