@@ -48,7 +48,7 @@ try: .venv/runtime ## an answer on a web page: install, adapt one month of the n
 demo: .venv/runtime ## the whole stream through Prefect, and a table of its scores
 	@$(BIN)/python -m flows.local.demo
 
-install: .venv/development ## the environment with development tools, exactly as constraints.txt has it
+install: .venv/development ## the environment with development tools, in the versions of constraints.txt
 
 .venv/runtime: pyproject.toml constraints.txt
 	$(call install,$(RUNTIME))
@@ -64,7 +64,7 @@ lint: install ## style, types and the allowed imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-audit: install ## the installed packages fit each other and are those of constraints.txt; needs no network
+audit: install ## the installed packages are compatible and match constraints.txt; needs no network
 	$(BIN)/pip check
 	$(BIN)/python .ci/audit.py
 
@@ -80,7 +80,7 @@ test-pipeline: install ## the tests of flows, whole commands and benchmarks, wit
 	$(BIN)/cmt model pull
 	$(PYTEST) tests/flows tests/integration tests/benchmarks
 
-test-docs: install ## run every command of README and quick start, and compare what it prints
+test-docs: install ## run every command of README, quick start and loop, and compare what it prints
 	$(BIN)/cmt model pull
 	$(BIN)/pytest tests/docs
 

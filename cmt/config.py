@@ -1,4 +1,4 @@
-"""`params.yaml` as frozen models, one section a stage. Loading refuses unknown keys and values out of range.
+"""`params.yaml` as frozen models, one section per stage. Loading refuses unknown keys and values out of range.
 
 Relative paths are relative to the folder of the file, so a command gives the same result from any working directory.
 """
@@ -125,13 +125,13 @@ class StreamParams(Section):
     source: Path = Path("data/courier")
     """File or folder that `cmt ingest` reads by default."""
     columns: dict[Column, str] = {}
-    """Column of the schema → column of the source, where their names do not tell; blank: not read."""
+    """Column of the schema → column of the source, for names that do not match by themselves; blank: not read."""
     day_first: bool | None = None
     """Whether a date such as 05/03/2026 begins with the day; None refuses such dates."""
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
     """Zone of date-times without one, such as Europe/Oslo; a plain date is a day in UTC."""
     max_rejected: Fraction = 0.5
-    """Largest fraction of rejected rows; a flow whose ingest rejects more takes the others and fails."""
+    """Largest fraction of rejected rows; above it, a flow ingests the other rows and then fails."""
     format: str = "auto"
     """File format of `source` (docs/sources.md); `auto`: by the content of each file."""
     period: Literal["day", "week", "month"] | Positive = "month"
@@ -173,7 +173,7 @@ def _secrets_by_name(value: str) -> str:
 
 
 class SourceParams(Section):
-    """A source that `cmt sync` keeps the stream in step with (docs/sources.md)."""
+    """A source that `cmt sync` follows (docs/sources.md)."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     """Name of the source: small letters, digits, `.`, `_` and `-`. Its state is stored under it."""
@@ -194,7 +194,7 @@ class SourceParams(Section):
     on_delete: Literal["keep", "expire", "forget"] = "keep"
     """Documents that vanish: `keep` them; `expire`: they are visible up to that moment; `forget` them for good."""
     max_vanished: Fraction = 0.2
-    """Share of the known items or documents, 0–1, above which `expire` and `forget` ask before they go on."""
+    """Share of the known items or documents, 0–1, that may vanish; above it `expire` and `forget` stop."""
     allow_private: bool = False
     """Whether a page or a feed may be on a private network, such as 127.0.0.1 or 10.0.0.0/8."""
     headers: dict[str, Annotated[str, AfterValidator(_secrets_by_name)]] = {}
@@ -213,16 +213,16 @@ class SourceParams(Section):
         if self.kind == "sql" and not (self.query and self.key):
             raise ValueError("a source of the kind sql needs query and key")
         if self.kind == "feed" and self.on_delete != "keep":
-            raise ValueError("a feed shows its newest entries alone, so nothing vanishes from it: leave on_delete out")
+            raise ValueError("a feed shows only its newest entries, so nothing vanishes from it: leave on_delete out")
         if self.schedule and len(self.schedule.split()) != 5:
-            raise ValueError(f"schedule {self.schedule!r} has not the five fields of cron, such as '*/30 * * * *'")
+            raise ValueError(f"schedule {self.schedule!r} lacks the five fields of cron, such as '*/30 * * * *'")
         if self.schedule:
             from cronsim import CronSim, CronSimError
 
             try:
                 CronSim(self.schedule, datetime.now(UTC))
             except CronSimError as error:
-                raise ValueError(f"schedule {self.schedule!r} is no cron expression: {error}") from None
+                raise ValueError(f"schedule {self.schedule!r} is not a cron expression: {error}") from None
         return self
 
     @property
@@ -390,7 +390,7 @@ class BankParams(Section):
     uri: Annotated[str, AfterValidator(_without_secrets)] = "data/bank"
     """Folder or object-storage address of the bank and its ledger, without credentials."""
     keep_text: bool = True
-    """Keep the source text beside the memory, for exact names, numbers and full-text search. False: vectors alone."""
+    """Keep the source text beside the memory, for exact names, numbers and full-text search. False: vectors only."""
     codes: Literal["auto", "fp16", "int8", "int4", "pq"] = "auto"
     """Number format of the vectors. `pq`: by the codebook, with `keep_text`; `auto`: `pq` if possible, else `int8`."""
     exact_below: Positive = 10_000
@@ -411,7 +411,7 @@ class SelectionParams(Section):
     max_logprob_gap: Annotated[float, Field(ge=0.0)] = 9.0
     """Largest gap in log-probability between a memory and the first one, in nats; memories beyond it are not read."""
     full_text_weight: Annotated[float, Field(ge=0.0, le=100.0)] = 24.0
-    """Weight of the words (BM25 relative to the best hit) beside temperature × cosine, 0–100; 0: cosine alone."""
+    """Weight of the words (BM25 relative to the best hit) beside temperature × cosine, 0–100; 0: cosine only."""
     best_windows: Positive = 2
     """Number of best windows that the LM reads."""
     neighbour_windows: Annotated[int, Field(ge=0)] = 2
@@ -527,7 +527,7 @@ class Params(Section):
     lm: LmParams = LmParams()
     stream: StreamParams = StreamParams()
     sources: tuple[SourceParams, ...] = ()
-    """Sources that `cmt sync` keeps the stream in step with."""
+    """Sources that `cmt sync` follows."""
     compressor: CompressorParams = CompressorParams()
     compress: CompressParams = CompressParams()
     aggregator: AggregatorParams = AggregatorParams()
@@ -627,7 +627,7 @@ def sections_of(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_params(path: Path) -> Any:
-    """The value in a params.yaml. Raises OSError, and ValueError if it is no file, too large, or not strict YAML."""
+    """The value in a params.yaml. Raises OSError, and ValueError if it is not a file, too large, or not strict YAML."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise ValueError("it is a pipe, a socket or a device")
     with path.open("rb") as file:

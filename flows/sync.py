@@ -1,4 +1,4 @@
-"""`prefect deployment run cmt/sync`: bring the stream in step with its sources, then run the rounds.
+"""`prefect deployment run cmt/sync`: synchronise the stream with its sources, then run the rounds.
 
 `python -m flows.sync` gives the deployment a schedule for each source that has one in params.yaml.
 """
@@ -40,7 +40,7 @@ def load_secret(name: str) -> str:
 
 @cmt_task(name="sync")
 def sync_source(params: str, name: str, accept_vanished: bool) -> SyncReport:
-    """Bring the stream in step with one source, and show its counts and problems as an artifact."""
+    """Synchronise the stream with one source, and show its counts and problems as an artifact."""
     opened = workspace(params)
     names = [one for source in opened.params.sources if source.name == name for one in source.secret_names]
     secrets = {one: load_secret(one) for one in names if one not in os.environ}

@@ -37,10 +37,10 @@ def chat(
     as_of: AsOf = None,
     json_lines: Annotated[bool, typer.Option("--json-lines", help="Print each answer as a line of JSON.")] = False,
 ) -> None:
-    """Answer one question a line and keep the model loaded; Ctrl-D or `exit` ends.
+    """Answer one question per line and keep the model loaded; Ctrl-D or `exit` ends.
 
-    Questions are independent: this is no conversation. With --json-lines a refused question has a line with `error`,
-    and the exit status is 1.
+    Each question is independent: this is not a conversation. With --json-lines the line of a refused question has
+    `error`, and the exit status is 1.
     """
     instant = parse_as_of(as_of)
     workspace, longest = ctx.obj.workspace, ctx.obj.params.serving.question_characters

@@ -40,7 +40,7 @@ _AFTER_INTERRUPT = {
     "model": "the language model in use is unchanged; run the command again",
     "data": "the training data is unchanged; run the command again",
     "ingest": "the slices that were written are complete; run the command again to write the others",
-    "sync": "the items that were recorded are in step; run the command again for the others",
+    "sync": "the recorded items are synchronised; run the command again for the others",
     "update": "the next `cmt update` reports it, repairs the bank and continues",
     "serve": "the server has stopped",
     "try": "what is in data/try stays; run the command again to continue",

@@ -62,7 +62,7 @@ def init(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     from_: Annotated[
-        str | None, typer.Option("--from", metavar="PATH|URL", help="Documents to take: file, folder, feed or page.")
+        str | None, typer.Option("--from", metavar="PATH|URL", help="Documents to ingest: file, folder, feed or page.")
     ] = None,
     map_: ColumnMap = None,
     published_at: PublishedAt = None,

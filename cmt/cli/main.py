@@ -141,7 +141,7 @@ def ingest(
     ] = None,
     map_: ColumnMap = None,
     published_at: PublishedAt = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be taken; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be ingested; write nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Validate files and folders row by row and add new rows as slices."""
@@ -341,11 +341,11 @@ def forget(
         print_result({"documents": documents}, show, as_json=as_json)
         return
     if undo and (source or matching or purge or everywhere):
-        raise typer.BadParameter("--undo takes doc_ids alone: `cmt forget --list` has them", param_hint="--undo")
+        raise typer.BadParameter("--undo takes only doc_ids: `cmt forget --list` prints them", param_hint="--undo")
     if not (doc_ids or source or matching):
         raise typer.BadParameter("name a document, or use --source or --matching", param_hint="DOC_ID")
     if doc_ids and (source or matching):
-        raise typer.BadParameter("documents are named, or found by --source and --matching", param_hint="DOC_ID")
+        raise typer.BadParameter("name documents, or let --source and --matching find them", param_hint="DOC_ID")
     found = workspace.forgettable(source=source, matching=matching, purge=purge) if source or matching else []
     if found and not as_json:
         rows = [[one.published_at.date(), one.doc_id, one.title or "", one.source or MISSING] for one in found]
@@ -364,7 +364,7 @@ def forget(
 
 @app.command(epilog="Example: cmt verify --json")
 def verify(ctx: typer.Context, as_json: Json = False) -> None:
-    """Check language model, compressor, slices, ledger and banks for damage; exits with 1 if any is damaged."""
+    """Check language model, compressor, slices, ledger and banks for damage; exit with 1 if any is damaged."""
     with ctx.obj.progress as progress:
         reports = ctx.obj.workspace.verify(progress=progress)
     problems = sum(len(report.problems) for report in reports)

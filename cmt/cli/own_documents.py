@@ -1,4 +1,4 @@
-"""`cmt init DIR --from DATA`: a project with one's own documents, a round of the newest ones, and questions on them."""
+"""`cmt init DIR --from DATA`: a project with your documents, rounds of the newest ones, and questions on them."""
 
 import ipaddress
 import re
@@ -137,7 +137,7 @@ def _write_started(record: Mapping[str, Any], asked: "Sequence[tuple[PlainQuesti
 
 
 def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
-    """The values of `sources` in params.yaml for an address. Raises ConfigError, and StreamError if it is no page."""
+    """The section `sources` of params.yaml for an address. Raises ConfigError, and StreamError if it is not a page."""
     from cmt.config import SourceParams
     from cmt.sources.connector import Setting
     from cmt.sources.web import Web

@@ -47,7 +47,7 @@ def promote(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare a version with the compressor in use, and make it the champion if it is better on the stream."""
+    """Compare a version with the active compressor, and make it the champion if it is better on the stream."""
     from cmt.rounds.promotion import promote_version
 
     workspace: Workspace = ctx.obj.workspace

@@ -1,4 +1,4 @@
-"""`cmt sync`: bring the stream in step with its sources."""
+"""`cmt sync`: synchronise the stream with its sources."""
 
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 def sync(
     ctx: typer.Context,
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The source. Default: all of them.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare alone; fetch and write nothing.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Fetch every item again, also unchanged ones.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only compare; fetch and write nothing.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch every item again, even unchanged ones.")] = False,
     accept_vanished: Annotated[
-        bool, typer.Option("--accept-vanished", help="Continue even if more than max_vanished is gone.")
+        bool, typer.Option("--accept-vanished", help="Continue even if more than max_vanished of the items vanished.")
     ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Run until Ctrl-C: sync a changed folder, other sources on schedule.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring the stream in step with the sources of params.yaml: new, changed and vanished items.
+    """Synchronise the stream with the sources of params.yaml: new, changed and vanished items.
 
-    A source that cannot be listed does not stop the others; the command fails at its end.
+    A source that cannot be listed does not stop the others, but the command fails at the end.
     """
     if watch and (dry_run or everything or accept_vanished):
         raise typer.BadParameter(
@@ -69,7 +69,7 @@ def sync(
 def _watch(ctx: typer.Context, names: list[str], *, as_json: bool) -> None:
     """Sync each source when it is due, until Ctrl-C.
 
-    Prints a sync that changed the stream, and problems other than those of the last sync of the source.
+    Prints each sync that changed the stream, and the problems that the source did not have at its last sync.
     """
     from cmt.sources.watch import WatchedSource, wait
 

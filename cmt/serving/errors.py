@@ -43,7 +43,7 @@ async def _invalid(request: Request, error: Any) -> JSONResponse:
 
 
 def public_message(error: CmtError) -> str:
-    """The message of `error` with the last name of each absolute path alone: clients learn no folders of the server."""
+    """The message of `error`, each absolute path cut to its last name: clients learn no folders of the server."""
     return _PATH.sub(r"\1", str(error))
 
 

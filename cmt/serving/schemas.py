@@ -242,7 +242,7 @@ def explain(errors: Iterable[Any]) -> tuple[str, str | None]:
         if item["type"] == "json_invalid":  # its place is an offset
             field, reason = "", f"Invalid JSON: {item['ctx']['error']}"
         if item["type"] in ("missing", "model_attributes_type") and not field:
-            reason = "the body is no JSON object; send one with Content-Type: application/json"
+            reason = "the body is not a JSON object; send one with Content-Type: application/json"
         fields.append(field)
         lines.append(f"{field}: {reason}" if field else reason)
     return "; ".join(lines), (fields[0] or None) if fields else None

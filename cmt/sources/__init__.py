@@ -1,1 +1,1 @@
-"""Sources that the stream is kept in step with: connectors list and fetch what a source has, `sync` compares."""
+"""Sources that the stream follows: connectors list and fetch what a source has, `sync` compares it with the stream."""

@@ -30,7 +30,7 @@ class Unchanged(Exception):  # noqa: N818 - a signal, no error
 
 
 class Connector(Protocol):
-    """What a source has. `list` and `fetch` may raise any error; an item that cannot be fetched stops no other."""
+    """What a source has. `list` and `fetch` may raise any error; an item that fails does not stop the others."""
 
     complete: bool = True  # whether `list` has every item; otherwise an item that is missing in it has not vanished
     cursor: dict[str, str] = {}

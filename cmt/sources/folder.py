@@ -27,7 +27,7 @@ class FolderSource(Connector):
 
     def list(self) -> Iterator[Item]:
         if not self._root.is_dir():
-            raise StreamError(f"{self._root} is no folder: check the address, and that its disk is mounted")
+            raise StreamError(f"{self._root} is not a folder: check the address, and that its disk is mounted")
 
         def fail(error: OSError) -> None:  # files that cannot be seen have not vanished
             raise StreamError(f"cannot list {error.filename}: {error.strerror}; allow it, or name a narrower pattern")

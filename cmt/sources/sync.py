@@ -1,4 +1,4 @@
-"""Bring the stream in step with a source: new items are ingested, changed ones become corrections or new versions, and
+"""Synchronise the stream with a source: new items are ingested, changed ones become corrections or new versions, and
 vanished ones stay, expire or are forgotten.
 
 Each batch is fetched, then ingested, then recorded. After a kill in between, the next sync repeats the batch, and its
@@ -110,9 +110,9 @@ class Sync:
     progress: Progress = field(default_factory=NullProgress)
 
     def run(self, *, dry_run: bool = False, everything: bool = False, accept_vanished: bool = False) -> SyncReport:
-        """Compare and bring in step; with `dry_run` only compare.
+        """Synchronise; with `dry_run` only compare.
 
-        `everything`: fetch all items, also unchanged ones. `accept_vanished`: go on however much vanished. Raises
+        `everything`: fetch all items, even unchanged ones. `accept_vanished`: continue however much vanished. Raises
         VanishedError if too much vanished, and StreamError if the source cannot be listed, or the store not be written.
         """
         with SourceState.locked(self.folder / f"{self.source.name}.parquet") as state:

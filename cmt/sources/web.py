@@ -140,7 +140,7 @@ class Web:
         raise StreamError(f"{url} redirects more than {REDIRECTS} times")
 
     def robots_of(self, url: str) -> Robots:
-        """The rules of the host of `url`: none if it has none, nothing allowed if it cannot say (RFC 9309)."""
+        """The rules of the host of `url`: no rules without a file, nothing allowed if the request fails (RFC 9309)."""
         host = _host(url)
         if host not in self._robots:
             try:
@@ -203,7 +203,7 @@ class WebSource(Connector):
                 yield url, None
 
     def _sitemap(self, response: Response, depth: int = 0) -> Iterator[tuple[str, str | None]]:
-        """The pages of a sitemap and of the sitemaps in it, each with its date; none if it is no sitemap."""
+        """The pages of a sitemap and of the sitemaps in it, each with its date; none if it is not a sitemap."""
         body, limits = response.body, self._setting.limits
         if compression_of(body) == "gz":
             body = decompress(body, "gz", response.url, limits.file_bytes, limits)

@@ -160,7 +160,7 @@ def test_documents_are_shown_before_they_are_forgotten(adapted: Path) -> None:
     assert "not reached:" in done
     assert read(adapted, "forget", "--matching", "mayor ellery") == {"documents": [], "forgotten": False}
     assert "name a document" in run(adapted, "forget", status=2).stderr
-    assert "documents are named, or found by" in run(adapted, "forget", "ferry", "--source", "x", status=2).stderr
+    assert "name documents, or let --source" in run(adapted, "forget", "ferry", "--source", "x", status=2).stderr
 
 
 def test_forgotten_documents_are_listed_and_a_forgetting_is_undone(adapted: Path) -> None:
@@ -175,7 +175,7 @@ def test_forgotten_documents_are_listed_and_a_forgetting_is_undone(adapted: Path
     assert "ferry is purged and no longer forgotten: ingest the text again" in done
     assert [row["doc_id"] for row in read(adapted, "forget", "--list")["documents"]] == ["raft"]
     assert "'ferry' is not forgotten" in run(adapted, "forget", "--undo", "ferry", status=1).stderr
-    assert "--undo takes doc_ids alone" in run(adapted, "forget", "--undo", "raft", "--purge", status=2).stderr
+    assert "--undo takes only doc_ids" in run(adapted, "forget", "--undo", "raft", "--purge", status=2).stderr
 
 
 def test_all_documents_of_a_source_are_forgotten(tiny_workspace: Path) -> None:

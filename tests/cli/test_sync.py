@@ -39,7 +39,7 @@ def test_sources_are_synced_and_a_missing_one_fails_at_the_end(project: Path) ->
     assert not (project / "data/stream").exists()
     result = run(project, "sync", status=1)
     assert [line.split()[-1] for line in result.stdout.splitlines() if line.startswith("posts")] == ["2"]
-    assert "nowhere is no folder" in result.stderr
+    assert "nowhere is not a folder" in result.stderr
     (report,) = read(project, "sync", "posts")["sources"]
     assert (report["listed"], report["new"], report["documents"]) == (2, 0, 0)
     assert "no source 'other'; there are: posts, missing" in run(project, "sync", "other", status=1).stderr
@@ -124,7 +124,7 @@ def test_a_folder_is_watched_until_ctrl_c(project: Path) -> None:
         stdout, stderr = running.communicate(timeout=60)
     assert (running.returncode, stdout) == (130, "")
     assert "watching posts until Ctrl-C" in stderr
-    assert "interrupted during watch: the items that were recorded are in step" in stderr
+    assert "interrupted during watch: the recorded items are synchronised" in stderr
     assert not [line for line in stderr.splitlines() if "error" in line]
 
 
@@ -165,7 +165,7 @@ def test_ctrl_c_during_a_watched_sync_says_what_is_in_step(project: Path, monkey
     scripted_wait(monkeypatch, lambda: None)
     monkeypatch.setattr(Workspace, "sync", interrupted)
     result = run(project, "sync", "--watch", status=130)
-    assert "interrupted during fetch: the items that were recorded are in step" in result.stderr
+    assert "interrupted during fetch: the recorded items are synchronised" in result.stderr
 
 
 def test_a_watch_knows_its_sources_and_compares_by_default(project: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_source_is_synced_and_the_rounds_follow(
     Secret(value=SecretStr(str(folder))).save("source-folder", overwrite=True)
     missing = {"name": "missing", "kind": "folder", "address": "nowhere", "schedule": "0 6 * * *"}
     sources(missing, {"name": "posts", "kind": "folder", "address": "${SOURCE_FOLDER}"})
-    with caplog.at_level(logging.WARNING), pytest.raises(StreamError, match="nowhere is no folder"):
+    with caplog.at_level(logging.WARNING), pytest.raises(StreamError, match="nowhere is not a folder"):
         sync(params=str(project))
     assert "source posts: 2 rows refused, 0 items failed" in caplog.text
     assert [round_.state for round_ in workspace.rounds()] == ["committed"] * 3
@@ -88,7 +88,7 @@ def test_the_errors_of_all_sources_and_of_the_rounds_are_in_one_message(
 
     sources(*({"name": name, "kind": "folder", "address": name} for name in ("lost", "gone")))
     monkeypatch.setattr("flows.sync.online_update", refused)
-    with pytest.raises(StreamError, match="lost is no folder.*; .*gone is no folder.*; round 2031-01/0001 was refused"):
+    with pytest.raises(StreamError, match="lost is not.*; .*gone is not.*; round 2031-01/0001 was refused"):
         sync(params=str(project))
 
 

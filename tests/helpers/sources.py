@@ -79,7 +79,7 @@ class Project:
         siblings: Collection[str] = (),
         **options: bool,
     ) -> SyncReport:
-        """Bring the stream in step; by default with a newly opened connector."""
+        """Synchronise the stream; by default with a newly opened connector."""
         return Sync(
             source,
             connector or open_connector(source, self.setting()),

@@ -34,7 +34,7 @@ def test_invalid_requests_have_the_same_shape_of_error(client: httpx.Client) -> 
     for content, reason in (
         ("{'question': 'Où?'}".encode("latin-1"), "Invalid JSON: 'utf-8' codec can't decode byte 0xf9"),
         (b"[" * 100_000, "Invalid JSON: maximum recursion depth exceeded"),
-        (b"", "the body is no JSON object"),
+        (b"", "the body is not a JSON object"),
     ):
         for path, status in (("/ask", 422), ("/v1/chat/completions", 400)):
             response = client.post(path, content=content, headers={"Content-Type": "application/json"})

@@ -16,7 +16,7 @@ from cmt.errors import ConfigError
         ("{name: a, kind: sql, address: 'sqlite:///x.db'}", "needs query and key"),
         ("{name: a, kind: feed, address: 'https://x.example/', on_delete: expire}", "nothing vanishes"),
         ("{name: a, kind: folder, address: x, schedule: daily}", "five fields of cron"),
-        ("{name: a, kind: folder, address: x, schedule: '0 25 * * *'}", "no cron expression: Bad hour"),
+        ("{name: a, kind: folder, address: x, schedule: '0 25 * * *'}", "not a cron expression: Bad hour"),
         ("{name: a, kind: sql, address: 'postgresql://u:pw@h/d', query: q, key: k}", "holds credentials"),
         ("{name: a, kind: sql, address: 'postgresql://u@pw@h/d', query: q, key: k}", "holds credentials"),
         ("{name: a, kind: sql, address: 'postgresql://u@h/d?password=pw', query: q, key: k}", "holds credentials"),
