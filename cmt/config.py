@@ -69,7 +69,7 @@ ENVIRONMENT_NAME = r"\$\{(\w+)\}"
 class Section(BaseModel):
     """A section of `params.yaml`: immutable, without unknown keys."""
 
-    # a value may be a password: errors name the key alone
+    # a value may be a password: errors name only the key
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
@@ -176,7 +176,7 @@ class SourceParams(Section):
     """A source that `cmt sync` follows (docs/sources.md)."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-    """Name of the source: small letters, digits, `.`, `_` and `-`. Its state is stored under it."""
+    """Name of the source: lower-case letters, digits, `.`, `_` and `-`. Its state is stored under it."""
     kind: str
     """Connector: `folder`, `remote` (object storage or the web), `feed`, `sql`, or one of another package."""
     address: Annotated[str, AfterValidator(_secrets_by_name)]
@@ -302,7 +302,7 @@ class TrainParams(Section):
     enabled: bool = False
     """Whether `dvc repro` trains; otherwise it uses the shipped compressor."""
     source: str = BASE
-    """Pairs in SQuAD's layout: `path:<file>` or `hub:<org>/<name>[@<revision>]`; or `stream`: its documents."""
+    """Pairs in SQuAD's layout, `path:<file>` or `hub:<org>/<name>[@<revision>]`; `stream`: the stream's documents."""
     mix: dict[str, Weight] = {}
     """Several sources in place of `source` → share of the paragraphs; with `source: stream` they are the base data."""
     until: Annotated[str | None, BeforeValidator(lambda v: _normalise(v, parse_end))] = None
@@ -370,7 +370,7 @@ class TrainParams(Section):
     def base(self) -> dict[str, float]:
         """The question-answer sources to fetch → their shares: `mix`, or `source` alone.
 
-        Some of their articles are held out, also from a training on the stream.
+        Some of their articles are held out, even from a training on the stream.
         """
         return self.mix or {BASE if self.from_stream else self.source: 1.0}
 
@@ -394,7 +394,7 @@ class BankParams(Section):
     codes: Literal["auto", "fp16", "int8", "int4", "pq"] = "auto"
     """Number format of the vectors. `pq`: by the codebook, with `keep_text`; `auto`: `pq` if possible, else `int8`."""
     exact_below: Positive = 10_000
-    """Search is exhaustive below this number of rows; from there on `cmt bank optimize` builds an index."""
+    """Search is exhaustive below this number of rows; above it, `cmt bank optimize` builds an index."""
 
     @model_validator(mode="after")
     def _codes_fit(self) -> "BankParams":

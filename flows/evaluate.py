@@ -27,5 +27,5 @@ def ask_questions(params: str, limit: int | None) -> dict[str, Any]:
 
 @flow(name="cmt", flow_run_name="evaluate")
 def evaluate(limit: Annotated[int, Field(ge=1)] | None = None, params: str = PARAMS) -> dict[str, Any]:
-    """Scores on all questions of the stream, or on a seeded sample of `limit`, each as of its own date."""
+    """Score all questions of the stream, or a seeded sample of `limit` questions, each as of its own date."""
     return ask_questions(params, limit)

@@ -54,9 +54,9 @@ def register(params: str, folder: str, scores: Scores, limit: int, started_by: s
 def retrain(limit: Annotated[int, Field(ge=1)] = 500, started_by: str = "", params: str = PARAMS) -> str | None:
     """Train, evaluate, register, and promote if it is better on the stream; returns the version in the registry.
 
-    `limit`: questions of the held-out evaluation. `started_by`: the event that started it, recorded in MLflow. Trains
-    on the data of the section `train`; run `cmt data pull` first. If no slice follows the training slices, the next
-    round of `cmt/online-update` decides.
+    `limit`: number of questions of the held-out evaluation. `started_by`: the event that started it, recorded in
+    MLflow. Trains on the data of the section `train`; run `cmt data pull` first. If no slice follows the training
+    slices, the next round of `cmt/online-update` decides.
     """
     folder, scores = train(params, limit)
     version = register(params, folder, scores, limit, started_by)

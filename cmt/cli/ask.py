@@ -1,4 +1,4 @@
-"""`cmt ask` and `cmt chat`: answers with the documents that they rest on."""
+"""`cmt ask` and `cmt chat`: answers with their cited documents."""
 
 import io
 import sys

@@ -68,7 +68,7 @@ def init(
     published_at: PublishedAt = None,
     lm: Annotated[
         str | None,
-        typer.Option("--lm", metavar="SOURCE", help="Another LM to train for: hub:, path: or pypi:."),
+        typer.Option("--lm", metavar="SOURCE", help="LM to train a compressor for: hub:, path: or pypi:."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -104,10 +104,11 @@ def write_project(
 ) -> list[Path]:
     """Write the files of a new project into `folder` and return them, params.yaml first.
 
-    `stream`, `sources`: values of these sections; without either the project has the example. `lm`: `lm.source`, for
-    which `cmt train` trains the compressor; None: that of the shipped compressor. The LM is in the user's cache, in a
-    clone in its `data/lm`. `overrides`: dotted key → value of any other parameters. Raises CmtError if one of them is
-    invalid, or if the folder is not empty or cannot be written, and leaves no part of a project then.
+    `stream`, `sources`: values of these sections; without either the project has the example. `lm`: the value of
+    `lm.source`, for which `cmt train` trains a compressor; None: the LM of the shipped compressor. The LM is stored in
+    `data/lm` of a clone, or else in the user's cache. `overrides`: dotted key → value of any other parameters. Raises
+    CmtError, and leaves no part of a project, if one of them is invalid or if the folder is not empty or cannot be
+    written.
     """
     from cmt.common.storage import write_new_folder
     from cmt.config import SHIPPED_LM_SHA256, LmParams, sections_of, set_dotted

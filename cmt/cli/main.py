@@ -440,7 +440,7 @@ def optimize_banks(
 
 
 def _confirmed(documents: int, *, purge: bool, as_json: bool) -> bool:
-    """Whether the user agrees; False if stdin and stderr are no terminal."""
+    """Whether the user agrees; False if stdin and stderr are not a terminal."""
     if as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     what = "purge, with all earlier versions of the bank," if purge else "forget"

@@ -77,7 +77,7 @@ def rollback(ctx: typer.Context, as_json: Json = False) -> None:
 
 @registry.command("list", epilog="Example: cmt registry list --json")
 def list_(ctx: typer.Context, as_json: Json = False) -> None:
-    """List the versions with their scores, the newest first."""
+    """List the versions with their scores, newest first."""
     versions = ctx.obj.workspace.registry.versions()
     rows = [[v.version, ", ".join(v.aliases), v.digest[:12], v.held_out, v.f1] for v in versions]
     names = ["version", "aliases", "compressor", "measured on", "F1"]

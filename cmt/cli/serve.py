@@ -47,7 +47,7 @@ def serve(
         # 2. print the address
         progress.current = "serve"
         if not _is_loopback(host):
-            warning = f"warning: tokens, questions and answers travel to {host} unencrypted: put a TLS proxy before it"
+            warning = f"warning: tokens, questions and answers travel to {host} unencrypted: put a TLS proxy in front"
             write_line(warning, style="yellow", stderr=True)
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         print_result({"url": url}, f"answering on {url} until Ctrl-C", as_json=as_json)

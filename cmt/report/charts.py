@@ -1,4 +1,4 @@
-"""The charts of the report: a drawing each, with the same numbers as a table, and their inputs."""
+"""The charts of the report, each with its numbers as a table and their inputs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

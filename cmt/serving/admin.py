@@ -82,7 +82,7 @@ router = APIRouter(tags=["admin"], dependencies=[Depends(admin_token)], response
 async def ingest(request: Request, token: AdminToken) -> Ingested:
     """Add documents and questions to the stream, as JSON, or as JSON lines (application/x-ndjson).
 
-    Each row is validated alone; `rejected` lists the invalid ones. The next rounds adapt the new slices.
+    Each row is validated on its own; `rejected` lists the invalid ones. The next rounds adapt the new slices.
     """
     admin: Admin = request.app.state.admin
     try:

@@ -1,6 +1,6 @@
 """Dynamic batching: questions that arrive while a batch is being answered go into the next batch.
 
-Answers do not depend on the batch. The LM answers one batch at a time, and a streaming request alone.
+Answers do not depend on the batch. The LM answers one batch at a time; a streaming request is a batch of its own.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ class DynamicBatcher:
         self._seconds = 1.0  # of an answer in the latest batch
 
     def check_queue(self) -> None:
-        """Raise HTTPException 429, with the seconds to wait, if as many questions wait as `serving.queue_length`."""
+        """Raise HTTPException 429, with the seconds to wait, if `serving.queue_length` questions wait already."""
         waiting, limit = len(self._queue), self.workspace.params.serving.queue_length
         if limit and waiting >= limit:
             wait = math.ceil(waiting * self._seconds)

@@ -44,7 +44,7 @@ class TimedProtocol(H11Protocol):
             self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing."""
+        """Stop waiting."""
         self._stop()
         super().connection_lost(exc)
 

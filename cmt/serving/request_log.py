@@ -22,7 +22,7 @@ LONGEST_QUESTION = 2_000  # characters of a question that the log keeps
 
 
 class _PrivateFile(WatchedFileHandler):
-    """A file that only its owner can read, also after a rotation."""
+    """A file that only its owner can read, even after a rotation."""
 
     def _open(self) -> Any:
         Path(self.baseFilename).touch(mode=0o600)

@@ -8,7 +8,7 @@ _LONGEST = 512_000  # characters that count; RFC 9309 asks for at least 500 KiB
 
 
 class Robots:
-    """The rules for one agent. The longest match decides; in `urllib.robotparser` the first, and `*` is no wildcard."""
+    """The rules for one agent. Unlike in `urllib.robotparser`, the longest match decides, and `*` is a wildcard."""
 
     def __init__(self, text: str, agent: str) -> None:
         groups = dict[str, list[tuple[str, str]]]()

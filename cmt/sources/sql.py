@@ -29,7 +29,7 @@ class SqlSource(Connector):
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
             raise ConfigError(
                 f"sources.{source.name}: {error}; write dialect://user:${{PASSWORD}}@host/database, and install the "
-                "driver of the database (`pip install 'cmt-memory[postgres]'` has that of PostgreSQL)"
+                "driver of the database (`pip install 'cmt-memory[postgres]'` installs PostgreSQL's)"
             ) from None
         named: list[Any] = [column(name) for name in (source.key, source.updated_at) if name]
         self._rows = text((source.query or "").rstrip("; \n")).columns(*named).subquery("source_rows")

@@ -1,4 +1,4 @@
-"""When a source is synced again: a folder as soon as its files have changed and rest, each source at its schedule."""
+"""When to sync a source again: a folder once its files have changed and settled, each source at its schedule."""
 
 import time
 from collections.abc import Sequence

@@ -84,7 +84,7 @@ class Registry:
         return number
 
     def versions(self) -> list[Version]:
-        """All versions, the newest first; none without a database, which is not made for a list."""
+        """All versions, newest first; none without a database, which a listing does not create."""
         if not self.session.exists:
             return []
         with self.session.translate_errors():

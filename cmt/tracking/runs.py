@@ -1,4 +1,4 @@
-"""Runs of MLflow: one parent run a stream, one child run a round, one run a training.
+"""Runs of MLflow: one parent run per stream, one child run per round, one run per training.
 
 Metrics carry the round's own date and number, so recording a round again changes its run and duplicates nothing. A
 round that runs again after a rollback is another run.
@@ -82,7 +82,7 @@ class Tracker:
                     self.session.end(run, _STATUS.get(round_.state, "KILLED"), round_.finished_at)
 
     def log_training(self, params: Params) -> "TrainerCallback":
-        """A callback that logs the curves of a training, also of a resumed one; an unreachable MLflow is a warning."""
+        """A callback that logs the curves of a new or resumed training; an unreachable MLflow is a warning."""
         from transformers import TrainerCallback
 
         session = self.session
