@@ -319,7 +319,7 @@ def forget(
         ),
     ] = False,
     everywhere: Annotated[
-        bool, typer.Option("--everywhere", help="Refuse near-copies of every source, not only of the documents' own.")
+        bool, typer.Option("--everywhere", help="Refuse near-copies from every source, not only the documents' own.")
     ] = False,
     undo: Annotated[
         bool, typer.Option("--undo", help="Purge forgotten documents, then let their texts be ingested again.")

@@ -140,7 +140,7 @@ async def healthz() -> Alive:
 
 @router.get("/health", tags=["server"])
 def health(batcher: Batcher) -> Health:
-    """200 when questions can be answered, else 503."""
+    """200 if the server can answer questions, else 503, or 500 if the compressor is damaged."""
     bank, digest = batcher.workspace.active_bank(), batcher.workspace.model.digest
     rows = bank.count_rows()
     return Health(status="ok", version=__version__, compressor=digest, bank_version=bank.version, rows=rows)

@@ -137,7 +137,7 @@ class Alive(BaseModel):
 
 
 class Ingest(BaseModel):
-    """Documents and questions with the keys of files of JSON lines."""
+    """Documents and questions, with the keys of JSON lines."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -195,7 +195,7 @@ class Forget(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     doc_ids: Annotated[list[str], Field(min_length=1, max_length=1000, examples=[["mayor"]])]
-    everywhere: bool = False  # whether near-copies are refused of every source, not only of the documents' own
+    everywhere: bool = False  # refuse near-copies from every source, not only from the documents' own
 
 
 class Forgotten(BaseModel):
