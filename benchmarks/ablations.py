@@ -5,7 +5,7 @@
     python benchmarks/ablations.py --questions 300 --formats    # the compressor in use; nothing is trained
 
 The ablations of the paper are no memory-aware objective, no self-matching, no top-k (docs/method.md#objective). A
-fourth one trains without a question set, on questions that `cmt.training.question_generation` makes from the documents.
+fourth one trains without a question set, on questions that `cmt.questions.generation` makes from the documents.
 The whole method and each variant are trained from nothing on the same number of pairs; without top-k the whole method's
 weights are used. All answer the same questions on held-out articles in one bank, and `less` is the difference of F1
 from the whole method with the 95 % interval of a paired bootstrap. Without top-k, ψ reads every memory of a bank of
@@ -44,10 +44,10 @@ from cmt.evaluation.metrics import Floats, paired_bootstrap
 from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.modeling.codebook import Codebook
+from cmt.questions.generation import generate_questions
+from cmt.questions.word_knowledge import WordKnowledge
 from cmt.training.data import TrainingData, load_base_data
-from cmt.training.question_generation import generate_questions
 from cmt.training.trainer import train
-from cmt.training.word_knowledge import WordKnowledge
 from cmt.workspace import Workspace
 
 Row = dict[str, Any]

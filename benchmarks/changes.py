@@ -37,8 +37,8 @@ from cmt.bank.lexical import coverage
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_table
 from cmt.common.arrow import replace_column
-from cmt.evaluation.canary import RIGHT, contradicts
-from cmt.evaluation.change_detection import find_changes
+from cmt.evaluation.changes.detection import find_changes
+from cmt.evaluation.gate.canary import RIGHT, contradicts
 from cmt.evaluation.metrics import Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
 

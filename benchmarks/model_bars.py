@@ -31,7 +31,7 @@ from cmt.bank.bank import open_bank
 from cmt.bank.location import BankLocation
 from cmt.errors import ServiceError
 from cmt.evaluation import systems
-from cmt.evaluation.comparison_data import ComparisonData
+from cmt.evaluation.baseline_data import ComparisonData
 from cmt.evaluation.metrics import mark
 from cmt.evaluation.systems import SystemRun
 from cmt.evaluation.temporary_bank import TemporaryBank

@@ -39,9 +39,7 @@ from cmt.answering.prompting import Prediction
 from cmt.bank.quantization import dequantize, quantize
 from cmt.cli.context import run_script
 from cmt.cli.output import write_json as print_json
-from cmt.common.answers import normalise_answer
 from cmt.common.arrow import replace_column, rows_with
-from cmt.common.names import find_names
 from cmt.common.storage import write_json
 from cmt.config import Params
 from cmt.errors import ModelError, StreamError
@@ -52,6 +50,8 @@ from cmt.evaluation.metrics import mark, summarise
 from cmt.evaluation.sampling import draw, sample_by_position
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
+from cmt.text.answers import normalise_answer
+from cmt.text.names import find_names
 
 OTHER_QUESTIONS = ROOT / "data/stories/questions.jsonl"
 RECALL_DEPTHS = (1, 3, 5, 20)

@@ -21,10 +21,10 @@ from cmt.common.arrow import take
 from cmt.common.progress import NullProgress
 from cmt.config import Params
 from cmt.errors import StreamError
-from cmt.evaluation.comparison_data import ComparisonData
+from cmt.evaluation.baseline_data import ComparisonData
 from cmt.evaluation.systems import System, SystemRun
 from cmt.evaluation.temporary_bank import TemporaryBank
-from cmt.stream.admission import Intake, select_with_unanswerable
+from cmt.stream.admission.intake import Intake, select_with_unanswerable
 from cmt.stream.rows import read
 
 ROOT = Path(__file__).resolve().parents[1]

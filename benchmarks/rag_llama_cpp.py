@@ -34,7 +34,7 @@ from cmt.cli.output import write_table
 from cmt.common.peak_memory import peak_memory
 from cmt.errors import ConfigError
 from cmt.evaluation import systems
-from cmt.evaluation.comparison_data import ComparisonData
+from cmt.evaluation.baseline_data import ComparisonData
 from cmt.evaluation.metrics import mark
 from cmt.evaluation.temporary_bank import TemporaryBank
 

@@ -6,7 +6,7 @@ Takes minutes on an H200 and days on a core. Writes `cross_encoder.safetensors` 
 prints the area under the ROC curve of both heads on the stories of the writers left out.
 
 A pair is two documents of a story, or of one writer, with a question. It is a question of the story, or one that
-`cmt.evaluation.change_detection` makes of either document. The later document *holds* if its answer is the right one,
+`cmt.evaluation.changes.detection` makes of either document. The later document *holds* if its answer is the right one,
 and *changed* the answer if both documents answer the question and the story says that it does. `--articles` adds pairs
 of paragraphs of encyclopedic articles: two about one subject, of which one answers, or two versions of one.
 """
@@ -41,15 +41,15 @@ from cmt.answering.comparison import Statement, excerpt
 from cmt.bank.lexical import STEM, WordWeights, stems
 from cmt.cli.context import run_script
 from cmt.cli.output import console
-from cmt.common.answers import same_value
-from cmt.common.english import INNER_NAME, NAME
 from cmt.common.storage import write_bytes
-from cmt.common.text import heading
-from cmt.evaluation.change_detection import COMPARED, FEWEST_SHARED, NAMES_SHARED, made_probes
+from cmt.evaluation.changes.detection import COMPARED, FEWEST_SHARED, NAMES_SHARED, made_probes
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import pad
 from cmt.modeling.cross_encoder import FILE, Odds, Report, reading
 from cmt.modeling.lora import layers_with_lora
+from cmt.text.answers import same_value
+from cmt.text.display import heading
+from cmt.text.english import INNER_NAME, NAME
 
 LAYERS, RANK = 22, 16
 BATCH, WARMUP = 64, 60

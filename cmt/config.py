@@ -450,7 +450,7 @@ class GateParams(Section):
     """Limits beyond which a round is rolled back instead of committed."""
 
     canaries: Annotated[int, Field(ge=0, le=40)] = 40
-    """Questions of earlier slices that each round checks as of now, 0–40; see `cmt.evaluation.canary`."""
+    """Questions of earlier slices that each round checks as of now, 0–40; see `cmt.evaluation.gate.canary`."""
     max_harmed: Annotated[int, Field(ge=0)] = 0
     """Largest number of canaries that a round may turn wrong without an update; with more, documents are set aside."""
     max_set_aside: Annotated[int, Field(ge=0)] = 100

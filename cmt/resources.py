@@ -15,7 +15,7 @@ from cmt.bank.location import BankLocation
 from cmt.common.storage import read_json
 from cmt.config import Params, state_folder
 from cmt.errors import BankError, DamageError, ModelError
-from cmt.stream.authority import Authority
+from cmt.stream.admission.authority import Authority
 from cmt.stream.store import SliceStore
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from cmt.answering.confidence import Calibration
     from cmt.bank.bank import Bank
     from cmt.bank.lease import Lease
-    from cmt.common.visibility import Version
     from cmt.lm.model import FrozenLM
     from cmt.modeling.model import MemoryModel
     from cmt.retrieval.indexer import EncodeBatches
+    from cmt.timeline import Version
     from cmt.tracking.registry import Registry
     from cmt.tracking.runs import Tracker
 
@@ -94,7 +94,7 @@ class Resources:
         """The lease of the bank while `cmt.rounds.recovery.updating` holds it."""
         self.bank_location = BankLocation(params.bank.uri, params.bank.exact_below, self.check_lease)
         self.forgetting_journal = self.state / "forgetting.json"
-        """Exists while documents are being forgotten, see `cmt.rounds.forgetting`."""
+        """Exists while documents are being forgotten, see `cmt.rounds.care.forgetting`."""
         self._lm = lm
         # what `reload_if_promoted` opens again
         self._model = model

@@ -17,7 +17,7 @@ from cmt.errors import ConfigError, NotFoundError, RoundError, StreamError
 from cmt.resources import Resources
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
-from cmt.stream.ingest import IngestReport, ingest, source_paths
+from cmt.stream.admission.ingest import IngestReport, ingest, source_paths
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.evaluation.evaluate import Evaluation, SystemScores
     from cmt.modeling.codebook import Codebook
-    from cmt.rounds.forgetting import Candidate, ForgetReport, ForgottenDocument
-    from cmt.rounds.verification import PartReport
+    from cmt.rounds.care.forgetting import Candidate, ForgetReport, ForgottenDocument
+    from cmt.rounds.care.verification import PartReport
     from cmt.sources.connector import Connector, Setting
     from cmt.sources.sync import SyncReport
     from cmt.training.plan import TrainingPlan
@@ -249,7 +249,7 @@ class Workspace(Resources):
 
     def verify(self, *, progress: Progress | None = None) -> "list[PartReport]":
         """Read LM, compressor, slices, ledger and banks completely, and report what has changed."""
-        from cmt.rounds.verification import verify
+        from cmt.rounds.care.verification import verify
 
         return verify(self, progress=progress or NullProgress())
 
@@ -277,7 +277,7 @@ class Workspace(Resources):
         command that changes the bank finishes it. Raises BankError if neither a bank nor the stream has one of the
         documents, and StreamError or RoundError if a slice is damaged or a file cannot be written.
         """
-        from cmt.rounds import forgetting
+        from cmt.rounds.care import forgetting
 
         with recovery.updating(self):
             recovery.recover(self)
@@ -285,7 +285,7 @@ class Workspace(Resources):
 
     def forgotten_documents(self) -> "list[ForgottenDocument]":
         """The forgotten documents, by doc_id. Raises StreamError or DamageError if a list of them is damaged."""
-        from cmt.rounds import forgetting
+        from cmt.rounds.care import forgetting
 
         return forgetting.forgotten_documents(self)
 
@@ -293,7 +293,7 @@ class Workspace(Resources):
         self, *, source: str | None = None, matching: str | None = None, purge: bool = False
     ) -> "list[Candidate]":
         """Documents of a source, or with every word of `matching`; `purge`: also forgotten ones. Raises BankError."""
-        from cmt.rounds import forgetting
+        from cmt.rounds.care import forgetting
 
         found = forgetting.candidates(self, source=source, matching=matching)
         left_out = set() if purge else set(self.forgotten())

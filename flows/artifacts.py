@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cmt.common.systems import SYSTEM_STYLES
-from cmt.common.text import format_optional
+from cmt.text.display import format_optional
 
 if TYPE_CHECKING:
     from cmt.bank.ledger import Round
     from cmt.evaluation.drift import Drift
     from cmt.rounds.promotion import Promotion
-    from cmt.stream.ingest import IngestReport
+    from cmt.stream.admission.ingest import IngestReport
 
 EVALUATION_FILE = "evaluation.json"
 """In the state folder: the scores of the last `cmt/evaluate`, the digest of its bank and the size of its sample."""

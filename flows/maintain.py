@@ -16,7 +16,7 @@ KEEP_DAYS = 90.0  # age of the versions that are dropped. Rollbacks of a quarter
 @cmt_task(name="optimize")
 def optimize_banks(params: str, keep_days: float | None) -> dict[str, Any]:
     """Optimize, and show the size of the bank as an artifact."""
-    from cmt.rounds.maintenance import optimize
+    from cmt.rounds.care.maintenance import optimize
 
     stats = optimize(workspace(params), keep_days=keep_days, progress=NullProgress())
     rows = [

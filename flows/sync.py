@@ -16,10 +16,10 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.runtime import flow_run
 
-from cmt.common.text import counted
 from cmt.errors import CmtError, ConfigError, StreamError
 from cmt.sources.sync import COUNTS, SyncReport
-from cmt.stream.ingest import without_values
+from cmt.stream.admission.ingest import without_values
+from cmt.text.display import counted
 from flows.artifacts import artifact_key, table
 from flows.online_update import online_update
 from flows.tasks import PARAMS, cmt_task, quoting_no_rows, workspace

@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from cmt.common.digests import sha256_hex
-from cmt.common.relative_dates import resolve
-from cmt.common.text import plain
+from cmt.text.display import plain
+from cmt.text.relative_dates import resolve
 
 NOT_IN_MEMORY = "not in memory"
 MAX_QUESTION_TOKENS = 256  # a longer question is cut
@@ -107,7 +107,7 @@ class Answer:
     other_value: OtherValue | None = field(default=None, kw_only=True)
     """The value before a change, or a value that may have replaced the answer; None if no document states one."""
     missing: tuple[str, ...] = field(default=(), kw_only=True)
-    """Names and numbers of the question that the document of the answer lacks (`cmt.common.names`)."""
+    """Names and numbers of the question that the document of the answer lacks (`cmt.text.names`)."""
 
     @property
     def day(self) -> date | None:

@@ -29,7 +29,6 @@ from cmt.answering.confidence import (
 )
 from cmt.answering.statements import ChangesOf, Comparisons, MayChange, anyone, no_changes, with_related
 from cmt.bank.bank import Bank
-from cmt.common.names import NO_NAMES, NamesFound, find_names
 from cmt.common.progress import OnProgress
 from cmt.config import Params
 from cmt.lm.copy_mechanism import CopyHypothesis
@@ -41,6 +40,7 @@ from cmt.modeling.compressor import Encoding
 from cmt.modeling.model import MemoryModel, ReaderOutput, RetrievedMemory
 from cmt.retrieval.indexer import retrieved_memory
 from cmt.retrieval.selector import Key, Selection, select_memories
+from cmt.text.names import NO_NAMES, NamesFound, find_names
 
 Select = Callable[[int, Key], Selection]  # index of a question and its key (p,) → its memories
 

@@ -24,13 +24,13 @@ from safetensors.numpy import load_file, save
 
 from cmt.answering.attribution import Offsets
 from cmt.bank.lexical import coverage, names_covered
-from cmt.common.english import WAYS_OF_TELLING
 from cmt.common.storage import write_bytes
-from cmt.common.text import without_publisher
 from cmt.errors import ModelError
 from cmt.modeling.cross_encoder import CrossEncoder, Odds, Report
 from cmt.modeling.model import ReadSpan
 from cmt.modeling.span_decoding import sentence_starts
+from cmt.text.display import without_publisher
+from cmt.text.english import WAYS_OF_TELLING
 
 WEIGHTS = Path(__file__).with_name("comparison.safetensors")  # file of the weights; they fit every compressor
 LARGEST_SCORE = 12.0  # nats; larger scores of ψ count as this one

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from cmt.answering.answer import Verdict
 from cmt.bank.lexical import coverage, names_covered
-from cmt.common.names import NamesFound
 from cmt.config import SelectionParams
 from cmt.modeling.span_decoding import AnswerSpan
 from cmt.retrieval.selector import Selection
+from cmt.text.names import NamesFound
 
 
 class Evidence(NamedTuple):

@@ -24,11 +24,11 @@ from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
 from cmt.bank.lexical import coverage, names_covered
 from cmt.bank.schema import memory_id
-from cmt.common.answers import same_value
-from cmt.common.text import without_publisher
 from cmt.modeling.cross_encoder import CrossEncoder
 from cmt.modeling.model import ReadSpan, ReadWithout, Weighed
 from cmt.retrieval.selector import Selection
+from cmt.text.answers import same_value
+from cmt.text.display import without_publisher
 
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer

@@ -35,8 +35,8 @@ from cmt.bank.tables import (
 )
 from cmt.bank.writing import Counts, change_documents
 from cmt.common.arrow import replace_column, rows_with
-from cmt.common.visibility import Timeline, Version
 from cmt.errors import BankError
+from cmt.timeline import Timeline, Version
 
 
 def open_bank(location: BankLocation, *, schema: pa.Schema | None = None, compressor: str | None = None) -> "Bank":
@@ -101,7 +101,7 @@ class Bank(SearchableTable):
     def upsert(self, rows: pa.Table, *, unbanked: Collection[Version] = ()) -> Counts:
         """Insert new rows and replace those whose text changed; `rows` follows bank_schema and has whole documents.
 
-        Their visibility, and that of the rows which depend on them, is computed by `cmt.common.visibility`; its values
+        Their visibility, and that of the rows which depend on them, is computed by `cmt.timeline`; its values
         in `rows` are ignored. `unbanked`: versions of the stream that the bank lacks. A document that is stored with
         another date keeps both versions, in either order of writing. Of two versions with one date the one of the later
         slice is stored. An upsert that changes nothing makes no version. Raises BankError if `rows` is invalid, and

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cmt.bank import quantization
-from cmt.common.english import INNER_NAME, NAMES_AND_NUMBERS
+from cmt.text.english import INNER_NAME, NAMES_AND_NUMBERS
 
 STEM = 6  # letters that a word is cut to
 FUNCTION_WORDS = frozenset(

@@ -22,7 +22,7 @@ from cmt.bank.memory_table import MemoryTable
 from cmt.bank.merge import misdated
 from cmt.bank.schema import VERSION_COLUMNS, RowsDigest, id_problems, key_matrix, mean_cosine, row_problems
 from cmt.bank.tables import FOREVER
-from cmt.common.visibility import Version
+from cmt.timeline import Version
 
 _KEYS = 256  # keys of the sample whose mean cosine is a statistic
 

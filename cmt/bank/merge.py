@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from cmt.bank.schema import memory_id
 from cmt.common.arrow import replace_column, rows_with
-from cmt.common.visibility import Timeline, Version, ingest_order
 from cmt.errors import DamageError
+from cmt.timeline import Timeline, Version, ingest_order
 
 
 def versions_of(rows: pa.Table) -> list[Version]:

@@ -24,9 +24,9 @@ from cmt.bank.merge import versions_of
 from cmt.bank.schema import TIMESTAMP, VERSION_COLUMNS, key_matrix, latest_versions, schema_value
 from cmt.bank.tables import one_of, read_all, translate_errors
 from cmt.common.arrow import is_in, rows_with, take
-from cmt.common.text import heading
-from cmt.common.visibility import Version, in_memory, is_hidden, related
 from cmt.errors import BankError, ConfigError, DamageError
+from cmt.text.display import heading
+from cmt.timeline import Version, in_memory, is_hidden, related
 
 _SEEN = ["memory_id", "doc_id", "published_at", "superseded_at", "hidden"]  # determine whether a row is visible
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "source", "supersedes", "text"]

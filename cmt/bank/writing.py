@@ -18,7 +18,7 @@ from cmt.bank.schema import VERSION_COLUMNS, RowsDigest
 from cmt.bank.search import read_content, related_versions
 from cmt.bank.tables import MAX_ATTEMPTS, WriteConflict, one_of, read_all
 from cmt.common.arrow import replace_column, rows_without
-from cmt.common.visibility import Version
+from cmt.timeline import Version
 
 _VISIBILITY = ("superseded_at", "hidden")
 

@@ -10,7 +10,7 @@ import typer
 from cmt.answering.answer import check_length, clean_question
 from cmt.cli import output
 from cmt.cli.context import AsOf, Json, parse_as_of, print_result
-from cmt.common.text import plain
+from cmt.text.display import plain
 
 
 def ask(

@@ -40,8 +40,8 @@ from cmt.cli.sync import sync
 from cmt.cli.token import token
 from cmt.cli.try_newspaper import try_newspaper
 from cmt.common.scratch import scratch_folder
-from cmt.common.text import MISSING, counted
 from cmt.errors import DamageError, RoundError, StreamError
+from cmt.text.display import MISSING, counted
 
 if TYPE_CHECKING:
     from cmt.workspace import Workspace
@@ -185,7 +185,7 @@ def update(
     as_json: Json = False,
 ) -> None:
     """Run a round: compress a slice, upsert its memories, evaluate, then commit or restore the bank."""
-    from cmt.rounds.gate import changed_answers
+    from cmt.evaluation.gate.judgement import changed_answers
 
     if slice_ and every:
         raise typer.BadParameter("use --slice or --all, not both", param_hint="--slice")
@@ -387,7 +387,7 @@ def lineage(
     as_json: Json = False,
 ) -> None:
     """Trace a round, a registered compressor, an answer or a document: its inputs, runs and outcome."""
-    from cmt.rounds.lineage import lineage
+    from cmt.rounds.care.lineage import lineage
 
     workspace: Workspace = ctx.obj.workspace
     found = lineage(workspace, name)
@@ -432,7 +432,7 @@ def optimize_banks(
     as_json: Json = False,
 ) -> None:
     """Rebuild the indexes and compact the files, in the banks of all compressors."""
-    from cmt.rounds.maintenance import optimize
+    from cmt.rounds.care.maintenance import optimize
 
     with ctx.obj.progress as progress:
         result = optimize(ctx.obj.workspace, keep_days=keep_days, progress=progress)

@@ -18,17 +18,17 @@ from rich.console import Console
 from rich.table import Table
 
 from cmt.common.dates import iso
-from cmt.common.text import MISSING, counted, format_optional, plain
+from cmt.text.display import MISSING, counted, format_optional, plain
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.bank.change_values import ChangeReport
     from cmt.bank.ledger import Round
     from cmt.evaluation.evaluate import Evaluation
-    from cmt.rounds.forgetting import ForgetReport, ForgottenDocument
-    from cmt.rounds.verification import PartReport
+    from cmt.rounds.care.forgetting import ForgetReport, ForgottenDocument
+    from cmt.rounds.care.verification import PartReport
     from cmt.sources.sync import SyncReport
-    from cmt.stream.ingest import IngestReport
+    from cmt.stream.admission.ingest import IngestReport
     from cmt.training.plan import TrainingPlan
 
 _PIPE_WIDTH = 200  # columns outside a terminal, so that a row stays on one line

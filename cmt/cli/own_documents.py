@@ -14,18 +14,18 @@ import pyarrow as pa
 from cmt.cli import output
 from cmt.cli.context import CliContext, print_result
 from cmt.cli.init import write_project
-from cmt.common.answers import same_value
 from cmt.common.secrets import has_secrets
-from cmt.common.text import counted
 from cmt.errors import CmtError, ConfigError, StreamError
 from cmt.stream.periods import NEWEST_DOCUMENTS
+from cmt.text.answers import same_value
+from cmt.text.display import counted
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.config import Column, StreamParams
-    from cmt.stream.ingest import IngestReport
+    from cmt.questions.plain import PlainQuestion
+    from cmt.stream.admission.ingest import IngestReport
     from cmt.stream.store import Slice
-    from cmt.training.plain_questions import PlainQuestion
     from cmt.workspace import Workspace
 
 QUESTIONS = 3
@@ -180,9 +180,9 @@ def _source_name(name: str) -> str:
 
 def answered_questions(workspace: "Workspace", slices: "Sequence[Slice]") -> "list[tuple[PlainQuestion, Answer]]":
     """At most QUESTIONS questions on documents of `slices`, each on another one, which the bank answers."""
-    from cmt.training.plain_questions import PlainQuestion, plain_questions
-    from cmt.training.question_generation import generate_questions
-    from cmt.training.word_knowledge import WordKnowledge
+    from cmt.questions.generation import generate_questions
+    from cmt.questions.plain import PlainQuestion, plain_questions
+    from cmt.questions.word_knowledge import WordKnowledge
 
     # 1. take questions of the source, or make readable ones; fill up with generated ones
     documents = pa.concat_tables(map(workspace.store.documents, slices))
@@ -209,7 +209,7 @@ def _look(
     folder: Path, address: str, params: "StreamParams", *, columns: "Mapping[Column, str]", published_at: str | None
 ) -> "IngestReport":
     """A dry run. Raises StreamError if it would take no document."""
-    from cmt.stream.ingest import ingest, source_paths
+    from cmt.stream.admission.ingest import ingest, source_paths
     from cmt.stream.store import SliceStore
 
     seen = ingest(

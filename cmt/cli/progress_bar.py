@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cmt.common.text import plain
+from cmt.text.display import plain
 
 
 class ProgressBar:

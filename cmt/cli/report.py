@@ -7,10 +7,10 @@ import typer
 
 from cmt.cli import output
 from cmt.cli.context import Json, print_result
-from cmt.common.text import MISSING, format_optional
+from cmt.text.display import MISSING, format_optional
 
 if TYPE_CHECKING:
-    from cmt.evaluation.comparison import SystemResult
+    from cmt.evaluation.baselines import SystemResult
     from cmt.workspace import Workspace
 
 _HELP = (
@@ -25,8 +25,8 @@ def baselines(
     as_json: Json = False,
 ) -> None:
     """Compare systems and their costs on the same questions; `cmt report` shows the result too."""
-    from cmt.evaluation.comparison import known_systems, measure_systems
-    from cmt.evaluation.comparison_data import ComparisonData
+    from cmt.evaluation.baseline_data import ComparisonData
+    from cmt.evaluation.baselines import known_systems, measure_systems
     from cmt.evaluation.systems import SYSTEMS
     from cmt.report.baselines import store_baselines
 

@@ -9,8 +9,8 @@ import typer
 from cmt.cli import output
 from cmt.cli.context import Json, print_result
 from cmt.common.secrets import mask_secrets
-from cmt.common.text import counted
 from cmt.errors import CmtError, StreamError
+from cmt.text.display import counted
 
 if TYPE_CHECKING:
     from cmt.sources.sync import SyncReport

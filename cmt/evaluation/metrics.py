@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cmt.common.answers import normalise_answer
 from cmt.common.difference import Difference
 from cmt.errors import ConfigError
+from cmt.text.answers import normalise_answer
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -11,7 +11,7 @@ from typing import Any
 
 from cmt.answering import prompting
 from cmt.answering.prompting import Passage, Prediction
-from cmt.evaluation.comparison_data import ComparisonData
+from cmt.evaluation.baseline_data import ComparisonData
 from cmt.lm import decoding
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt

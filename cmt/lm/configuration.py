@@ -14,7 +14,6 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from cmt.common.storage import write_json
-from cmt.common.text import first_line
 from cmt.errors import ModelError
 from cmt.lm.convert_gguf import quiet_transformers
 from cmt.lm.loading import (
@@ -29,6 +28,7 @@ from cmt.lm.loading import (
     read_object,
     without_code,
 )
+from cmt.text.display import first_line
 
 # kinds of layers that keep keys and values of one shape
 LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}

@@ -23,9 +23,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from cmt.common.digests import sha256_file, sha256_hex
-from cmt.common.text import first_line
 from cmt.errors import ConfigError, ModelError
 from cmt.lm.convert_gguf import OnProgress
+from cmt.text.display import first_line
 
 FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 """Patterns of the files that a folder of an LM may have."""

@@ -18,12 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cmt.common.english import MONTHS
 from cmt.config import SHIPPED
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM, slice_layers
 from cmt.lm.prompt import PROMPT_WIDTH_STEP
 from cmt.modeling.lora import merge_lora
+from cmt.text.english import MONTHS
 
 FILE = "cross_encoder.safetensors"
 LONGEST = 170  # tokens of a document that are read

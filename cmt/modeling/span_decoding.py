@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmt.common.english import ABBREVIATIONS, END_MARK, MEASURED
+from cmt.text.english import ABBREVIATIONS, END_MARK, MEASURED
 
 MAX_SPAN_TOKENS = 16
 SPAN_CANDIDATES = 32  # best spans that are searched for the best one with other tokens, for the margin

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from cmt.common.storage import read_json, write_json
 from cmt.errors import StreamError
-from cmt.evaluation.comparison import SystemResult
+from cmt.evaluation.baselines import SystemResult
 from cmt.evaluation.systems import SYSTEMS
 from cmt.resources import Resources
 

@@ -8,10 +8,10 @@ from markupsafe import Markup
 
 from cmt.common.plots import draw_f1
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES, system_label
-from cmt.common.text import format_optional
 from cmt.evaluation.calibration import Reliability
 from cmt.report.history import Entry
 from cmt.report.svg import FAINT, SERIES, svg
+from cmt.text.display import format_optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from cmt.answering.answer import Source
 from cmt.answering.answerer import Answerer
-from cmt.common.answers import normalise_answer
 from cmt.report.highlights import Highlights, passage
+from cmt.text.answers import normalise_answer
 
 SHOWN = 12  # maximum number of questions
 _SOURCES = 8  # of each question

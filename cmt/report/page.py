@@ -10,10 +10,9 @@ from cmt.common.progress import Progress
 from cmt.common.provenance import git_commit
 from cmt.common.storage import relative, write_bytes
 from cmt.common.systems import system_label
-from cmt.common.text import format_optional
 from cmt.errors import StreamError
+from cmt.evaluation.baseline_data import bank_lineage
 from cmt.evaluation.calibration import answer_reliability
-from cmt.evaluation.comparison_data import bank_lineage
 from cmt.evaluation.evaluate import RECORD_SCHEMA
 from cmt.evaluation.round_records import read_records
 from cmt.evaluation.systems import SYSTEMS
@@ -23,6 +22,7 @@ from cmt.report.failures import worst_answers
 from cmt.report.history import Entry, SystemSummary, compare, entries
 from cmt.report.protocol import read_protocol
 from cmt.resources import Resources
+from cmt.text.display import format_optional
 
 _DIGESTS = {"bank": "bank", "compressor": "compressor", "parameters": "params", "commit": "git_commit"}
 _SHORT = 12  # digits of a digest that are shown; the tables have all of them as a title

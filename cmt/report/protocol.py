@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cmt.common.text import format_optional
 from cmt.report.baselines import read_measurements
+from cmt.text.display import format_optional
 
 FILE = "metrics/protocol.json"  # below the folder of params.yaml
 

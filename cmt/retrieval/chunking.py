@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cmt.common.text import heading
 from cmt.lm.model import FrozenLM
+from cmt.text.display import heading
 
 SENTENCE_ENDS = frozenset(".!?\n。！？؟")
 

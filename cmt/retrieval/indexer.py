@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from cmt.bank import quantization
 from cmt.bank.lexical import sketch
 from cmt.bank.schema import bank_schema, chunk_number, memory_id, schema_value
-from cmt.common.text import heading
 from cmt.errors import ModelError
 from cmt.modeling.codebook import stored_codes
 from cmt.modeling.model import MemoryModel, RetrievedMemory
 from cmt.retrieval.chunking import batch_by_length, split_into_chunks
+from cmt.text.display import heading
 
 Array = NDArray[np.float32]
 Encoded = list[tuple[Array, Array]]

@@ -35,7 +35,7 @@ def updating(resources: Resources) -> Iterator[None]:
     BankError if the lease cannot.
     """
     from cmt.bank.lease import hold_lease
-    from cmt.rounds import forgetting
+    from cmt.rounds.care import forgetting
 
     path = resources.state / "update.lock"
     lock = FileLock(path)

@@ -34,7 +34,7 @@ from cmt.stream.schema import Rejected, raw_text
 from cmt.stream.store import Slice, read_rows
 
 if TYPE_CHECKING:
-    from cmt.evaluation.canary import Canary
+    from cmt.evaluation.gate.canary import Canary
 
 log = logging.getLogger(__name__)
 
@@ -209,8 +209,8 @@ class RoundRunner:
         least FEWEST_CANARIES are chosen, and never more than `gate.canaries`.
         """
         from cmt.bank.change_values import with_values
-        from cmt.evaluation.canary_choice import choose
-        from cmt.evaluation.canary_storage import write_canaries
+        from cmt.evaluation.gate.choice import choose
+        from cmt.evaluation.gate.storage import write_canaries
 
         resources, path, limit = self.resources, self.folder / CANARIES, self.resources.params.gate.canaries
         if not limit or path.exists():
@@ -242,8 +242,8 @@ class RoundRunner:
         Documents that were set aside stay out. Returns the version of the bank after it. Raises RoundError if the
         staged file is damaged although it was just written.
         """
-        from cmt.evaluation.change_detection import find_changes
-        from cmt.evaluation.independence import admitted
+        from cmt.evaluation.changes.detection import find_changes
+        from cmt.evaluation.changes.independence import admitted
 
         resources = self.resources
         rows = rows_without(self._staged_rows(), "doc_id", self._set_aside())
@@ -261,9 +261,9 @@ class RoundRunner:
 
         Returns how many canaries the slice harmed.
         """
-        from cmt.evaluation.canary_asking import ask
-        from cmt.evaluation.canary_harm import NewDocument, NewSlice
-        from cmt.evaluation.canary_storage import write_canaries
+        from cmt.evaluation.gate.asking import ask
+        from cmt.evaluation.gate.harm import NewDocument, NewSlice
+        from cmt.evaluation.gate.storage import write_canaries
 
         resources, gate = self.resources, self.resources.params.gate
         if not gate.canaries:
@@ -326,7 +326,7 @@ class RoundRunner:
 
     def decide(self) -> Round:
         """Apply the gate: commit the round, or restore the bank to the version before it (state `refused`)."""
-        from cmt.rounds.gate import judge
+        from cmt.evaluation.gate.judgement import judge
 
         resources = self.resources
         self.progress.stage("decide")
@@ -459,7 +459,7 @@ class RoundRunner:
 
     def _canaries(self) -> "list[Canary]":
         """The canaries that were chosen in this round; RoundError if their file is missing or damaged."""
-        from cmt.evaluation.canary_storage import read_canaries
+        from cmt.evaluation.gate.storage import read_canaries
 
         if not self.resources.params.gate.canaries:
             return []
@@ -474,7 +474,7 @@ class RoundRunner:
         Those are all earlier slices if nothing is kept. The canaries have the best outcome of earlier rounds, and the
         last one, which is asked for again if it was given with other parameters.
         """
-        from cmt.evaluation.canary_storage import read_canaries
+        from cmt.evaluation.gate.storage import read_canaries
 
         # 1. The round before, and what it kept.
         committed = [round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"]
@@ -562,7 +562,7 @@ class RoundRunner:
 
     def _write_quarantine(self, round_: Round, canaries: "Sequence[Canary]") -> None:
         """Write a row for each document that the round set aside, or remove those of an earlier attempt."""
-        from cmt.rounds.gate import why_set_aside
+        from cmt.evaluation.gate.judgement import why_set_aside
 
         store = self.resources.store
         documents = store.documents(self.slice).to_pylist() if round_.set_aside else []

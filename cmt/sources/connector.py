@@ -8,11 +8,11 @@ from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple, Protocol
 
-from cmt.common.date_formats import DateReader
 from cmt.config import ENVIRONMENT_NAME, SourceParams
 from cmt.errors import ConfigError
 from cmt.stream.limits import Limits
 from cmt.stream.readers import Record, records_of
+from cmt.text.date_formats import DateReader
 
 GROUP = "cmt.sources"  # entry points: kind → a function of SourceParams and Setting that returns a Connector
 

@@ -19,19 +19,19 @@ from pathlib import Path
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.secrets import mask_secrets
-from cmt.common.visibility import Find, Version, related
 from cmt.config import SourceParams, StreamParams
 from cmt.errors import CmtError, StreamError
 from cmt.sources.connector import Connector, Item, Unchanged
 from cmt.sources.state import Entry, SourceState
+from cmt.stream.admission.ingest import IngestReport, ingest_rows
 from cmt.stream.columns import Columns
-from cmt.stream.ingest import IngestReport, ingest_rows
 from cmt.stream.limits import LONGEST
 from cmt.stream.quarantine import read_lines, write_quarantine
 from cmt.stream.readers import Record
 from cmt.stream.rows import RawRow, RawRows, ValidatedRows, collect
 from cmt.stream.schema import Notes, Rejected, is_blank
 from cmt.stream.store import SliceStore, read_rows
+from cmt.timeline import Find, Version, related
 
 log = logging.getLogger(__name__)
 

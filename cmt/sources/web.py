@@ -18,7 +18,6 @@ import httpcore
 import httpx
 
 from cmt.common.digests import sha256_hex
-from cmt.common.text import counted
 from cmt.common.version import __version__
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
@@ -27,6 +26,7 @@ from cmt.sources.robots import Robots
 from cmt.stream.readers import Record
 from cmt.stream.readers.detection import NO_DOCUMENTS
 from cmt.stream.readers.files import compression_of, decompress
+from cmt.text.display import counted
 
 AGENT = f"cmt/{__version__}"
 ATTEMPTS, REDIRECTS = 4, 5

@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import Any, Literal, get_args
 from unicodedata import combining, normalize
 
-from cmt.common.date_formats import WITHOUT_ZONE
 from cmt.config import Column
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Notes, is_blank, unwrap
+from cmt.text.date_formats import WITHOUT_ZONE
 
 Kind = Literal["document", "question"]
 

@@ -15,11 +15,11 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from cmt.common.date_formats import DateReader
 from cmt.common.dates import INSTANT_OR_DATE, iso
 from cmt.common.digests import sha256_hex
 from cmt.stream.limits import DEFAULT_LIMITS, LONGEST, Limits
 from cmt.stream.urls import url_identity
+from cmt.text.date_formats import DateReader
 
 INSTANT = pa.timestamp("us", tz="UTC")
 DOCUMENT_SCHEMA = pa.schema(
@@ -72,7 +72,7 @@ class Notes:
     """How ingest read the files: forms of dates, formats, and the values that it converted."""
 
     forms: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Column and form of its dates (`cmt.common.date_formats`) → number of rows."""
+    """Column and form of its dates (`cmt.text.date_formats`) → number of rows."""
     changes: Counter[str] = field(default_factory=Counter)  # such as `title is left out …` → number of rows
     examples: dict[str, str] = field(default_factory=dict)  # the first value of each change
     files: dict[str, tuple[str, str]] = field(default_factory=dict)

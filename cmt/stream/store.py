@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 
 from cmt.common.arrow import is_in, rows_of, rows_with, rows_without
 from cmt.common.storage import write_json, write_table
-from cmt.common.visibility import Find, Timeline, Version, in_memory, related
 from cmt.errors import StreamError
-from cmt.stream.forgotten import DOC_IDS, SKETCHES, Forgotten, Similar, read_doc_ids
+from cmt.stream.admission.forgotten import DOC_IDS, SKETCHES, Forgotten, Similar, read_doc_ids
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
+from cmt.timeline import Find, Timeline, Version, in_memory, related
 
 _BATCH_ROWS = 10_000
 _VERSION_COLUMNS = tuple(name for name in Version._fields if name not in ("slice_id", "banked"))
@@ -113,7 +113,7 @@ class SliceStore:
         return list(Forgotten.read(self.path).names)
 
     def find_versions(self) -> Find:
-        """Reads all versions once, for `cmt.common.visibility.related`; of a forgotten document only its names."""
+        """Reads all versions once, for `cmt.timeline.related`; of a forgotten document only its names."""
         tables = []
         for slice_ in self.slices():
             rows = read_rows(slice_, "documents", columns=_VERSION_COLUMNS)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from cmt.bank.ledger import MEMORY, Round
 from cmt.common.secrets import mask_secrets
-from cmt.common.text import MISSING, format_optional
 from cmt.config import Params
+from cmt.text.display import MISSING, format_optional
 
 # rounds in a description: MLflow cuts a tag at 8,000 characters, and a round's cost does not grow with the stream
 DESCRIBED_ROUNDS = 20

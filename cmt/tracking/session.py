@@ -19,9 +19,9 @@ from filelock import FileLock
 from cmt.common.digests import sha256_hex
 from cmt.common.imports import missing_extra
 from cmt.common.secrets import mask_secrets
-from cmt.common.text import first_line
 from cmt.config import TrackingParams
 from cmt.errors import ServiceError
+from cmt.text.display import first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

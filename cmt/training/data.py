@@ -15,12 +15,12 @@ from cmt.common.dates import parse_instant
 from cmt.config import STREAM, Params
 from cmt.errors import StreamError
 from cmt.lm.model import FrozenLM
+from cmt.questions.generation import generate_questions
+from cmt.questions.word_knowledge import WordKnowledge
 from cmt.stream.limits import Limits
 from cmt.stream.schema import DOCUMENT_SCHEMA, INSTANT, QUESTION_SCHEMA
 from cmt.stream.store import SliceStore
-from cmt.training.question_generation import generate_questions
 from cmt.training.sources import installed_sources, read_pairs, source_name
-from cmt.training.word_knowledge import WordKnowledge
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import pyarrow as pa
 
-from cmt.common.english import MONTHS, NAME_OR_YEAR
+from cmt.text.english import MONTHS, NAME_OR_YEAR
 
 DRAWS = 16  # names drawn in search of one that the document lacks
 

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cmt.common.storage import write_bytes
-from cmt.common.text import first_line
 from cmt.config import STREAM, TrainParams
 from cmt.errors import ConfigError, StreamError
-from cmt.stream.admission import select_with_unanswerable
+from cmt.stream.admission.intake import select_with_unanswerable
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.readers.files import compression_of, decompress, read_regular
 from cmt.stream.rows import read
+from cmt.text.display import first_line
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _ALTERNATIVE = "download the file by other means and set train.source to path:<file> (or name it so in train.mix)"

@@ -14,13 +14,13 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from cmt.common.storage import write_bytes, write_json
-from cmt.common.text import first_line
 from cmt.config import Params
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, load_checkpoint, weights_bytes
 from cmt.modeling.lora import cast_lora_inputs
 from cmt.modeling.model import MemoryModel
+from cmt.text.display import first_line
 from cmt.training.augmentation import add_changed_values
 from cmt.training.checkpoints import claim_folder, last_checkpoint, run_identity
 from cmt.training.dataset import StepDataset, paragraphs

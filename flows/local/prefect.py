@@ -28,8 +28,8 @@ from uuid import uuid4
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from cmt.cli.output import console
-from cmt.common.text import plain
 from cmt.errors import RoundError, ServiceError
+from cmt.text.display import plain
 
 REQUEST_SECONDS, READ_SECONDS, STOP_SECONDS = 180, 20, 20
 START_SECONDS = 120  # longest time until a schedule or trigger starts a run

@@ -18,10 +18,10 @@ from cmt.answering.confidence import (
     verdict_of,
     without_names,
 )
-from cmt.common.names import NO_NAMES, NamesFound
 from cmt.config import SelectionParams
 from cmt.modeling.span_decoding import AnswerSpan, TokenSpan
 from cmt.retrieval.selector import Selection
+from cmt.text.names import NO_NAMES, NamesFound
 
 QUESTION = "What does the ferry to Saltby cost?"
 ROWS = [{"similarity": 0.3}, {"similarity": 0.7}]

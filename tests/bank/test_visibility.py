@@ -11,7 +11,7 @@ from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
 from cmt.bank.merge import misdated
 from cmt.bank.schema import VERSION_COLUMNS, memory_id
-from cmt.common.visibility import Version
+from cmt.timeline import Version
 from tests.common.visibility_model import Model
 from tests.helpers.banks import SCHEMA, day, document, key_of, table
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from operator import attrgetter
 
-from cmt.common.visibility import Version
+from cmt.timeline import Version
 
 
 class Model:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import cmt
-from cmt.evaluation.comparison_data import ComparisonData
+from cmt.evaluation.baseline_data import ComparisonData
 from tests.helpers.projects import change_params
 from tests.helpers.scripted import bank, lm, other_lm, script, textless_bank
 

@@ -17,7 +17,7 @@ from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.evaluation.evaluate import RECORD_SCHEMA, Evaluation, evaluate, round_questions
 from cmt.lm.model import FrozenLM
-from cmt.stream.ingest import ingest
+from cmt.stream.admission.ingest import ingest
 from cmt.stream.schema import QUESTION_SCHEMA
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, make_document, make_question, write_lines

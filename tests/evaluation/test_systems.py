@@ -1,7 +1,7 @@
 """The compared systems, each by itself."""
 
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES
-from cmt.evaluation.comparison_data import ComparisonData
+from cmt.evaluation.baseline_data import ComparisonData
 from cmt.evaluation.systems import RAG_SYSTEMS, SYSTEMS, TokenMeter
 from cmt.lm.model import FrozenLM
 

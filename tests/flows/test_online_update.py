@@ -124,7 +124,7 @@ def test_a_refused_round_fails_the_run_after_the_others_and_the_decision(
         return ("refused" if reason else "not judged"), reason
 
     reasons, decided = ["too low", "lower", "too low", ""], list[str]()
-    monkeypatch.setattr("cmt.rounds.gate.judge", judged)
+    monkeypatch.setattr("cmt.evaluation.gate.judgement.judge", judged)
     monkeypatch.setattr("flows.online_update.decide_on_challenger", decided.append)
     with pytest.raises(RoundError, match=r"^round 2031-01/0001 was refused .*: too low; round 2031-02/0001 .*: lower$"):
         online_update(params=str(project))

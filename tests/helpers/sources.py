@@ -12,7 +12,6 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from cmt.common.visibility import Timeline
 from cmt.config import SourceParams, StreamParams
 from cmt.sources.connector import Connector, Item, Setting, open_connector
 from cmt.sources.sync import Sync, SyncReport, withdrawn
@@ -20,6 +19,7 @@ from cmt.stream.limits import DEFAULT_LIMITS
 from cmt.stream.readers import Record
 from cmt.stream.schema import normalise
 from cmt.stream.store import SliceStore
+from cmt.timeline import Timeline
 
 CLOCK = "2031-12-31T00:00:00Z"
 Texts = dict[str, dict[str, str]]

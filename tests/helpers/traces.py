@@ -8,7 +8,7 @@ from pathlib import Path
 import lancedb
 import pyarrow.parquet as pq
 
-from cmt.stream.shingles import shingles, words
+from cmt.text.shingles import shingles, words
 
 RUN = 8  # words in a row that count as a trace
 

@@ -9,8 +9,8 @@ from cmt.answering.answer import Answer, Source
 from cmt.answering.answerer import Answerer
 from cmt.answering.comparison import Statement
 from cmt.common.progress import OnProgress
-from cmt.common.text import without_publisher
 from cmt.retrieval.selector import Selection
+from cmt.text.display import without_publisher
 from cmt.workspace import Workspace
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cmt.training.word_knowledge import WordKnowledge
+from cmt.questions.word_knowledge import WordKnowledge
 
 
 class UnknownWords(WordKnowledge):

@@ -13,9 +13,9 @@ import yaml
 from typer.testing import CliRunner
 
 from cmt.cli.main import app
-from cmt.common.answers import same_value
 from cmt.lm.model import FrozenLM
 from cmt.stream.periods import NEWEST_DOCUMENTS
+from cmt.text.answers import same_value
 
 COURIER = Path(__file__).parents[2] / "data/courier/documents.jsonl"
 SECONDS = 90

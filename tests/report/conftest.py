@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import cmt
-from cmt.evaluation.comparison import measure_systems
-from cmt.evaluation.comparison_data import ComparisonData
+from cmt.evaluation.baseline_data import ComparisonData
+from cmt.evaluation.baselines import measure_systems
 from cmt.report.baselines import store_baselines
 from tests.helpers import scripted  # noqa: F401 # loads the profile of hypothesis
 from tests.helpers.projects import adapt, change_params, open_workspace

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 import cmt
-from cmt.evaluation.comparison import Cost, SystemResult
-from cmt.evaluation.comparison_data import bank_lineage
+from cmt.evaluation.baseline_data import bank_lineage
+from cmt.evaluation.baselines import Cost, SystemResult
 from cmt.evaluation.metrics import Scores
 from cmt.report.baselines import IDENTITY, store_baselines, stored_baselines
 

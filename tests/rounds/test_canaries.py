@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from cmt.bank.ledger import Ledger, Round
-from cmt.evaluation.canary_storage import read_canaries
+from cmt.evaluation.gate.storage import read_canaries
 from cmt.rounds import recovery, runner
-from cmt.rounds.lineage import lineage
+from cmt.rounds.care.lineage import lineage
 from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
 from tests.helpers.projects import change_params, open_workspace, run_steps

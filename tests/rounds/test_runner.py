@@ -11,10 +11,10 @@ import pytest
 
 from cmt.answering.confidence import NO_CALIBRATION
 from cmt.bank.ledger import CANARIES, Round
-from cmt.evaluation import canary_choice
 from cmt.evaluation.calibration import calibrated_by
-from cmt.evaluation.canary import Canary
 from cmt.evaluation.evaluate import Evaluation, evaluate
+from cmt.evaluation.gate import choice
+from cmt.evaluation.gate.canary import Canary
 from cmt.evaluation.round_records import read_records
 from cmt.lm.model import weights_digest
 from cmt.rounds.runner import RoundRunner
@@ -112,7 +112,7 @@ def test_a_round_chooses_as_many_canaries_as_its_seconds_allow(begun: Path, monk
         limits.append(limit)
         return []
 
-    monkeypatch.setattr(canary_choice, "choose", choose)
+    monkeypatch.setattr(choice, "choose", choose)
 
     def limit(allowed: float | None, **earlier: Any) -> int:
         monkeypatch.setattr(type(workspace), "rounds", lambda _self: [replace(january, **earlier)])

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cmt.common.visibility import Version
 from cmt.errors import CmtError
+from cmt.timeline import Version
 from tests.common.visibility_model import Model as VisibilityModel
 from tests.helpers.projects import change_params
 from tests.soak.findings import Findings, Kind

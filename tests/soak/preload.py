@@ -12,8 +12,8 @@ import cmt.evaluation.evaluate
 import cmt.lm.model
 import cmt.modeling.model
 import cmt.retrieval.indexer
+import cmt.rounds.care.verification
 import cmt.rounds.runner
-import cmt.rounds.verification
 import cmt.training.trainer
 import cmt.workspace  # noqa: F401
 

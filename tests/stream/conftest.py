@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from cmt.config import StreamParams
-from cmt.stream.ingest import IngestReport
-from cmt.stream.ingest import ingest as ingest_into
+from cmt.stream.admission.ingest import IngestReport
+from cmt.stream.admission.ingest import ingest as ingest_into
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, Row, write_lines
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from cmt.common.date_formats import WITHOUT_ZONE
 from cmt.stream.columns import Columns
 from cmt.stream.schema import Notes
+from cmt.text.date_formats import WITHOUT_ZONE
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cmt.errors import ConfigError, StreamError
-from cmt.stream.ingest import ingest as ingest_into
+from cmt.stream.admission.ingest import ingest as ingest_into
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
 from cmt.stream.store import SliceStore, rows_digest
 from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question, validated
@@ -194,7 +194,7 @@ def test_two_concurrent_ingests_accept_every_row_once(tmp_path: Path) -> None:
     store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
     script = (
         "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
-        "from cmt.stream.ingest import ingest\n"
+        "from cmt.stream.admission.ingest import ingest\n"
         "from cmt.stream.store import SliceStore\n"
         "store = SliceStore(path=Path(sys.argv[1]), quarantine=Path(sys.argv[2]), lock_timeout=60)\n"
         "now = datetime(2031, 12, 31, tzinfo=UTC)\n"

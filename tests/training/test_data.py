@@ -11,7 +11,7 @@ import pytest
 from cmt.config import Params, TrainParams
 from cmt.errors import StreamError
 from cmt.lm.model import FrozenLM
-from cmt.stream.ingest import ingest
+from cmt.stream.admission.ingest import ingest
 from cmt.stream.store import SliceStore
 from cmt.training.data import TrainingData, hold_out, load_base_data, load_training_data, stream_pairs
 from cmt.training.sources import pull_sources, read_pairs

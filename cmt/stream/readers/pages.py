@@ -10,11 +10,11 @@ from typing import Any
 
 import feedparser
 
-from cmt.common.text import counted
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits, check_xml
 from cmt.stream.readers.files import Record
 from cmt.stream.readers.text import decode, plain_text, without_markup
+from cmt.text.display import counted
 
 _DATES = {"original_date": True, "extensive_search": False, "outputformat": "%Y-%m-%dT%H:%M:%S%z"}
 """Read only dates that a page declares, not dates in its text."""

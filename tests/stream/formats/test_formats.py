@@ -16,7 +16,7 @@ import pytest
 from cmt.common.dates import iso
 from cmt.config import StreamParams
 from cmt.errors import CmtError
-from cmt.stream.ingest import IngestReport, ingest
+from cmt.stream.admission.ingest import IngestReport, ingest
 from cmt.stream.store import SliceStore, read_rows
 
 HERE = Path(__file__).parent

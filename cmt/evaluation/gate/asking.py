@@ -1,0 +1,96 @@
+"""Asking the canaries after a slice was banked, and leaving out the documents that harm them."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+from cmt.answering.answerer import Answerer
+from cmt.answering.confidence import Basis
+from cmt.common.progress import OnProgress
+from cmt.config import GateParams
+from cmt.evaluation.gate.canary import Canary
+from cmt.evaluation.gate.harm import NewSlice, explain, replies
+from cmt.retrieval.selector import Selection
+
+REPEATS = 4  # times that documents are set aside: after one of them is left out, another one may turn the same canary
+
+
+def ask(
+    answerer: Answerer,
+    canaries: Sequence[Canary],
+    new: NewSlice,
+    *,
+    gate: GateParams,
+    leave_out: Callable[[Collection[str]], None],
+    on_progress: OnProgress | None = None,
+) -> list[Canary]:
+    """Ask `canaries` as of now; returns the canaries that the next round keeps.
+
+    If more than `gate.max_harmed` are harmed, `leave_out` is called with the documents to leave out of the bank, and
+    the harmed canaries are asked again, REPEATS times at most. If that takes more than `gate.max_set_aside` documents,
+    the canaries stay harmed. A canary that was never answered right, or whose reference is in doubt, is dropped.
+    """
+    asked = {canary.question_id: canary for canary in _asked(answerer, canaries, new, on_progress)}
+    set_aside: set[str] = set()
+    for _ in range(REPEATS):
+        harmed = [canary for canary in asked.values() if canary.harmed_by]
+        wanted = set_aside.union(*(canary.harmed_by for canary in harmed))
+        if len(harmed) <= gate.max_harmed or len(wanted) > gate.max_set_aside:
+            break
+        set_aside = wanted
+        leave_out(set_aside)
+        again = _asked(answerer, [_spared(canary) for canary in harmed], new.without(set_aside), None)
+        asked |= {canary.question_id: canary for canary in again}
+    return [canary for canary in asked.values() if not canary.now or (canary.best and canary.best.right)]
+
+
+def _spared(canary: Canary) -> Canary:
+    """`canary` after what harmed it was set aside."""
+    left_out = canary.set_aside + canary.harmed_by
+    return replace(canary, harmed_by=(), set_aside=left_out, turned=canary.turned or canary.now)
+
+
+def _asked(
+    answerer: Answerer, canaries: Sequence[Canary], new: NewSlice, on_progress: OnProgress | None
+) -> list[Canary]:
+    """Ask `canaries`; each gets its present outcome and, if the slice turned it, the documents that did.
+
+    The slice cannot harm a canary for which none of its documents is selected. Such a canary keeps the outcome of the
+    round before if that rests on the same memories, and is not asked at all if it has none and is not `fixed`.
+    """
+    # 1. Search, and ask what the slice may have changed.
+    found = answerer.select([canary.question for canary in canaries], as_of=[None] * len(canaries))
+    pairs = [pair for pair in zip(canaries, found, strict=True) if _to_ask(answerer, *pair, new)]
+    selected, selections = [canary for canary, _ in pairs], [selection for _, selection in pairs]
+    if on_progress:
+        on_progress(len(canaries) - len(selected))
+    now = replies(answerer, selected, selections=selections, on_progress=on_progress)
+    # 2. Ask once more, without the slice, what one of its documents may have turned.
+    doubtful = [
+        canary
+        for canary, reply in zip(selected, now, strict=True)
+        if not (reply.outcome.right or new.documents.keys().isdisjoint(reply.selected))
+    ]
+    before = replies(answerer, doubtful, without=new.documents) if doubtful else []
+    without = {canary.question_id: reply.outcome for canary, reply in zip(doubtful, before, strict=True)}
+    # 3. Keep the best outcome of each, and explain what turned.
+    asked = {canary.question_id: canary for canary in canaries}
+    for canary, selection, reply in zip(selected, selections, now, strict=True):
+        other = without.get(canary.question_id, canary.without)
+        outcomes = filter(None, (canary.best, reply.outcome, other))
+        best = max(outcomes, key=lambda outcome: (outcome.right, outcome.f1))  # of equal ones the first
+        basis = Basis(selection.digest, selection.lead, reply.confidence)
+        canary = replace(canary, best=best, now=reply.outcome, basis=basis, without=other)
+        asked[canary.question_id] = explain(answerer, canary, reply, new) if canary.regressed else canary
+    return list(asked.values())
+
+
+def _to_ask(answerer: Answerer, canary: Canary, selection: Selection, new: NewSlice) -> bool:
+    """Whether the slice may have changed the answer to `canary`, which is given from `selection`."""
+    read = {row[name] for row in selection.rows for name in ("doc_id", "supersedes")}
+    if not new.documents.keys().isdisjoint(read):
+        return True
+    if not canary.now:
+        return canary.fixed
+    if not (canary.basis and answerer.confidence_is_probability):
+        return True
+    return canary.basis.confidence_in(selection, threshold=answerer.params.selection.abstain_below) is None

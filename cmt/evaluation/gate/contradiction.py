@@ -1,0 +1,84 @@
+"""Whether a new document contradicts the document of a canary, or the reader is mistaken."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.answering.answerer import Answerer
+from cmt.bank.bank import Bank
+from cmt.evaluation.gate.canary import Canary, contradicts
+from cmt.questions.gaps import question_on
+from cmt.text.display import without_publisher
+
+# Confidence (0–1, uncalibrated) by which the new document may answer the canary less surely than the canary's own
+# document; chosen on pairs of statements about the same attribute and about others (docs/reliability.md).
+MARGIN = 0.05
+SURE = 0.55  # confidence (0–1, uncalibrated) from which a document, read alone, is taken to answer a question
+
+
+class _Pair(NamedTuple):
+    """A canary, and a new document that gives another answer."""
+
+    canary: Canary
+    own: list[dict[str, Any]]  # memories of the canary's document
+    new: list[dict[str, Any]]  # memories of the new document
+    answer: str  # the answer of the new document, read alone
+
+
+def contradicted(answerer: Answerer, regressed: Sequence[Canary], rows: pa.Table, texts: Mapping[str, str]) -> set[str]:
+    """question_ids of the canaries whose new document states another value of the same fact.
+
+    `rows` are the memories of the slice, `texts` its documents by doc_id. The canary's document and the new one state
+    the same fact if three questions have answers of at least SURE confidence, each from one document read alone: the
+    new one answers the canary, at most MARGIN less surely than the canary's own; the canary's own answers what the new
+    one states; and the new one answers what the canary's own states.
+    """
+    # 1. The new document answers the canary, with another value.
+    questions = [canary.question for canary in regressed]
+    own = [current_memories(answerer.bank, canary.doc_id) for canary in regressed]
+    new = [rows.filter(pc.equal(rows["doc_id"], canary.answered_from)).to_pylist() for canary in regressed]
+    answers = zip(answerer.answer_from(questions, own), answerer.answer_from(questions, new), strict=True)
+    pairs = [
+        _Pair(canary, own_rows, new_rows, answer.text)
+        for canary, own_rows, new_rows, (own_answer, answer) in zip(regressed, own, new, answers, strict=True)
+        if answer.known and answer.uncalibrated >= max(SURE, own_answer.uncalibrated - MARGIN)
+        if contradicts(answer.text, canary.references)
+    ]
+    # 2. The canary's document answers what the new one states, with a right answer.
+    stated = [question_on(texts[pair.canary.answered_from], pair.answer) for pair in pairs]
+    pairs = _agreeing(answerer, pairs, stated, [pair.own for pair in pairs], [pair.canary.references for pair in pairs])
+    # 3. The new one answers what the canary's document states, with its own value.
+    stated = [stated_question(pair.own, pair.canary.references) for pair in pairs]
+    pairs = _agreeing(answerer, pairs, stated, [pair.new for pair in pairs], [(pair.answer,) for pair in pairs])
+    return {pair.canary.question_id for pair in pairs}
+
+
+def _agreeing(
+    answerer: Answerer,
+    pairs: Sequence[_Pair],
+    questions: Sequence[str | None],
+    memories: Sequence[list[dict[str, Any]]],
+    references: Sequence[tuple[str, ...]],
+) -> list[_Pair]:
+    """The pairs whose memories surely answer their question with a reference; a pair without a question stays."""
+    answers = answerer.answer_from([question or "" for question in questions], memories)
+    return [
+        pair
+        for pair, question, answer, right in zip(pairs, questions, answers, references, strict=True)
+        if question is None or (answer.known and answer.uncalibrated >= SURE and not contradicts(answer.text, right))
+    ]
+
+
+def stated_question(memories: Sequence[Mapping[str, Any]], values: Sequence[str]) -> str | None:
+    """The question that a document answers with one of `values`; None if the bank kept no such text of it."""
+    text = "\n".join(map(without_publisher, memories))
+    return next(filter(None, (question_on(text, value) for value in values)), None)
+
+
+def current_memories(bank: Bank, doc_id: str) -> list[dict[str, Any]]:
+    """The current rows of the document `doc_id` in `bank`, with their keys."""
+    rows = bank.rows(bank.schema.names, set(bank.documents({doc_id})["memory_id"].to_pylist()))
+    current: list[dict[str, Any]] = rows.filter(pc.is_null(rows["superseded_at"])).to_pylist()
+    return current

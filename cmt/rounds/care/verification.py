@@ -1,0 +1,235 @@
+"""`cmt verify`: whether LM, compressor, slices, ledger and banks are what was written, by whole digests.
+
+Each part is read on its own, so that damage to one hides none of the others. Every problem ends with what to do.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from cmt.bank.bank import Bank, open_bank
+from cmt.bank.integrity import DELETIONS, altered_files
+from cmt.bank.ledger import Ledger, Round, contradiction
+from cmt.bank.schema import schema_value
+from cmt.bank.tables import MEMORIES, connect, current_table, how_to_refill, memory_tables, translate_errors
+from cmt.common.digests import sha256_hex
+from cmt.common.progress import Progress
+from cmt.errors import BankError, CmtError, ModelError
+from cmt.lm import weights
+from cmt.lm.integrity import read_record
+from cmt.modeling.champion import FILE as CHAMPION_FILE
+from cmt.modeling.champion import champion_folder, read_champion
+from cmt.modeling.checkpoint import checkpoint_digest, load_checkpoint
+from cmt.resources import Resources
+from cmt.rounds.care.forgetting import read_journal
+from cmt.stream.admission.forgotten import DOC_IDS, SKETCHES
+from cmt.text.display import counted
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """What reading one part of a project found."""
+
+    part: str
+    """"language model", "compressor", "champion", "slices", "forgetting", "ledger", or "bank" with the first 12 digits
+    of its compressor."""
+    path: str
+    content: str
+    """How much it holds."""
+    digest: str
+    """SHA-256 of the content; empty if it could not be computed."""
+    problems: tuple[str, ...] = ()
+    """One line each; empty if the part is sound."""
+    advice: str = ""
+    """What repairs the problems that do not say it themselves."""
+
+
+def verify(resources: Resources, *, progress: Progress) -> list[PartReport]:
+    """Read every part of the project; what does not exist yet is left out."""
+    params = resources.params
+    parts: list[tuple[str, str, Callable[[], PartReport]]] = [
+        ("language model", str(params.lm.path), lambda: _language_model(resources)),
+        ("compressor", str(params.compressor.path), lambda: _compressor(resources)),
+        ("slices", str(params.stream.path), lambda: _slices(resources)),
+    ]
+    champion = resources.state / CHAMPION_FILE
+    if champion.exists():
+        parts.append(("champion", str(champion), lambda: _champion(resources)))
+    if resources.forgetting_journal.exists():
+        parts.append(("forgetting", str(resources.forgetting_journal), lambda: _forgetting(resources)))
+    uri = params.bank.uri
+    if Ledger.exists(uri):
+        parts.append(("ledger", uri, lambda: _ledger(resources)))
+    names: list[str] = []
+    with suppress(BankError):  # there is no bank
+        names = memory_tables(connect(uri))
+    for name in names:
+        parts.append((f"bank {name.removeprefix(MEMORIES)}", uri, partial(_bank, resources, name)))
+    progress.stage("verify", len(parts))
+    reports = []
+    for part, path, read in parts:
+        try:
+            reports.append(read())
+        except CmtError as error:
+            reports.append(PartReport(part, path, "", "", (str(error),)))
+        progress.advance(1)
+    return reports
+
+
+def _language_model(resources: Resources) -> PartReport:
+    lm = resources.params.lm
+    folder = weights.verify(source=lm.source, path=lm.path)
+    return PartReport("language model", str(folder), lm.source, read_record(folder).digest)
+
+
+def _compressor(resources: Resources) -> PartReport:
+    folder = resources.params.compressor.path
+    tensors = load_checkpoint(folder).weights  # checked against SHA256SUMS
+    return PartReport("compressor", str(folder), f"{len(tensors)} tensors", checkpoint_digest(folder))
+
+
+def _champion(resources: Resources) -> PartReport:
+    """The file that names the champion, and the compressors that it names."""
+    path = resources.state / CHAMPION_FILE
+    named = read_champion(resources.state)
+    if named is None:  # removed meanwhile
+        return PartReport("champion", str(path), "", "")
+    problems = []
+    for one in (named.champion, named.previous):
+        folder = champion_folder(resources.state, one.digest)
+        try:
+            load_checkpoint(folder)
+            if (found := checkpoint_digest(folder)) != one.digest:
+                problems.append(f"{folder} holds another compressor, {found[:12]}")
+        except ModelError as error:
+            problems.append(str(error))
+    advice = f"restore {resources.state.parent / 'compressors'}, or remove {path} to use compressor.path"
+    return PartReport("champion", str(path), named.champion.bank, named.champion.digest, tuple(problems), advice)
+
+
+def _forgetting(resources: Resources) -> PartReport:
+    journal, path = read_journal(resources), resources.forgetting_journal
+    if journal is None:  # finished meanwhile
+        return PartReport("forgetting", str(path), "", "")
+    documents = counted(len(journal.doc_ids), "document")
+    problem = f"{'the purge' if journal.purge else 'forgetting'} of {documents} is not finished"
+    advice = "run `cmt update`, `cmt forget` or `cmt bank optimize`, each of which finishes it, unless one is at work"
+    return PartReport("forgetting", str(path), documents, "", (problem,), advice)
+
+
+def _slices(resources: Resources) -> PartReport:
+    store = resources.store
+    journal = _readable(lambda: read_journal(resources), None)
+    if problems := store.verify(skip=journal.slices if journal else ()):
+        return PartReport("slices", str(store.path), "", "", tuple(problems))
+    slices = store.slices()
+    known = {slice_.slice_id for slice_ in slices}
+    in_use = _readable(lambda: resources.compressor_digest, "")
+    missing = [
+        f"slice {round_.slice_id} is missing, but its round is committed: restore {store.path} from a backup or DVC"
+        for round_ in _readable(lambda: resources.ledger.rounds(), ())
+        if round_.compressor == in_use and round_.state == "committed" and round_.slice_id not in known
+    ]
+    content = f"{len(slices):,} slices, {sum(slice_.n_documents for slice_ in slices):,} documents"
+    digest = sha256_hex(*(slice_.digest for slice_ in slices))
+    lost = sorted(set(_readable(resources.forgotten, ())).difference(store.forgotten()))
+    if lost and journal is None:
+        missing.append(
+            f"{len(lost):,} forgotten documents are missing in {store.path / DOC_IDS} and could be ingested again: "
+            f"restore it and {SKETCHES} from a backup, or run `cmt forget {' '.join(lost[:3])}{' …' * (len(lost) > 3)}`"
+        )
+    return PartReport("slices", str(store.path), content, digest, tuple(missing))
+
+
+def _ledger(resources: Resources) -> PartReport:
+    uri, ledger = resources.params.bank.uri, resources.ledger
+    rounds, changes = ledger.rounds(), ledger.changes()
+    ledger.forgotten()  # raises BankError if it cannot be read
+    problems = []
+    if any(round_.state == "committed" for round_ in rounds):
+        with translate_errors(f"the pointer in {uri} cannot be read", "run `cmt update --all`, which sets it again"):
+            if current_table(ledger.connection) not in memory_tables(ledger.connection):
+                problems.append(f"bank {uri} does not say which compressor answers: run `cmt update --all`")
+    digest = sha256_hex(*map(repr, [*rounds, *changes]))
+    content = f"{len(rounds):,} rounds" + (f", {counted(len(changes), 'change')}" if changes else "")
+    undecided = [round_.round_id for round_ in rounds if round_.state == "started"]
+    content += f", {', '.join(undecided)} undecided: its rows do not answer yet" if undecided else ""
+    return PartReport("ledger", uri, content, digest, tuple(problems))
+
+
+def _bank(resources: Resources, name: str) -> PartReport:
+    uri, compressor = resources.params.bank.uri, name.removeprefix(MEMORIES)
+    part = f"bank {compressor}"
+    all_rounds = _readable(lambda: resources.ledger.rounds(), ())
+    rounds = [round_ for round_ in all_rounds if round_.compressor.startswith(compressor)]
+    committed = [round_ for round_ in rounds if round_.state == "committed"]
+    # 1. Open it and compare it with the ledger. `undo`: the rounds whose rows are damaged or missing.
+    problems: list[str] = []
+    undo: list[Round] = []
+    running = any(round_.state in ("started", "rolling_back") for round_ in rounds)
+    forgotten = _readable(resources.forgotten, None)
+    idle = bool(rounds) and not running and forgotten == []
+    if altered := altered_files(uri, name, DELETIONS):  # before Lance reads them
+        damage = f"{altered[0]} of bank {uri}, which lists deleted rows, does not match its checksum"
+        return PartReport(part, uri, "", "", (damage,), how_to_refill(uri))
+    try:
+        bank = open_bank(resources.bank_location, compressor=compressor)
+        version, rows = bank.version_and_rows()
+    except BankError as error:
+        return PartReport(part, uri, "", "", (str(error),), f"if it is damaged, {how_to_refill(uri)}")
+    if problem := contradiction(rounds, version=version, rows=rows, idle=idle):
+        problems.append(f"bank {uri} {problem}")
+        undo = [round_ for round_ in committed if (round_.version_after or 0) > version] or committed
+    # 2. Read every row.
+    unbanked = _readable(lambda: resources.unbanked(schema_value(bank.schema, "compressor")), None)
+    try:
+        audit = bank.audit(unbanked=unbanked)
+    except BankError as error:
+        problems.append(str(error))
+        return PartReport(part, uri, "", "", tuple(problems), _advice(resources, bank, committed))
+    problems += audit.problems
+    if not problems and idle and committed and committed[-1].bank_digest != audit.digest:
+        problems.append(f"bank {uri} has other rows than round {committed[-1].round_id} left")
+    if problems and not undo:
+        undo = [round_ for round_ in committed if round_.slice_id in audit.slices] or committed
+    # 3. Report.
+    advice = _advice(resources, bank, undo) if problems else ""
+    problems += [audit.index_problem] if audit.index_problem else []
+    if audit.misdated:
+        names = " ".join(audit.misdated[:3]) + (" …" if len(audit.misdated) > 3 else "")
+        problems.append(
+            f"bank {uri} shows documents at other dates than the stream says ({names}): "
+            f"run `cmt update --all`, and if no slice waits, {_advice(resources, bank, committed)}"
+        )
+    if left := bank.present(forgotten or ()):
+        names = " ".join(sorted(left)[:3]) + (" …" if len(left) > 3 else "")
+        problems.append(f"{len(left):,} forgotten documents are still in bank {uri}: run `cmt forget {names}`")
+    return PartReport(part, uri, f"{audit.rows:,} rows", audit.digest, tuple(problems), advice)
+
+
+def _advice(resources: Resources, bank: Bank, undo: Sequence[Round]) -> str:
+    """How to make the first of the rounds `undo` and all later ones again, or else the whole bank."""
+    refill = how_to_refill(resources.params.bank.uri)
+    if not undo:
+        return refill
+    try:
+        bank.check_version(undo[0].version_before)
+    except BankError:
+        return refill  # no rollback reaches the version before it
+    compressor = undo[0].compressor
+    in_use = _readable(lambda: resources.compressor_digest, "")
+    with_it = "" if compressor == in_use else f" with compressor {compressor[:12]} in use"
+    return f"run `cmt rollback {undo[0].round_id}` and `cmt update --all`{with_it}, or {refill}"
+
+
+def _readable(read: Callable[[], T], default: D) -> T | D:
+    """What `read` returns; `default` if that part cannot be read, which has a report of its own."""
+    try:
+        return read()
+    except CmtError:
+        return default

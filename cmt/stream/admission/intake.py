@@ -1,0 +1,198 @@
+"""Admission of valid rows to the stream: each row is compared with the store and with the others of its ingest.
+
+docs/concepts.md lists the possible outcomes for a document. A question needs its document in the same ingest or in the
+store; if that document repeats another one, the question is about the other one. A known question_id is a duplicate.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from operator import attrgetter, itemgetter
+from typing import Any
+
+import pyarrow as pa
+
+from cmt.common.arrow import replace_column, rows_of, take
+from cmt.common.digests import sha256_hex
+from cmt.stream.admission.authority import Authority
+from cmt.stream.admission.precedence import KnownVersions
+from cmt.stream.limits import DEFAULT_LIMITS, Limits
+from cmt.stream.rows import RawRows, ValidatedRows, reject, validate_rows
+from cmt.stream.schema import Checks, Rejected
+from cmt.stream.urls import url_identity
+from cmt.timeline import Find, Timeline, Version
+
+IDENTITY = ("doc_id", "published_at", "sha256", "title", "url", "supersedes")
+"""The columns of a document that tell whether the store has it."""
+NEW = "new/999999999"  # the slice of the rows of an ingest, later than all others
+
+
+@dataclass
+class StoreIndex:
+    """The rows of a store that an ingest may repeat or change, without their texts."""
+
+    versions: Iterable[Version] = ()  # of the store, on which the visibility of the new rows depends
+    documents: set[tuple[Any, ...]] = field(default_factory=set)  # IDENTITY of the documents that the ingest names
+    questions: dict[str, str] = field(default_factory=dict)  # question_id → question
+
+
+@dataclass(frozen=True)
+class Intake:
+    """The new rows of an ingest, and the fate of its other rows."""
+
+    documents: pa.Table  # all rows that are not in the store, in their order
+    questions: pa.Table
+    versions: int
+    repeats: int  # number of `documents` that repeat another one of their source
+    duplicates: int
+    question_duplicates: int
+    rejected: tuple[Rejected, ...]
+    dangling: tuple[tuple[str, str], ...]
+    """doc_id and `supersedes` of the `documents` that supersede an unknown document."""
+    timeline: Timeline  # of `documents` and the versions of the index
+
+
+def select(
+    documents: ValidatedRows,
+    questions: ValidatedRows,
+    *,
+    unread: Sequence[Rejected],
+    index: StoreIndex,
+    authority: Authority | None = None,
+) -> Intake:
+    """Select the rows that `index` lacks. `unread`: rejected by a reader. `authority` needs publishers as `source`."""
+    # 1. the documents, and what they stand for
+    versions = versions_of(documents.table)
+    rows, duplicates, rejected_documents = _select_documents(documents, versions, index, authority)
+    taken, new = take(documents.table, rows), [versions[row] for row in rows]
+    timeline = Timeline([*index.versions, *new])
+    # 2. the questions, each about the document that its document stood for when it was asked
+    stored, added = ({version.doc_id for version in some} for some in (index.versions, new))
+    known = stored | added
+    new_questions, question_duplicates, rejected_questions = _select_questions(questions, index, known, timeline)
+    # 3. the counts
+    rejected = (*unread, *documents.rejected, *questions.rejected, *rejected_documents, *rejected_questions)
+    return Intake(
+        documents=taken,
+        questions=new_questions,
+        versions=len(new) - len(added - stored),
+        repeats=sum(version[:2] in timeline.repeats for version in new),
+        duplicates=duplicates,
+        question_duplicates=question_duplicates,
+        rejected=tuple(sorted(rejected, key=attrgetter("file", "row"))),
+        dangling=tuple((v.doc_id, v.supersedes) for v in new if v.supersedes and v.supersedes not in known),
+        timeline=timeline,
+    )
+
+
+def versions_of(table: pa.Table) -> list[Version]:
+    """The versions that `table` (DOCUMENT_SCHEMA) would add to a store."""
+    rows = rows_of(table, "doc_id", "published_at", "source", "sha256", "supersedes")
+    return [Version(doc_id, date, NEW, *record) for doc_id, date, *record in rows]
+
+
+def select_with_unanswerable(raw: RawRows, *, now: datetime, limits: Limits = DEFAULT_LIMITS) -> Intake:
+    """The valid rows of `raw`: of each document the latest version, of each text the first document.
+
+    Rows dated after `now` are rejected. Questions with an empty list of `answers` are kept (SQuAD 2.0).
+    """
+    documents, questions = validate_rows(raw, Checks(now, limits, allow_unanswerable=True))
+    intake = select(documents, questions, unread=raw.rejected, index=StoreIndex())
+    rows = list(rows_of(intake.documents, "doc_id", "published_at"))
+    latest = {doc_id: date for doc_id, date in sorted(rows, key=itemgetter(1))}
+    kept = [row for row, key in enumerate(rows) if latest[key[0]] == key[1] and key not in intake.timeline.repeats]
+    originals = [intake.timeline.original(doc_id) for doc_id in intake.questions["doc_id"].to_pylist()]
+    return replace(
+        intake,
+        documents=take(intake.documents, kept),
+        questions=replace_column(intake.questions, "doc_id", originals),
+    )
+
+
+def split_ids(
+    documents: ValidatedRows, questions: ValidatedRows, *, owners: dict[str, str | None]
+) -> tuple[ValidatedRows, ValidatedRows]:
+    """Give a document without a doc_id one of publisher and text, if another publisher has the same text.
+
+    `owners`: doc_id → publisher in the store; documents of this ingest are added.
+    """
+    renamed, doc_ids = dict[str, str](), []
+    for doc_id, publisher, sha256 in rows_of(documents.table, "doc_id", "source", "sha256"):
+        if doc_id == sha256[:16] and owners.setdefault(doc_id, publisher) != publisher:
+            renamed[doc_id] = doc_id = sha256_hex(publisher, sha256)[:16]
+        doc_ids.append(doc_id)
+    kept = set(doc_ids)
+    asked = [name if name in kept else renamed.get(name, name) for name in questions.table["doc_id"].to_pylist()]
+    return documents.with_column("doc_id", doc_ids), questions.with_column("doc_id", asked)
+
+
+def resolve_addresses(
+    documents: ValidatedRows, questions: ValidatedRows, find: Find
+) -> tuple[ValidatedRows, ValidatedRows]:
+    """Replace each address in `supersedes`, or in a question's doc_id, by the doc_id that documents get from it.
+
+    An address stays if it is itself the id of a document. `find`: see `SliceStore.find_versions`.
+    """
+    # 1. the links that are addresses, but not in the form of a doc_id
+    links = documents.table["supersedes"].to_pylist(), questions.table["doc_id"].to_pylist()
+    pages = {link: url_identity(link) for column in links for link in column if link}
+    pages = {link: page for link, page in pages.items() if page and page != link}
+    # 2. which of them are known
+    known = {*documents.table["doc_id"].to_pylist()}
+    known |= {version.doc_id for version in find({*pages, *filter(None, pages.values())}, ())} if pages else set()
+    pages = {link: page for link, page in pages.items() if link not in known and page in known}
+    # 3. replace the others
+    superseded, asked = ([pages.get(link, link) for link in column] for column in links)
+    return documents.with_column("supersedes", superseded), questions.with_column("doc_id", asked)
+
+
+def _select_documents(
+    documents: ValidatedRows, versions: Sequence[Version], index: StoreIndex, authority: Authority | None
+) -> tuple[list[int], int, list[Rejected]]:
+    """Return the rows to take, the number of rows that are in the store already, and the rejected rows."""
+    rows = list(rows_of(documents.table, *IDENTITY))
+    known = KnownVersions(index.versions, versions)
+    stored, taken = set(index.documents), dict[tuple[str, datetime], int]()
+    duplicates, rejected = 0, list[Rejected]()
+    for row in sorted(range(len(rows)), key=lambda row: versions[row].published_at):
+        version, origin = versions[row], documents.origins[row]
+        is_stored, other = rows[row] in stored, taken.get(version[:2])
+        why = known.refusal(version, authority, is_stored=is_stored) if authority else None
+        if not why and other is not None and not is_stored:
+            where = f"{documents.origins[other].file}:{documents.origins[other].row}"
+            why = f"doc_id {version.doc_id!r} has other content at the same date in {where}; give one a later date"
+        if not why and not is_stored and (ring := known.ring(version)):
+            why = f"documents would supersede each other, two of them at one date: {ring}; leave supersedes out"
+        if why:
+            rejected.append(reject(origin, why))
+        elif is_stored:
+            duplicates += 1
+        else:
+            taken[version[:2]] = row
+            stored.add(rows[row])
+            known.add(version)
+    return sorted(taken.values()), duplicates, rejected
+
+
+def _select_questions(
+    questions: ValidatedRows, index: StoreIndex, known: Collection[str], timeline: Timeline
+) -> tuple[pa.Table, int, list[Rejected]]:
+    """Return new rows, number of duplicates, rejected rows. `known`: the doc_ids of the store and of the ingest."""
+    new, doc_ids, rejected, asked = list[int](), list[str](), list[Rejected](), dict(index.questions)
+    rows = rows_of(questions.table, "question_id", "doc_id", "question", "asked_at")
+    for row, (question_id, doc_id, question, asked_at) in enumerate(rows):
+        known_question = asked.get(question_id)
+        if known_question == question:
+            continue
+        if known_question is not None:
+            reason = f"question_id {question_id!r} belongs to another question; give this one another question_id"
+        elif doc_id not in known:
+            reason = f"doc_id {doc_id!r} is neither in this source nor in the store; ingest the document first"
+        else:
+            asked[question_id] = question
+            new.append(row)
+            doc_ids.append(timeline.original(doc_id, asked_at))
+            continue
+        rejected.append(reject(questions.origins[row], reason))
+    table = replace_column(take(questions.table, new), "doc_id", doc_ids)
+    return table, questions.table.num_rows - len(new) - len(rejected), rejected

@@ -1,0 +1,89 @@
+"""Floods of near-copies: more than `stream.max_near_duplicates` documents of one slice with nearly the same text.
+
+Two texts are near-copies if they share at least 0.8 of their runs of five words (Jaccard). MinHash finds the candidates
+(Broder 1997; 16 bands of 8 miss 5 % of the pairs at 0.8 and 0.01 % at 0.9), and a comparison of the texts decides.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import pyarrow as pa
+
+from cmt.common.arrow import take
+from cmt.stream.periods import slice_of_each
+from cmt.text.shingles import NEARLY_EQUAL, shingles, words
+
+_BANDS, _BAND = 16, 8
+_BUCKET = 16  # documents to compare for one band: bounds the cost of a document
+
+
+def excess_near_duplicates(documents: pa.Table, *, period: str | int, limit: int) -> dict[int, str]:
+    """Row → why it is refused, of the rows beyond the first `limit` near-copies in a slice of `period`.
+
+    Rows count by date, then in their order. A document that supersedes one of its near-copies replaces it. Equal texts
+    of one source count once. `limit` 0: no limit.
+    """
+    if not limit:
+        return {}
+    dates, doc_ids = documents["published_at"].to_pylist(), documents["doc_id"].to_pylist()
+    slices, members = slice_of_each(documents, period=period), defaultdict[Any, list[int]](list)
+    for row in sorted(range(documents.num_rows), key=dates.__getitem__):
+        members[slices[row]].append(row)
+    refused = dict[int, str]()
+    for rows in members.values():
+        for row, near in _excess_in_slice(take(documents, rows), limit).items():
+            refused[rows[row]] = (
+                f"nearly the same text as {doc_ids[rows[near]]!r} and others of its slice, which takes {limit}; name "
+                "the document that it supersedes, or raise stream.max_near_duplicates"
+            )
+    return refused
+
+
+def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
+    columns = ("doc_id", "supersedes", "text", "sha256", "source")
+    doc_ids, supersedes, texts, hashes, sources = (documents[name].to_pylist() for name in columns)
+    found: dict[int, int] = {}
+    buckets = defaultdict[tuple[int, ...], list[int]](list)
+    current: dict[str, int] = {}  # doc_id → row that was taken and is not superseded
+    first = {key: row for row, key in reversed(list(enumerate(zip(sources, hashes, strict=True))))}
+    for row in sorted(first.values()):
+        # 1. candidates by MinHash, without what this row replaces
+        runs = _runs(texts[row])
+        bands, replaced = _bands(runs), {doc_ids[row], supersedes[row]}
+        candidates = {
+            other
+            for band in bands
+            for other in buckets[band]
+            if current.get(doc_ids[other]) == other and doc_ids[other] not in replaced
+        }
+        # 2. the near-copies among them, if they are enough
+        if len(candidates) >= limit:
+            others = {other: _runs(texts[other]) for other in sorted(candidates)}
+            near = [other for other in others if len(runs & others[other]) / len(runs | others[other]) >= NEARLY_EQUAL]
+            if len(near) >= limit:
+                found[row] = near[0]
+                continue
+        # 3. otherwise take it
+        current.pop(supersedes[row] or "", None)
+        current[doc_ids[row]] = row
+        for band in bands:
+            bucket = buckets[band]
+            if len(bucket) == _BUCKET:  # drop the rows that were replaced since
+                bucket[:] = [other for other in bucket if current.get(doc_ids[other]) == other]
+            if len(bucket) < _BUCKET:
+                bucket.append(row)
+    return found
+
+
+def _runs(text: str) -> set[str]:
+    return shingles(words(text)) or {text}
+
+
+def _bands(runs: set[str]) -> list[tuple[int, ...]]:
+    """The MinHash of `runs` in bands; near-copies have a band in common."""
+    from rensa import RMinHash
+
+    sketch = RMinHash(num_perm=_BANDS * _BAND, seed=0)
+    sketch.update(list(runs))  # in any order
+    digest = sketch.digest()
+    return [(band, *digest[band * _BAND : (band + 1) * _BAND]) for band in range(_BANDS)]
