@@ -1,7 +1,8 @@
-"""`make audit`: every installed package is one of constraints.txt, in the version that it names. Needs no network.
+"""`make audit`: every installed package is one of constraints.txt, in the version that it names.
+Needs no network.
 
-It says that the environment is the reviewed one, not that the reviewed one has no known vulnerability: for that, run
-`pip-audit -r constraints.txt` where the network allows it.
+It says that the environment is the reviewed one, not that the reviewed one has no known
+vulnerability: for that, run `pip-audit -r constraints.txt` where the network allows it.
 """
 
 import re
@@ -15,7 +16,9 @@ UNPINNED = {"cmt-memory", "pip", "setuptools"}
 
 
 def pinned(lines: list[str]) -> dict[str, str]:
-    """Package → version of each `name==version` in `lines`. Raises ValueError for a line that allows several."""
+    """Package → version of each `name==version` in `lines`. Raises ValueError for a line that
+    allows several.
+    """
     pins = {}
     for line in (line.partition("#")[0].strip() for line in lines):
         if line:
@@ -31,7 +34,8 @@ def differences(installed: dict[str, str], pins: dict[str, str]) -> list[str]:
     return [
         f"{name} {version} is installed, constraints.txt has {pins.get(name, 'no such package')}"
         for name, version in sorted(installed.items())
-        if name not in UNPINNED and pins.get(name) not in (version, version.partition("+")[0])  # +cpu, +cu128
+        if name not in UNPINNED
+        and pins.get(name) not in (version, version.partition("+")[0])  # +cpu, +cu128
     ]
 
 

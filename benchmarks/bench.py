@@ -1,15 +1,17 @@
-"""The bars: limits on what a round, a question and a row of the bank cost, as ratios within one run.
+"""The bars: limits on what a round, a question and a row of the bank cost, as ratios within one
+run.
 
     make bench-bank     # the million rows, once
     make bench          # all bars; exit status 1 unless every one holds
     make bench ONLY=2   # one bar
 
-Bars 1, 2, 9 and 12 measure the bank, bar 8 `cmt ingest`; bars 3, 5, 6 and 7 (`benchmarks/model_bars.py`) measure the
-language model and the compressor on the bundled newspaper. Rows are synthetic: texts with the word frequencies of a
-language, keys around some thousand topics, memories as large as those of 16 tokens a vector in int4. The rest is what a
-round does, without Θ and the LM. The large and the small bank take turns in one run, and every change is undone.
-data/bench keeps the result of a bar until it is measured again. Writes benchmarks/RESULTS.md and metrics/bench.json =
-[{"bar", "value", "limit", "ok"}, …].
+Bars 1, 2, 9 and 12 measure the bank, bar 8 `cmt ingest`; bars 3, 5, 6 and 7
+(`benchmarks/model_bars.py`) measure the language model and the compressor on the bundled newspaper.
+Rows are synthetic: texts with the word frequencies of a language, keys around some thousand topics,
+memories as large as those of 16 tokens a vector in int4. The rest is what a round does, without Θ
+and the LM. The large and the small bank take turns in one run, and every change is undone.
+data/bench keeps the result of a bar until it is measured again. Writes benchmarks/RESULTS.md and
+metrics/bench.json = [{"bar", "value", "limit", "ok"}, …].
 """
 
 import json
@@ -61,14 +63,22 @@ THOUSAND = 1_000  # rounds
 CANARIES = 10  # searches of the gate in a round
 KEPT = 8  # rows of a search that are compared with an exact one
 KEY_DIM, DIM = 128, 576  # of the shipped compressor
-CODES, WINDOW, TOKENS = "int4", 16, (64, 193)  # number format, tokens a vector, tokens of a text: from, below
+CODES, WINDOW, TOKENS = (
+    "int4",
+    16,
+    (64, 193),
+)  # number format, tokens a vector, tokens of a text: from, below
 SLICE = 10_000  # documents
 TOPICS, SPREAD = 5_000, 0.7  # keys are a topic and this share of noise
 WORDS, LENGTH = 50_000, 90  # vocabulary, and words of a text
 SCHEMA = bank_schema(key_dim=KEY_DIM, codes=CODES, dim=DIM, compressor="be" * 32)
 DOC_ID = "bench-{:09d}"
 START = datetime(2020, 1, 1, tzinfo=UTC)
-INGESTED, INGESTED_AT_ONCE, INGESTED_WORDS = 1_000_000, 100_000, 30  # documents, documents a file, words a document
+INGESTED, INGESTED_AT_ONCE, INGESTED_WORDS = (
+    1_000_000,
+    100_000,
+    30,
+)  # documents, documents a file, words a document
 MAINTENANCE_EVERY = 50  # rounds, of a thousand
 MEASURE = """
 import os, subprocess, sys
@@ -76,7 +86,9 @@ command = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
 _, status, usage = os.wait4(command.pid, 0)
 print(usage.ru_maxrss)
 sys.exit(os.waitstatus_to_exitcode(status))
-"""  # run by a small process: on Linux the peak of a command begins with that of the process that starts it
+# run by a small process: on Linux the peak of a command begins with that of the process that starts
+# it
+"""
 
 
 class Texts:
@@ -85,7 +97,9 @@ class Texts:
     def __init__(self) -> None:
         random = np.random.default_rng(0)
         letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-        self.words = np.array(["".join(random.choice(letters, random.integers(3, 10))) for _ in range(WORDS)])
+        self.words = np.array(
+            ["".join(random.choice(letters, random.integers(3, 10))) for _ in range(WORDS)]
+        )
         frequencies = 1 / np.arange(1, WORDS + 1)  # Zipf
         self.frequencies = (frequencies / frequencies.sum()).cumsum()
         self.topics = random.standard_normal((TOPICS, KEY_DIM)).astype(np.float32)
@@ -96,7 +110,9 @@ class Texts:
         return [" ".join(text) for text in drawn]
 
     def rows(self, first: int, count: int, supersedes: Sequence[str | None] = ()) -> pa.Table:
-        """Rows of the documents `first` to `first + count`; document n is published n minutes after START."""
+        """Rows of the documents `first` to `first + count`; document n is published n minutes after
+        START.
+        """
         random = np.random.default_rng(first)
         texts = self.drawn(random, count, LENGTH)
         keys = self.topics[random.integers(0, TOPICS, count)]
@@ -123,7 +139,10 @@ class Texts:
             "n_tokens": tokens,
             "text": texts,
         }
-        return pa.table({name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}, SCHEMA)
+        return pa.table(
+            {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()},
+            SCHEMA,
+        )
 
 
 texts = cache(Texts)
@@ -136,16 +155,22 @@ def large_bank() -> Bank:
         bank = open_bank(BankLocation(str(FOLDER / "large")), schema=SCHEMA)
         if bank.count_rows() >= LARGE:
             return bank
-    raise BankError(f"there is no bank of {LARGE:,} rows in {FOLDER / 'large'}: run `make bench-bank` first")
+    raise BankError(
+        f"there is no bank of {LARGE:,} rows in {FOLDER / 'large'}: run `make bench-bank` first"
+    )
 
 
 def build(rows: int, folder: Path) -> Bank:
     """An indexed bank of `rows` rows; a bank that was begun is completed."""
     bank = open_bank(BankLocation(str(folder)), schema=SCHEMA)
     block = min(rows, 50_000)
-    for first in track(range(bank.count_rows(), rows, block), f"{rows:,} rows", console=Console(stderr=True)):
+    for first in track(
+        range(bank.count_rows(), rows, block), f"{rows:,} rows", console=Console(stderr=True)
+    ):
         bank.upsert(texts().rows(first, min(block, rows - first)))
-        if first >= block:  # each write rewrites a table of up to a million rows (docs/scale.md); drop what it replaced
+        if (
+            first >= block
+        ):  # each write rewrites a table of up to a million rows (docs/scale.md); drop what it replaced
             bank.optimize(keep=timedelta(milliseconds=1))
     if bank.stats()["indexed"] < rows and rows >= 10_000:
         bank.optimize(keep=timedelta(milliseconds=1))
@@ -153,7 +178,9 @@ def build(rows: int, folder: Path) -> Bank:
 
 
 def round_of(bank: Bank, first: int) -> None:
-    """A round of the documents from `first`, of which two supersede stored ones, without Θ and LM."""
+    """A round of the documents from `first`, of which two supersede stored ones, without Θ and
+    LM.
+    """
     ledger = Ledger(bank.connection)
     stored = [DOC_ID.format(first % 997), DOC_ID.format(first % 991)]
     rows = texts().rows(first, DOCUMENTS, stored)
@@ -173,7 +200,9 @@ def round_of(bank: Bank, first: int) -> None:
     ledger.write(started)
     bank.upsert(rows)
     for row in rows.slice(0, CANARIES).to_pylist():
-        bank.search(key=np.array(row["key"]), text=" ".join(row["text"].split()[:8]), k=8, as_of=None)
+        bank.search(
+            key=np.array(row["key"]), text=" ".join(row["text"].split()[:8]), k=8, as_of=None
+        )
     bank.check_version(version_before)
     bank.digest()
     ledger.write(started)
@@ -206,8 +235,11 @@ def bar_1() -> Iterator[Bar]:
 def bar_2() -> Iterator[Bar]:
     """The time of a search beside many rows and beside few, and the recall of the index."""
     banks = {"large": large_bank(), "small": fresh("small")}
-    rows, random = {name: bank.count_rows() for name, bank in banks.items()}, np.random.default_rng(1)
-    asked = [{name: question(random, count) for name, count in rows.items()} for _ in range(SEARCHES + 5)]
+    rows = {name: bank.count_rows() for name, bank in banks.items()}
+    random = np.random.default_rng(1)
+    asked = [
+        {name: question(random, count) for name, count in rows.items()} for _ in range(SEARCHES + 5)
+    ]
     turns = (
         {name: partial(search, banks[name], *arguments) for name, arguments in one.items()}
         for one in track(asked, "searches", console=Console(stderr=True))
@@ -221,8 +253,17 @@ def bar_2() -> Iterator[Bar]:
         f"{medians['small']:.1f} ms ({spread(seconds['small'], 1000)}) beside {SMALL:,}; key, eight words and a date "
         "in the later half of the stream, on one core"
     )
-    yield Bar(2, "search: 1,000,000 rows ÷ 1,000", medians["large"] / medians["small"], 2.5, False, detail)
-    yield Bar(2, f"recall@{KEPT} of the key's index", float(np.mean(recalls)), 0.97, True, f"{len(recalls)} searches")
+    yield Bar(
+        2, "search: 1,000,000 rows ÷ 1,000", medians["large"] / medians["small"], 2.5, False, detail
+    )
+    yield Bar(
+        2,
+        f"recall@{KEPT} of the key's index",
+        float(np.mean(recalls)),
+        0.97,
+        True,
+        f"{len(recalls)} searches",
+    )
 
 
 @contextmanager
@@ -244,8 +285,14 @@ def one_core() -> Iterator[None]:
 
 def question(random: np.random.Generator, rows: int) -> tuple[np.ndarray, str, datetime]:
     """A key near a topic, eight words, and a date in the later half of the `rows` documents."""
-    key = texts().topics[random.integers(0, TOPICS)] + SPREAD * random.standard_normal(KEY_DIM, np.float32)
-    return key, texts().drawn(random, 1, 8)[0], START + timedelta(minutes=int(random.integers(rows // 2, rows)))
+    key = texts().topics[random.integers(0, TOPICS)] + SPREAD * random.standard_normal(
+        KEY_DIM, np.float32
+    )
+    return (
+        key,
+        texts().drawn(random, 1, 8)[0],
+        START + timedelta(minutes=int(random.integers(rows // 2, rows))),
+    )
 
 
 def search(bank: Bank, key: np.ndarray, text: str | None, as_of: datetime | None) -> set[str]:
@@ -268,20 +315,41 @@ def bar_12() -> Iterator[Bar]:
         if number % MAINTENANCE_EVERY == 0:
             bank.optimize(keep=timedelta(milliseconds=1))
             files = Path(bank.connection.uri, f"{bank.name}.lance").rglob("*")
-            sizes[number] = sum(path.stat().st_size for path in files if path.is_file()) / bank.count_rows()
-    early, late = (statistics.median(seconds[end - MAINTENANCE_EVERY : end]) for end in (MAINTENANCE_EVERY, THOUSAND))
+            sizes[number] = (
+                sum(path.stat().st_size for path in files if path.is_file()) / bank.count_rows()
+            )
+    early, late = (
+        statistics.median(seconds[end - MAINTENANCE_EVERY : end])
+        for end in (MAINTENANCE_EVERY, THOUSAND)
+    )
     detail = f"median of 50 rounds: {early:.3f} s, then {late:.3f} s, while the bank grew to {bank.count_rows():,} rows"
-    yield Bar(12, "1,000 rounds: time of a round at the end ÷ at round 50", late / early, 1.3, False, detail)
+    yield Bar(
+        12,
+        "1,000 rounds: time of a round at the end ÷ at round 50",
+        late / early,
+        1.3,
+        False,
+        detail,
+    )
     early, late = sizes[MAINTENANCE_EVERY], sizes[THOUSAND]
-    detail = f"{early:,.0f} bytes a row after round 50, {late:,.0f} at the end, each after maintenance"
-    yield Bar(12, "1,000 rounds: bytes a row at the end ÷ at round 50", late / early, 1.3, False, detail)
+    detail = (
+        f"{early:,.0f} bytes a row after round 50, {late:,.0f} at the end, each after maintenance"
+    )
+    yield Bar(
+        12, "1,000 rounds: bytes a row at the end ÷ at round 50", late / early, 1.3, False, detail
+    )
 
 
 def bar_8() -> Iterator[Bar]:
     """Seconds and memory of `cmt ingest` while the stream grows to INGESTED documents."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        stream = {"path": "stream", "quarantine": "quarantine", "period": INGESTED_AT_ONCE // 10, "clock": "system"}
+        stream = {
+            "path": "stream",
+            "quarantine": "quarantine",
+            "period": INGESTED_AT_ONCE // 10,
+            "clock": "system",
+        }
         (folder / "params.yaml").write_text(yaml.safe_dump({"stream": stream}), encoding="utf-8")
         # 1. the memory that a small stream takes
         _, small = ingest(folder, INGESTED, INGESTED_AT_ONCE // 10)
@@ -289,7 +357,9 @@ def bar_8() -> Iterator[Bar]:
         # 2. the large one
         starts = range(0, INGESTED, INGESTED_AT_ONCE)
         tracked = track(starts, "ingest", console=Console(stderr=True))
-        seconds, peaks = zip(*(ingest(folder, first, INGESTED_AT_ONCE) for first in tracked), strict=True)
+        seconds, peaks = zip(
+            *(ingest(folder, first, INGESTED_AT_ONCE) for first in tracked), strict=True
+        )
     thousands = INGESTED_AT_ONCE / 1000
     early, late = (statistics.median(part) / thousands for part in (seconds[:3], seconds[-3:]))
     detail = (
@@ -297,21 +367,53 @@ def bar_8() -> Iterator[Bar]:
         f"the first three files, {late:.3f} in the last three; peak memory {max(peaks) / 1e6:.0f} MB, "
         f"{small / 1e6:.0f} MB for {INGESTED_AT_ONCE // 10:,} documents"
     )
-    yield Bar(8, "ingest: seconds a document, last three files ÷ first three", late / early, 1.2, False, detail)
-    yield Bar(8, "ingest: peak memory over that of 10,000 documents, GB", (max(peaks) - small) / 1e9, 1, False, detail)
+    yield Bar(
+        8,
+        "ingest: seconds a document, last three files ÷ first three",
+        late / early,
+        1.2,
+        False,
+        detail,
+    )
+    yield Bar(
+        8,
+        "ingest: peak memory over that of 10,000 documents, GB",
+        (max(peaks) - small) / 1e9,
+        1,
+        False,
+        detail,
+    )
 
 
 def ingest(folder: Path, first: int, count: int) -> tuple[float, int]:
-    """Seconds and peak memory in bytes of `cmt ingest` of the documents `first` to `first + count`."""
+    """Seconds and peak memory in bytes of `cmt ingest` of the documents `first` to `first +
+    count`.
+    """
     rows = (
-        {"doc_id": f"document-{number}", "text": text, "published_at": (START + timedelta(minutes=number)).isoformat()}
-        for number, text in enumerate(texts().drawn(np.random.default_rng(first), count, INGESTED_WORDS), first)
+        {
+            "doc_id": f"document-{number}",
+            "text": text,
+            "published_at": (START + timedelta(minutes=number)).isoformat(),
+        }
+        for number, text in enumerate(
+            texts().drawn(np.random.default_rng(first), count, INGESTED_WORDS), first
+        )
     )
     source = folder / "documents.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    command = [sys.executable, "-m", "cmt", "--params", str(folder / "params.yaml"), "ingest", str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "cmt",
+        "--params",
+        str(folder / "params.yaml"),
+        "ingest",
+        str(source),
+    ]
     began = time.perf_counter()
-    measured = subprocess.run([sys.executable, "-c", MEASURE, *command], stdout=subprocess.PIPE, text=True)  # noqa: S603
+    measured = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", MEASURE, *command], stdout=subprocess.PIPE, text=True
+    )
     if measured.returncode:
         raise StreamError(f"`{' '.join(command)}` ended with {measured.returncode}")
     return time.perf_counter() - began, int(measured.stdout) * 1024
@@ -344,12 +446,20 @@ BARS: dict[int, Callable[[], Iterator[Bar]]] = dict(
 def fresh(name: str, rows: int = SMALL) -> Bank:
     """A new bank."""
     shutil.rmtree(FOLDER / name, ignore_errors=True)
-    return build(rows, FOLDER / name) if rows else open_bank(BankLocation(str(FOLDER / name)), schema=SCHEMA)
+    return (
+        build(rows, FOLDER / name)
+        if rows
+        else open_bank(BankLocation(str(FOLDER / name)), schema=SCHEMA)
+    )
 
 
 def main(
-    only: Annotated[list[int] | None, typer.Option(help="A bar to measure; repeatable. Default: all.")] = None,
-    build_only: Annotated[bool, typer.Option("--bank", help="Build the large bank, or go on with it.")] = False,
+    only: Annotated[
+        list[int] | None, typer.Option(help="A bar to measure; repeatable. Default: all.")
+    ] = None,
+    build_only: Annotated[
+        bool, typer.Option("--bank", help="Build the large bank, or go on with it.")
+    ] = False,
 ) -> None:
     """Measure the bars and write them down; exit status 1 unless every one holds."""
     if build_only:
@@ -361,10 +471,17 @@ def main(
     kept = FOLDER / "bars.json"
     for number in only or BARS:
         measured = [asdict(bar) for bar in BARS[number]()]
-        others = [bar for bar in (json.loads(kept.read_text()) if kept.exists() else []) if bar["number"] != number]
+        others = [
+            bar
+            for bar in (json.loads(kept.read_text()) if kept.exists() else [])
+            if bar["number"] != number
+        ]
         write_json(kept, sorted([*others, *measured], key=lambda bar: bar["number"]))
     bars = [Bar(**bar) for bar in json.loads(kept.read_text()) if bar["number"] in BARS]
-    values = [{"bar": bar.bar, "value": round(bar.value, 3), "limit": bar.limit, "ok": bar.ok} for bar in bars]
+    values = [
+        {"bar": bar.bar, "value": round(bar.value, 3), "limit": bar.limit, "ok": bar.ok}
+        for bar in bars
+    ]
     write_json(METRICS, values)
     write_bytes(RESULTS, page(bars).encode())
     typer.echo(page(bars))
@@ -374,7 +491,9 @@ def main(
 
 def page(bars: Sequence[Bar]) -> str:
     """RESULTS.md."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "lancedb", "pyarrow"))
+    versions = ", ".join(
+        f"{name} {version(name)}" for name in ("torch", "transformers", "lancedb", "pyarrow")
+    )
     missing = sorted(BARS.keys() - {bar.number for bar in bars})
     signs, words = {True: "≥", False: "≤"}, {True: "holds", False: "**fails**"}
     rows = "\n".join(

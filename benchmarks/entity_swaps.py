@@ -1,4 +1,6 @@
-"""Questions with another name: a place, person, firm or year is replaced by one that no document has."""
+"""Questions with another name: a place, person, firm or year is replaced by one that no document
+has.
+"""
 
 import random
 from collections import defaultdict
@@ -18,11 +20,15 @@ class Swap(NamedTuple):
     question: str
 
 
-def swaps(rows: Sequence[dict[str, Any]], texts: Sequence[str], names_from: Sequence[str], *, seed: int) -> list[Swap]:
-    """A variant of each of the questions `rows` that has a name, with a name from the questions `names_from`.
+def swaps(
+    rows: Sequence[dict[str, Any]], texts: Sequence[str], names_from: Sequence[str], *, seed: int
+) -> list[Swap]:
+    """A variant of each of the questions `rows` that has a name, with a name from the questions
+    `names_from`.
 
-    No word of the new name is in `texts`. It has the number of words of the old one and follows the same word ("in",
-    "of"); in half of the longer names only the first word is replaced ("Dunmarrow Rovers", "Fennick Rovers").
+    No word of the new name is in `texts`. It has the number of words of the old one and follows the
+    same word ("in", "of"); in half of the longer names only the first word is replaced ("Dunmarrow
+    Rovers", "Fennick Rovers").
     """
     # 1. the names by their number of words and the word before them
     known = {word for text in texts for word in text.lower().replace("'", " ").split()}
@@ -42,7 +48,8 @@ def swaps(rows: Sequence[dict[str, Any]], texts: Sequence[str], names_from: Sequ
         match, kind = rng.choice(matches), "name"
         words = match[0].split()
         if match[0].isdigit():
-            kind, other = "year", str(rng.choice([year for year in YEARS if str(year) not in known]))
+            kind = "year"
+            other = str(rng.choice([year for year in YEARS if str(year) not in known]))
         elif len(words) > 1 and rng.random() < 0.5:
             kind, other = "part", " ".join([rng.choice(sorted(names[1, ""])), *words[1:]])
         else:

@@ -1,13 +1,16 @@
-"""Fit the confidence on texts that no training saw: its weights, its calibration and the thresholds of the verdicts.
+"""Fit the confidence on texts that no training saw: its weights, its calibration and the thresholds
+of the verdicts.
 
     python benchmarks/fit_confidence.py --data held_out/squad.json --data held_out/tweetqa.json
 
-One bank holds documents of all files; a share of each file is left out. Questions are of four kinds: a document answers
-them; no document does (SQuAD 2.0); another name replaces one in them (`cmt.training.entity_swaps`); their document is
-left out. The confidence is a logistic regression on the evidence for an answer. Its outcome is F1, and 0 for every
-question without an answer. Prints the weights for `cmt/answering/confidence.py`, the calibration error of each file by
-cross-validation, the threshold that refuses a tenth of the answerable questions with the shares of the other kinds that
-it refuses, and the confidence from which 85 % of the answers have an F1 of at least 0.5.
+One bank holds documents of all files; a share of each file is left out. Questions are of four
+kinds: a document answers them; no document does (SQuAD 2.0); another name replaces one in them
+(`cmt.training.entity_swaps`); their document is left out. The confidence is a logistic regression
+on the evidence for an answer. Its outcome is F1, and 0 for every question without an answer. Prints
+the weights for `cmt/answering/confidence.py`, the calibration error of each file by
+cross-validation, the threshold that refuses a tenth of the answerable questions with the shares of
+the other kinds that it refuses, and the confidence from which 85 % of the answers have an F1 of at
+least 0.5.
 """
 
 import random
@@ -37,7 +40,9 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.training.entity_swaps import entity_swaps
 
 LEFT_OUT = 0.2  # share of the documents of a file that are not in the bank
-UNANSWERED_WEIGHT = 0.06  # weight of a kind of questions without an answer, that of the answerable ones being 1
+UNANSWERED_WEIGHT = (
+    0.06  # weight of a kind of questions without an answer, that of the answerable ones being 1
+)
 FALSE_ALARMS = 0.1  # share of the answerable questions that the threshold refuses
 LIKELY_SHARE = 0.85  # probability that a likely answer is right
 FOLDS = 5
@@ -65,7 +70,9 @@ class RecordingAnswerer(Answerer):
 
 
 def draw(file: Path, *, documents: int, questions: int, seed: int) -> tuple[pa.Table, list[Case]]:
-    """Documents for the bank, and at most `questions` cases of each kind on banked and left-out documents."""
+    """Documents for the bank, and at most `questions` cases of each kind on banked and left-out
+    documents.
+    """
     # 1. documents
     accepted = valid_rows(file)
     rng, name = random.Random(seed), file.name.partition(".")[0]
@@ -78,11 +85,21 @@ def draw(file: Path, *, documents: int, questions: int, seed: int) -> tuple[pa.T
         answered = "answerable" if row["answers"] else "unanswerable"
         if kind := answered if row["doc_id"] in banked else "absent" if row["answers"] else None:
             pools[kind].append(row)
-    for row in entity_swaps(accepted.documents, accepted.questions, seed=seed).sort_by("question_id").to_pylist():
+    for row in (
+        entity_swaps(accepted.documents, accepted.questions, seed=seed)
+        .sort_by("question_id")
+        .to_pylist()
+    ):
         if row["doc_id"] in banked:
             pools["swapped"].append(row)
     cases = [
-        Case(name, kind, row["doc_id"], row["question"], row["answers"] if kind == "answerable" else [])
+        Case(
+            name,
+            kind,
+            row["doc_id"],
+            row["question"],
+            row["answers"] if kind == "answerable" else [],
+        )
         for kind, rows in sorted(pools.items())
         for row in rng.sample(rows, min(questions, len(rows)))
     ]
@@ -90,7 +107,9 @@ def draw(file: Path, *, documents: int, questions: int, seed: int) -> tuple[pa.T
 
 
 def regression(evidence: Floats, outcome: Floats, weight: Floats) -> tuple[Floats, float]:
-    """Weights (e,) and constant of a logistic regression of `outcome` (n,) in 0–1 on `evidence` (n, e)."""
+    """Weights (e,) and constant of a logistic regression of `outcome` (n,) in 0–1 on `evidence` (n,
+    e).
+    """
     mean, spread = evidence.mean(0), evidence.std(0) + 1e-9
     standard = (evidence - mean) / spread
     both, labels = np.concatenate([standard, standard]), np.repeat([1, 0], len(standard))
@@ -100,7 +119,9 @@ def regression(evidence: Floats, outcome: Floats, weight: Floats) -> tuple[Float
     return weights, float(fitted.intercept_[0] - weights @ mean)
 
 
-def cross_validated(evidence: Floats, outcome: Floats, weight: Floats, groups: Sequence[str]) -> Floats:
+def cross_validated(
+    evidence: Floats, outcome: Floats, weight: Floats, groups: Sequence[str]
+) -> Floats:
     """Confidence (n,) of each case by a regression on the cases of other documents."""
     confidence = np.zeros(len(outcome))
     for train, test in GroupKFold(FOLDS).split(evidence, groups=groups):
@@ -109,7 +130,9 @@ def cross_validated(evidence: Floats, outcome: Floats, weight: Floats, groups: S
     return confidence
 
 
-def measures(cases: Sequence[Case], confidence: Floats, outcome: Floats) -> Iterator[tuple[str, float]]:
+def measures(
+    cases: Sequence[Case], confidence: Floats, outcome: Floats
+) -> Iterator[tuple[str, float]]:
     """Name and value of each measure of the confidence."""
     kinds, files = np.array([case.kind for case in cases]), np.array([case.file for case in cases])
     answerable: Flags = kinds == "answerable"
@@ -117,7 +140,10 @@ def measures(cases: Sequence[Case], confidence: Floats, outcome: Floats) -> Iter
     for file in ("all", *sorted(set(files))):
         chosen = answerable & ((files == file) | (file == "all"))
         if chosen.any():
-            yield f"calibration error, {file}", float(reliability(confidence[chosen], outcome[chosen]).error or 0)
+            yield (
+                f"calibration error, {file}",
+                float(reliability(confidence[chosen], outcome[chosen]).error or 0),
+            )
     # 2. the threshold
     threshold = float(np.quantile(confidence[answerable], FALSE_ALARMS))
     yield "threshold", threshold
@@ -133,12 +159,20 @@ def measures(cases: Sequence[Case], confidence: Floats, outcome: Floats) -> Iter
 
 
 def main(
-    data: Annotated[list[Path], typer.Option(exists=True, help="A file of held-out text; several are allowed.")],
-    documents: Annotated[int, typer.Option(min=1, help="Documents of a file in the bank, at most.")] = 300,
-    questions: Annotated[int, typer.Option(min=1, help="Questions of a kind and file, at most.")] = 100,
+    data: Annotated[
+        list[Path], typer.Option(exists=True, help="A file of held-out text; several are allowed.")
+    ],
+    documents: Annotated[
+        int, typer.Option(min=1, help="Documents of a file in the bank, at most.")
+    ] = 300,
+    questions: Annotated[
+        int, typer.Option(min=1, help="Questions of a kind and file, at most.")
+    ] = 100,
     seed: int = 0,
     params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every case, instead of tables.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with every case, instead of tables.")
+    ] = False,
 ) -> None:
     """Print weights, calibration and thresholds."""
     workspace = cmt.open(params=params)
@@ -150,9 +184,13 @@ def main(
         tables.append(table)
         cases += drawn
     banked = pa.concat_tables(tables)
-    bank = TemporaryBank.of(settings.compressor.path, lm=workspace.lm, documents=banked, params=settings)
+    bank = TemporaryBank.of(
+        settings.compressor.path, lm=workspace.lm, documents=banked, params=settings
+    )
     with bank.answerer() as plain, ProgressBar(console(stderr=True)) as progress:
-        answerer = RecordingAnswerer(model=plain.model, lm=plain.lm, bank=plain.bank, params=settings)
+        answerer = RecordingAnswerer(
+            model=plain.model, lm=plain.lm, bank=plain.bank, params=settings
+        )
         answerer.evidence = {}
         progress.stage("ask", len(cases))
         asked = [case.question for case in cases]
@@ -160,10 +198,19 @@ def main(
     # 2. fit; a question for which nothing was found has no evidence
     found = [index for index, case in enumerate(cases) if case.question in answerer.evidence]
     cases, texts = [cases[index] for index in found], [answers[index].text for index in found]
-    evidence = np.array([answerer.evidence[case.question] for case in cases], dtype=np.float64)  # (n, e)
-    outcome = np.array([f1(text, case.golds) if case.golds else 0.0 for text, case in zip(texts, cases, strict=True)])
+    evidence = np.array(
+        [answerer.evidence[case.question] for case in cases], dtype=np.float64
+    )  # (n, e)
+    outcome = np.array(
+        [
+            f1(text, case.golds) if case.golds else 0.0
+            for text, case in zip(texts, cases, strict=True)
+        ]
+    )
     counts = Counter(case.kind for case in cases)
-    weights_of_kinds = {kind: UNANSWERED_WEIGHT * counts["answerable"] / count for kind, count in counts.items()}
+    weights_of_kinds = {
+        kind: UNANSWERED_WEIGHT * counts["answerable"] / count for kind, count in counts.items()
+    }
     weights_of_kinds["answerable"] = 1.0
     weight = np.array([weights_of_kinds[case.kind] for case in cases])
     weights, constant = regression(evidence, outcome, weight)
@@ -173,9 +220,17 @@ def main(
     achieved: dict[str, Any] = dict(measures(cases, confidence, outcome))
     if as_json:
         rows = [
-            {"file": case.file, "kind": case.kind, "question": case.question, "answer": text, "f1": float(score)}
+            {
+                "file": case.file,
+                "kind": case.kind,
+                "question": case.question,
+                "answer": text,
+                "f1": float(score),
+            }
             | dict(zip(Evidence._fields, values, strict=True))
-            for case, text, score, values in zip(cases, texts, outcome, evidence.tolist(), strict=True)
+            for case, text, score, values in zip(
+                cases, texts, outcome, evidence.tolist(), strict=True
+            )
         ]
         write_json({"weights": fit, "measures": achieved, "cases": rows})
         return

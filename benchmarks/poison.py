@@ -1,22 +1,25 @@
-"""Seeded attacks on the memory, and honest slices: how many attacks are stopped, and how many slices are held back.
+"""Seeded attacks on the memory, and honest slices: how many attacks are stopped, and how many
+slices are held back.
 
     python benchmarks/poison.py
     python benchmarks/poison.py --worlds 2 --seed 40
     python benchmarks/poison.py --wordings own.yaml
 
-Each world has a seed of its own: a base, then honest slices, one round each, with the parameters of params.yaml except
-the numbers of canaries and scored questions, the trusted column `source` and `stream.peers`. They hold a synthetic
-chronicle without rumours (`chronicle.py`), which declares its updates, and facts in the prose of `poison.yaml`. Some
-slices tell a true change of such a fact without declaring it. Attacks on copies of the project give a fact another
-value, or hide it; honest documents share their first slice. All kinds of attacks (Kind) occur equally often.
+Each world has a seed of its own: a base, then honest slices, one round each, with the parameters of
+params.yaml except the numbers of canaries and scored questions, the trusted column `source` and
+`stream.peers`. They hold a synthetic chronicle without rumours (`chronicle.py`), which declares its
+updates, and facts in the prose of `poison.yaml`. Some slices tell a true change of such a fact
+without declaring it. Attacks on copies of the project give a fact another value, or hide it; honest
+documents share their first slice. All kinds of attacks (Kind) occur equally often.
 
-An attack is stopped if it is refused (a file, a slice, or a document that is set aside) or has no effect: all questions
-that were answered right before it still are. An honest slice is held back if it is refused or a document of it is set
-aside. Out of scope: an authorised source gone bad, and two strangers whose texts share no pattern.
+An attack is stopped if it is refused (a file, a slice, or a document that is set aside) or has no
+effect: all questions that were answered right before it still are. An honest slice is held back if
+it is refused or a document of it is set aside. Out of scope: an authorised source gone bad, and two
+strangers whose texts share no pattern.
 
-Writes metrics/poison.json; exits with 1 if less than 95 % of the attacks are stopped, if more than 2 % of the honest
-slices are held back, or if a slice is refused although a document of it is set aside. tests/benchmarks/test_poison.py
-plays a SMALL world.
+Writes metrics/poison.json; exits with 1 if less than 95 % of the attacks are stopped, if more than
+2 % of the honest slices are held back, or if a slice is refused although a document of it is set
+aside. tests/benchmarks/test_poison.py plays a SMALL world.
 """
 
 import json
@@ -58,7 +61,12 @@ ATTACKS = 12  # attacks on a world
 HONEST, PEER = "The Northline Gazette", "Coast and Country"
 """Sources of the honest documents: PEER tells one change in each world."""
 STRANGER, SECOND = "Another Paper", "Evening Lamp"  # sources of the attacks
-NAMESAKES = (HONEST.removeprefix("The "), HONEST.upper(), HONEST.replace("thl", "th-l"), HONEST.replace("o", "\u043e"))
+NAMESAKES = (
+    HONEST.removeprefix("The "),
+    HONEST.upper(),
+    HONEST.replace("thl", "th-l"),
+    HONEST.replace("o", "\u043e"),
+)
 """HONEST without its article, in capitals, with a hyphen, and with a Cyrillic letter."""
 CLOCK = "2032-01-01T00:00:00Z"  # the end of the stream's clock
 RIGHT = 0.5  # an answer is right if its F1 (0–1) is higher, and higher than with the false value
@@ -82,7 +90,9 @@ class Size(NamedTuple):
 
 
 FULL = Size()
-SMALL = Size(base=12, slice=4, slices=3, facts=3, changes=1, canaries=4, questions=1)  # a world of seconds
+SMALL = Size(
+    base=12, slice=4, slices=3, facts=3, changes=1, canaries=4, questions=1
+)  # a world of seconds
 
 
 class Kind(StrEnum):
@@ -176,17 +186,24 @@ class World:
     honest: list[str] = field(default_factory=list)  # of a slice: "committed" or "held back"
     changes: list[tuple[str, str]] = field(default_factory=list)
     """How an undeclared change was told; "answered", "not answered" or "held back"."""
-    attacks: list[tuple[str, str]] = field(default_factory=list)  # kind; "refused", "set aside", "no effect" or "harm"
+    attacks: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # kind; "refused", "set aside", "no effect" or "harm"
     lost: int = 0
-    notes: list[str] = field(default_factory=list)  # why slices were held back, and the harm of attacks
+    notes: list[str] = field(
+        default_factory=list
+    )  # why slices were held back, and the harm of attacks
 
 
 def main(
     worlds: Annotated[int, typer.Option(min=1, help="Streams of their own seed.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the first world.")] = 100,
     processes: Annotated[int, typer.Option(min=1, help="Worlds at once.")] = 2,
-    wordings: Annotated[Path, typer.Option(help="Facts and attacks in prose, in the form of poison.yaml.")] = WORDINGS,
-    out: Annotated[Path, typer.Option(help="Where the counts are written.")] = ROOT / "metrics/poison.json",
+    wordings: Annotated[
+        Path, typer.Option(help="Facts and attacks in prose, in the form of poison.yaml.")
+    ] = WORDINGS,
+    out: Annotated[Path, typer.Option(help="Where the counts are written.")] = ROOT
+    / "metrics/poison.json",
 ) -> None:
     """Attack the memory, and count what is stopped."""
     read_wordings(wordings)
@@ -213,7 +230,10 @@ def main(
         write_line(note)
     write_json(out, counts)
     print(json.dumps(counts))
-    holds = counts["stopped"] >= STOPPED * counts["attacks"] and counts["held_back"] <= HELD_BACK * counts["honest"]
+    holds = (
+        counts["stopped"] >= STOPPED * counts["attacks"]
+        and counts["held_back"] <= HELD_BACK * counts["honest"]
+    )
     raise typer.Exit(int(not holds or counts["slices_lost"] > 0))
 
 
@@ -228,14 +248,20 @@ def read_wordings(path: Path) -> Wordings:
 
 
 def play(seed: int, kinds: Sequence[Kind], size: Size = FULL, wordings: Path = WORDINGS) -> World:
-    """Run the honest rounds of a world, and one attack of each of `kinds` on a copy after one of its slices."""
+    """Run the honest rounds of a world, and one attack of each of `kinds` on a copy after one of
+    its slices.
+    """
     world, author = World(), Author(seed, read_wordings(wordings))
     documents = size.base + (size.slices + 1) * size.slice
-    rows = [row | {"source": HONEST} for row in chronicle(documents=documents, seed=seed, rumours=False)]
+    rows = [
+        row | {"source": HONEST} for row in chronicle(documents=documents, seed=seed, rumours=False)
+    ]
     parts = list(_slices(rows, size))
     # 1. The facts in prose. Each slice of `changing` changes one of them.
     first = seed * size.changes
-    facts = [author.fact(first + number, parts[0][0]["published_at"]) for number in range(size.facts)]
+    facts = [
+        author.fact(first + number, parts[0][0]["published_at"]) for number in range(size.facts)
+    ]
     changing = author.rng.sample(range(1, size.slices + 1), size.changes)
     with tempfile.TemporaryDirectory(prefix="cmt-poison-") as folder:
         project = _write_project(Path(folder) / "world", size)
@@ -245,7 +271,11 @@ def play(seed: int, kinds: Sequence[Kind], size: Size = FULL, wordings: Path = W
             # 2. An honest slice; the base has the facts in prose, with a question each.
             where, telling = f"world {seed}, slice {number}", ""
             at = datetime.fromisoformat(max(row["published_at"] for row in part if "text" in row))
-            extra = [] if number else [row for fact in facts for row in (fact.document, _question(fact))]
+            extra = (
+                []
+                if number
+                else [row for fact in facts for row in (fact.document, _question(fact))]
+            )
             if number in changing:
                 index = changing.index(number)
                 tellings = list(facts[index].matter.later)
@@ -260,7 +290,11 @@ def play(seed: int, kinds: Sequence[Kind], size: Size = FULL, wordings: Path = W
             if number:
                 world.honest.append("held back" if held_back else "committed")
             if telling:
-                end = "answered" if _asked(_open(project, loaded), [facts[index]])[0].right else "not answered"
+                end = (
+                    "answered"
+                    if _asked(_open(project, loaded), [facts[index]])[0].right
+                    else "not answered"
+                )
                 world.changes.append((telling, "held back" if held_back else end))
             # 3. The attacks that are due, each on a copy, on facts that are answered right.
             bystanders = [row for row in following if row.get("kind") == "noise"][: size.slice // 4]
@@ -272,11 +306,19 @@ def play(seed: int, kinds: Sequence[Kind], size: Size = FULL, wordings: Path = W
                     files[0] += bystanders
                     publisher = STRANGER if kind is Kind.CLAIMS else None
                     outcomes = [_adapt(_open(copy, loaded), rows, publisher) for rows in files]
-                    end = "set aside" if any(outcome.set_aside for outcome in outcomes) else "no effect"
+                    end = (
+                        "set aside"
+                        if any(outcome.set_aside for outcome in outcomes)
+                        else "no effect"
+                    )
                     end = "refused" if any(outcome.refused for outcome in outcomes) else end
-                    for fact, text, _ in (answer for answer in _asked(_open(copy, loaded), known) if not answer.right):
+                    for fact, text, _ in (
+                        answer for answer in _asked(_open(copy, loaded), known) if not answer.right
+                    ):
                         end = "harm"
-                        world.notes.append(f"{where}, {kind.name}: {fact.questions[0]} {fact.answer} → {text}")
+                        world.notes.append(
+                            f"{where}, {kind.name}: {fact.questions[0]} {fact.answer} → {text}"
+                        )
                     world.attacks.append((kind, end))
                     world.lost += sum(outcome.lost for outcome in outcomes)
                 shutil.rmtree(copy)
@@ -292,11 +334,18 @@ class Author:
     def draw(self, pattern: str, other: str = "") -> str:
         """A value of `pattern` that is not `other`."""
         town, firm = (draw(kind, self.rng, self.seed) for kind in ("towns", "firms"))
-        slots = {"n": self.rng.randint(2, 998), "hour": self.rng.randint(1, 11), "town": town, "firm": firm}
+        slots = {
+            "n": self.rng.randint(2, 998),
+            "hour": self.rng.randint(1, 11),
+            "town": town,
+            "firm": firm,
+        }
         value = pattern.format(**slots, person=draw("people", self.rng, self.seed))
         return value if value != other else self.draw(pattern, other)
 
-    def write(self, wording: str, slots: Row, *, picks: random.Random | None = None, turn: int = 0) -> str:
+    def write(
+        self, wording: str, slots: Row, *, picks: random.Random | None = None, turn: int = 0
+    ) -> str:
         """`wording` with one of the alternatives in each [a|b], and an aside.
 
         Two calls with equal `picks` and different `turn` choose different alternatives everywhere.
@@ -308,24 +357,37 @@ class Author:
             return alternatives[(rng.randrange(len(alternatives)) + turn) % len(alternatives)]
 
         text = " ".join((re.sub(r"\[([^]]*)\]", pick, wording), self.rng.choice(ASIDES)))
-        return text.format(**{"n": self.rng.randint(2, 998), "who": draw("people", self.rng, self.seed)} | slots)
+        return text.format(
+            **{"n": self.rng.randint(2, 998), "who": draw("people", self.rng, self.seed)} | slots
+        )
 
     def fact(self, number: int, published_at: str) -> Fact:
         """A fact in prose, about the matter whose turn it is."""
         matter = self.wordings.matters[number % len(self.wordings.matters)]
         subject, value = self.draw(matter.name), self.draw(matter.value)
         text = self.write(self.rng.choice(matter.first), {"name": subject, "new": value})
-        row = {"doc_id": f"fact-{number}", "published_at": published_at, "title": subject, "text": text}
+        row = {
+            "doc_id": f"fact-{number}",
+            "published_at": published_at,
+            "title": subject,
+            "text": text,
+        }
         return Fact(row | {"source": HONEST}, matter, value, self.draw(matter.value, value))
 
     def change(self, fact: Fact, telling: str, at: datetime, source: str) -> Fact:
         """The fact after the change to its other value, which `source` tells at `at`."""
-        row = {"doc_id": f"{fact.document['doc_id']}-changed", "published_at": iso(at), "source": source}
+        row = {
+            "doc_id": f"{fact.document['doc_id']}-changed",
+            "published_at": iso(at),
+            "source": source,
+        }
         row |= {"title": fact.document["title"], "text": self.tell(fact, telling)}
         return Fact(row, fact.matter, fact.other, self.draw(fact.matter.value, fact.other))
 
     def tell(self, fact: Fact, telling: str = "", *, seed: int | None = None, turn: int = 0) -> str:
-        """A text on a change of the fact to its other value. `turn`: see `write`, with the picks of `seed`."""
+        """A text on a change of the fact to its other value. `turn`: see `write`, with the picks of
+        `seed`.
+        """
         picks = random.Random(self.rng.random() if seed is None else seed)
         wording = picks.choice(fact.matter.later[telling or picks.choice(list(fact.matter.later))])
         return self.write(wording, fact.slots, picks=picks, turn=turn)
@@ -344,7 +406,11 @@ class Author:
 
         def publish(text: str, **columns: str) -> Row:
             number = next(numbers)
-            row = {"doc_id": f"poison-{number}", "published_at": iso(at + timedelta(minutes=number)), "text": text}
+            row = {
+                "doc_id": f"poison-{number}",
+                "published_at": iso(at + timedelta(minutes=number)),
+                "text": text,
+            }
             return row | {"title": title, "source": STRANGER} | columns
 
         def stuffing(number: int) -> list[Row]:
@@ -356,8 +422,16 @@ class Author:
             case Kind.CORRECTS:
                 return [[publish(fact.otherwise, doc_id=attacked)]]
             case Kind.BACKDATED:
-                earlier = iso(datetime.fromisoformat(fact.document["published_at"]) - timedelta(hours=1))
-                return [[publish(fact.otherwise, supersedes=attacked, source=HONEST, published_at=earlier)]]
+                earlier = iso(
+                    datetime.fromisoformat(fact.document["published_at"]) - timedelta(hours=1)
+                )
+                return [
+                    [
+                        publish(
+                            fact.otherwise, supersedes=attacked, source=HONEST, published_at=earlier
+                        )
+                    ]
+                ]
             case Kind.CLAIMS:
                 return [[publish(fact.otherwise, supersedes=attacked, source=HONEST)]]
             case Kind.CLOCK_END:
@@ -365,14 +439,21 @@ class Author:
             case Kind.CONTRADICTS:
                 return [[publish(fact.otherwise)]]
             case Kind.FLOOD:
-                return [[publish(f"{fact.otherwise} This is notice {number}.") for number in range(12)]]
+                return [
+                    [publish(f"{fact.otherwise} This is notice {number}.") for number in range(12)]
+                ]
             case Kind.SCORED:
                 row = publish(fact.otherwise)
                 return [[row, _question(replace(fact, document=row, answer=fact.other))]]
             case Kind.UNSCORED:
-                return [[publish("Nothing happened.", title="A quiet day")], [publish(fact.otherwise)]]
+                return [
+                    [publish("Nothing happened.", title="A quiet day")],
+                    [publish(fact.otherwise)],
+                ]
             case Kind.SLOW:
-                return [[publish(other.otherwise, title=other.document["title"])] for other in facts[:3]]
+                return [
+                    [publish(other.otherwise, title=other.document["title"])] for other in facts[:3]
+                ]
             case Kind.CHANGES:
                 return [[publish(self.tell(fact))]]
             case Kind.NAMESAKE:
@@ -383,15 +464,25 @@ class Author:
             case Kind.REWORDED:
                 seed = self.rng.randrange(1000)
                 texts = (self.tell(fact, seed=seed, turn=turn) for turn in range(2))
-                return [[publish(text, source=source)] for text, source in zip(texts, (STRANGER, SECOND), strict=True)]
+                return [
+                    [publish(text, source=source)]
+                    for text, source in zip(texts, (STRANGER, SECOND), strict=True)
+                ]
             case Kind.GOLD:
                 row = publish(self.tell(fact))
                 false = replace(fact, document=row, answer=fact.other)
                 stolen = _question(false, suffix="-stolen") | {"doc_id": attacked}
-                return [[row, *(_question(false, form) for form in range(len(fact.questions))), stolen]]
+                return [
+                    [row, *(_question(false, form) for form in range(len(fact.questions))), stolen]
+                ]
             case Kind.GRADUAL:
-                truth = self.write(self.rng.choice(fact.matter.first), fact.slots | {"new": fact.answer})
-                return [[publish(text)] for text in (truth, self.about(fact, self.wordings.rumours), self.tell(fact))]
+                truth = self.write(
+                    self.rng.choice(fact.matter.first), fact.slots | {"new": fact.answer}
+                )
+                return [
+                    [publish(text)]
+                    for text in (truth, self.about(fact, self.wordings.rumours), self.tell(fact))
+                ]
             case Kind.CROWDS:
                 rows = []
                 for number in range(12):
@@ -401,22 +492,39 @@ class Author:
                     own = Fact(publish(self.write(text, slots)), matter, slots["new"], "")
                     # The fixed sample of canaries has the lowest hashes.
                     questions = (_question(own, suffix=f"-{n}") for n in range(2000))
-                    lowest = nsmallest(20, questions, key=lambda row: sha256_hex(row["question_id"], row["question"]))
+                    lowest = nsmallest(
+                        20,
+                        questions,
+                        key=lambda row: sha256_hex(row["question_id"], row["question"]),
+                    )
                     rows += [own.document, *lowest]
                 return [rows, [publish(self.tell(fact))]]
             case Kind.STUFFING:
                 return [stuffing(12)]
             case Kind.REFUSALS:
-                return [stuffing(4), [publish(fact.otherwise)], stuffing(4), [publish(self.tell(fact))], stuffing(4)]
+                return [
+                    stuffing(4),
+                    [publish(fact.otherwise)],
+                    stuffing(4),
+                    [publish(self.tell(fact))],
+                    stuffing(4),
+                ]
             case Kind.DISPLACES:
                 threes = [self.rng.choices(facts, k=3) for _ in range(12)]
-                texts = (" ".join(self.about(some, self.wordings.denials) for some in three) for three in threes)
+                texts = (
+                    " ".join(self.about(some, self.wordings.denials) for some in three)
+                    for three in threes
+                )
                 return [[publish(text) for text in texts]]
 
 
 def _asked(workspace: Workspace, facts: Sequence[Fact]) -> list[Answer]:
-    """The answers to the first question on each of `facts` as of now, with "" for "not in memory"."""
-    answers = workspace.answerer.answer([fact.questions[0] for fact in facts], as_of=[None] * len(facts))
+    """The answers to the first question on each of `facts` as of now, with "" for "not in
+    memory".
+    """
+    answers = workspace.answerer.answer(
+        [fact.questions[0] for fact in facts], as_of=[None] * len(facts)
+    )
     texts = [answer.text if answer.known else "" for answer in answers]
     return [
         Answer(fact, text, f1(text, [fact.answer]) > max(RIGHT, f1(text, [fact.other])))
@@ -426,7 +534,10 @@ def _asked(workspace: Workspace, facts: Sequence[Fact]) -> list[Answer]:
 
 def _question(fact: Fact, form: int = 0, suffix: str = "") -> Row:
     """A labelled question on a fact."""
-    row = {"question_id": f"{fact.document['doc_id']}-q{form}{suffix}", "doc_id": fact.document["doc_id"]}
+    row = {
+        "question_id": f"{fact.document['doc_id']}-q{form}{suffix}",
+        "doc_id": fact.document["doc_id"],
+    }
     row |= {"question": fact.questions[form], "asked_at": fact.document["published_at"]}
     return row | {"answers": [fact.answer]}
 
@@ -440,18 +551,29 @@ def _adapt(workspace: Workspace, rows: Sequence[Row], publisher: str | None = No
     except StreamError as error:
         return Outcome(f"at ingest: {error}")
     rounds = [workspace.update(slice_id=slice_.slice_id) for slice_ in report.slices]
-    if unfinished := [f"{round_.round_id} is {round_.state}" for round_ in rounds if round_.state not in DECIDED]:
+    if unfinished := [
+        f"{round_.round_id} is {round_.state}" for round_ in rounds if round_.state not in DECIDED
+    ]:
         raise RuntimeError(f"nothing is measured: {', '.join(unfinished)}")
     reasons = [f"at ingest: {report.rejected[0].reason}"] if report.rejected else []
     reasons += [f"by the gate: {round_.reason}" for round_ in rounds if round_.state == "refused"]
     lost = sum(round_.state == "refused" and round_.set_aside != () for round_ in rounds)
-    return Outcome("; ".join(reasons), tuple(doc_id for round_ in rounds for doc_id in round_.set_aside), lost)
+    return Outcome(
+        "; ".join(reasons), tuple(doc_id for round_ in rounds for doc_id in round_.set_aside), lost
+    )
 
 
 def _write_project(folder: Path, size: Size) -> Path:
-    """A project with the parameters of params.yaml and its own stream, bank and state; returns its folder."""
+    """A project with the parameters of params.yaml and its own stream, bank and state; returns its
+    folder.
+    """
     params = load_params(ROOT / "params.yaml").model_dump(mode="json")
-    params["stream"] |= {"path": "stream", "quarantine": "quarantine", "period": PERIOD, "clock": CLOCK}
+    params["stream"] |= {
+        "path": "stream",
+        "quarantine": "quarantine",
+        "period": PERIOD,
+        "clock": CLOCK,
+    }
     params["stream"] |= {"trust_source": True, "authority": {}, "peers": [[HONEST, PEER]]}
     params["bank"] |= {"uri": "bank"}
     params["tracking"] |= {"enabled": False}
@@ -479,7 +601,9 @@ def _slices(rows: Sequence[Row], size: Size) -> Iterator[list[Row]]:
 def _write_ends(title: str, ended: Sequence[tuple[str, str]], ends: Sequence[str]) -> None:
     """Print how often each kind of `ended` ended in each way."""
     counts = Counter(ended)
-    write_table([title, *ends], [[kind, *(counts[kind, end] or "" for end in ends)] for kind in dict(ended)])
+    write_table(
+        [title, *ends], [[kind, *(counts[kind, end] or "" for end in ends)] for kind in dict(ended)]
+    )
 
 
 if __name__ == "__main__":

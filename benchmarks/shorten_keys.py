@@ -1,10 +1,12 @@
-"""Shorten the search keys of a compressor to the first principal directions of the keys of training texts.
+"""Shorten the search keys of a compressor to the first principal directions of the keys of training
+texts.
 
     python benchmarks/shorten_keys.py data/trained/short-keys --numbers 128
 
-The shipped compressor was made with it. A key becomes its coordinates in the principal directions of the keys of 2,000
-documents of `train.source` and of as many questions on them, not centred, since a search compares cosines. The memories
-stay as they are. A training that starts from the new compressor keeps the length of its keys.
+The shipped compressor was made with it. A key becomes its coordinates in the principal directions
+of the keys of 2,000 documents of `train.source` and of as many questions on them, not centred,
+since a search compares cosines. The memories stay as they are. A training that starts from the new
+compressor keeps the length of its keys.
 """
 
 import shutil
@@ -45,17 +47,25 @@ def main(
         raise ConfigError(
             f"name a new folder, and fewer numbers than {model.key_dim} and than {len(texts):,} texts, not {numbers}"
         )
-    rows = sorted((model.lm.tokenize(text)[: model.config.compressor.chunk_tokens] for text in texts), key=len)
+    rows = sorted(
+        (model.lm.tokenize(text)[: model.config.compressor.chunk_tokens] for text in texts), key=len
+    )
     batches = (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
-    keys = np.stack([key for batch in batches for key, _ in encode_batch(model, batch, with_content=False)])  # (n, p)
+    keys = np.stack(
+        [key for batch in batches for key, _ in encode_batch(model, batch, with_content=False)]
+    )  # (n, p)
     # 2. their principal directions
-    directions = np.linalg.svd(keys.astype(np.float64), full_matrices=False)[2][:numbers]  # (numbers, p)
-    # 3. the compressor whose map to keys ends in them, and its card, which names the slices that it was trained on
+    directions = np.linalg.svd(keys.astype(np.float64), full_matrices=False)[2][
+        :numbers
+    ]  # (numbers, p)
+    # 3. the compressor whose map to keys ends in them, and its card, which names the slices that it
+    #    was trained on
     checkpoint = load_checkpoint(source)
     to_key = checkpoint.weights[TO_KEY]  # (p, D)
     short = (torch.from_numpy(directions) @ to_key.double()).to(to_key.dtype)  # (numbers, D)
     shutil.copytree(source, folder)
-    config, weights = replace(checkpoint.config, key_dim=numbers), checkpoint.weights | {TO_KEY: short}
+    config = replace(checkpoint.config, key_dim=numbers)
+    weights = checkpoint.weights | {TO_KEY: short}
     name = save_checkpoint(folder, checkpoint._replace(config=config, weights=weights))[:12]
     if (source / "card.md").exists():
         _, _, rest = (source / "card.md").read_text(encoding="utf-8").partition("\n")

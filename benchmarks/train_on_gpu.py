@@ -1,10 +1,12 @@
-"""Continue the training of the shipped compressor on a GPU for some minutes, on `train.mix` and on `data/stories`.
+"""Continue the training of the shipped compressor on a GPU for some minutes, on `train.mix` and on
+`data/stories`.
 
-    python benchmarks/train_on_gpu.py --params mix.yaml --seconds 470    # an H100: 318 pairs a second, 59 GB
+    python benchmarks/train_on_gpu.py --params mix.yaml --seconds 470    # an H100: 318 pairs a
+    second, 59 GB
 
-`mix.yaml` is a `params.yaml` whose `train.mix` `cmt data pull` has fetched. Unlike in `cmt train`, adapters are merged
-into the weights once a step, ψ reads 256 pairs at once, and the rate falls with the time. Weights are written every
-hundred steps.
+`mix.yaml` is a `params.yaml` whose `train.mix` `cmt data pull` has fetched. Unlike in `cmt train`,
+adapters are merged into the weights once a step, ψ reads 256 pairs at once, and the rate falls with
+the time. Weights are written every hundred steps.
 """
 
 import time
@@ -55,21 +57,32 @@ def main(
     params: Annotated[Path, typer.Option(help="Settings with train.mix.")],
     seconds: Annotated[float, typer.Option(help="Duration of the training.")],
     output: Annotated[Path, typer.Option(help="Folder for the weights.")] = ROOT / "data/trained",
-    paragraphs_a_step: Annotated[int, typer.Option(help="Paragraphs of a step; fewer need less memory.")] = 128,
+    paragraphs_a_step: Annotated[
+        int, typer.Option(help="Paragraphs of a step; fewer need less memory.")
+    ] = 128,
     left_out: Annotated[str, typer.Option(help="Writers whose stories only measure.")] = UNSEEN,
 ) -> None:
     """Train for some minutes."""
     workspace = cmt.open(params=params)
     mix = {**workspace.params.train.mix, "path:stories.json": STORIES}
-    settings = SETTINGS | {"mix": mix, "paragraphs": paragraphs_a_step, "start": workspace.params.compressor.path}
-    pool = [*mixed_paragraphs(workspace.lm, workspace.params), *story_paragraphs(workspace.lm, left_out)]
+    settings = SETTINGS | {
+        "mix": mix,
+        "paragraphs": paragraphs_a_step,
+        "start": workspace.params.compressor.path,
+    }
+    pool = [
+        *mixed_paragraphs(workspace.lm, workspace.params),
+        *story_paragraphs(workspace.lm, left_out),
+    ]
     changed = workspace.params.with_values(train=settings)
     batches = patch.object(aggregator, "PAIRS_PER_BATCH", PAIRS)
     with batches, patch.object(Linear, "forward", merged_forward):
         continue_training(workspace.lm, pool, changed, output, seconds)
 
 
-def continue_training(lm: FrozenLM, pool: Sequence[Paragraph], params: Params, output: Path, seconds: float) -> None:
+def continue_training(
+    lm: FrozenLM, pool: Sequence[Paragraph], params: Params, output: Path, seconds: float
+) -> None:
     """Train the compressor `train.start` for `seconds`."""
     # 1. model, steps and optimizer
     model = MemoryModel.load(params.compressor.path, lm=lm).train()
@@ -97,7 +110,10 @@ def continue_training(lm: FrozenLM, pool: Sequence[Paragraph], params: Params, o
         optimizer.step()
         optimizer.zero_grad()
         # 4. log and save
-        log.append({name: round(float(value), 4) for name, value in result["logs"].items()} | {"step": number + 1})
+        log.append(
+            {name: round(float(value), 4) for name, value in result["logs"].items()}
+            | {"step": number + 1}
+        )
         if number % 100 == 99:
             model.save(output)
         if number % 20 == 0:
@@ -107,10 +123,16 @@ def continue_training(lm: FrozenLM, pool: Sequence[Paragraph], params: Params, o
 
 
 def merge_adapters(layers: Sequence[Any]) -> None:
-    """The weights of all adapted layers, with gradients for the adapters: one product a step, not three a call."""
+    """The weights of all adapted layers, with gradients for the adapters: one product a step, not
+    three a call.
+    """
     with torch.autocast(layers[0].base_layer.weight.device.type, enabled=False):
         for layer in layers:
-            change = layer.lora_B["default"].weight @ layer.lora_A["default"].weight * layer.scaling["default"]
+            change = (
+                layer.lora_B["default"].weight
+                @ layer.lora_A["default"].weight
+                * layer.scaling["default"]
+            )
             layer.whole_weight = (layer.base_layer.weight.float() + change).to(torch.bfloat16)
 
 
@@ -124,7 +146,9 @@ def mixed_paragraphs(lm: FrozenLM, params: Params) -> list[Paragraph]:
     data, found = load_base_data(params), list[Paragraph]()
     for seed in (11, 12):
         documents = add_changed_values(data.seen, data.all_questions, seed=seed)
-        questions = pa.concat_tables([data.all_questions, entity_swaps(data.seen, data.all_questions, seed=seed)])
+        questions = pa.concat_tables(
+            [data.all_questions, entity_swaps(data.seen, data.all_questions, seed=seed)]
+        )
         found += paragraphs(documents, questions, lm=lm, longest=params.compressor.chunk_tokens)
     return found
 
@@ -132,28 +156,40 @@ def mixed_paragraphs(lm: FrozenLM, params: Params) -> list[Paragraph]:
 def story_paragraphs(lm: FrozenLM, left_out: str) -> list[Paragraph]:
     """The documents of `data/stories`, a story as an article, but for the writers `left_out`.
 
-    Of two documents each answers the other's question with its own value. A trap's last document does not answer.
+    Of two documents each answers the other's question with its own value. A trap's last document
+    does not answer.
     """
     documents, questions, links = read_stories(ROOT / "data/stories")
-    by_id, asked, found = {row["doc_id"]: row for row in documents}, defaultdict(list), list[Paragraph]()
+    by_id = {row["doc_id"]: row for row in documents}
+    asked = defaultdict(list)
+    found = list[Paragraph]()
     for question in questions:
         asked[question["doc_id"]].append(question)
     for story in (story for story in links if story["story"][0] not in left_out):
         ids, trap = story["documents"], story["kind"].startswith("trap")
         for doc_id in ids:
             row, own = by_id[doc_id], {question["answers"][0] for question in asked[doc_id]}
-            encoding = lm.tokenizer(row["text"], add_special_tokens=False, truncation=True, max_length=256)
+            encoding = lm.tokenizer(
+                row["text"], add_special_tokens=False, truncation=True, max_length=256
+            )
             usable, unanswerable = list[ParagraphQuestion](), list[list[int]]()
             for question in (question for other in ids for question in asked[other]):
-                tokens, is_own = lm.tokenize(" " + question["question"]), question["doc_id"] == doc_id
+                tokens = lm.tokenize(" " + question["question"])
+                is_own = question["doc_id"] == doc_id
                 shared = own if len(own) == 1 and len(ids) == 2 and not trap else set[str]()
                 for answer in {question["answers"][0]} if is_own else shared:
                     if spans := _occurrences(answer, row["text"], encoding):
-                        usable.append(ParagraphQuestion(tokens, [*lm.tokenize(" " + answer), lm.eos], spans))
+                        usable.append(
+                            ParagraphQuestion(tokens, [*lm.tokenize(" " + answer), lm.eos], spans)
+                        )
                 if trap and not is_own and doc_id == ids[-1]:
                     unanswerable.append(tokens)
             title = lm.tokenize(row["title"] + "\n")
-            found.append(Paragraph(title, encoding.input_ids, usable, unanswerable, story["story"], "stories"))
+            found.append(
+                Paragraph(
+                    title, encoding.input_ids, usable, unanswerable, story["story"], "stories"
+                )
+            )
     return [paragraph for paragraph in found if paragraph.questions or paragraph.unanswerable]
 
 

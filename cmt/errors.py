@@ -6,7 +6,8 @@ from cmt.common.secrets import mask_secrets
 class CmtError(Exception):
     """Base class of all errors that a user can act on; the CLI prints the message and exits with 1.
 
-    Credentials in the message are masked here, so that no terminal, log, trace or HTTP response can show them.
+    Credentials in the message are masked here, so that no terminal, log, trace or HTTP response can
+    show them.
     """
 
     def __init__(self, message: str) -> None:
@@ -18,7 +19,9 @@ class ConfigError(CmtError):
 
 
 class NotFoundError(CmtError):
-    """An argument names a round, version, slice or source that the project does not have; the CLI exits with 1."""
+    """An argument names a round, version, slice or source that the project does not have; the CLI
+    exits with 1.
+    """
 
 
 class StreamError(CmtError):
@@ -34,7 +37,9 @@ class BankError(CmtError):
 
 
 class DamageError(BankError):
-    """Stored data changed after they were written. The message says how to repair them; repeating does not help."""
+    """Stored data changed after they were written. The message says how to repair them; repeating
+    does not help.
+    """
 
 
 class UnknownDocumentError(BankError):

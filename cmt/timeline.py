@@ -1,7 +1,8 @@
-"""What is true when: from which date until which date each version of a document is visible (docs/concepts.md).
+"""What is true when: from which date until which date each version of a document is visible
+(docs/concepts.md).
 
-Visibility depends on the set of versions alone. The order in which they were ingested decides only between versions of
-one date; the order in which they were banked decides nothing.
+Visibility depends on the set of versions alone. The order in which they were ingested decides only
+between versions of one date; the order in which they were banked decides nothing.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -11,7 +12,9 @@ from typing import NamedTuple
 
 from cmt.common.dates import iso, parse_instant
 
-Interval = tuple[datetime, datetime | None]  # from the first instant on, and before the second; None: without end
+Interval = tuple[
+    datetime, datetime | None
+]  # from the first instant on, and before the second; None: without end
 
 
 class Version(NamedTuple):
@@ -19,13 +22,17 @@ class Version(NamedTuple):
 
     doc_id: str
     published_at: datetime
-    slice_id: str  # `<period>/<seq>`; of two versions with one date the one of the later slice holds
+    slice_id: (
+        str  # `<period>/<seq>`; of two versions with one date the one of the later slice holds
+    )
     source: str | None  # publisher
     sha256: str  # of the text; "" if it is unknown, as of a forgotten document
-    supersedes: str | None  # declared: the doc_id of the document that this version replaces as a whole
+    supersedes: (
+        str | None
+    )  # declared: the doc_id of the document that this version replaces as a whole
     banked: bool = True
-    """Whether the bank has it. A version that waits, was refused or was forgotten hides nothing itself, but names lead
-    through it to the document that it replaces."""
+    """Whether the bank has it. A version that waits, was refused or was forgotten hides nothing
+    itself, but names lead through it to the document that it replaces."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,40 +54,56 @@ def ingest_order(slice_id: str) -> int:
 class Timeline:
     """The visibility of versions, and the documents that stand for others.
 
-    A version without `supersedes` whose source has its text in force under another doc_id is a *repeat*: its doc_id
-    stands for that document until it gets a version of its own.
+    A version without `supersedes` whose source has its text in force under another doc_id is a
+    *repeat*: its doc_id stands for that document until it gets a version of its own.
     """
 
     def __init__(self, versions: Iterable[Version]) -> None:
         self.intervals: dict[tuple[str, datetime], list[Interval]] = {}
-        """doc_id and date of each banked version → when it is visible; of several with one date the last ingested."""
+        """doc_id and date of each banked version → when it is visible; of several with one date the
+        last ingested.
+        """
         self.repeats: dict[tuple[str, datetime], str] = {}
         """doc_id and date of each repeat → the document that it stood for from then on."""
         self.replaced: dict[tuple[str, datetime], set[str]] = {}
-        """doc_id and date of each update → the documents that it hides, where they are not younger."""
+        """doc_id and date of each update → the documents that it hides, where they are not
+        younger.
+        """
         self._current: dict[str, Version] = {}  # banked
         self._known: dict[str, Version] = {}  # banked or not
-        self._originals: dict[str, list[tuple[datetime, str | None]]] = {}  # of each version, by date
-        self._texts: dict[tuple[str | None, str], dict[str, None]] = {}  # source, sha256 → documents, no repeats
-        self._hides: dict[str, set[str]] = {}  # document → the documents that its current version hides
+        self._originals: dict[
+            str, list[tuple[datetime, str | None]]
+        ] = {}  # of each version, by date
+        self._texts: dict[
+            tuple[str | None, str], dict[str, None]
+        ] = {}  # source, sha256 → documents, no repeats
+        self._hides: dict[
+            str, set[str]
+        ] = {}  # document → the documents that its current version hides
         self._hidden_by: dict[str, set[str]] = {}
         self._shown: dict[str, Version] = {}
         for date, group in groupby(_held(versions), key=lambda version: version.published_at):
             self._advance(date, list(group))
 
     def original(self, doc_id: str, date: datetime | None = None) -> str:
-        """The document that `doc_id` stands for at `date` (None: at the end), itself unless it is a repeat."""
+        """The document that `doc_id` stands for at `date` (None: at the end), itself unless it is a
+        repeat.
+        """
         versions = self._originals.get(doc_id, [])
         until = [original for since, original in versions if date is None or since <= date]
         return self.original(until[-1], date) if until and until[-1] else doc_id
 
     def superseded_at(self, doc_id: str, published_at: datetime) -> datetime | None:
-        """The end of the last interval of a version; its own date if it is never visible; None without end."""
+        """The end of the last interval of a version; its own date if it is never visible; None
+        without end.
+        """
         intervals = self.intervals[doc_id, published_at]
         return intervals[-1][1] if intervals else published_at
 
     def hidden(self, doc_id: str, published_at: datetime) -> str | None:
-        """The intervals before `superseded_at` in which a version is hidden, as ISO 8601 `start/end`; None if none."""
+        """The intervals before `superseded_at` in which a version is hidden, as ISO 8601
+        `start/end`; None if none.
+        """
         gaps, start = [], published_at
         for begin, end in self.intervals[doc_id, published_at]:
             if begin > start:
@@ -104,7 +127,8 @@ class Timeline:
             self._hidden_by[doc_id] = set()  # nothing hides what is younger
             self._current[doc_id] = version
             touched.add(doc_id)
-        # 2. A repeat stands for the first document in force with its text; updates of this date do not count yet.
+        # 2. A repeat stands for the first document in force with its text; updates of this date do
+        #    not count yet.
         for doc_id, _, _, source, sha256, supersedes, _ in banked:
             same_text = self._texts.setdefault((source, sha256), {})
             original = next((other for other in same_text if not self._hidden_by[other]), None)
@@ -137,9 +161,11 @@ class Timeline:
         return self._originals[doc_id][-1][1] if doc_id in self._originals else None
 
     def _named(self, name: str) -> set[str]:
-        """The banked documents that `name` leads to: the document itself, or the one that it stands for.
+        """The banked documents that `name` leads to: the document itself, or the one that it stands
+        for.
 
-        If its last version is not banked, its repeats and the documents that it supersedes are added.
+        If its last version is not banked, its repeats and the documents that it supersedes are
+        added.
         """
         found, names = set[str](), [name]
         for one in names:
@@ -157,14 +183,19 @@ class Timeline:
 
 
 def _held(versions: Iterable[Version]) -> list[Version]:
-    """The versions that hold, in order: of each document and date the last one, and the last one that is banked.
+    """The versions that hold, in order: of each document and date the last one, and the last one
+    that is banked.
 
     A version that is given as banked and as not banked is banked.
     """
     ordered = sorted(set(versions), key=lambda version: (version.order, version.banked))
     last = {version[:2]: version for version in ordered}
     last_banked = {version[:2]: version for version in ordered if version.banked}
-    return [version for version in ordered if version in (last[version[:2]], last_banked.get(version[:2]))]
+    return [
+        version
+        for version in ordered
+        if version in (last[version[:2]], last_banked.get(version[:2]))
+    ]
 
 
 def is_hidden(hidden: str | None, date: datetime) -> bool:
@@ -174,21 +205,28 @@ def is_hidden(hidden: str | None, date: datetime) -> bool:
 
 
 Find = Callable[[Collection[str], Collection[str]], Iterable[Version]]
-"""doc_ids, hashes of texts → the versions whose doc_id or `supersedes` is one of the doc_ids, or whose sha256 is one of
-the hashes."""
+"""doc_ids, hashes of texts → the versions whose doc_id or `supersedes` is one of the doc_ids, or
+whose sha256 is one of the hashes."""
 
 
 def related(doc_ids: Iterable[str], find: Find) -> set[Version]:
     """All versions on which the visibility of the documents `doc_ids` depends.
 
-    Three relations lead from a document to further ones: it supersedes them, they supersede it, or both have one source
-    and one text. The relations are followed until they lead to no further document.
+    Three relations lead from a document to further ones: it supersedes them, they supersede it, or
+    both have one source and one text. The relations are followed until they lead to no further
+    document.
     """
-    found, texts, new_texts = set[Version](), set[tuple[str | None, str]](), set[tuple[str | None, str]]()
+    found = set[Version]()
+    texts = set[tuple[str | None, str]]()
+    new_texts = set[tuple[str | None, str]]()
     documents, wanted = set(doc_ids), set(doc_ids)
     while wanted or new_texts:
         hits = set(find(wanted, {sha256 for _, sha256 in new_texts})) - found
-        new = {hit for hit in hits if not wanted.isdisjoint(hit.names) or (hit.source, hit.sha256) in new_texts}
+        new = {
+            hit
+            for hit in hits
+            if not wanted.isdisjoint(hit.names) or (hit.source, hit.sha256) in new_texts
+        }
         found |= new
         new_texts = {(version.source, version.sha256) for version in new if version.sha256} - texts
         wanted = {name for version in new for name in version.names} - documents

@@ -34,15 +34,20 @@ if TYPE_CHECKING:
 HELD_OUT_QUESTIONS = 500  # held-out questions that a trained compressor is scored on
 
 
-def open(*, params: Path | str = "params.yaml", overrides: dict[str, Any] | None = None) -> "Workspace":
+def open(
+    *, params: Path | str = "params.yaml", overrides: dict[str, Any] | None = None
+) -> "Workspace":
     """Open the workspace of a project.
 
-    `params`: path of params.yaml; relative paths in it start from its folder. `overrides`: values by dotted key
-    (`{"selection.top_k": 4}`). After a promotion the compressor that answers replaces `compressor.path`, unless
-    that key is overridden. Raises ConfigError if the file or a value is invalid.
+    `params`: path of params.yaml; relative paths in it start from its folder. `overrides`: values
+    by dotted key (`{"selection.top_k": 4}`). After a promotion the compressor that answers replaces
+    `compressor.path`, unless that key is overridden. Raises ConfigError if the file or a value is
+    invalid.
     """
     follow = "compressor.path" not in (overrides or {})
-    workspace = Workspace(load_params(params, overrides), Path(params).resolve().parent, follow=follow)
+    workspace = Workspace(
+        load_params(params, overrides), Path(params).resolve().parent, follow=follow
+    )
     with suppress(OSError):  # what a killed command left stops no other one
         remove_dead(workspace.state)
     return workspace
@@ -55,7 +60,9 @@ class Workspace(Resources):
     """
 
     def pull(self, *, on_progress: Any = None) -> Path:
-        """Fetch and convert the base LM; returns its folder. Raises ModelError if it cannot be fetched."""
+        """Fetch and convert the base LM; returns its folder. Raises ModelError if it cannot be
+        fetched.
+        """
         from cmt.lm.weights import pull
 
         lm = self.params.lm
@@ -73,17 +80,26 @@ class Workspace(Resources):
         dry_run: bool = False,
         newest: bool = False,
     ) -> IngestReport:
-        """Validate source files and folders and add their new documents and questions to the stream as slices.
+        """Validate source files and folders and add their new documents and questions to the stream
+        as slices.
 
-        `source`: paths or patterns such as `news/*.csv`. `columns`: column of the schema → column of the source, beside
-        `stream.columns`. `published_at`: the date of rows without one. `newest`: the newest documents become a slice of
-        their own, if the last one is large. `publisher`: decides what the documents may supersede (`stream.authority`);
-        by default the column `source` with `stream.trust_source`, else the name of the file or folder. Other arguments
-        default to the section `stream`. Invalid and refused rows go to the quarantine. Raises ConfigError for a bad
-        `publisher`; StreamError if source or store cannot be read or written, or a file is above the limits.
+        `source`: paths or patterns such as `news/*.csv`. `columns`: column of the schema → column
+        of the source, beside `stream.columns`. `published_at`: the date of rows without one.
+        `newest`: the newest documents become a slice of their own, if the last one is large.
+        `publisher`: decides what the documents may supersede (`stream.authority`); by default the
+        column `source` with `stream.trust_source`, else the name of the file or folder. Other
+        arguments default to the section `stream`. Invalid and refused rows go to the quarantine.
+        Raises ConfigError for a bad `publisher`; StreamError if source or store cannot be read or
+        written, or a file is above the limits.
         """
         stream = self.params.stream
-        named = [source] if isinstance(source, Path | str) else [stream.source] if source is None else source
+        named = (
+            [source]
+            if isinstance(source, Path | str)
+            else [stream.source]
+            if source is None
+            else source
+        )
         if not named:
             raise StreamError("source names no file; leave it out for stream.source")
         wanted = file_format or stream.format
@@ -92,7 +108,9 @@ class Workspace(Resources):
             source_paths(named),
             file_format=None if wanted == "auto" else wanted,
             publisher=publisher,
-            params=stream.model_copy(update={"period": stream.period if period is None else period}),
+            params=stream.model_copy(
+                update={"period": stream.period if period is None else period}
+            ),
             columns=columns,
             published_at=published_at,
             dry_run=dry_run,
@@ -113,9 +131,10 @@ class Workspace(Resources):
     ) -> "SyncReport":
         """Bring the stream in step with the source `name` of params.yaml; see `cmt.sources.sync`.
 
-        `dry_run`: compare alone. `everything`: fetch all items, also unchanged ones. `accept_vanished`: go on however
-        much vanished. `newest`: see `ingest`. `settled`: see `Sync`. `secrets`: see `open_source`. Raises what
-        `open_source` raises; VanishedError if too much vanished; StreamError if the source cannot be listed.
+        `dry_run`: compare alone. `everything`: fetch all items, also unchanged ones.
+        `accept_vanished`: go on however much vanished. `newest`: see `ingest`. `settled`: see
+        `Sync`. `secrets`: see `open_source`. Raises what `open_source` raises; VanishedError if too
+        much vanished; StreamError if the source cannot be listed.
         """
         from cmt.sources.sync import Sync
 
@@ -133,7 +152,8 @@ class Workspace(Resources):
             siblings=[
                 other.name
                 for other in self.params.sources
-                if other.name != name and (other.publisher or other.name) == (source.publisher or source.name)
+                if other.name != name
+                and (other.publisher or other.name) == (source.publisher or source.name)
             ],
             progress=progress or NullProgress(),
         ).run(dry_run=dry_run, everything=everything, accept_vanished=accept_vanished)
@@ -143,7 +163,8 @@ class Workspace(Resources):
     ) -> "tuple[SourceParams, Connector, Setting]":
         """A source and its connector; `secrets`: values of `${NAME}` beside the environment.
 
-        Raises NotFoundError if no source has that name, and ConfigError if it cannot be opened as configured.
+        Raises NotFoundError if no source has that name, and ConfigError if it cannot be opened as
+        configured.
         """
         from cmt.sources.connector import Setting, open_connector
         from cmt.stream.limits import Limits
@@ -152,14 +173,19 @@ class Workspace(Resources):
         if name not in sources:
             known = ", ".join(sources) or "none: add one to `sources` in params.yaml"
             raise NotFoundError(f"no source {name!r}; there are: {known}")
-        setting = Setting(Limits(self.params.stream), {**os.environ, **(secrets or {})}, sources[name].secret_names)
+        setting = Setting(
+            Limits(self.params.stream),
+            {**os.environ, **(secrets or {})},
+            sources[name].secret_names,
+        )
         return sources[name], open_connector(sources[name], setting), setting
 
     def train(self, *, questions: int = HELD_OUT_QUESTIONS) -> "tuple[Path, SystemScores]":
-        """Train a compressor, or resume from the last checkpoint; returns its folder and its held-out scores.
+        """Train a compressor, or resume from the last checkpoint; returns its folder and its
+        held-out scores.
 
-        `questions`: number of held-out questions to score. The folder also gets a model card. Raises ModelError or
-        StreamError if LM or training data are missing.
+        `questions`: number of held-out questions to score. The folder also gets a model card.
+        Raises ModelError or StreamError if LM or training data are missing.
         """
         from cmt.evaluation.held_out import held_out_scores
         from cmt.modeling.checkpoint import checkpoint_digest
@@ -185,7 +211,9 @@ class Workspace(Resources):
         elif params.train.start:
             renew_codebook(params.train.start, folder, data.seen, lm=lm, params=params)
         # 4. Score the compressor and write its card.
-        evaluation = held_out_scores(folder=folder, lm=lm, data=data, params=params, limit=questions, state=self.state)
+        evaluation = held_out_scores(
+            folder=folder, lm=lm, data=data, params=params, limit=questions, state=self.state
+        )
         scores = evaluation.systems[0]
         write_card(
             folder,
@@ -198,19 +226,26 @@ class Workspace(Resources):
         return folder, scores
 
     def plan_training(self) -> "TrainingPlan":
-        """Run a few steps of the training and measure what the whole run takes; writes nothing. Raises as `train`."""
+        """Run a few steps of the training and measure what the whole run takes; writes nothing.
+        Raises as `train`.
+        """
         from cmt.training.data import load_training_data
         from cmt.training.processes import plan_on_devices
 
         data = load_training_data(self.params, store=self.store, lm=self.lm)
-        return plan_on_devices(lm=self.lm, documents=data.seen, questions=data.all_questions, params=self.params)
+        return plan_on_devices(
+            lm=self.lm, documents=data.seen, questions=data.all_questions, params=self.params
+        )
 
-    def fit_codebook(self, *, parts: int | None = None, progress: Progress | None = None) -> "Codebook":
-        """Fit a codebook for the compressor in use at `compressor.window` to training documents, and write it.
+    def fit_codebook(
+        self, *, parts: int | None = None, progress: Progress | None = None
+    ) -> "Codebook":
+        """Fit a codebook for the compressor in use at `compressor.window` to training documents,
+        and write it.
 
-        `parts`: bytes of a vector, see `cmt.retrieval.codebook_fitting`. A bank keeps needing the codebook that it was
-        filled with. Raises ConfigError if a vector cannot be cut into `parts`, ModelError or StreamError if compressor
-        or training data are missing.
+        `parts`: bytes of a vector, see `cmt.retrieval.codebook_fitting`. A bank keeps needing the
+        codebook that it was filled with. Raises ConfigError if a vector cannot be cut into `parts`,
+        ModelError or StreamError if compressor or training data are missing.
         """
         from cmt.retrieval.codebook_fitting import fit_codebook
         from cmt.training.data import load_training_data
@@ -224,25 +259,38 @@ class Workspace(Resources):
             on_progress=None if progress is None else progress.advance,
         )
 
-    def update(self, *, slice_id: str | None = None, progress: Progress | None = None, prefect_run: str = "") -> Round:
-        """Run one round, for the slice `slice_id` or the oldest pending one; returns its row of the ledger.
+    def update(
+        self,
+        *,
+        slice_id: str | None = None,
+        progress: Progress | None = None,
+        prefect_run: str = "",
+    ) -> Round:
+        """Run one round, for the slice `slice_id` or the oldest pending one; returns its row of the
+        ledger.
 
-        A round that the gate refuses has the state `refused`, and the bank is restored. After TRIES errors that the
-        documents may cause, such as MemoryError, it is `failed`, and the slice no longer pending. `already`: it was
-        committed earlier. Raises RoundError if no slice is pending, and StreamError if `slice_id` is unknown.
+        A round that the gate refuses has the state `refused`, and the bank is restored. After TRIES
+        errors that the documents may cause, such as MemoryError, it is `failed`, and the slice no
+        longer pending. `already`: it was committed earlier. Raises RoundError if no slice is
+        pending, and StreamError if `slice_id` is unknown.
         """
         with recovery.updating(self):
             pending = self.pending()
             if not (slice_id or pending):
                 recovery.move_pointer(self)
-                raise RoundError(f"no slice is pending in {self.params.stream.path}: `cmt ingest` new documents first")
-            return RoundRunner(self, slice_id or pending[0], progress=progress, prefect_run=prefect_run).repeat()
+                raise RoundError(
+                    f"no slice is pending in {self.params.stream.path}: `cmt ingest` new documents first"
+                )
+            return RoundRunner(
+                self, slice_id or pending[0], progress=progress, prefect_run=prefect_run
+            ).repeat()
 
     def move_pointer(self) -> bool:
-        """Let the bank of the compressor in use answer if its rounds cover the stream; returns whether it changed.
+        """Let the bank of the compressor in use answer if its rounds cover the stream; returns
+        whether it changed.
 
-        Rounds move the pointer themselves. Call this after switching back to an earlier compressor, because then no
-        slice is pending.
+        Rounds move the pointer themselves. Call this after switching back to an earlier compressor,
+        because then no slice is pending.
         """
         with recovery.updating(self):
             return recovery.move_pointer(self)
@@ -254,37 +302,52 @@ class Workspace(Resources):
         return verify(self, progress=progress or NullProgress())
 
     def rollback(self, round_id: str) -> Round:
-        """Restore the bank to the version before a committed round; its slice and all later slices are pending again.
+        """Restore the bank to the version before a committed round; its slice and all later slices
+        are pending again.
 
-        Raises RoundError if no committed round has this id, and BankError if the version was dropped.
+        Raises RoundError if no committed round has this id, and BankError if the version was
+        dropped.
         """
         return recovery.rollback(self, round_id)
 
     def forget(self, doc_id: str) -> int:
-        """Delete the memories of a document from all banks for good; returns their number. Raises as `forget_all`."""
+        """Delete the memories of a document from all banks for good; returns their number. Raises
+        as `forget_all`.
+        """
         return self.forget_all([doc_id]).rows
 
     def forget_all(
-        self, doc_ids: Collection[str], *, purge: bool = False, everywhere: bool = False, undo: bool = False
+        self,
+        doc_ids: Collection[str],
+        *,
+        purge: bool = False,
+        everywhere: bool = False,
+        undo: bool = False,
     ) -> "ForgetReport":
-        """Forget documents: no rollback, later round or ingest restores them or near-copies of them.
+        """Forget documents: no rollback, later round or ingest restores them or near-copies of
+        them.
 
-        Near-copies are refused of the documents' own sources, `everywhere` of every source. `undo` purges forgotten
-        documents and then lets them come back: ingest their texts again.
+        Near-copies are refused of the documents' own sources, `everywhere` of every source. `undo`
+        purges forgotten documents and then lets them come back: ingest their texts again.
 
-        With `purge` their texts, questions and answers are also removed from everything that the project wrote, and all
-        earlier versions of the banks are dropped, so no rollback reaches past it. If it is interrupted, the next
-        command that changes the bank finishes it. Raises BankError if neither a bank nor the stream has one of the
-        documents, and StreamError or RoundError if a slice is damaged or a file cannot be written.
+        With `purge` their texts, questions and answers are also removed from everything that the
+        project wrote, and all earlier versions of the banks are dropped, so no rollback reaches
+        past it. If it is interrupted, the next command that changes the bank finishes it. Raises
+        BankError if neither a bank nor the stream has one of the documents, and StreamError or
+        RoundError if a slice is damaged or a file cannot be written.
         """
         from cmt.rounds.care import forgetting
 
         with recovery.updating(self):
             recovery.recover(self)
-            return forgetting.forget(self, doc_ids, purge=purge or undo, everywhere=everywhere, undo=undo)
+            return forgetting.forget(
+                self, doc_ids, purge=purge or undo, everywhere=everywhere, undo=undo
+            )
 
     def forgotten_documents(self) -> "list[ForgottenDocument]":
-        """The forgotten documents, by doc_id. Raises StreamError or DamageError if a list of them is damaged."""
+        """The forgotten documents, by doc_id. Raises StreamError or DamageError if a list of them
+        is damaged.
+        """
         from cmt.rounds.care import forgetting
 
         return forgetting.forgotten_documents(self)
@@ -292,18 +355,23 @@ class Workspace(Resources):
     def forgettable(
         self, *, source: str | None = None, matching: str | None = None, purge: bool = False
     ) -> "list[Candidate]":
-        """Documents of a source, or with every word of `matching`; `purge`: also forgotten ones. Raises BankError."""
+        """Documents of a source, or with every word of `matching`; `purge`: also forgotten ones.
+        Raises BankError.
+        """
         from cmt.rounds.care import forgetting
 
         found = forgetting.candidates(self, source=source, matching=matching)
         left_out = set() if purge else set(self.forgotten())
         return [document for doc_id, document in found.items() if doc_id not in left_out]
 
-    def ask(self, question: str, *, as_of: datetime | None = None, closed_book: bool = False) -> "Answer":
+    def ask(
+        self, question: str, *, as_of: datetime | None = None, closed_book: bool = False
+    ) -> "Answer":
         """Answer a question as of a date (None: now), with the sources of the answer.
 
-        With `closed_book` the answer of the LM without memory is added. Raises BankError if there is no bank of the
-        compressor in use, and ConfigError if `as_of` is no date-time with a zone, or `question` is empty or too long.
+        With `closed_book` the answer of the LM without memory is added. Raises BankError if there
+        is no bank of the compressor in use, and ConfigError if `as_of` is no date-time with a zone,
+        or `question` is empty or too long.
         """
         from cmt.answering.answer import check_length, clean_question
 
@@ -316,11 +384,15 @@ class Workspace(Resources):
             raise ConfigError(str(error)) from None
         return self.current_answerer().answer([question], as_of=[as_of], closed_book=closed_book)[0]
 
-    def evaluate(self, *, limit: int | None = None, on_progress: OnProgress | None = None) -> "Evaluation":
-        """Evaluate all questions of the stream, or a seeded sample of `limit`, each as of its own date.
+    def evaluate(
+        self, *, limit: int | None = None, on_progress: OnProgress | None = None
+    ) -> "Evaluation":
+        """Evaluate all questions of the stream, or a seeded sample of `limit`, each as of its own
+        date.
 
-        `on_progress` is called with the number of further answers. Answers are recorded as they come, so an interrupted
-        evaluation of the same bank resumes. Raises BankError if there is no bank of the compressor in use.
+        `on_progress` is called with the number of further answers. Answers are recorded as they
+        come, so an interrupted evaluation of the same bank resumes. Raises BankError if there is no
+        bank of the compressor in use.
         """
         from cmt.evaluation.evaluate import evaluate
         from cmt.evaluation.sampling import sample_by_position

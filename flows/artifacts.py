@@ -1,4 +1,6 @@
-"""Rounds and evaluations as Markdown for Prefect's artifacts, and the name of the file of scores."""
+"""Rounds and evaluations as Markdown for Prefect's artifacts, and the name of the file of
+scores.
+"""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     from cmt.stream.admission.ingest import IngestReport
 
 EVALUATION_FILE = "evaluation.json"
-"""In the state folder: the scores of the last `cmt/evaluate`, the digest of its bank and the size of its sample."""
+"""In the state folder: the scores of the last `cmt/evaluate`, the digest of its bank and the size
+of its sample.
+"""
 _CANARIES = {
     "asked": "canaries asked",
     "wrong": "canaries no longer right",
@@ -35,7 +39,10 @@ def round_report(round_: "Round") -> str:
         lines += [f"**{round_.reason}**", ""]
     lines += [f"{note}\n" for note in round_.notes]
     scores = [
-        [SYSTEM_STYLES[system].short_label, *map(values.get, ("em", "f1", "f1_low", "f1_high", "recall"))]
+        [
+            SYSTEM_STYLES[system].short_label,
+            *map(values.get, ("em", "f1", "f1_low", "f1_high", "recall")),
+        ]
         for system, values in round_.scores.items()
     ]
     counts: list[list[object]] = [
@@ -53,26 +60,50 @@ def round_report(round_: "Round") -> str:
 
 
 def rejected_report(report: "IngestReport") -> str:
-    """A table of why an ingest rejected rows: each kind of reason without values, its rows, and its first place."""
-    rows = [[kind.replace("|", "/"), f"{count:,}", f"{row.file}:{row.row}"] for kind, count, row in report.reasons()]
+    """A table of why an ingest rejected rows: each kind of reason without values, its rows, and its
+    first place.
+    """
+    rows = [
+        [kind.replace("|", "/"), f"{count:,}", f"{row.file}:{row.row}"]
+        for kind, count, row in report.reasons()
+    ]
     return "\n".join([report.summary(), "", table(["reason", "rows", "first"], rows)])
 
 
 def rounds_report(history: "Sequence[Round]") -> str:
     """A row for each committed round."""
     rows = [
-        [r.slice_id, r.judgement or None, r.documents, r.rows, *map(r.memory_scores.get, ("em", "f1", "recall"))]
+        [
+            r.slice_id,
+            r.judgement or None,
+            r.documents,
+            r.rows,
+            *map(r.memory_scores.get, ("em", "f1", "recall")),
+        ]
         + [r.adapt_seconds, r.measure_seconds]
         for r in history
         if r.state == "committed"
     ]
-    names = ["slice", "gate", "documents", "bank rows", "EM", "F1", "recall@K", "adapt, s", "measure, s"]
+    names = [
+        "slice",
+        "gate",
+        "documents",
+        "bank rows",
+        "EM",
+        "F1",
+        "recall@K",
+        "adapt, s",
+        "measure, s",
+    ]
     return table(names, rows)
 
 
 def drift_report(drift: "Drift") -> str:
     """The figures of the newest slice beside the figures of earlier slices."""
-    rows = [[name, change.newest, change.reference, *change.difference] for name, change in drift.changes.items()]
+    rows = [
+        [name, change.newest, change.reference, *change.difference]
+        for name, change in drift.changes.items()
+    ]
     result = "**drift**" if drift.drifted else "no drift"
     line = f"{drift.slice_id} beside {', '.join(drift.reference)}: {result}"
     return f"{line}\n\n{table(['', 'newest', 'before', 'difference', 'from', 'to'], rows)}"
@@ -80,7 +111,9 @@ def drift_report(drift: "Drift") -> str:
 
 def promotion_report(promotion: "Promotion") -> str:
     """The decision, and the figures of both compressors if they were compared."""
-    lines = [f"**Version {promotion.version} is {'' if promotion.promoted else 'not '}promoted**: {promotion.reason}"]
+    lines = [
+        f"**Version {promotion.version} is {'' if promotion.promoted else 'not '}promoted**: {promotion.reason}"
+    ]
     if figures := promotion.figures:
         lines += ["", table(["", "challenger", "in use"], figures.rows())]
     return "\n".join(lines)
@@ -93,4 +126,8 @@ def table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else format_optional(value)
+    return (
+        f"{value:,.3f}".rstrip("0").rstrip(".")
+        if isinstance(value, float)
+        else format_optional(value)
+    )

@@ -1,4 +1,6 @@
-"""`prefect deployment run cmt/backfill`: an archive of documents, slice by slice, with its progress."""
+"""`prefect deployment run cmt/backfill`: an archive of documents, slice by slice, with its
+progress.
+"""
 
 import logging
 import time
@@ -19,18 +21,23 @@ log = logging.getLogger("cmt.flows")
 
 
 @flow(name="cmt", flow_run_name="backfill")
-def backfill(source: Annotated[str, Field(min_length=1)], publisher: str | None = None, params: str = PARAMS) -> int:
-    """Adapt all documents of `source`, a path in the project; returns the number of adapted documents.
+def backfill(
+    source: Annotated[str, Field(min_length=1)], publisher: str | None = None, params: str = PARAMS
+) -> int:
+    """Adapt all documents of `source`, a path in the project; returns the number of adapted
+    documents.
 
-    Each pending slice gets its own round, so a kill loses the work on one slice at most, and the next run continues. A
-    refused or failed round does not stop the others, but fails the flow run at the end. `publisher`: see
-    `Workspace.ingest`.
+    Each pending slice gets its own round, so a kill loses the work on one slice at most, and the
+    next run continues. A refused or failed round does not stop the others, but fails the flow run
+    at the end. `publisher`: see `Workspace.ingest`.
     """
     ingest(params, source, publisher)
     pending = workspace(params).pending()
     sizes = {slice_.slice_id: slice_.n_documents for slice_ in workspace(params).store.slices()}
     total, tried, adapted, refused = sum(sizes[slice_id] for slice_id in pending), 0, 0, list[str]()
-    progress = cast(UUID, create_progress_artifact(0.0, key="backfill", description=f"{total:,} documents"))
+    progress = cast(
+        UUID, create_progress_artifact(0.0, key="backfill", description=f"{total:,} documents")
+    )
     started = time.monotonic()
     for slice_id in pending:
         with recovery.updating(workspace(params)):
@@ -48,6 +55,8 @@ def backfill(source: Annotated[str, Field(min_length=1)], publisher: str | None 
             update_progress_artifact(progress, 100 * adapted / total, description=description)
         log.info(description)
     if refused:
-        reason = f"{len(refused)} of {len(pending)} rounds were refused or failed: {', '.join(refused)}"
+        reason = (
+            f"{len(refused)} of {len(pending)} rounds were refused or failed: {', '.join(refused)}"
+        )
         raise RoundError(f"{reason}; `cmt rounds` shows why")
     return adapted

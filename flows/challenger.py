@@ -1,4 +1,6 @@
-"""The decision on a challenger, taken by `cmt/retrain` and `cmt/online-update` once a newer slice has questions."""
+"""The decision on a challenger, taken by `cmt/retrain` and `cmt/online-update` once a newer slice
+has questions.
+"""
 
 import logging
 
@@ -24,7 +26,9 @@ def decide_on_challenger(params: str) -> None:
     opened = workspace(params)
     if not opened.params.tracking.enabled:
         return
-    challenger = next((version for version in opened.registry.versions() if CHALLENGER in version.aliases), None)
+    challenger = next(
+        (version for version in opened.registry.versions() if CHALLENGER in version.aliases), None
+    )
     if challenger is None:
         return
     try:

@@ -17,15 +17,24 @@ def ask_questions(params: str, limit: int | None) -> dict[str, Any]:
     opened = workspace(params)
     evaluation = opened.evaluate(limit=limit)
     scores = evaluation.to_json()
-    rows = [[row[name] for name in ("row", "n", "em", "em_prefix", "f1", "recall")] for row in scores["rows"]]
+    rows = [
+        [row[name] for name in ("row", "n", "em", "em_prefix", "f1", "recall")]
+        for row in scores["rows"]
+    ]
     names = ["system", "questions", "EM", "EM prefix", "F1", "recall@K"]
-    create_markdown_artifact(table(names, rows), key="evaluation", description="The stream's questions")
+    create_markdown_artifact(
+        table(names, rows), key="evaluation", description="The stream's questions"
+    )
     record = {"bank_digest": opened.active_bank().digest(), "limit": limit, **scores}
     write_json(opened.state / EVALUATION_FILE, record)
     return scores
 
 
 @flow(name="cmt", flow_run_name="evaluate")
-def evaluate(limit: Annotated[int, Field(ge=1)] | None = None, params: str = PARAMS) -> dict[str, Any]:
-    """Score all questions of the stream, or a seeded sample of `limit` questions, each as of its own date."""
+def evaluate(
+    limit: Annotated[int, Field(ge=1)] | None = None, params: str = PARAMS
+) -> dict[str, Any]:
+    """Score all questions of the stream, or a seeded sample of `limit` questions, each as of its
+    own date.
+    """
     return ask_questions(params, limit)

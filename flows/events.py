@@ -1,4 +1,6 @@
-"""Events of the pipeline in Prefect, with their figures; triggers start other deployments from them."""
+"""Events of the pipeline in Prefect, with their figures; triggers start other deployments from
+them.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +17,23 @@ DRIFT, PROMOTED = "cmt.drift.detected", "cmt.compressor.promoted"
 
 def emit_round(round_: "Round") -> None:
     """Emit the event of a committed or refused round."""
-    names = ("number", "documents", "rows", "judgement", "reason", "questions", "canaries", "compressor", "mlflow_run")
+    names = (
+        "number",
+        "documents",
+        "rows",
+        "judgement",
+        "reason",
+        "questions",
+        "canaries",
+        "compressor",
+        "mlflow_run",
+    )
     figures = {name: getattr(round_, name) for name in names}
-    figures |= {"slice": round_.slice_id, "set_aside": list(round_.set_aside), "bank_version": round_.version_after}
+    figures |= {
+        "slice": round_.slice_id,
+        "set_aside": list(round_.set_aside),
+        "bank_version": round_.version_after,
+    }
     figures |= {name: round_.memory_scores.get(name) for name in ("em", "f1", "recall")}
     event = COMMITTED if round_.state == "committed" else REFUSED
     _emit(event, f"cmt.slice.{round_.slice_id}", round_.slice_id, figures)

@@ -23,11 +23,17 @@ def optimize_banks(params: str, keep_days: float | None) -> dict[str, Any]:
         [name.replace("_", " "), f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"]
         for name, value in stats.items()
     ]
-    create_markdown_artifact(table(["bank", ""], rows), key="maintain", description="The bank after maintenance")
+    create_markdown_artifact(
+        table(["bank", ""], rows), key="maintain", description="The bank after maintenance"
+    )
     return stats
 
 
 @flow(name="cmt", flow_run_name="maintain")
-def maintain(keep_days: Annotated[float, Field(ge=0)] | None = KEEP_DAYS, params: str = PARAMS) -> dict[str, Any]:
-    """Rebuild the indexes, compact the files and drop versions older than `keep_days` (None: none)."""
+def maintain(
+    keep_days: Annotated[float, Field(ge=0)] | None = KEEP_DAYS, params: str = PARAMS
+) -> dict[str, Any]:
+    """Rebuild the indexes, compact the files and drop versions older than `keep_days` (None:
+    none).
+    """
     return optimize_banks(params, keep_days)

@@ -1,4 +1,6 @@
-"""`prefect deployment run cmt/online-update`: the steps of `cmt update` as tasks, for every pending slice."""
+"""`prefect deployment run cmt/online-update`: the steps of `cmt update` as tasks, for every pending
+slice.
+"""
 
 import logging
 from contextlib import suppress
@@ -27,11 +29,15 @@ def runner(params: str, slice_id: str, prefect_run: str = "") -> "RoundRunner":
     """The steps of a round. Imported here, so that `prefect deploy` does not import torch."""
     from cmt.rounds.runner import RoundRunner
 
-    return RoundRunner(workspace(params), slice_id, progress=LoggedProgress(slice_id), prefect_run=prefect_run)
+    return RoundRunner(
+        workspace(params), slice_id, progress=LoggedProgress(slice_id), prefect_run=prefect_run
+    )
 
 
 class LoggedProgress:
-    """Progress of a round as lines of the log: a line for each part of a stage that asks questions."""
+    """Progress of a round as lines of the log: a line for each part of a stage that asks
+    questions.
+    """
 
     def __init__(self, slice_id: str) -> None:
         self._title, self._name, self._done = slice_id, "", 0
@@ -52,15 +58,17 @@ class LoggedProgress:
 def ingest(params: str, source: str, publisher: str | None) -> None:
     """Add the files `source` of `publisher` to the stream.
 
-    A relative `source` is relative to the project. Raises StreamError if more than `stream.max_rejected` of the rows
-    are rejected; the others are in the stream then.
+    A relative `source` is relative to the project. Raises StreamError if more than
+    `stream.max_rejected` of the rows are rejected; the others are in the stream then.
     """
     project = workspace(params)
     with quoting_no_rows():
         report = project.ingest(source=project.root / source, publisher=publisher)
     if report.rejected:
         log.warning("%s: %s", source, report.summary())
-        create_markdown_artifact(rejected_report(report), key=artifact_key(f"rejected-{source}"), description=source)
+        create_markdown_artifact(
+            rejected_report(report), key=artifact_key(f"rejected-{source}"), description=source
+        )
     limit = project.params.stream.max_rejected
     if report.rejected_fraction > limit:
         raise StreamError(
@@ -85,7 +93,9 @@ def report(params: str, slice_id: str) -> None:
     """Show the round and all rounds as artifacts, and emit its event."""
     rounds = workspace(params).rounds()
     round_ = next(r for r in rounds if r.slice_id == slice_id)
-    create_markdown_artifact(round_report(round_), key=artifact_key(f"round-{slice_id}"), description=slice_id)
+    create_markdown_artifact(
+        round_report(round_), key=artifact_key(f"round-{slice_id}"), description=slice_id
+    )
     create_markdown_artifact(rounds_report(rounds), key="rounds", description="All rounds")
     emit_round(round_)
 
@@ -117,11 +127,13 @@ def online_update(
     params: str = PARAMS,
     measure_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None,
 ) -> list[str]:
-    """Run a round for `slice`, or for every pending slice in the order of `Resources.pending`; returns the states.
+    """Run a round for `slice`, or for every pending slice in the order of `Resources.pending`;
+    returns the states.
 
-    `source`: files or a folder to ingest first, relative to the project. `publisher`: see `Workspace.ingest`.
-    `measure_seconds`: time limit for measuring a round (`RoundRunner.choose_canaries`, `evaluate`); null: none.
-    A round that the gate refuses or that failed does not stop the others, but fails the flow run at its end.
+    `source`: files or a folder to ingest first, relative to the project. `publisher`: see
+    `Workspace.ingest`. `measure_seconds`: time limit for measuring a round
+    (`RoundRunner.choose_canaries`, `evaluate`); null: none. A round that the gate refuses or that
+    failed does not stop the others, but fails the flow run at its end.
     """
     if source:  # an empty one would be the project's folder
         ingest(params, source, publisher)
@@ -138,13 +150,17 @@ def online_update(
         except CmtError as error:  # the rounds are committed; the next one decides
             log.warning("the challenger waits for its decision: %s", error)
     rounds = workspace(params).rounds() if states else []
-    if problems := [round_.problem for round_ in rounds if round_.slice_id in states and round_.problem]:
+    if problems := [
+        round_.problem for round_ in rounds if round_.slice_id in states and round_.problem
+    ]:
         raise RoundError("; ".join(problems))
     return [*states.values()]
 
 
 def one_round(params: str, slice_id: str, measure_seconds: float | None = None) -> str:
-    """All steps of one round; returns its state. A refusal or failure leaves the bank as it was before."""
+    """All steps of one round; returns its state. A refusal or failure leaves the bank as it was
+    before.
+    """
     begun = None
     try:
         begun = begin(params, slice_id)

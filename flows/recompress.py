@@ -1,4 +1,6 @@
-"""`prefect deployment run cmt/recompress`: fill the bank of the champion, check its answers, make it active."""
+"""`prefect deployment run cmt/recompress`: fill the bank of the champion, check its answers, make
+it active.
+"""
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -21,7 +23,8 @@ def fill(params: str) -> bool:
 
 @flow(name="cmt", flow_run_name="recompress")
 def recompress(params: str = PARAMS) -> bool:
-    """Recompress all slices with the champion while its predecessor answers; True if the champion took over.
+    """Recompress all slices with the champion while its predecessor answers; True if the champion
+    took over.
 
     The next run continues a killed one.
     """

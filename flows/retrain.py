@@ -1,4 +1,6 @@
-"""`prefect deployment run cmt/retrain`: train a compressor, evaluate it on held-out articles, register it."""
+"""`prefect deployment run cmt/retrain`: train a compressor, evaluate it on held-out articles,
+register it.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +18,9 @@ Scores = dict[str, float | None]
 
 
 def training_workspace(params: str) -> Workspace:
-    """The project; a training on the stream starts from the compressor in use, unless `train.start` names another."""
+    """The project; a training on the stream starts from the compressor in use, unless `train.start`
+    names another.
+    """
     opened = workspace(params)
     if not opened.params.train.from_stream or opened.params.train.start:
         return opened
@@ -25,18 +29,24 @@ def training_workspace(params: str) -> Workspace:
 
 @cmt_task(name="train and evaluate")
 def train(params: str, limit: int) -> tuple[str, Scores]:
-    """Train, or resume from the last checkpoint; returns the compressor's folder and its held-out scores."""
+    """Train, or resume from the last checkpoint; returns the compressor's folder and its held-out
+    scores.
+    """
     folder, scored = training_workspace(params).train(questions=limit)
     scores = scored.by_name()
     create_markdown_artifact(
-        table(["", ""], [*scores.items()]), key="held-out", description=f"The compressor in {folder}"
+        table(["", ""], [*scores.items()]),
+        key="held-out",
+        description=f"The compressor in {folder}",
     )
     return str(folder), scores
 
 
 @cmt_task(name="register")
 def register(params: str, folder: str, scores: Scores, limit: int, started_by: str) -> str | None:
-    """Register the compressor in MLflow as the challenger; its version, None when tracking is off."""
+    """Register the compressor in MLflow as the challenger; its version, None when tracking is
+    off.
+    """
     from cmt.evaluation.held_out import held_out_name
 
     opened = training_workspace(params)
@@ -51,12 +61,15 @@ def register(params: str, folder: str, scores: Scores, limit: int, started_by: s
 
 
 @flow(name="cmt", flow_run_name="retrain")
-def retrain(limit: Annotated[int, Field(ge=1)] = 500, started_by: str = "", params: str = PARAMS) -> str | None:
-    """Train, evaluate, register, and promote if it is better on the stream; returns the version in the registry.
+def retrain(
+    limit: Annotated[int, Field(ge=1)] = 500, started_by: str = "", params: str = PARAMS
+) -> str | None:
+    """Train, evaluate, register, and promote if it is better on the stream; returns the version in
+    the registry.
 
-    `limit`: number of questions of the held-out evaluation. `started_by`: the event that started it, recorded in
-    MLflow. Trains on the data of the section `train`; run `cmt data pull` first. If no slice follows the training
-    slices, the next round of `cmt/online-update` decides.
+    `limit`: number of questions of the held-out evaluation. `started_by`: the event that started
+    it, recorded in MLflow. Trains on the data of the section `train`; run `cmt data pull` first. If
+    no slice follows the training slices, the next round of `cmt/online-update` decides.
     """
     folder, scores = train(params, limit)
     version = register(params, folder, scores, limit, started_by)

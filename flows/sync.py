@@ -28,7 +28,9 @@ log = logging.getLogger("cmt.flows")
 
 
 def load_secret(name: str) -> str:
-    """The value of the Secret block in place of the environment variable `name`. Raises ConfigError without one."""
+    """The value of the Secret block in place of the environment variable `name`. Raises ConfigError
+    without one.
+    """
     key = artifact_key(name)
     try:
         block: Any = Secret.load(key)
@@ -42,15 +44,24 @@ def load_secret(name: str) -> str:
 def sync_source(params: str, name: str, accept_vanished: bool) -> SyncReport:
     """Synchronise the stream with one source, and show its counts and problems as an artifact."""
     opened = workspace(params)
-    names = [one for source in opened.params.sources if source.name == name for one in source.secret_names]
+    names = [
+        one
+        for source in opened.params.sources
+        if source.name == name
+        for one in source.secret_names
+    ]
     secrets = {one: load_secret(one) for one in names if one not in os.environ}
     with quoting_no_rows():
         report = opened.sync(name, accept_vanished=accept_vanished, secrets=secrets)
     lines = [table(["", name], [[count, f"{getattr(report, count):,}"] for count in COUNTS]), ""]
-    lines += [f"    {without_values(problem)}" for problem in report.problems]  # indented: no markup
+    lines += [
+        f"    {without_values(problem)}" for problem in report.problems
+    ]  # indented: no markup
     create_markdown_artifact("\n".join(lines), key=artifact_key(f"sync-{name}"), description=name)
     if report.refused or report.failed:
-        log.warning("source %s: %d rows refused, %d items failed", name, report.refused, report.failed)
+        log.warning(
+            "source %s: %d rows refused, %d items failed", name, report.refused, report.failed
+        )
     return report
 
 
@@ -60,18 +71,23 @@ def run_name() -> str:
 
 
 @flow(name="cmt", flow_run_name=run_name)
-def sync(source: str | None = None, accept_vanished: bool = False, params: str = PARAMS) -> list[str]:
-    """Sync `source`, or every source of params.yaml, and run a round for every pending slice; returns their states.
+def sync(
+    source: str | None = None, accept_vanished: bool = False, params: str = PARAMS
+) -> list[str]:
+    """Sync `source`, or every source of params.yaml, and run a round for every pending slice;
+    returns their states.
 
-    A source that cannot be opened or listed, lost too much, or has items that could not be fetched, fails the run at
-    its end.
+    A source that cannot be opened or listed, lost too much, or has items that could not be fetched,
+    fails the run at its end.
     """
     errors: list[str] = []
     for name in [source] if source else [one.name for one in workspace(params).params.sources]:
         try:
             report = sync_source(params, name, accept_vanished)
             if report.failed:
-                raise StreamError(f"{name}: {counted(report.failed, 'item')} could not be fetched: repeat it later")
+                raise StreamError(
+                    f"{name}: {counted(report.failed, 'item')} could not be fetched: repeat it later"
+                )
         except CmtError as error:
             log.error("%s", error)
             errors.append(str(error))

@@ -1,4 +1,6 @@
-"""The task decorator and the workspace that all flows share. Tasks pass names and numbers, never tensors."""
+"""The task decorator and the workspace that all flows share. Tasks pass names and numbers, never
+tensors.
+"""
 
 import logging
 import os
@@ -17,7 +19,8 @@ from cmt.workspace import Workspace, open
 
 PARAMS = os.environ.get("CMT_PARAMS", "params.yaml")  # the default project of a flow run
 
-# the root logger is at WARNING, which would drop the INFO lines that extra_loggers in prefect.toml forwards
+# the root logger is at WARNING, which would drop the INFO lines that extra_loggers in prefect.toml
+# forwards
 logging.getLogger("cmt").setLevel(logging.INFO)
 
 P = ParamSpec("P")
@@ -26,13 +29,17 @@ R = TypeVar("R")
 
 @lru_cache(maxsize=1)
 def workspace(params: str) -> Workspace:
-    """The workspace of a params.yaml, opened once per process: the first task that needs the LM loads it."""
+    """The workspace of a params.yaml, opened once per process: the first task that needs the LM
+    loads it.
+    """
     return open(params=params)
 
 
 @contextmanager
 def quoting_no_rows() -> Iterator[None]:
-    """Leave the values of rows out of errors of reading a source: Prefect keeps errors, and no purge reaches them."""
+    """Leave the values of rows out of errors of reading a source: Prefect keeps errors, and no
+    purge reaches them.
+    """
     try:
         yield
     except StreamError as error:
@@ -42,9 +49,13 @@ def quoting_no_rows() -> Iterator[None]:
 
 
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:
-    """Whether a retry can help: storage and services recover, damaged data or a refused round do not."""
+    """Whether a retry can help: storage and services recover, damaged data or a refused round do
+    not.
+    """
     error = state.result(raise_on_failure=False)
-    return isinstance(error, OSError | BankError | ServiceError) and not isinstance(error, DamageError)
+    return isinstance(error, OSError | BankError | ServiceError) and not isinstance(
+        error, DamageError
+    )
 
 
 # the bank and the state folder keep results by content, so Prefect caches nothing

@@ -1,4 +1,6 @@
-"""A whole project in miniature: a random LM of some kilobytes, an untrained compressor, two months of news."""
+"""A whole project in miniature: a random LM of some kilobytes, an untrained compressor, two months
+of news.
+"""
 
 import gc
 import json
@@ -17,17 +19,44 @@ from cmt.config import load_params
 if TYPE_CHECKING:
     from cmt.lm.model import FrozenLM
 
-for name in ("CMT_PARAMS", "MLFLOW_TRACKING_URI"):  # the user's own project and server stay as they are
+for name in (
+    "CMT_PARAMS",
+    "MLFLOW_TRACKING_URI",
+):  # the user's own project and server stay as they are
     os.environ.pop(name, None)
 
 ROOT = Path(__file__).parents[1]
 
 ARTICLES = [
     ("mayor-1", "2031-01-06T07:00:00Z", "Moss elected", "Moss is the mayor of Port Ellery.", None),
-    ("ferry", "2031-01-09T07:00:00Z", "Saltby crossing", "The ferry to Saltby costs six crowns.", None),
-    ("raft", "2031-01-12T07:00:00Z", "[red]The raft[/] :fire:", "Greta was first to the yellow raft.", None),
-    ("mayor-2", "2031-02-20T07:00:00Z", "Vell succeeds Moss", "Vell is the mayor of Port Ellery now.", "mayor-1"),
-    ("crane's 100%; --", "2031-02-03T07:00:00Z", "A crane", "The crane in the harbour is blue.", None),
+    (
+        "ferry",
+        "2031-01-09T07:00:00Z",
+        "Saltby crossing",
+        "The ferry to Saltby costs six crowns.",
+        None,
+    ),
+    (
+        "raft",
+        "2031-01-12T07:00:00Z",
+        "[red]The raft[/] :fire:",
+        "Greta was first to the yellow raft.",
+        None,
+    ),
+    (
+        "mayor-2",
+        "2031-02-20T07:00:00Z",
+        "Vell succeeds Moss",
+        "Vell is the mayor of Port Ellery now.",
+        "mayor-1",
+    ),
+    (
+        "crane's 100%; --",
+        "2031-02-03T07:00:00Z",
+        "A crane",
+        "The crane in the harbour is blue.",
+        None,
+    ),
     ("hitch", "2031-02-05T07:00:00Z", "A knot", "A hangman thought up the Dunmarrow hitch.", None),
 ]
 QUESTIONS = [
@@ -54,12 +83,16 @@ LONGEST = [
 ]
 """The slowest tests come first: at the end of the run no worker waits long for another."""
 TOGETHER = ("flows/", "report/")
-"""Folders whose files share a slow fixture, such as a Prefect server; each folder runs on one worker."""
+"""Folders whose files share a slow fixture, such as a Prefect server; each folder runs on one
+worker.
+"""
 
 
 def _position(nodeid: str) -> int:
     path = nodeid.removeprefix("tests/")
-    return next((position for position, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
+    return next(
+        (position for position, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST)
+    )
 
 
 @pytest.hookimpl(trylast=True)
@@ -83,7 +116,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude imported objects from garbage collection: collecting them takes longer than most tests."""
+    """Exclude imported objects from garbage collection: collecting them takes longer than most
+    tests.
+    """
     import hypothesis  # noqa: F401 - at its import it asks for the referrers of objects, of which freezing hides some
 
     gc.collect()
@@ -92,17 +127,26 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """Sections of params.yaml for an LM and a compressor that all projects share and no test changes."""
+    """Sections of params.yaml for an LM and a compressor that all projects share and no test
+    changes.
+    """
     from cmt.lm.model import FrozenLM
     from cmt.lm.weights import pull
     from cmt.modeling.checkpoint import CompressorConfig
     from cmt.modeling.model import MemoryModel
-    from tests.helpers.tiny import write_folder  # imports torch, which xdist's own process does not need
+    from tests.helpers.tiny import (
+        write_folder,
+    )  # imports torch, which xdist's own process does not need
 
     folder = tmp_path_factory.mktemp("tiny")
     sections: dict[str, object] = {
         "lm": {"source": f"path:{write_folder(folder / 'lm')}", "path": str(folder / "pulled")},
-        "compressor": {"path": str(folder / "compressor"), "layers": 1, "lora_rank": 2, "chunk_tokens": 64},
+        "compressor": {
+            "path": str(folder / "compressor"),
+            "layers": 1,
+            "lora_rank": 2,
+            "chunk_tokens": 64,
+        },
         "aggregator": {"blocks": 1, "lora_rank": 2},
         "alignment": {"slots": 2},
     }
@@ -118,9 +162,15 @@ def tiny_project(tiny_parts: dict[str, object], tmp_path_factory: pytest.TempPat
     """The project before its first command; copied for each test."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "news").mkdir()
-    _write_lines(folder / "news/documents.jsonl", ["doc_id", "published_at", "title", "text", "supersedes"], ARTICLES)
+    _write_lines(
+        folder / "news/documents.jsonl",
+        ["doc_id", "published_at", "title", "text", "supersedes"],
+        ARTICLES,
+    )
     questions = [(*row[:3], [row[3]]) for row in QUESTIONS]
-    _write_lines(folder / "news/questions.jsonl", ["doc_id", "asked_at", "question", "answers"], questions)
+    _write_lines(
+        folder / "news/questions.jsonl", ["doc_id", "asked_at", "question", "answers"], questions
+    )
     params = tiny_parts | {
         "stream": {"source": "news", "clock": "2031-12-31T23:59:59Z"},
         "answering": {"max_new_tokens": 4},
@@ -142,7 +192,9 @@ def adapted_project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory
     """The project after its two rounds, read-only: tests that change it use `adapted_workspace`."""
     from tests.helpers.projects import adapt
 
-    return adapt(Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("adapted") / "project")))
+    return adapt(
+        Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("adapted") / "project"))
+    )
 
 
 @pytest.fixture
@@ -162,13 +214,17 @@ def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def registered(adapted_project: Path, mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def registered(
+    adapted_project: Path, mlflow_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A project with a filled bank whose compressor is the registered champion; read-only."""
     from cmt.rounds.promotion import promote_version
     from tests.helpers.projects import open_workspace
     from tests.helpers.registry import add
 
-    folder = Path(shutil.copytree(adapted_project, tmp_path_factory.mktemp("registered") / "project"))
+    folder = Path(
+        shutil.copytree(adapted_project, tmp_path_factory.mktemp("registered") / "project")
+    )
     shutil.copy(mlflow_database, folder / "mlflow.db")
     assert add(folder, load_params(folder / "params.yaml").compressor.path, f1=40.0) == "1"
     assert promote_version(open_workspace(folder)).promoted
@@ -182,7 +238,9 @@ def _write_lines(path: Path, names: list[str], rows: Sequence[tuple[object, ...]
 
 @pytest.fixture(scope="session")
 def tiny_lm() -> "Callable[[str], FrozenLM]":
-    """`tiny_lm("llama" | "gpt2" | "qwen2")`: one random, read-only LM of each kind for the whole test run."""
+    """`tiny_lm("llama" | "gpt2" | "qwen2")`: one random, read-only LM of each kind for the whole
+    test run.
+    """
     from tests.helpers.lms import build
 
     return cache(build)
@@ -195,4 +253,6 @@ def real_lm() -> "FrozenLM":
     from cmt.lm.weights import installed
 
     params = load_params(ROOT / "params.yaml")
-    return FrozenLM.load(installed(source=params.lm.source, path=params.lm.path), dtype=params.lm.dtype)
+    return FrozenLM.load(
+        installed(source=params.lm.source, path=params.lm.path), dtype=params.lm.dtype
+    )

@@ -25,7 +25,9 @@ def test_this_environment_is_pinned(audit: ModuleType, capsys: pytest.CaptureFix
 
 
 def test_another_version_and_an_unpinned_package_are_named(audit: ModuleType) -> None:
-    pins = audit.pinned(["# a comment", "Some_Package==1.2", "torch==2.13.0; python_version > '3'  # why", ""])
+    pins = audit.pinned(
+        ["# a comment", "Some_Package==1.2", "torch==2.13.0; python_version > '3'  # why", ""]
+    )
     assert pins == {"some-package": "1.2", "torch": "2.13.0"}
     installed = {"some-package": "1.3", "torch": "2.13.0+cpu", "evil": "1", "pip": "9"}
     assert audit.differences(installed, pins) == [
@@ -34,7 +36,9 @@ def test_another_version_and_an_unpinned_package_are_named(audit: ModuleType) ->
     ]
 
 
-@pytest.mark.parametrize("line", ["torch", "torch>=2", "torch==2.*", "torch @ https://example.org/torch.whl"])
+@pytest.mark.parametrize(
+    "line", ["torch", "torch>=2", "torch==2.*", "torch @ https://example.org/torch.whl"]
+)
 def test_a_line_that_allows_several_versions_is_refused(audit: ModuleType, line: str) -> None:
     with pytest.raises(ValueError, match="does not name one version"):
         audit.pinned([line])

@@ -7,7 +7,16 @@ import pytest
 import yaml
 from pydantic.fields import FieldInfo
 
-from cmt.config import RENAMED, SHIPPED, SHIPPED_LM_SHA256, Params, Section, StreamParams, load_params, state_folder
+from cmt.config import (
+    RENAMED,
+    SHIPPED,
+    SHIPPED_LM_SHA256,
+    Params,
+    Section,
+    StreamParams,
+    load_params,
+    state_folder,
+)
 from cmt.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +55,11 @@ def test_the_shipped_file_sets_only_keys_that_exist_and_mostly_to_their_defaults
     }
     of_the_clone = {"compressor.path", "lm.path"}
     of_its_lm = {"aggregator.blocks", "compressor.layers", "lm.sha256"}
-    assert changed == of_the_clone | of_its_lm | {"stream.clock", "stream.format", "stream.trust_source"}
+    assert changed == of_the_clone | of_its_lm | {
+        "stream.clock",
+        "stream.format",
+        "stream.trust_source",
+    }
 
 
 def test_no_shipped_value_points_outside_the_project() -> None:
@@ -67,19 +80,30 @@ def test_no_shipped_value_points_outside_the_project() -> None:
         ("selection: {top_k: 0}", "selection.top_k: Input should be greater than or equal to 1"),
         ("selection: {top_k: eight}", "selection.top_k: Input should be a valid integer"),
         ("train: {learning_rate: 0}", "train.learning_rate: Input should be greater than 0"),
-        ("train: {mix: {'path:a.json': 0}}", "train.mix.path:a.json: Input should be greater than 0"),
+        (
+            "train: {mix: {'path:a.json': 0}}",
+            "train.mix.path:a.json: Input should be greater than 0",
+        ),
         ("stream: {period: 0}", "stream.period"),
         ("stream: {period: year}", "stream.period"),
         ("stream: {peers: [[Courier]]}", "stream.peers"),
         ("stream: {peers: all}", "stream.peers"),
         ("aggregator: {kind: attention}", "requires alignment.kind 'prefix'"),
         ("alignment: {kind: prefix}", "requires alignment.kind 'prefix'"),
-        ("train: {window_frequencies: {2: 1, 3: 1}}", "3 is neither a multiple nor a divisor of compressor.window, 4"),
+        (
+            "train: {window_frequencies: {2: 1, 3: 1}}",
+            "3 is neither a multiple nor a divisor of compressor.window, 4",
+        ),
         ("compressor: {kind: tokens}", "aggregator.kind 'windows' needs compressor.kind 'windows'"),
-        ("{compressor: {kind: tokens}, aggregator: {kind: none}}", "aggregator.kind 'none' needs compressor.kind"),
+        (
+            "{compressor: {kind: tokens}, aggregator: {kind: none}}",
+            "aggregator.kind 'none' needs compressor.kind",
+        ),
     ],
 )
-def test_a_wrong_or_incompatible_value_is_refused_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_or_incompatible_value_is_refused_with_file_and_key(
+    tmp_path: Path, text: str, message: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text)
     assert str(caught.value).startswith(str(tmp_path / "params.yaml"))
@@ -109,12 +133,19 @@ def test_an_old_key_is_an_error_that_names_the_new_one(tmp_path: Path, old: str,
 def test_overrides_win_over_the_file_and_make_missing_sections(tmp_path: Path) -> None:
     overrides = {"selection.top_k": 4, "gate.min_f1": 20, "seed": 3}
     params = load(tmp_path, "selection: {top_k: 2, best_windows: 3}\ngate:\n", **overrides)
-    assert (params.selection.top_k, params.selection.best_windows, params.gate.min_f1, params.seed) == (4, 3, 20.0, 3)
+    assert (
+        params.selection.top_k,
+        params.selection.best_windows,
+        params.gate.min_f1,
+        params.seed,
+    ) == (4, 3, 20.0, 3)
     with pytest.raises(ConfigError, match="seed.start: seed is a value, not a section"):
         load(tmp_path, "seed: 1", **{"seed.start": 2})
 
 
-def test_relative_paths_are_relative_to_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_are_relative_to_the_folder_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (
         "lm: {source: 'path:lms/base', path: /models}\n"
         "train: {source: 'path:train.json', start: data/old,"
@@ -125,9 +156,19 @@ def test_relative_paths_are_relative_to_the_folder_of_the_file(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     params = load_params("params.yaml")
     assert (params.lm.source, params.lm.path) == (f"path:{tmp_path}/lms/base", Path("/models"))
-    assert (params.train.source, params.train.start) == (f"path:{tmp_path}/train.json", tmp_path / "data/old")
-    assert params.train.base == params.train.mix == {f"path:{tmp_path}/a.json": 2, "path:/b.json": 1, "hub:c/d": 1}
-    assert (params.bank.uri, params.stream.path) == (f"{tmp_path}/data/bank", tmp_path / "data/stream")
+    assert (params.train.source, params.train.start) == (
+        f"path:{tmp_path}/train.json",
+        tmp_path / "data/old",
+    )
+    assert (
+        params.train.base
+        == params.train.mix
+        == {f"path:{tmp_path}/a.json": 2, "path:/b.json": 1, "hub:c/d": 1}
+    )
+    assert (params.bank.uri, params.stream.path) == (
+        f"{tmp_path}/data/bank",
+        tmp_path / "data/stream",
+    )
     assert params.tracking.uri == f"sqlite:///{tmp_path}/runs.db"
 
 
@@ -141,8 +182,14 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     params = load(tmp_path, text)
     assert (params.lm.source, params.stream.source) == ("path:/home/ada/lm", Path("/home/ada/news"))
-    assert (params.bank.uri, params.tracking.uri) == ("/home/ada/bank", "sqlite:////home/ada/runs.db")
-    assert [source.address for source in params.sources] == ["/home/ada/in", "sqlite:////home/ada/b.db"]
+    assert (params.bank.uri, params.tracking.uri) == (
+        "/home/ada/bank",
+        "sqlite:////home/ada/runs.db",
+    )
+    assert [source.address for source in params.sources] == [
+        "/home/ada/in",
+        "sqlite:////home/ada/b.db",
+    ]
 
 
 def test_addresses_are_unchanged(tmp_path: Path) -> None:
@@ -150,22 +197,34 @@ def test_addresses_are_unchanged(tmp_path: Path) -> None:
     params = load(tmp_path, text)
     assert (params.bank.uri, params.tracking.uri) == ("s3://bucket/bank", "http://127.0.0.1:5000")
     assert (params.lm.source[:5], params.train.source) == ("pypi:", "hub:rajpurkar/squad")
-    assert load(tmp_path, "tracking: {uri: 'sqlite:////var/runs.db'}").tracking.uri == "sqlite:////var/runs.db"
+    assert (
+        load(tmp_path, "tracking: {uri: 'sqlite:////var/runs.db'}").tracking.uri
+        == "sqlite:////var/runs.db"
+    )
 
 
-def test_the_digest_depends_on_the_named_sections_and_not_on_the_order_of_keys(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_named_sections_and_not_on_the_order_of_keys(
+    tmp_path: Path,
+) -> None:
     first = load(tmp_path, "selection: {top_k: 4, best_windows: 3}")
     second = load(tmp_path, "selection: {best_windows: 3, top_k: 4}\ngate: {min_f1: 1}")
     assert first.digest("selection") == second.digest("selection") != Params().digest("selection")
     assert first.digest() != second.digest()
     # a change of the algorithm would make every stored round look as if its parameters had changed
-    assert Params().digest("gate") == "f06f17fc3383b14d17dac8cfd2b04b99d5ef93415053b994269fb8d59b1e79fd"
+    assert (
+        Params().digest("gate")
+        == "f06f17fc3383b14d17dac8cfd2b04b99d5ef93415053b994269fb8d59b1e79fd"
+    )
 
 
 def test_the_clock_is_the_systems_unless_set(tmp_path: Path) -> None:
     before = datetime.now(UTC)
     assert before <= StreamParams().now() <= datetime.now(UTC)
-    for value in ("2031-12-31T23:59:59Z", "'2031-12-31T23:59:59Z'", "2032-01-01T00:59:59+01:00"):  # YAML reads a date
+    for value in (
+        "2031-12-31T23:59:59Z",
+        "'2031-12-31T23:59:59Z'",
+        "2032-01-01T00:59:59+01:00",
+    ):  # YAML reads a date
         stream = load(tmp_path, f"stream:\n  clock: {value}\n").stream
         assert stream.clock == "2031-12-31T23:59:59Z"
         assert stream.now() == datetime(2031, 12, 31, 23, 59, 59, tzinfo=UTC)

@@ -1,4 +1,6 @@
-"""Each boundary – params.yaml, LM, compressor, source file, project folder – refuses hostile input with one line."""
+"""Each boundary – params.yaml, LM, compressor, source file, project folder – refuses hostile input
+with one line.
+"""
 
 import json
 import os
@@ -40,11 +42,20 @@ PARAMS: dict[str, tuple[str | bytes, str]] = {
     "braces": ("{a: " * 5_000, "is not valid YAML"),
     "digits": ("seed: " + "9" * 5_000, "4300 digits"),
     "number": ("seed: " + "9" * 400, "seed: Input should be less than 4294967296"),
-    "positive": ("answering: {batch_size: 99999999999999999999}", "answering.batch_size: Input should be less than"),
+    "positive": (
+        "answering: {batch_size: 99999999999999999999}",
+        "answering.batch_size: Input should be less than",
+    ),
     "infinite": ("drift: {false_alarm_rate: .inf}", "drift.false_alarm_rate: Input should be"),
     "not a number": ("objective: {alpha: .nan}", "objective.alpha: Input should be"),
-    "doubled key": ("seed: 1\nlm: {}\nseed: 2\n", "the key 'seed' is in line 1 and again in line 3"),
-    "doubled inner key": ("gate:\n  min_f1: 1\n  min_f1: 2\n", "the key 'min_f1' is in line 2 and again in line 3"),
+    "doubled key": (
+        "seed: 1\nlm: {}\nseed: 2\n",
+        "the key 'seed' is in line 1 and again in line 3",
+    ),
+    "doubled inner key": (
+        "gate:\n  min_f1: 1\n  min_f1: 2\n",
+        "the key 'min_f1' is in line 2 and again in line 3",
+    ),
     "alias": ("a: &a [1]\nb: [*a, *a]\n", "an alias"),
     "tag": ("seed: !!python/object/apply:os.system [true]", "could not determine a constructor"),
     "nul": ('bank: {uri: "a\\0b"}', "NUL"),
@@ -92,7 +103,10 @@ def test_a_hostile_lm_is_refused_before_it_is_built(tmp_path: Path, values: dict
 
 
 def nan(folder: Path, value: float) -> None:
-    save_checkpoint(folder, Checkpoint("digest", make_config(), {"a": torch.ones(3), "b": torch.tensor([1.0, value])}))
+    save_checkpoint(
+        folder,
+        Checkpoint("digest", make_config(), {"a": torch.ones(3), "b": torch.tensor([1.0, value])}),
+    )
 
 
 def rewrite(folder: Path, name: str, content: str) -> None:
@@ -102,11 +116,20 @@ def rewrite(folder: Path, name: str, content: str) -> None:
 
 COMPRESSORS: dict[str, tuple[Callable[[Path], None], str]] = {
     "nan": (lambda folder: nan(folder, float("nan")), "the weight b holds NaN or infinite numbers"),
-    "infinite": (lambda folder: nan(folder, float("-inf")), "the weight b holds NaN or infinite numbers"),
+    "infinite": (
+        lambda folder: nan(folder, float("-inf")),
+        "the weight b holds NaN or infinite numbers",
+    ),
     "brackets": (lambda folder: rewrite(folder, CONFIG, "[" * 5_000), "is damaged"),
     "list": (lambda folder: rewrite(folder, CONFIG, "[1]"), "is damaged"),
-    "design": (lambda folder: rewrite(folder, CONFIG, '{"lm_digest": "a", "design": {"objective": 5}}'), "is damaged"),
-    "weights": (lambda folder: rewrite(folder, WEIGHTS, "\x08" + "\0" * 7 + '{"a":1}'), "is damaged"),
+    "design": (
+        lambda folder: rewrite(folder, CONFIG, '{"lm_digest": "a", "design": {"objective": 5}}'),
+        "is damaged",
+    ),
+    "weights": (
+        lambda folder: rewrite(folder, WEIGHTS, "\x08" + "\0" * 7 + '{"a":1}'),
+        "is damaged",
+    ),
     "changed": (lambda folder: rewrite(folder, WEIGHTS, ""), "is damaged"),
 }
 
@@ -121,9 +144,12 @@ def test_a_hostile_compressor_is_refused_when_it_is_loaded(tmp_path: Path, name:
 SOURCES: dict[str, bytes] = {
     "brackets.json": b"[" * 100_000,
     "digits.json": b'[{"text": ' + b"9" * 5_000 + b"}]",
-    "columns.csv": b",".join(b"c%d" % number for number in range(200_000)) + b"\n" + b"1," * 200_000,
+    "columns.csv": b",".join(b"c%d" % number for number in range(200_000))
+    + b"\n"
+    + b"1," * 200_000,
     "tags.html": b"<html><body>" + b"<div>" * 20_000 + b"text",
-    "parts.eml": b"From: a\nTo: b\nContent-Type: multipart/mixed; boundary=x\n\n" + b"--x\n" * 50_000,
+    "parts.eml": b"From: a\nTo: b\nContent-Type: multipart/mixed; boundary=x\n\n"
+    + b"--x\n" * 50_000,
     "a.parquet": b"PAR1" + b"\xff" * 100 + b"PAR1",
     "a.arrow": b"ARROW1\0\0" + b"\xff\xff\xff\xff" + b"\x7f" * 100,
     "a.zip": b"PK\3\4" + b"\xff" * 100,
@@ -142,7 +168,9 @@ def test_a_hostile_source_gives_records_or_an_error_in_time(tmp_path: Path, name
     assert time.monotonic() - began < LONGEST_SECONDS
 
 
-def test_a_socket_and_a_device_are_no_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_and_a_device_are_no_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)  # the name of a socket is short
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket")
@@ -157,7 +185,16 @@ def test_a_project_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").write_text("mine")
     before = sorted(tmp_path.rglob("*"))
-    for name in ("pipe", "loop", "loop/project", "dangling", "file", "file/project", "n" * 300, "/proc/project"):
+    for name in (
+        "pipe",
+        "loop",
+        "loop/project",
+        "dangling",
+        "file",
+        "file/project",
+        "n" * 300,
+        "/proc/project",
+    ):
         with pytest.raises((CmtError, OSError)):
             write_project(tmp_path / name)
         assert sorted(tmp_path.rglob("*")) == before

@@ -31,7 +31,9 @@ def test_another_row_format_makes_all_slices_pending(project: Path) -> None:
     workspace = open_workspace(project)
     workspace.update()
     assert (workspace.row_format, workspace.pending()) == ("int8-text", [FEBRUARY])
-    other = open_workspace(project, bank__codes="int4", bank__keep_text=False, bank__uri=str(project / "other"))
+    other = open_workspace(
+        project, bank__codes="int4", bank__keep_text=False, bank__uri=str(project / "other")
+    )
     assert (other.row_format, other.pending()) == ("int4-vectors", [JANUARY, FEBRUARY])
     assert other.state == project / "state"
 
@@ -41,9 +43,13 @@ def test_a_compressor_of_another_lm_is_refused(project: Path, tmp_path: Path) ->
     other.model.norm.weight.data += 1
     other.save_pretrained(tmp_path / "other")
     tiny_tokenizer().save_pretrained(tmp_path / "other")
-    workspace = open_workspace(project, lm__source=f"path:{tmp_path / 'other'}", lm__path=str(tmp_path / "pulled"))
+    workspace = open_workspace(
+        project, lm__source=f"path:{tmp_path / 'other'}", lm__path=str(tmp_path / "pulled")
+    )
     workspace.pull()
     assert isinstance(workspace.lm, FrozenLM)
-    with pytest.raises(cmt.ModelError, match="was trained for the LM .*set lm.source back, or run `cmt train`"):
+    with pytest.raises(
+        cmt.ModelError, match="was trained for the LM .*set lm.source back, or run `cmt train`"
+    ):
         workspace.update()
     assert lancedb.connect(workspace.params.bank.uri).list_tables().tables == [LEASE]

@@ -27,7 +27,9 @@ def version(
     seq: int = 1,
     banked: bool = True,
 ) -> Version:
-    return Version(doc_id, day(at), f"2031-01/{seq:04d}", source, text or f"{doc_id} {at}", supersedes, banked)
+    return Version(
+        doc_id, day(at), f"2031-01/{seq:04d}", source, text or f"{doc_id} {at}", supersedes, banked
+    )
 
 
 def visible(versions: Sequence[Version], at: int) -> list[str]:
@@ -38,7 +40,11 @@ def visible(versions: Sequence[Version], at: int) -> list[str]:
         name, end = f"{key[0]} {(key[1] - day(0)).days}", timeline.superseded_at(*key)
         if any(start <= date and (until is None or date < until) for start, until in intervals):
             by_intervals.append(name)
-        if key[1] <= date and (end is None or date < end) and not is_hidden(timeline.hidden(*key), date):
+        if (
+            key[1] <= date
+            and (end is None or date < end)
+            and not is_hidden(timeline.hidden(*key), date)
+        ):
             by_columns.append(name)
     assert by_columns == by_intervals
     return sorted(by_intervals)
@@ -46,13 +52,24 @@ def visible(versions: Sequence[Version], at: int) -> list[str]:
 
 def test_an_update_hides_from_its_date_on_what_is_not_younger() -> None:
     versions = [version("a", 1), version("b", 3, supersedes="a"), version("a", 5)]
-    assert [visible(versions, at) for at in (0, 1, 2, 3, 5)] == [[], ["a 1"], ["a 1"], ["b 3"], ["a 5", "b 3"]]
+    assert [visible(versions, at) for at in (0, 1, 2, 3, 5)] == [
+        [],
+        ["a 1"],
+        ["a 1"],
+        ["b 3"],
+        ["a 5", "b 3"],
+    ]
     assert visible([version("a", 3), version("b", 3, supersedes="a")], 3) == ["b 3"]
 
 
 def test_a_later_version_without_supersedes_gives_the_old_document_back_from_its_date_on() -> None:
     versions = [version("a", 1), version("b", 3, supersedes="a"), version("b", 6)]
-    assert [visible(versions, at) for at in (2, 3, 5, 6)] == [["a 1"], ["b 3"], ["b 3"], ["a 1", "b 6"]]
+    assert [visible(versions, at) for at in (2, 3, 5, 6)] == [
+        ["a 1"],
+        ["b 3"],
+        ["b 3"],
+        ["a 1", "b 6"],
+    ]
     timeline = Timeline(versions)
     assert timeline.superseded_at("a", day(1)) is None
     assert timeline.hidden("a", day(1)) == "2031-01-04T00:00:00Z/2031-01-07T00:00:00Z"
@@ -69,7 +86,11 @@ def test_of_two_versions_with_one_date_the_later_ingested_holds() -> None:
 
 
 def test_a_repeat_stands_for_the_document_in_force_from_then_on() -> None:
-    versions = [version("a", 1, "eight"), version("copy", 3, "eight"), version("b", 5, supersedes="copy")]
+    versions = [
+        version("a", 1, "eight"),
+        version("copy", 3, "eight"),
+        version("b", 5, supersedes="copy"),
+    ]
     assert [visible(versions, at) for at in (3, 5)] == [["a 1"], ["b 5"]]
     timeline = Timeline(versions)
     assert [timeline.original("copy", day(at)) for at in (2, 3)] == ["copy", "a"]
@@ -88,7 +109,11 @@ def test_texts_of_other_sources_and_texts_that_wait_are_no_originals() -> None:
 
 
 def test_a_state_that_returns_in_the_same_words_is_new() -> None:
-    versions = [version("r1", 1, "open"), version("r2", 2, "closed", supersedes="r1"), version("r3", 3, "open")]
+    versions = [
+        version("r1", 1, "open"),
+        version("r2", 2, "closed", supersedes="r1"),
+        version("r3", 3, "open"),
+    ]
     assert [visible(versions, at) for at in (1, 2, 3)] == [["r1 1"], ["r2 2"], ["r2 2", "r3 3"]]
     versions[2] = version("r3", 3, "open", supersedes="r2")
     assert visible(versions, 3) == ["r3 3"]
@@ -96,7 +121,11 @@ def test_a_state_that_returns_in_the_same_words_is_new() -> None:
 
 @pytest.mark.parametrize("second", [version("b", 3, supersedes="a"), version("b", 3, "eight")])
 def test_names_lead_through_documents_that_are_not_banked(second: Version) -> None:
-    versions = [version("a", 1, "eight"), second._replace(banked=False), version("c", 5, supersedes="b")]
+    versions = [
+        version("a", 1, "eight"),
+        second._replace(banked=False),
+        version("c", 5, supersedes="b"),
+    ]
     assert [visible(versions, at) for at in (3, 5)] == [["a 1"], ["c 5"]]
 
 
@@ -115,7 +144,9 @@ def random_history(rng: random.Random) -> list[Version]:
         )
         for _ in range(rng.randint(1, 9))
     ]
-    return list({one[:3]: one for one in versions}.values())  # an ingest takes one version of a document and date
+    return list(
+        {one[:3]: one for one in versions}.values()
+    )  # an ingest takes one version of a document and date
 
 
 def test_random_histories_agree_with_the_model_and_with_what_is_related() -> None:
@@ -126,12 +157,18 @@ def test_random_histories_agree_with_the_model_and_with_what_is_related() -> Non
         model, shuffled = Model(versions), rng.sample(versions, len(versions))
         timeline = Timeline(shuffled)
         for at in range(-1, 6):
-            expected = sorted(f"{doc_id} {(date - day(0)).days}" for doc_id, date in model.visible(day(at)))
+            expected = sorted(
+                f"{doc_id} {(date - day(0)).days}" for doc_id, date in model.visible(day(at))
+            )
             assert visible(shuffled, at) == expected, (seed, at)
         held = [v for at in range(5) for v in model.current(day(at)) if v.published_at == day(at)]
-        assert timeline.repeats == {v[:2]: original for v in held if (original := model.repeated(v))}, seed
+        assert timeline.repeats == {
+            v[:2]: original for v in held if (original := model.repeated(v))
+        }, seed
         part = related([versions[0].doc_id], in_memory(versions))
-        own = {key: value for key, value in timeline.intervals.items() if key[0] == versions[0].doc_id}
+        own = {
+            key: value for key, value in timeline.intervals.items() if key[0] == versions[0].doc_id
+        }
         assert own.items() <= Timeline(part).intervals.items(), seed
         gaps += any(timeline.hidden(*key) for key in timeline.intervals)
         repeats += bool(timeline.repeats)

@@ -26,7 +26,9 @@ def test_ask_answers_as_of_a_date_and_closed_book_on_request(adapted: Workspace)
     assert "mayor-2" not in {source.doc_id for source in earlier.sources}
     with pytest.raises(cmt.ConfigError, match="has no time zone"):
         adapted.ask(question, as_of=datetime(2031, 1, 31))
-    with pytest.raises(cmt.ConfigError, match="must be a date-time with a time zone, not '2031-01-31'"):
+    with pytest.raises(
+        cmt.ConfigError, match="must be a date-time with a time zone, not '2031-01-31'"
+    ):
         adapted.ask(question, as_of="2031-01-31")  # type: ignore[arg-type]
 
 
@@ -37,7 +39,10 @@ def test_an_empty_list_of_files_is_not_the_file_of_the_parameters(adapted: Works
 
 def test_ask_checks_the_question_as_the_cli_and_the_server_do(adapted: Workspace) -> None:
     assert adapted.ask("Who is\x1b the\nmayor?").question == "Who is the mayor?"
-    for question, reason in (("\x00 ", "the question is empty"), ("x" * 2_001, "has 2,001 characters: shorten it")):
+    for question, reason in (
+        ("\x00 ", "the question is empty"),
+        ("x" * 2_001, "has 2,001 characters: shorten it"),
+    ):
         with pytest.raises(cmt.ConfigError, match=reason):
             adapted.ask(question)
 
@@ -51,4 +56,6 @@ def test_evaluate_asks_all_questions_or_a_seeded_sample(adapted: Workspace) -> N
     sample = adapted.evaluate(limit=2)
     assert sample.records.num_rows == 2
     assert sample.records.equals(adapted.evaluate(limit=2).records)
-    assert set(sample.records["question_id"].to_pylist()) < set(everything.records["question_id"].to_pylist())
+    assert set(sample.records["question_id"].to_pylist()) < set(
+        everything.records["question_id"].to_pylist()
+    )

@@ -13,9 +13,10 @@ NOT_IN_MEMORY = "not in memory"
 MAX_QUESTION_TOKENS = 256  # a longer question is cut
 
 Verdict = Literal["likely", "unsure", "not_in_memory"]
-"""How far an answer can be trusted. From a confidence of `selection.likely_from` on it is likely, and below
-`selection.abstain_below`, before calibration, no answer is given. An answer whose document lacks a name of the question
-is at most unsure, and one whose document lacks all of them is not given."""
+"""How far an answer can be trusted. From a confidence of `selection.likely_from` on it is likely,
+and below `selection.abstain_below`, before calibration, no answer is given. An answer whose
+document lacks a name of the question is at most unsure, and one whose document lacks all of them is
+not given."""
 
 
 def clean_question(text: str) -> str:
@@ -35,14 +36,19 @@ def check_length(question: str, *, longest: int) -> None:
         )
 
 
-def answer_id(answer: "Answer", *, as_of: datetime | None, compressor: str, bank_version: int) -> str:
-    """`COMPRESSOR-VERSION-ANSWER`, where the last part is a digest of question, date, text and source documents.
+def answer_id(
+    answer: "Answer", *, as_of: datetime | None, compressor: str, bank_version: int
+) -> str:
+    """`COMPRESSOR-VERSION-ANSWER`, where the last part is a digest of question, date, text and
+    source documents.
 
-    `compressor`: digest of its weights. Equal answers of the same version of the bank have equal ids, so an
-    answer can be traced without storing it.
+    `compressor`: digest of its weights. Equal answers of the same version of the bank have equal
+    ids, so an answer can be traced without storing it.
     """
     date = as_of.astimezone(UTC).isoformat() if as_of else ""
-    digest = sha256_hex(answer.question, date, answer.text, *(source.doc_id for source in answer.sources))
+    digest = sha256_hex(
+        answer.question, date, answer.text, *(source.doc_id for source in answer.sources)
+    )
     return f"{compressor[:12]}-{bank_version}-{digest[:12]}"
 
 
@@ -65,15 +71,21 @@ class Source:
     similarity: float
     """Cosine of the question's key and the memory's key."""
     weight: float
-    """Probability that the memory holds the answer; 0 for the published ψ, which scores no tokens."""
+    """Probability that the memory holds the answer; 0 for the published ψ, which scores no
+    tokens.
+    """
     text: str | None
     """Text of the memory; None in a bank without text."""
     spans: tuple[Span, ...] = ()
     """Spans that the LM read, in the order of the text; empty in a bank without text."""
     quote: Span | None = None
-    """The likeliest answer span, repeated behind the question; at most one source of an answer has it."""
+    """The likeliest answer span, repeated behind the question; at most one source of an answer has
+    it.
+    """
     supersedes: str | None = None
-    """Id of the document that this one supersedes; it is read beside that document if the bank still has it."""
+    """Id of the document that this one supersedes; it is read beside that document if the bank
+    still has it.
+    """
 
 
 @dataclass(frozen=True)
@@ -95,8 +107,8 @@ class Answer:
     verdict: Verdict
     """`not_in_memory`, with the text "not in memory", also if the bank has no visible memory."""
     confidence: float
-    """Expected F1 of the answer, 0–1. Given answers are calibrated by the answers of earlier rounds. For the published
-    ψ it is the best cosine."""
+    """Expected F1 of the answer, 0–1. Given answers are calibrated by the answers of earlier
+    rounds. For the published ψ it is the best cosine."""
     sources: tuple[Source, ...]
     closed_book: str | None = None
     """The LM's answer without memory, if it was requested."""
@@ -105,13 +117,19 @@ class Answer:
     uncalibrated: float = field(kw_only=True)
     """Confidence before calibration, 0–1; used for abstention."""
     other_value: OtherValue | None = field(default=None, kw_only=True)
-    """The value before a change, or a value that may have replaced the answer; None if no document states one."""
+    """The value before a change, or a value that may have replaced the answer; None if no document
+    states one.
+    """
     missing: tuple[str, ...] = field(default=(), kw_only=True)
-    """Names and numbers of the question that the document of the answer lacks (`cmt.text.names`)."""
+    """Names and numbers of the question that the document of the answer lacks
+    (`cmt.text.names`).
+    """
 
     @property
     def day(self) -> date | None:
-        """The day that a relative date in the answer names, from the date of the quoted document; None without one."""
+        """The day that a relative date in the answer names, from the date of the quoted document;
+        None without one.
+        """
         quoted = (source for source in self.sources if source.quote)
         with suppress(OverflowError):  # a day before the year 1
             return next((resolve(self.text, source.published_at.date()) for source in quoted), None)

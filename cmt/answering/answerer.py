@@ -27,7 +27,14 @@ from cmt.answering.confidence import (
     verdict_of,
     without_names,
 )
-from cmt.answering.statements import ChangesOf, Comparisons, MayChange, anyone, no_changes, with_related
+from cmt.answering.statements import (
+    ChangesOf,
+    Comparisons,
+    MayChange,
+    anyone,
+    no_changes,
+    with_related,
+)
 from cmt.bank.bank import Bank
 from cmt.common.progress import OnProgress
 from cmt.config import Params
@@ -57,7 +64,9 @@ class Query(NamedTuple):
 
 @dataclass(kw_only=True, eq=False)
 class Answerer:
-    """Answers questions through one bank with one compressor; `dataclasses.replace` makes a copy with another part."""
+    """Answers questions through one bank with one compressor; `dataclasses.replace` makes a copy
+    with another part.
+    """
 
     model: MemoryModel
     lm: FrozenLM
@@ -70,7 +79,9 @@ class Answerer:
 
     @property
     def confidence_is_probability(self) -> bool:
-        """Whether the confidence of an answer is a probability; for a ψ that scores no tokens it is a cosine."""
+        """Whether the confidence of an answer is a probability; for a ψ that scores no tokens it is
+        a cosine.
+        """
         return self.model.config.aggregator.kind == "windows"
 
     def answer(
@@ -82,33 +93,57 @@ class Answerer:
         closed_book: bool = False,
         on_progress: OnProgress | None = None,
     ) -> list[Answer]:
-        """Answer `questions`, each as of its own date (None: now). Results are in the order of the questions.
+        """Answer `questions`, each as of its own date (None: now). Results are in the order of the
+        questions.
 
-        `selections`: the results of `select`. With `closed_book` every answer also has the LM's answer without memory.
+        `selections`: the results of `select`. With `closed_book` every answer also has the LM's
+        answer without memory.
         """
         bank_version = self.bank.version
-        search = self._search(questions, as_of) if selections is None else lambda index, _key: selections[index]
+        search = (
+            self._search(questions, as_of)
+            if selections is None
+            else lambda index, _key: selections[index]
+        )
         answers = self._answer_all(self._queries(questions), search, on_progress)
-        answers = [self._identified(*pair, bank_version) for pair in zip(answers, as_of, strict=True)]
+        answers = [
+            self._identified(*pair, bank_version) for pair in zip(answers, as_of, strict=True)
+        ]
         if not closed_book:
             return answers
-        predictions = prompting.closed_book(self.lm, questions, **self.params.answering.model_dump())
-        return [replace(answer, closed_book=given.text) for answer, given in zip(answers, predictions, strict=True)]
+        predictions = prompting.closed_book(
+            self.lm, questions, **self.params.answering.model_dump()
+        )
+        return [
+            replace(answer, closed_book=given.text)
+            for answer, given in zip(answers, predictions, strict=True)
+        ]
 
-    def stream(self, question: str, *, as_of: datetime | None, on_text: Callable[[str], None]) -> Answer:
+    def stream(
+        self, question: str, *, as_of: datetime | None, on_text: Callable[[str], None]
+    ) -> Answer:
         """Answer one question; `on_text` is called with each piece of the text as it is generated.
 
         The verdict is decided before the first piece, so no piece is revoked.
         """
         bank_version = self.bank.version
-        ((answer, _),) = self._answer_batch(self._queries([question]), self._search([question], [as_of]), on_text)
+        ((answer, _),) = self._answer_batch(
+            self._queries([question]), self._search([question], [as_of]), on_text
+        )
         return self._identified(answer, as_of, bank_version)
 
-    def answer_from(self, questions: Sequence[str], memories: Sequence[Sequence[dict[str, Any]]]) -> list[Answer]:
-        """Answer each question from the given rows of the bank, without selection: an upper bound."""
+    def answer_from(
+        self, questions: Sequence[str], memories: Sequence[Sequence[dict[str, Any]]]
+    ) -> list[Answer]:
+        """Answer each question from the given rows of the bank, without selection: an upper
+        bound.
+        """
 
         def select_given(index: int, key: Key) -> Selection:
-            rows = [{"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row for row in memories[index]]
+            rows = [
+                {"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row
+                for row in memories[index]
+            ]
             # the lead of a memory if no other memory shares a word with the question
             return Selection(rows, self.params.selection.full_text_weight)
 
@@ -120,8 +155,8 @@ class Answerer:
     ) -> list[Statement]:
         """What each row of the bank, read alone, says about its question; the LM generates nothing.
 
-        `expand`: read with a vector for each token, which takes several times as long. Scores are −inf for a ψ that
-        scores no tokens.
+        `expand`: read with a vector for each token, which takes several times as long. Scores are
+        −inf for a ψ that scores no tokens.
         """
         memories = [retrieved_memory(self.model, row, self.bank.schema) for row in rows]
         statements: dict[int, Statement] = {}
@@ -138,8 +173,12 @@ class Answerer:
         return [statements[index] for index in range(len(questions))]
 
     @torch.no_grad()
-    def select(self, questions: Sequence[str], *, as_of: Sequence[datetime | None]) -> list[Selection]:
-        """The memories that each of `questions` is answered from as of its date; ψ and the LM read nothing."""
+    def select(
+        self, questions: Sequence[str], *, as_of: Sequence[datetime | None]
+    ) -> list[Selection]:
+        """The memories that each of `questions` is answered from as of its date; ψ and the LM read
+        nothing.
+        """
         search = self._search(questions, as_of)
         selections: dict[int, Selection] = {}
         for batch in self._batches(self._queries(questions)):
@@ -147,7 +186,9 @@ class Answerer:
                 _, found = self._encode_and_select(batch, search)
                 # a near-tie is decided by the question alone, as in an answer
                 found = [
-                    self._encode_and_select([query], search)[1][0] if one.margin < TIE_MARGIN else one
+                    self._encode_and_select([query], search)[1][0]
+                    if one.margin < TIE_MARGIN
+                    else one
                     for query, one in zip(batch, found, strict=True)
                 ]
             selections |= {query.position: one for query, one in zip(batch, found, strict=True)}
@@ -157,7 +198,9 @@ class Answerer:
     def keys(self, questions: Sequence[str]) -> Key:
         """Search keys (n, p) of `questions`, for dense retrieval without ψ and π."""
         with self.model.autocast():
-            encoding = self.model.encode([query.tokens for query in self._queries(questions)], group=32)
+            encoding = self.model.encode(
+                [query.tokens for query in self._queries(questions)], group=32
+            )
         keys: Key = encoding.key.float().cpu().numpy()
         return keys
 
@@ -171,9 +214,15 @@ class Answerer:
         """Selection from the bank for each question as of its own date."""
 
         def select(index: int, key: Key) -> Selection:
-            asked: dict[str, Any] = {"question": questions[index], "key": key, "as_of": as_of[index]}
+            asked: dict[str, Any] = {
+                "question": questions[index],
+                "key": key,
+                "as_of": as_of[index],
+            }
             selection = select_memories(self.bank, self.model, self.params.selection, **asked)
-            return with_related(selection, self.bank, self.changes_of, may_change=self.may_change, **asked)
+            return with_related(
+                selection, self.bank, self.changes_of, may_change=self.may_change, **asked
+            )
 
         return select
 
@@ -183,7 +232,9 @@ class Answerer:
         """Answers in the order of `queries`. Rows with a near-tie are recomputed alone."""
         answers: dict[int, Answer] = {}
         for batch in self._batches(queries):
-            for query, (answer, stable) in zip(batch, self._answer_batch(batch, select), strict=True):
+            for query, (answer, stable) in zip(
+                batch, self._answer_batch(batch, select), strict=True
+            ):
                 if not stable and len(batch) > 1:
                     ((answer, _),) = self._answer_batch([query], select)
                 answers[query.position] = answer
@@ -192,9 +243,11 @@ class Answerer:
         return [answers[query.position] for query in queries]
 
     def _batches(self, queries: Sequence[Query]) -> Iterator[list[Query]]:
-        """Batches by length. Questions share a batch only if they are padded in it as they would be alone.
+        """Batches by length. Questions share a batch only if they are padded in it as they would be
+        alone.
 
-        A question without padding does not share a batch with a padded one, because a mask changes the rounding.
+        A question without padding does not share a batch with a padded one, because a mask changes
+        the rounding.
         """
 
         def padding(query: Query) -> tuple[int, bool]:
@@ -211,7 +264,8 @@ class Answerer:
     def _answer_batch(
         self, queries: Sequence[Query], select: Select, on_text: Callable[[str], None] | None = None
     ) -> list[tuple[Answer, bool]]:
-        """Answers to B questions, each with whether it is stable: no decision on the way was a near-tie.
+        """Answers to B questions, each with whether it is stable: no decision on the way was a
+        near-tie.
 
         `on_text` receives the text of the first answer as it is generated.
         """
@@ -219,7 +273,8 @@ class Answerer:
         with self.model.autocast():
             # 1. retrieve the memories of each question, S at most
             encoding, memories, compared = self._retrieve(queries, select)
-            # 2. read them with ψ: probabilities of tokens (B, S, n), and with π: the prompts (B, T, D)
+            # 2. read them with ψ: probabilities of tokens (B, S, n), and with π: the prompts (B, T,
+            #    D)
             output = self.model.read(
                 encoding,
                 tokens,
@@ -239,42 +294,67 @@ class Answerer:
         read_margins = output.margins or [math.inf] * len(drafts)
         return [
             self._assemble(*parts)
-            for parts in zip(drafts, texts, selection_margins, read_margins, token_margins, strict=True)
+            for parts in zip(
+                drafts, texts, selection_margins, read_margins, token_margins, strict=True
+            )
         ]
 
     def _retrieve(
         self, queries: Sequence[Query], select: Select
     ) -> tuple[Encoding, list[list[RetrievedMemory]], list[Comparisons]]:
-        """Θ's encoding of the questions, and for each the memories, as ψ reads them and as they are compared."""
+        """Θ's encoding of the questions, and for each the memories, as ψ reads them and as they are
+        compared.
+        """
         # 1. encode the questions and select rows of the bank
         encoding, selections = self._encode_and_select(queries, select)
         # 2. decode the rows, each with the document that it supersedes, if the bank still has it
-        superseded = self._superseded_tokens([row for selection in selections for row in selection.rows])
+        superseded = self._superseded_tokens(
+            [row for selection in selections for row in selection.rows]
+        )
         memories, compared = [], []
         for query, selection in zip(queries, selections, strict=True):
             found, texts = [], []
             for row in selection.rows:
                 before = superseded.get(row["supersedes"], ())
-                memory = retrieved_memory(self.model, row, self.bank.schema, prior=row["prior"], before=before)
+                memory = retrieved_memory(
+                    self.model, row, self.bank.schema, prior=row["prior"], before=before
+                )
                 found.append(memory)
-                texts.append(row["text"] or self.lm.decode(memory.tokens))  # decoded from the vectors without text
+                texts.append(
+                    row["text"] or self.lm.decode(memory.tokens)
+                )  # decoded from the vectors without text
             memories.append(found)
             compared.append(
-                Comparisons(query.text, selection, texts, self.lm.offsets, self.may_change, self.model.cross_encoder)
+                Comparisons(
+                    query.text,
+                    selection,
+                    texts,
+                    self.lm.offsets,
+                    self.may_change,
+                    self.model.cross_encoder,
+                )
             )
         return encoding, memories, compared
 
-    def _encode_and_select(self, queries: Sequence[Query], select: Select) -> tuple[Encoding, list[Selection]]:
+    def _encode_and_select(
+        self, queries: Sequence[Query], select: Select
+    ) -> tuple[Encoding, list[Selection]]:
         encoding = self.model.encode([query.tokens for query in queries], group=len(queries))
         keys = encoding.key.float().cpu().numpy()  # (B, p)
-        return encoding, [select(query.position, key) for query, key in zip(queries, keys, strict=True)]
+        return encoding, [
+            select(query.position, key) for query, key in zip(queries, keys, strict=True)
+        ]
 
     def _superseded_tokens(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-        """Tokens of each document that one of the `rows` supersedes and that the bank still has, by document."""
+        """Tokens of each document that one of the `rows` supersedes and that the bank still has, by
+        document.
+        """
         doc_ids = {row["supersedes"] for row in rows} - {None}
         tokens: dict[str, list[int]] = {}
         for row in self.bank.documents(doc_ids).to_pylist() if doc_ids else ():
-            tokens.setdefault(row["doc_id"], []).extend(retrieved_memory(self.model, row, self.bank.schema).tokens)
+            tokens.setdefault(row["doc_id"], []).extend(
+                retrieved_memory(self.model, row, self.bank.schema).tokens
+            )
         return tokens
 
     def _draft(self, compared: Comparisons, output: ReaderOutput, row: int) -> Answer:
@@ -300,7 +380,9 @@ class Answerer:
             other_value = compared.other_value(quote.span.memory)
             verdict = "unsure" if compared.contested(quote.span.memory) else verdict
         spans = output.spans[row] if output.spans else ()
-        sources = attribute_sources(selection.rows, begin_probability, spans, quote, self.lm.offsets)
+        sources = attribute_sources(
+            selection.rows, begin_probability, spans, quote, self.lm.offsets
+        )
         if verdict == "not_in_memory":  # the calibration is fitted on given answers only
             text, shown = NOT_IN_MEMORY, confidence
         else:
@@ -319,33 +401,48 @@ class Answerer:
     def _find_names(self, compared: Comparisons, memory: int) -> NamesFound:
         """The names of the question in the document of the selected `memory`.
 
-        If its text lacks one, the names may be in another chunk, in the document that it supersedes, or in an earlier
-        one whose value it changes.
+        If its text lacks one, the names may be in another chunk, in the document that it
+        supersedes, or in an earlier one whose value it changes.
         """
         question, texts, quoted = compared.question, compared.texts, compared.selection.rows[memory]
-        document, day = [quoted["source"] or "", quoted["title"] or "", texts[memory]], quoted["published_at"].date()
+        document = [quoted["source"] or "", quoted["title"] or "", texts[memory]]
+        day = quoted["published_at"].date()
         names = find_names(question, "\n".join(document), day=day, others=texts)
         if not names.missing and not names.doubtful:
             return names
-        replaced = (pair for pair in compared.pairs if pair.later == memory and pair.probability > 0.5)
+        replaced = (
+            pair for pair in compared.pairs if pair.later == memory and pair.probability > 0.5
+        )
         document += [texts[pair.earlier] for pair in replaced]
-        for other in self.bank.documents({quoted["doc_id"], quoted["supersedes"]} - {None}).to_pylist():
+        for other in self.bank.documents(
+            {quoted["doc_id"], quoted["supersedes"]} - {None}
+        ).to_pylist():
             if other["published_at"] <= quoted["published_at"]:
                 tokens = retrieved_memory(self.model, other, self.bank.schema).tokens
                 document.append(other["text"] or self.lm.decode(tokens))
         return find_names(question, "\n".join(document), day=day, others=texts)
 
     def _confidence(self, question: str, found: Evidence) -> float:
-        """Confidence in the answer before calibration; `benchmarks/fit_confidence.py` listens here."""
+        """Confidence in the answer before calibration; `benchmarks/fit_confidence.py` listens
+        here.
+        """
         return confidence_of(found)
 
-    def _generate(self, output: ReaderOutput, on_text: Callable[[str], None] | None) -> tuple[list[str], list[float]]:
+    def _generate(
+        self, output: ReaderOutput, on_text: Callable[[str], None] | None
+    ) -> tuple[list[str], list[float]]:
         """Texts of the B answers, and the smallest lead of a token of each, in logits."""
         # 1. the quotes as copy hypotheses
         copies = None
         if output.answer_spans is not None:
-            quotes = ((quote.tokens, quote.probability) if quote else ((), 0.0) for quote in output.answer_spans)
-            copies = [CopyHypothesis([*tokens, self.lm.eos], probability) for tokens, probability in quotes]
+            quotes = (
+                (quote.tokens, quote.probability) if quote else ((), 0.0)
+                for quote in output.answer_spans
+            )
+            copies = [
+                CopyHypothesis([*tokens, self.lm.eos], probability)
+                for tokens, probability in quotes
+            ]
         # 2. decode greedily
         detokenizer = StreamingDetokenizer(self.lm, on_text) if on_text else None
         generation = self.generate(
@@ -360,12 +457,18 @@ class Answerer:
         return [self.lm.decode(ids) for ids in generation.tokens], generation.margins
 
     def _assemble(
-        self, draft: Answer, text: str, selection_margin: float, read_margin: float, token_margin: float
+        self,
+        draft: Answer,
+        text: str,
+        selection_margin: float,
+        read_margin: float,
+        token_margin: float,
     ) -> tuple[Answer, bool]:
-        """The finished answer, and whether every decision that it depends on has a sufficient margin.
+        """The finished answer, and whether every decision that it depends on has a sufficient
+        margin.
 
-        If the answer is not known its text is not shown, so near-ties of generation do not matter, and of reading only
-        if the document of the quote lacks a name.
+        If the answer is not known its text is not shown, so near-ties of generation do not matter,
+        and of reading only if the document of the quote lacks a name.
         """
         verdict_margin = math.inf
         if draft.sources:
@@ -386,5 +489,7 @@ class Answerer:
         return replace(draft, text=text), stable
 
     def _identified(self, answer: Answer, as_of: datetime | None, bank_version: int) -> Answer:
-        id_ = answer_id(answer, as_of=as_of, compressor=self.model.digest, bank_version=bank_version)
+        id_ = answer_id(
+            answer, as_of=as_of, compressor=self.model.digest, bank_version=bank_version
+        )
         return replace(answer, id=id_)

@@ -9,7 +9,9 @@ from cmt.answering.answer import Source, Span
 from cmt.modeling.span_decoding import AnswerSpan, TokenSpan
 
 Offsets = Callable[[str], Sequence[tuple[int, int]]]
-"""A text → the first and the last character (excluded) of each of its tokens: `FrozenLM.offsets`."""
+"""A text → the first and the last character (excluded) of each of its tokens:
+`FrozenLM.offsets`.
+"""
 
 
 def attribute_sources(
@@ -19,13 +21,15 @@ def attribute_sources(
     quote: AnswerSpan | None,
     offsets: Offsets,
 ) -> tuple[Source, ...]:
-    """The documents of the selected `rows` of the bank as sources: the one with the quote first, then the best.
+    """The documents of the selected `rows` of the bank as sources: the one with the quote first,
+    then the best.
 
-    `begin_probability` (S, n) is the probability that the answer begins with each token; without it (the published ψ
-    scores no tokens) rows are ordered by `prior` alone. `spans`: the spans that the LM read. `quote`: the likeliest
-    answer.
+    `begin_probability` (S, n) is the probability that the answer begins with each token; without it
+    (the published ψ scores no tokens) rows are ordered by `prior` alone. `spans`: the spans that
+    the LM read. `quote`: the likeliest answer.
     """
-    # 1. rank the memories: the one that the answer is from, then by the probability that they hold it, then as selected
+    # 1. rank the memories: the one that the answer is from, then by the probability that they hold
+    #    it, then as selected
     weights = [0.0] * len(rows) if begin_probability is None else begin_probability.sum(1).tolist()
     quoted = quote.span.memory if quote else None
     order = sorted(range(len(rows)), key=lambda i: (i != quoted, -weights[i], -rows[i]["prior"]))
@@ -55,7 +59,9 @@ def attribute_sources(
     return tuple(sources.values())
 
 
-def text_spans(text: str, spans: Sequence[TokenSpan], begin_probability: Tensor, offsets: Offsets) -> tuple[Span, ...]:
+def text_spans(
+    text: str, spans: Sequence[TokenSpan], begin_probability: Tensor, offsets: Offsets
+) -> tuple[Span, ...]:
     """Token spans of one memory as character spans of its `text`, in the order of the text.
 
     `begin_probability` (n,): probability that the answer begins with each token of the memory.
@@ -73,7 +79,9 @@ def text_spans(text: str, spans: Sequence[TokenSpan], begin_probability: Tensor,
     )
 
 
-def quote_span(text: str, span: TokenSpan, begin_probability: Tensor, offsets: Offsets) -> Span | None:
+def quote_span(
+    text: str, span: TokenSpan, begin_probability: Tensor, offsets: Offsets
+) -> Span | None:
     """The quoted token span as a character span without surrounding blanks; None if it is blank.
 
     The blanks are stripped because a token includes the one before its word.

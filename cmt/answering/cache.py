@@ -25,7 +25,8 @@ _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer BLOB,
 class ChecksummedAnswers:
     """Answers by key in one SQLite file, each with a checksum.
 
-    A failure never stops the caller: a damaged file is deleted and an unusable one is ignored, each with a warning.
+    A failure never stops the caller: a damaged file is deleted and an unusable one is ignored, each
+    with a warning.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +38,9 @@ class ChecksummedAnswers:
 
         def read(database: sqlite3.Connection) -> None:
             for key in keys:
-                for answer, checksum in database.execute("SELECT answer, seal FROM answers WHERE key = ?", (key,)):
+                for answer, checksum in database.execute(
+                    "SELECT answer, seal FROM answers WHERE key = ?", (key,)
+                ):
                     if not isinstance(answer, bytes) or checksum != _checksum(key, answer):
                         raise sqlite3.DatabaseError("an answer does not match its checksum")
                     answers[key] = answer.decode()
@@ -46,15 +49,22 @@ class ChecksummedAnswers:
 
     def write(self, answers: dict[str, str]) -> None:
         """Add `answers`, by key."""
-        rows = [(key, answer.encode(), _checksum(key, answer.encode())) for key, answer in answers.items()]
+        rows = [
+            (key, answer.encode(), _checksum(key, answer.encode()))
+            for key, answer in answers.items()
+        ]
         self._transaction(
-            lambda database: database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
+            lambda database: database.executemany(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows
+            )
         )
 
     def remove(self, matches: Callable[[str], bool]) -> int:
-        """Remove the answers that `matches` accepts, also from the bytes of the file; returns their number.
+        """Remove the answers that `matches` accepts, also from the bytes of the file; returns their
+        number.
 
-        Raises sqlite3.Error if the file cannot be written, for example because another process uses it.
+        Raises sqlite3.Error if the file cannot be written, for example because another process uses
+        it.
         """
         if not self.path.exists():
             return 0
@@ -63,7 +73,11 @@ class ChecksummedAnswers:
                 database.execute("PRAGMA secure_delete = ON")
                 database.execute(_TABLE)
                 rows = database.execute("SELECT key, answer FROM answers").fetchall()
-                keys = [(key,) for key, answer in rows if matches(bytes(answer).decode(errors="replace"))]
+                keys = [
+                    (key,)
+                    for key, answer in rows
+                    if matches(bytes(answer).decode(errors="replace"))
+                ]
                 database.execute("BEGIN")
                 database.executemany("DELETE FROM answers WHERE key = ?", keys)
                 database.execute("COMMIT")
@@ -86,17 +100,30 @@ class ChecksummedAnswers:
             log.warning("answer cache %s cannot be deleted: %s", self.path, error)
 
     def _transaction(self, work: Callable[[sqlite3.Connection], object]) -> bool:
-        """Run `work` in one transaction and return whether it succeeded; the reason of a failure is logged."""
+        """Run `work` in one transaction and return whether it succeeded; the reason of a failure is
+        logged.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.path)) as database, database:
                 database.execute(_TABLE)
                 work(database)
             return True
-        except (OSError, sqlite3.OperationalError) as error:  # locked, read-only, full: the file itself may be sound
-            log.warning("answer cache %s cannot be used (%s): generating the answers again", self.path, error)
+        except (
+            OSError,
+            sqlite3.OperationalError,
+        ) as error:  # locked, read-only, full: the file itself may be sound
+            log.warning(
+                "answer cache %s cannot be used (%s): generating the answers again",
+                self.path,
+                error,
+            )
         except sqlite3.DatabaseError as error:
-            log.warning("answer cache %s is damaged (%s): deleting it, generating the answers again", self.path, error)
+            log.warning(
+                "answer cache %s is damaged (%s): deleting it, generating the answers again",
+                self.path,
+                error,
+            )
             self.discard()
         return False
 
@@ -108,7 +135,8 @@ def _checksum(key: str, answer: bytes) -> bytes:
 class PromptCache:
     """A cache in front of `decoding.complete`: one file.
 
-    The key is the SHA-256 of (digest of the LM's files, its type of numbers, prompt, `max_new_tokens`).
+    The key is the SHA-256 of (digest of the LM's files, its type of numbers, prompt,
+    `max_new_tokens`).
     """
 
     def __init__(self, path: Path, lm: "FrozenLM", complete: "Complete | None" = None) -> None:
@@ -127,11 +155,17 @@ class PromptCache:
         shared: str = "",
         on_progress: OnProgress | None = None,
     ) -> list[str]:
-        """Same as `decoding.complete`, but generates only answers that this LM has not given before."""
+        """Same as `decoding.complete`, but generates only answers that this LM has not given
+        before.
+        """
         # 1. look up the answers
-        keys = [sha256_hex(*self._lm_key, str(max_new_tokens), shared + prompt) for prompt in prompts]
+        keys = [
+            sha256_hex(*self._lm_key, str(max_new_tokens), shared + prompt) for prompt in prompts
+        ]
         answers = self._answers.read(set(keys))
-        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in answers}
+        missing = {
+            key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in answers
+        }
         if on_progress:
             on_progress(len(prompts) - len(missing))
         # 2. generate the missing ones, prompts of similar length together

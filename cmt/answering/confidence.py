@@ -19,14 +19,18 @@ class Evidence(NamedTuple):
     """Features of the confidence model."""
 
     reader: float  # log-odds of ψ that one of the memories holds the answer
-    agreement: float  # log-odds of the agreement of the likely answers with the quote (`AnswerSpan.agreement`)
+    # log-odds of the agreement of the likely answers with the quote (`AnswerSpan.agreement`)
+    agreement: float
     coverage: float  # share of the question's words in the memory of the quote, 0–1
-    names: float  # share of the question's names and numbers in it, 0–1; 1 for a question without any
+    names: (
+        float  # share of the question's names and numbers in it, 0–1; 1 for a question without any
+    )
     lead: float  # lead of the selection's first memory, a difference of log-probabilities
 
 
 class Calibration(NamedTuple):
-    """Platt scaling of a confidence (Platt 1999, "Probabilistic outputs for support vector machines").
+    """Platt scaling of a confidence (Platt 1999, "Probabilistic outputs for support vector
+    machines").
 
     σ(`slope` · log-odds of the confidence + `shift`)
     """
@@ -45,34 +49,45 @@ NO_CALIBRATION = Calibration(slope=1.0, shift=0.0)  # the identity
 
 
 class Basis(NamedTuple):
-    """The inputs of an earlier answer, by which a later round decides whether the answer still holds."""
+    """The inputs of an earlier answer, by which a later round decides whether the answer still
+    holds.
+    """
 
     selection: str  # `Selection.digest`
     lead: float  # `Selection.lead`
     confidence: float  # confidence in the answer before calibration, 0–1
 
     def confidence_in(self, selection: Selection, *, threshold: float) -> float | None:
-        """The confidence with which `selection` gives the same answer; None if it may give another one.
+        """The confidence with which `selection` gives the same answer; None if it may give another
+        one.
 
-        Of two selections with equal digests, `lead` changes the confidence alone. `threshold`: the confidence below
-        which the answer is "not in memory".
+        Of two selections with equal digests, `lead` changes the confidence alone. `threshold`: the
+        confidence below which the answer is "not in memory".
         """
         if selection.digest != self.selection:
             return None
-        confidence = _sigmoid(log_odds(self.confidence) + WEIGHTS.lead * (selection.lead - self.lead))
+        confidence = _sigmoid(
+            log_odds(self.confidence) + WEIGHTS.lead * (selection.lead - self.lead)
+        )
         return confidence if (confidence < threshold) == (self.confidence < threshold) else None
 
 
 # Fitted on held-out training articles by benchmarks/fit_confidence.py.
 WEIGHTS = Evidence(reader=0.064, agreement=0.286, coverage=0.696, names=0.255, lead=0.053)
 CONSTANT = -1.824
-MISSING_NAME = 2.0  # nats by which the confidence falls if the document of the answer lacks a name of the question
+# nats by which the confidence falls if the document of the answer lacks a name of the question
+MISSING_NAME = 2.0
 
 
 def evidence(
-    question: str, selection: Selection, texts: Sequence[str], begin_probability: Tensor, quote: AnswerSpan
+    question: str,
+    selection: Selection,
+    texts: Sequence[str],
+    begin_probability: Tensor,
+    quote: AnswerSpan,
 ) -> Evidence:
-    """The evidence for the answer to `question` from the selected memories, whose texts are `texts`.
+    """The evidence for the answer to `question` from the selected memories, whose texts are
+    `texts`.
 
     `begin_probability` (S, n): probability that the answer begins with each token.
     """
@@ -96,11 +111,14 @@ def without_names(confidence: float, names: NamesFound) -> float:
     return _sigmoid(log_odds(confidence) - MISSING_NAME) if names.missing else confidence
 
 
-def verdict_of(confidence: float, calibrated: float, selection: SelectionParams, names: NamesFound) -> Verdict:
-    """The verdict on an answer. The confidence before calibration refuses it, the calibrated one makes it likely.
+def verdict_of(
+    confidence: float, calibrated: float, selection: SelectionParams, names: NamesFound
+) -> Verdict:
+    """The verdict on an answer. The confidence before calibration refuses it, the calibrated one
+    makes it likely.
 
-    `names`: those of the question in the document of the answer. If all are missing the answer is refused, and if some
-    are missing or doubtful it is unsure at most.
+    `names`: those of the question in the document of the answer. If all are missing the answer is
+    refused, and if some are missing or doubtful it is unsure at most.
     """
     never = selection.abstain_below == -1
     if confidence < selection.abstain_below or (names.all_missing and not never):
@@ -109,10 +127,13 @@ def verdict_of(confidence: float, calibrated: float, selection: SelectionParams,
     return "likely" if complete and calibrated >= selection.likely_from else "unsure"
 
 
-def threshold_margin(confidence: float, threshold: float, *, temperature: float | None = None) -> float:
+def threshold_margin(
+    confidence: float, threshold: float, *, temperature: float | None = None
+) -> float:
     """Distance of a confidence from the threshold on the scale of log-probabilities, in nats.
 
-    `temperature`: of the selection, if the confidence is a cosine. Infinite if no confidence can cross the threshold.
+    `temperature`: of the selection, if the confidence is a cosine. Infinite if no confidence can
+    cross the threshold.
     """
     if temperature is not None:
         return abs(confidence - threshold) * temperature

@@ -1,7 +1,7 @@
 """Baselines that use the frozen LM with plain prompts: closed-book, RAG, and any given text.
 
-Prompts have two worked examples unless others are given. Decoding is greedy and answers end with their line. The
-wording was chosen on questions of SQuAD train.
+Prompts have two worked examples unless others are given. Decoding is greedy and answers end with
+their line. The wording was chosen on questions of SQuAD train.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 
 Keys = NDArray[np.float32]
 
-FUSED, RANK_CONSTANT = 20, 10  # candidates and constant of reciprocal rank fusion (Cormack et al., SIGIR 2009)
-_MARGIN = 8  # positions of the context left free for BOS and for tokens that change where a text is cut
+FUSED, RANK_CONSTANT = (
+    20,
+    10,
+)  # candidates and constant of reciprocal rank fusion (Cormack et al., SIGIR 2009)
+_MARGIN = (
+    8  # positions of the context left free for BOS and for tokens that change where a text is cut
+)
 
 
 class Example(NamedTuple):
@@ -72,7 +77,9 @@ class Prediction:
     @classmethod
     def of(cls, answer: "Answer") -> "Prediction":
         """An answer of the memory and its sources; the text is empty for "not in memory"."""
-        return Prediction(answer.text if answer.known else "", tuple(source.doc_id for source in answer.sources))
+        return Prediction(
+            answer.text if answer.known else "", tuple(source.doc_id for source in answer.sources)
+        )
 
 
 def closed_book(lm: "FrozenLM", questions: Sequence[str], **options: Any) -> list[Prediction]:
@@ -91,10 +98,12 @@ def rag(
     words: bool = True,
     **options: Any,
 ) -> list[Prediction] | None:
-    """Answers of the LM with the best `top_k` texts of the bank in the prompt; closed-book where search finds none.
+    """Answers of the LM with the best `top_k` texts of the bank in the prompt; closed-book where
+    search finds none.
 
-    Search is by BM25 (`words`), by the search keys (n, p) of the questions, or by both with reciprocal rank fusion.
-    Returns None if no question finds a text, as in a bank without text. `options`: see `given_text`.
+    Search is by BM25 (`words`), by the search keys (n, p) of the questions, or by both with
+    reciprocal rank fusion. Returns None if no question finds a text, as in a bank without text.
+    `options`: see `given_text`.
     """
     passages = []
     for row, (question, date) in enumerate(zip(questions, as_of, strict=True)):
@@ -106,7 +115,12 @@ def rag(
 
 
 def _search(
-    bank: "Bank", question: str, as_of: datetime | None, key: NDArray[np.float32] | None, words: bool, top_k: int
+    bank: "Bank",
+    question: str,
+    as_of: datetime | None,
+    key: NDArray[np.float32] | None,
+    words: bool,
+    top_k: int,
 ) -> pa.Table:
     """The best `top_k` rows of the bank for a question, by BM25, by `key` (p,), or by both."""
     if key is None:
@@ -134,8 +148,8 @@ def given_text(
 ) -> list[Prediction]:
     """Answers of the LM with each question's own passages in its prompt, best first.
 
-    With the right document's text this is the upper bound of RAG. Passages are cut to fit the LM's context. Without
-    `examples` the prompt is zero-shot.
+    With the right document's text this is the upper bound of RAG. Passages are cut to fit the LM's
+    context. Without `examples` the prompt is zero-shot.
     """
     complete = complete or partial(decoding.complete, lm)
     answers = [""] * len(questions)
@@ -143,17 +157,24 @@ def given_text(
         rows = [row for row, given in enumerate(passages) if bool(given) == with_text]
         if not rows:
             continue
-        # the examples end with a line break, so that tokenizing both parts gives the tokens of the whole prompt
+        # the examples end with a line break, so that tokenizing both parts gives the tokens of the
+        # whole prompt
         examples_text = "\n".join(
             _prompt([example.text] if with_text else [], example.question) + f" {example.answer}\n"
             for example in examples
         )
         prompts = [
-            _fitted_prompt(lm, passages[row], questions[row], shared=examples_text, reserve=max_new_tokens)
+            _fitted_prompt(
+                lm, passages[row], questions[row], shared=examples_text, reserve=max_new_tokens
+            )
             for row in rows
         ]
         replies = complete(
-            prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, shared=examples_text, on_progress=on_progress
+            prompts,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            shared=examples_text,
+            on_progress=on_progress,
         )
         for row, reply in zip(rows, replies, strict=True):
             answers[row] = reply.partition("\n")[0].strip()
@@ -172,17 +193,28 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _fitted_prompt(lm: "FrozenLM", passages: Sequence[Passage], question: str, *, shared: str, reserve: int) -> str:
-    """The prompt behind `shared`, cut so that both and `reserve` new tokens fit into the LM's context.
+def _fitted_prompt(
+    lm: "FrozenLM", passages: Sequence[Passage], question: str, *, shared: str, reserve: int
+) -> str:
+    """The prompt behind `shared`, cut so that both and `reserve` new tokens fit into the LM's
+    context.
 
-    A long question is cut to MAX_QUESTION_TOKENS, and each text to an equal share of the remaining positions.
+    A long question is cut to MAX_QUESTION_TOKENS, and each text to an equal share of the remaining
+    positions.
     """
     texts = [_one_line(passage.text) for passage in passages]
     if len(question_tokens := lm.tokenize(question)) > MAX_QUESTION_TOKENS:
         question = lm.decode(question_tokens[:MAX_QUESTION_TOKENS])
     separator = "\n" if shared else ""
-    fixed = len(lm.tokenize(shared + separator + _prompt([""] * len(texts), question))) + reserve + _MARGIN
+    fixed = (
+        len(lm.tokenize(shared + separator + _prompt([""] * len(texts), question)))
+        + reserve
+        + _MARGIN
+    )
     share = max(0, lm.model.config.max_position_embeddings - fixed) // max(1, len(texts))
     # a token is at least one byte, so short texts need not be tokenized
-    cut = [text if len(text.encode()) <= share else lm.decode(lm.tokenize(text)[:share]) for text in texts]
+    cut = [
+        text if len(text.encode()) <= share else lm.decode(lm.tokenize(text)[:share])
+        for text in texts
+    ]
     return separator + _prompt(cut, question)

@@ -1,9 +1,10 @@
 """The memory bank on LanceDB: upsert memories, search them as of a date, restore versions.
 
-One table holds the memories of one compressor. The pointer table `current` names the table that answers, so a new
-compressor fills its own table and takes over in one step. Every change of memories is one Lance commit, and a Bank
-reads the newest version, except one of `Bank.at`. Processes may write different documents concurrently; the caller
-serialises writes of the same documents.
+One table holds the memories of one compressor. The pointer table `current` names the table that
+answers, so a new compressor fills its own table and takes over in one step. Every change of
+memories is one Lance commit, and a Bank reads the newest version, except one of `Bank.at`.
+Processes may write different documents concurrently; the caller serialises writes of the same
+documents.
 """
 
 from collections.abc import Collection, Iterator
@@ -39,12 +40,14 @@ from cmt.errors import BankError
 from cmt.timeline import Timeline, Version
 
 
-def open_bank(location: BankLocation, *, schema: pa.Schema | None = None, compressor: str | None = None) -> "Bank":
+def open_bank(
+    location: BankLocation, *, schema: pa.Schema | None = None, compressor: str | None = None
+) -> "Bank":
     """Open the bank of a compressor at `location`; by default of the one that answers.
 
-    `compressor`: the digest, or its first 12 digits. `schema`: that of the compressor's rows; the bank is created if it
-    is missing. The first bank at an address becomes the current one. Raises BankError if there is no bank, if it was
-    written with another schema, or if it cannot be read.
+    `compressor`: the digest, or its first 12 digits. `schema`: that of the compressor's rows; the
+    bank is created if it is missing. The first bank at an address becomes the current one. Raises
+    BankError if there is no bank, if it was written with another schema, or if it cannot be read.
     """
     uri = location.uri
     with translate_errors(f"bank {uri} cannot be opened"):
@@ -67,7 +70,9 @@ def open_bank(location: BankLocation, *, schema: pa.Schema | None = None, compre
 
 
 def open_banks(location: BankLocation) -> Iterator["Bank"]:
-    """Open the banks of all compressors at `location`. Raises BankError if there is none or one cannot be opened."""
+    """Open the banks of all compressors at `location`. Raises BankError if there is none or one
+    cannot be opened.
+    """
     for name in memory_tables(connect(location.uri)):
         yield open_bank(location, compressor=name.removeprefix(MEMORIES))
 
@@ -81,7 +86,13 @@ class Bank(SearchableTable):
     def excluding(self, doc_ids: Collection[str]) -> "Bank":
         """This bank, with `doc_ids` left out of every search instead of `excluded_doc_ids`."""
         excluded = frozenset(doc_ids)
-        return Bank(self.location, self.connection, self._table, excluded_doc_ids=excluded, pinned=self._pinned)
+        return Bank(
+            self.location,
+            self.connection,
+            self._table,
+            excluded_doc_ids=excluded,
+            pinned=self._pinned,
+        )
 
     def at(self, version: int) -> "Bank":
         """This bank as it was at `version`, to read. Raises BankError if `version` is not kept."""
@@ -89,7 +100,13 @@ class Bank(SearchableTable):
         with self.reading():
             table = cast(LanceTable, self.connection.open_table(self.name))
             table.checkout(version)
-        return Bank(self.location, self.connection, table, excluded_doc_ids=self.excluded_doc_ids, pinned=True)
+        return Bank(
+            self.location,
+            self.connection,
+            table,
+            excluded_doc_ids=self.excluded_doc_ids,
+            pinned=True,
+        )
 
     def make_current(self) -> None:
         """Let this bank answer, in one commit."""
@@ -99,13 +116,15 @@ class Bank(SearchableTable):
     # Writing
 
     def upsert(self, rows: pa.Table, *, unbanked: Collection[Version] = ()) -> Counts:
-        """Insert new rows and replace those whose text changed; `rows` follows bank_schema and has whole documents.
+        """Insert new rows and replace those whose text changed; `rows` follows bank_schema and has
+        whole documents.
 
-        Their visibility, and that of the rows which depend on them, is computed by `cmt.timeline`; its values
-        in `rows` are ignored. `unbanked`: versions of the stream that the bank lacks. A document that is stored with
-        another date keeps both versions, in either order of writing. Of two versions with one date the one of the later
-        slice is stored. An upsert that changes nothing makes no version. Raises BankError if `rows` is invalid, and
-        DamageError if a stored row that has to be written again is damaged; the bank is then unchanged.
+        Their visibility, and that of the rows which depend on them, is computed by `cmt.timeline`;
+        its values in `rows` are ignored. `unbanked`: versions of the stream that the bank lacks. A
+        document that is stored with another date keeps both versions, in either order of writing.
+        Of two versions with one date the one of the later slice is stored. An upsert that changes
+        nothing makes no version. Raises BankError if `rows` is invalid, and DamageError if a stored
+        row that has to be written again is damaged; the bank is then unchanged.
         """
         rows = conform(rows, self.schema)
 
@@ -122,19 +141,27 @@ class Bank(SearchableTable):
     def remove(self, doc_ids: Collection[str], *, unbanked: Collection[Version] = ()) -> int:
         """Delete documents in one commit; returns how many rows they had.
 
-        What they superseded becomes current again, unless they are in `unbanked` and named by another document.
-        Earlier versions keep the documents, and files keep deleted rows, until `purge_history`.
+        What they superseded becomes current again, unless they are in `unbanked` and named by
+        another document. Earlier versions keep the documents, and files keep deleted rows, until
+        `purge_history`.
         """
         none = self.schema.empty_table()
         counts = change_documents(
-            self, set(doc_ids), lambda stored: (none, rows_with(stored, "doc_id", doc_ids)), unbanked=unbanked
+            self,
+            set(doc_ids),
+            lambda stored: (none, rows_with(stored, "doc_id", doc_ids)),
+            unbanked=unbanked,
         )
         return counts.deleted
 
     def update_visibility(self, doc_ids: Collection[str], *, unbanked: Collection[Version]) -> None:
-        """Recompute from when to when the versions of documents are visible, given `unbanked`, in one commit."""
+        """Recompute from when to when the versions of documents are visible, given `unbanked`, in
+        one commit.
+        """
         none = self.schema.empty_table()
-        change_documents(self, set(doc_ids), lambda stored: (none, stored.slice(0, 0)), unbanked=unbanked)
+        change_documents(
+            self, set(doc_ids), lambda stored: (none, stored.slice(0, 0)), unbanked=unbanked
+        )
 
     def restore(self, version: int) -> None:
         """Bring back the rows of `version`, with a full-text index, as a new version.
@@ -172,7 +199,9 @@ class Bank(SearchableTable):
         return set(rows["doc_id"].to_pylist())
 
     def replaced_by(self, new: Collection[Version], *, unbanked: Collection[Version]) -> set[str]:
-        """The documents that the versions `new` would hide in this bank; `unbanked` as in `upsert`."""
+        """The documents that the versions `new` would hide in this bank; `unbanked` as in
+        `upsert`.
+        """
         doc_ids = {version.doc_id for version in new}
         with self.reading():
             stored = versions_of(related_versions(self.latest(), doc_ids, [*new, *unbanked]))

@@ -34,10 +34,21 @@ class ChangeReport:
 def with_values(bank: Bank, changes: Sequence[Change]) -> list[ChangeReport]:
     """`changes` with the values that `bank` has for their spans."""
     spans = {span for change in changes for span in (change.old, change.new)}
-    names = {memory_id(span.doc_id, span.chunk, version) for span in spans for version in (None, span.published_at)}
+    names = {
+        memory_id(span.doc_id, span.chunk, version)
+        for span in spans
+        for version in (None, span.published_at)
+    }
     rows_of = defaultdict(list)
     for row in bank.rows(["memory_id", "doc_id", "text"], names).to_pylist():
         if row["doc_id"] not in bank.excluded_doc_ids:
             rows_of[row["doc_id"]].append(row)
-    values = {span: value for span in spans for row in rows_of[span.doc_id] if (value := span.read(row)) is not None}
-    return [ChangeReport(change, values.get(change.old), values.get(change.new)) for change in changes]
+    values = {
+        span: value
+        for span in spans
+        for row in rows_of[span.doc_id]
+        if (value := span.read(row)) is not None
+    }
+    return [
+        ChangeReport(change, values.get(change.old), values.get(change.new)) for change in changes
+    ]

@@ -1,4 +1,5 @@
-"""Inferred changes: two spans of text, of which the later one states the new value of what the earlier one states.
+"""Inferred changes: two spans of text, of which the later one states the new value of what the
+earlier one states.
 
 A change has ids, dates and character offsets, and no text: it says nothing without the documents.
 """
@@ -28,14 +29,20 @@ class Span:
     """Number of the memory in its document, from 0, as in its memory_id."""
     first: int
     last: int
-    """The span is `text[first:last]`, in code points of the memory's text, which begins with the heading."""
+    """The span is `text[first:last]`, in code points of the memory's text, which begins with the
+    heading.
+    """
     digest: str
     """First 16 hex digits of the SHA-256 of the memory's text."""
 
     @classmethod
     def of(cls, row: Mapping[str, Any], first: int, last: int) -> "Span":
-        """The characters `first` to `last` of the bank row `row`. Raises ValueError if there are none."""
-        from cmt.bank.schema import chunk_number  # a DVC stage that reads the ledger does not depend on the bank's rows
+        """The characters `first` to `last` of the bank row `row`. Raises ValueError if there are
+        none.
+        """
+        from cmt.bank.schema import (
+            chunk_number,
+        )  # a DVC stage that reads the ledger does not depend on the bank's rows
 
         text = row["text"]
         if not 0 <= first < last <= len(text):
@@ -44,14 +51,20 @@ class Span:
         return cls(row["doc_id"], row["published_at"], chunk, first, last, digest)
 
     def read(self, row: Mapping[str, Any]) -> str | None:
-        """The characters of the span in the bank row `row`; None if the row is another memory or has another text.
+        """The characters of the span in the bank row `row`; None if the row is another memory or
+        has another text.
 
-        A memory has another text after a correction of the same date, and in a bank with other chunks.
+        A memory has another text after a correction of the same date, and in a bank with other
+        chunks.
         """
         from cmt.bank.schema import chunk_number
 
         text, place = row["text"], (row["doc_id"], chunk_number(row["memory_id"]))
-        if text is None or (*place, sha256_hex(text)[:16]) != (self.doc_id, self.chunk, self.digest):
+        if text is None or (*place, sha256_hex(text)[:16]) != (
+            self.doc_id,
+            self.chunk,
+            self.digest,
+        ):
             return None
         return str(text[self.first : self.last])
 
@@ -81,7 +94,9 @@ class Change:
 
     @property
     def id(self) -> str:
-        """12 hex digits that depend on the two spans alone, so that a repeated round finds the same change."""
+        """12 hex digits that depend on the two spans alone, so that a repeated round finds the same
+        change.
+        """
         return json_checksum({"old": _span_values(self.old), "new": _span_values(self.new)})[:12]
 
     @property
@@ -106,18 +121,22 @@ class Change:
         if not isinstance(values, dict) or values.pop("checksum", None) != json_checksum(values):
             raise ValueError("it does not match its checksum")
         spans = {
-            name: Span(**values[name] | {"published_at": parse_instant(values[name]["published_at"])})
+            name: Span(
+                **values[name] | {"published_at": parse_instant(values[name]["published_at"])}
+            )
             for name in ("old", "new")
         }
         return cls(**values | spans | {"holds_from": parse_instant(values["holds_from"])})
 
 
 def without_rivals(changes: Collection[Change]) -> list[Change]:
-    """Return `changes`, but leave out each one that a surer change of the same earlier document contradicts.
+    """Return `changes`, but leave out each one that a surer change of the same earlier document
+    contradicts.
 
-    Two later documents about different subjects cannot both change the same earlier document. The change with the
-    highest confidence counts; another one counts only if a change connects the two later documents. Rejected changes
-    are returned, but neither contradict nor connect. The order stays.
+    Two later documents about different subjects cannot both change the same earlier document. The
+    change with the highest confidence counts; another one counts only if a change connects the two
+    later documents. Rejected changes are returned, but neither contradict nor connect. The order
+    stays.
     """
     found = [change for change in changes if change.state == "found"]
     connected = {frozenset(change.doc_ids) for change in found}
@@ -126,7 +145,11 @@ def without_rivals(changes: Collection[Change]) -> list[Change]:
         kept, new = later[change.old.doc_id], change.new.doc_id
         if not kept or any(frozenset((new, other)) in connected for other in kept):
             kept.add(new)
-    return [change for change in changes if change.state == "rejected" or change.new.doc_id in later[change.old.doc_id]]
+    return [
+        change
+        for change in changes
+        if change.state == "rejected" or change.new.doc_id in later[change.old.doc_id]
+    ]
 
 
 def _span_values(span: Span) -> dict[str, Any]:

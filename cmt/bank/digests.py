@@ -1,7 +1,8 @@
-"""The table `digests`: the digest of each version of a bank, so that a change updates it from the changed rows alone.
+"""The table `digests`: the digest of each version of a bank, so that a change updates it from the
+changed rows alone.
 
-A record only saves time. The digest is computed from all rows if the record is missing or damaged, if another process
-wrote in between, and always by `Bank.audit`.
+A record only saves time. The digest is computed from all rows if the record is missing or damaged,
+if another process wrote in between, and always by `Bank.audit`.
 """
 
 import logging
@@ -16,7 +17,13 @@ from lancedb.table import LanceTable
 
 from cmt.bank.integrity import DATA, altered_files
 from cmt.bank.schema import RowsDigest
-from cmt.bank.tables import merge_and_read, one_of, open_or_create_table, open_table, translate_errors
+from cmt.bank.tables import (
+    merge_and_read,
+    one_of,
+    open_or_create_table,
+    open_table,
+    translate_errors,
+)
 from cmt.common.digests import json_checksum
 from cmt.errors import BankError
 
@@ -44,14 +51,24 @@ class RecordedDigests:
 
     def at(self, version: int) -> RowsDigest | None:
         """The digest of `version`; None if it is not recorded, or the record cannot be read."""
-        with suppress(BankError, ValueError, KeyError), self._translate_errors():  # KeyError: a column has another name
+        with (
+            suppress(BankError, ValueError, KeyError),
+            self._translate_errors(),
+        ):  # KeyError: a column has another name
             table = self._open()
             if table is None:
                 return None
             table.checkout_latest()  # type: ignore[no-untyped-call]
-            rows = table.search().where(col("place") == lit(f"{self._bank}@{version}")).limit(1).to_list()
+            rows = (
+                table.search()
+                .where(col("place") == lit(f"{self._bank}@{version}"))
+                .limit(1)
+                .to_list()
+            )
             for row in rows:
-                if row["checksum"] == json_checksum({"place": row["place"], "digest": row["digest"]}):
+                if row["checksum"] == json_checksum(
+                    {"place": row["place"], "digest": row["digest"]}
+                ):
                     return RowsDigest.parse(row["digest"])
         return None
 

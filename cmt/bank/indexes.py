@@ -1,7 +1,7 @@
 """Indexes of a table of memories: built, updated after a change, and checked.
 
-Every table has a full-text index. A large one also has a vector index, and indexes for exact values. The indexes of a
-large table may lack a few rows, which a search reads one by one.
+Every table has a full-text index. A large one also has a vector index, and indexes for exact
+values. The indexes of a large table may lack a few rows, which a search reads one by one.
 """
 
 from contextlib import suppress
@@ -22,8 +22,15 @@ from cmt.bank.search import probe_indexes
 from cmt.bank.tables import FOREVER, MAX_ATTEMPTS, WriteConflict, translate_errors
 from cmt.errors import BankError
 
-_LOOKED_UP = ("memory_id", "doc_id", "supersedes", "sha256")  # columns with an index for exact values
-_UNINDEXED = 1000  # rows that the indexes of a large table may lack; a search reads them in some 20 ms
+_LOOKED_UP = (
+    "memory_id",
+    "doc_id",
+    "supersedes",
+    "sha256",
+)  # columns with an index for exact values
+_UNINDEXED = (
+    1000  # rows that the indexes of a large table may lack; a search reads them in some 20 ms
+)
 _PROBES = 64  # texts, or keys, to search an index for
 
 
@@ -45,7 +52,8 @@ def index_changes(bank: MemoryTable) -> int:
 def index_text(bank: MemoryTable) -> int:
     """Rebuild the full-text index; returns the number of versions that this made.
 
-    An updated index still counts deleted rows in its statistics, and scores unindexed rows a little differently.
+    An updated index still counts deleted rows in its statistics, and scores unindexed rows a little
+    differently.
     """
     commits = 0
     for _ in range(MAX_ATTEMPTS):
@@ -62,7 +70,8 @@ def index_text(bank: MemoryTable) -> int:
 def mend_text(bank: MemoryTable) -> int:
     """Rebuild the full-text index unless it answers; returns the number of versions that this made.
 
-    Maintenance removes damaged index files, also those of an earlier version, which may be restored later.
+    Maintenance removes damaged index files, also those of an earlier version, which may be restored
+    later.
     """
     table = bank.latest()
     texts = table.search().select(["text"]).limit(1).to_arrow()["text"].to_pylist()
@@ -73,7 +82,9 @@ def mend_text(bank: MemoryTable) -> int:
 
 
 def index_values(bank: MemoryTable) -> int:
-    """Build the missing indexes for exact values of a large table; returns the number of versions that this made."""
+    """Build the missing indexes for exact values of a large table; returns the number of versions
+    that this made.
+    """
     table, commits = bank.latest(), 0
     for column in _LOOKED_UP if bank.is_large(table) else ():
         if _unindexed_rows(table, column) is None:
@@ -94,19 +105,28 @@ def index_keys(bank: MemoryTable, *, again: bool = False) -> None:
         table = bank.latest()
         if not bank.is_large(table):
             return
-        parts = sum(index.num_segments or 1 for index in table.list_indices() if index.columns == ["key"])
+        parts = sum(
+            index.num_segments or 1 for index in table.list_indices() if index.columns == ["key"]
+        )
         if parts == 1 and indexed_keys(table) and not again:
             with suppress(BankError):
-                probe_indexes(table, keys=key_matrix(table.search().select(["key"]).limit(_PROBES).to_arrow()["key"]))
+                probe_indexes(
+                    table,
+                    keys=key_matrix(
+                        table.search().select(["key"]).limit(_PROBES).to_arrow()["key"]
+                    ),
+                )
                 return
-        # 8-bit scalars instead of product quantisation: with 576 numbers per key it trains 200 times faster and has
-        # the higher recall.
+        # 8-bit scalars instead of product quantisation: with 576 numbers per key it trains 200
+        # times faster and has the higher recall.
         table.create_index("key", config=IvfSq(distance_type="cosine"), replace=True)
 
 
 def text_is_indexed(bank: MemoryTable) -> bool:
     """Whether the full-text index has all rows; in a large table, all but _UNINDEXED."""
-    with translate_errors(f"the indexes of bank {bank.location.uri} cannot be read", "run `cmt bank optimize`"):
+    with translate_errors(
+        f"the indexes of bank {bank.location.uri} cannot be read", "run `cmt bank optimize`"
+    ):
         table = bank.latest()
         rows = _unindexed_rows(table, "text")
     return rows is not None and rows <= (_UNINDEXED if bank.is_large(table) else 0)
@@ -114,13 +134,16 @@ def text_is_indexed(bank: MemoryTable) -> bool:
 
 def indexed_keys(table: LanceTable) -> int:
     """Number of rows in the vector index, 0 without one."""
-    return sum(index.num_indexed_rows or 0 for index in table.list_indices() if index.columns == ["key"])
+    return sum(
+        index.num_indexed_rows or 0 for index in table.list_indices() if index.columns == ["key"]
+    )
 
 
 def index_problem(bank: MemoryTable, memory_ids: list[str]) -> str | None:
     """The first problem of an index, None without one.
 
-    An index without a checksum, as on object storage, is searched for the texts of some of the rows `memory_ids`.
+    An index without a checksum, as on object storage, is searched for the texts of some of the rows
+    `memory_ids`.
     """
     with bank.reading():
         altered = altered_indexes(bank.latest())
@@ -148,5 +171,7 @@ def write_file_checksums(bank: MemoryTable) -> None:
 
 def _unindexed_rows(table: LanceTable, column: str) -> int | None:
     """Number of rows that the index of `column` lacks; None without an index."""
-    rows = [index.num_unindexed_rows or 0 for index in table.list_indices() if index.columns == [column]]
+    rows = [
+        index.num_unindexed_rows or 0 for index in table.list_indices() if index.columns == [column]
+    ]
     return min(rows, default=None)

@@ -1,11 +1,13 @@
 """Detection of damage: checksums of rows, of indexes and of files.
 
-The checksum of a row is a column that only the bank sees; `bank_schema` and the digest of a bank leave it out.
+The checksum of a row is a column that only the bank sees; `bank_schema` and the digest of a bank
+leave it out.
 
-An index affects recall, not content. Its checksum is written beside its files when it is built, and compared by
-`Bank.audit`; a search does not compare it, because that would read the whole index. Lance ends the process over some
-damaged files. `cmt verify` therefore compares indexes and lists of deleted rows before Lance reads them, and the files
-of ledger and pointer are compared whenever they are opened. On object storage files have no checksums.
+An index affects recall, not content. Its checksum is written beside its files when it is built, and
+compared by `Bank.audit`; a search does not compare it, because that would read the whole index.
+Lance ends the process over some damaged files. `cmt verify` therefore compares indexes and lists of
+deleted rows before Lance reads them, and the files of ledger and pointer are compared whenever they
+are opened. On object storage files have no checksums.
 """
 
 import hashlib
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
 CHECKSUM = "checksum"
 """Name of the column."""
 _SIZE = 16  # bytes of the checksum of a row
-_FILE = "cmt-digest"  # the file of checksums in a folder; Lance removes it with the folder of an index
+_FILE = (
+    "cmt-digest"  # the file of checksums in a folder; Lance removes it with the folder of an index
+)
 DELETIONS, DATA = "_deletions", "data"
 """Folders of a Lance table: lists of deleted rows, and rows."""
 CHECKSUM_FIELD = pa.field(CHECKSUM, pa.binary())
@@ -40,7 +44,9 @@ def content_schema(stored: pa.Schema) -> pa.Schema:
 
 
 def with_checksums(rows: pa.Table) -> pa.Table:
-    """`rows`, which have all other columns of their table, with their checksums as the last column."""
+    """`rows`, which have all other columns of their table, with their checksums as the last
+    column.
+    """
     return rows.append_column(CHECKSUM_FIELD, pa.array(_checksums(rows), CHECKSUM_FIELD.type))
 
 
@@ -71,20 +77,30 @@ def write_index_checksums(table: "LanceTable") -> None:
 
 
 def columns_with_checksums(table: "LanceTable") -> set[str]:
-    """The columns whose index has a checksum. Lance reads all indexes to list them, so none may be damaged."""
+    """The columns whose index has a checksum. Lance reads all indexes to list them, so none may be
+    damaged.
+    """
     return {column for folder, column in _index_folders(table).items() if (folder / _FILE).exists()}
 
 
 def altered_indexes(table: "LanceTable") -> list[Path]:
-    """Folders of the indexes that do not match their checksum, also those of earlier versions. Raises OSError."""
+    """Folders of the indexes that do not match their checksum, also those of earlier versions.
+    Raises OSError.
+    """
     if "://" in table.uri:
         return []
     recorded = sorted(Path(table.uri).glob(f"_indices/*/{_FILE}"))
-    return [file.parent for file in recorded if file.read_bytes() != _files_checksum(file.parent).encode()]
+    return [
+        file.parent
+        for file in recorded
+        if file.read_bytes() != _files_checksum(file.parent).encode()
+    ]
 
 
 def write_checksums(table: "LanceTable", name: str) -> None:
-    """Write the checksums of the new files in a folder of `table`, DELETIONS or DATA. Raises OSError."""
+    """Write the checksums of the new files in a folder of `table`, DELETIONS or DATA. Raises
+    OSError.
+    """
     folder = Path(table.uri) / name
     if "://" in table.uri or not folder.is_dir():
         return
@@ -98,7 +114,8 @@ def write_checksums(table: "LanceTable", name: str) -> None:
 
 
 def altered_files(uri: str, table: str, name: str) -> list[str]:
-    """Names of the files in a folder, DELETIONS or DATA, of a table at `uri` that do not match their checksum.
+    """Names of the files in a folder, DELETIONS or DATA, of a table at `uri` that do not match
+    their checksum.
 
     Does not open the table; returns none on object storage.
     """
@@ -129,13 +146,18 @@ def _index_folders(table: "LanceTable") -> dict[Path, str]:
     """The folder of each index of a local table → its column."""
     if "://" in table.uri:
         return {}
-    folders = {Path(table.uri) / "_indices" / str(index.index_uuid): index.columns[0] for index in table.list_indices()}
+    folders = {
+        Path(table.uri) / "_indices" / str(index.index_uuid): index.columns[0]
+        for index in table.list_indices()
+    }
     return {folder: column for folder, column in folders.items() if folder.is_dir()}
 
 
 def _files_checksum(folder: Path) -> str:
     """SHA-256 over names and contents of the files in `folder`."""
-    files = sorted(path for path in folder.iterdir() if path.name != _FILE and not path.name.startswith("."))
+    files = sorted(
+        path for path in folder.iterdir() if path.name != _FILE and not path.name.startswith(".")
+    )
     return sha256_hex(*(f"{path.name} {sha256_file(path)}" for path in files))
 
 

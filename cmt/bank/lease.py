@@ -1,9 +1,11 @@
-"""The lease of a bank: a row of the bank, which admits one writer at a time on any number of machines.
+"""The lease of a bank: a row of the bank, which admits one writer at a time on any number of
+machines.
 
-The lease is acquired by compare-and-swap: a merge that replaces the row only if it is as it was read. Lance commits one
-such merge at a time. The holder renews the row from a thread. The lease expires when the row has not changed for
-SECONDS on the clock of the machine that waits, so clocks are never compared. Each holder has a higher number than its
-predecessor; a holder that was suspended for too long finds another number in the row, and its next write is refused.
+The lease is acquired by compare-and-swap: a merge that replaces the row only if it is as it was
+read. Lance commits one such merge at a time. The holder renews the row from a thread. The lease
+expires when the row has not changed for SECONDS on the clock of the machine that waits, so clocks
+are never compared. Each holder has a higher number than its predecessor; a holder that was
+suspended for too long finds another number in the row, and its next write is refused.
 """
 
 import logging
@@ -68,12 +70,18 @@ class _Row(NamedTuple):
 
     @property
     def is_free(self) -> bool:
-        """Whether the lease was released, or its holder was a process of this machine that has ended."""
+        """Whether the lease was released, or its holder was a process of this machine that has
+        ended.
+        """
         if not self.holder:
             return True
         if self.machine != this_machine():
             return False
-        return self.holder not in _in_this_process if self.pid == os.getpid() else not _is_running(self.pid)
+        return (
+            self.holder not in _in_this_process
+            if self.pid == os.getpid()
+            else not _is_running(self.pid)
+        )
 
 
 @contextmanager
@@ -122,7 +130,11 @@ class Lease:
             if row is None or row.is_free or silent:
                 if self._take(row):
                     if row is not None and row.holder:
-                        log.warning("%s (process %d) left the bank's lease behind: taken over", row.host, row.pid)
+                        log.warning(
+                            "%s (process %d) left the bank's lease behind: taken over",
+                            row.host,
+                            row.pid,
+                        )
                     return
                 continue
             # 3. Wait.
@@ -131,12 +143,18 @@ class Lease:
                     f"{row.host} (process {row.pid}) still changes bank {self.uri}: wait for it, or end it, and repeat"
                 )
             if not warned:
-                log.warning("%s is changing this bank: waiting for it (up to %d minutes)", row.host, timeout // 60)
+                log.warning(
+                    "%s is changing this bank: waiting for it (up to %d minutes)",
+                    row.host,
+                    timeout // 60,
+                )
                 warned = True
             time.sleep(_POLL_SECONDS)
 
     def check(self) -> None:
-        """Raise RoundError if another process holds the lease: what this one read of the bank may be outdated."""
+        """Raise RoundError if another process holds the lease: what this one read of the bank may
+        be outdated.
+        """
         row = self._read()
         if row is None or (row.holder, row.number) != (self.holder, self._own.number):
             other = f"{row.host} (process {row.pid})" if row else "another process"
@@ -146,7 +164,9 @@ class Lease:
             )
 
     def renew_until(self, ended: Event) -> None:
-        """Renew the lease until `ended` is set. A failed renewal is repeated; `check` notices a lost lease."""
+        """Renew the lease until `ended` is set. A failed renewal is repeated; `check` notices a
+        lost lease.
+        """
         while not ended.wait(RENEWAL_SECONDS):
             with suppress(BankError):
                 self._renew(self._own._replace(renewals=self._own.renewals + 1))
@@ -168,7 +188,10 @@ class Lease:
         own = self._own._replace(number=max(row.number if row else 0, self._last_number) + 1)
         with suppress(WriteConflict):
             if row:
-                self._write(own, only_if=f"target.number = {row.number} AND target.renewals = {row.renewals}")
+                self._write(
+                    own,
+                    only_if=f"target.number = {row.number} AND target.renewals = {row.renewals}",
+                )
             else:
                 self._write(own, only_if="false", insert=True)
         taken = self._read() == own  # the merge may have committed although its answer was lost
@@ -177,11 +200,15 @@ class Lease:
         return taken
 
     def _write(self, row: _Row, *, only_if: str, insert: bool = False) -> None:
-        """Replace the stored row by `row` if it meets the condition; with `insert` also write the first row."""
+        """Replace the stored row by `row` if it meets the condition; with `insert` also write the
+        first row.
+        """
         rows = pa.Table.from_pylist([{"name": "bank", **row._asdict()}], schema=_SCHEMA)
         with (
             self._lock,
-            translate_errors(f"the lease of bank {self.uri} cannot be written", "check free space and rights"),
+            translate_errors(
+                f"the lease of bank {self.uri} cannot be written", "check free space and rights"
+            ),
         ):
             table = self._opened()
             merge = table.merge_insert("name").when_matched_update_all(where=only_if)
@@ -189,8 +216,13 @@ class Lease:
                 merge = merge.when_not_matched_insert_all()
             merge.execute(rows)
             if table.version % _TIDY_EVERY == 0:
-                with suppress(BankError), translate_errors("old versions of the lease cannot be dropped"):
-                    table.optimize(cleanup_older_than=_KEPT)  # the lease is written; a later write tries again
+                with (
+                    suppress(BankError),
+                    translate_errors("old versions of the lease cannot be dropped"),
+                ):
+                    table.optimize(
+                        cleanup_older_than=_KEPT
+                    )  # the lease is written; a later write tries again
 
     def _read(self) -> _Row | None:
         """The newest row; None before the first holder."""
@@ -211,7 +243,12 @@ class Lease:
         except BankError as error:
             log.warning("%s; it is created again", error)
         connection = lancedb.connect(self.uri)
-        with self._lock, translate_errors(f"the lease of bank {self.uri} cannot be written", "check space and rights"):
+        with (
+            self._lock,
+            translate_errors(
+                f"the lease of bank {self.uri} cannot be written", "check space and rights"
+            ),
+        ):
             if LEASE in connection.list_tables().tables:
                 connection.drop_table(LEASE)
             self._table, self._last_number = None, int(time.time())  # above every earlier number
@@ -229,7 +266,9 @@ class Lease:
 
 @cache
 def this_machine() -> str:
-    """Identifier of this machine since its start. A container counts as a machine, because it has its own pids."""
+    """Identifier of this machine since its start. A container counts as a machine, because it has
+    its own pids.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

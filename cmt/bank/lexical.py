@@ -1,9 +1,10 @@
 """Lexical statistics of texts: word overlap, and a hashed BM25 sketch for banks that store no text.
 
-A sketch is a vector. Each word adds random signs at a few positions (feature hashing, arXiv 0902.2206), so the product
-with the signs of a question word approximates the BM25 term of that word. Together with the keys, sketches of `SIZE`
-int4 numbers rank the right document among the first 4 for 0.90 of the questions and among the first 8 for 0.95; BM25
-over the texts: 0.94 and 0.97 (400 held-out questions, 1,873 memories).
+A sketch is a vector. Each word adds random signs at a few positions (feature hashing, arXiv
+0902.2206), so the product with the signs of a question word approximates the BM25 term of that
+word. Together with the keys, sketches of `SIZE` int4 numbers rank the right document among the
+first 4 for 0.90 of the questions and among the first 8 for 0.95; BM25 over the texts: 0.94 and 0.97
+(400 held-out questions, 1,873 memories).
 """
 
 import hashlib
@@ -31,9 +32,15 @@ SIZE = 1152  # numbers in a sketch
 CODES = "int4"  # number format of a stored sketch
 BYTES = quantization.vector_bytes(CODES, SIZE)  # size of a stored sketch
 POSITIONS = 8  # of a sketch that one word changes
-SATURATION, SHORTENED, AVERAGE = 1.2, 0.75, 70  # BM25's k1 and b, and the mean number of words of a text
+SATURATION, SHORTENED, AVERAGE = (
+    1.2,
+    0.75,
+    70,
+)  # BM25's k1 and b, and the mean number of words of a text
 SAMPLE = 300  # texts of a bank in which WordWeights counts words
-PRESENT = 0.6  # a sketch contains a word from this weight on; one occurrence in AVERAGE words weighs 1
+PRESENT = (
+    0.6  # a sketch contains a word from this weight on; one occurrence in AVERAGE words weighs 1
+)
 
 
 def coverage(question: str, text: str) -> float:
@@ -46,7 +53,8 @@ def coverage(question: str, text: str) -> float:
 
 
 def names_covered(question: str, text: str) -> float:
-    """Share of the question's names and numbers that occur in `text`, as stems; 1 for a question without any.
+    """Share of the question's names and numbers that occur in `text`, as stems; 1 for a question
+    without any.
 
     A name is a capitalised word that is not the first one.
     """
@@ -58,8 +66,8 @@ def names_covered(question: str, text: str) -> float:
 class WordWeights:
     """Inverse document frequencies of words in a sample of texts.
 
-    A sample of fewer than SAMPLE texts counts as if further texts had none of the words. Otherwise the two texts of a
-    small bank that share a word would make it a frequent one.
+    A sample of fewer than SAMPLE texts counts as if further texts had none of the words. Otherwise
+    the two texts of a small bank that share a word would make it a frequent one.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -71,10 +79,13 @@ class WordWeights:
         """Weighted share of the words of `text` that occur in `other`, as stems; 0–1."""
         words, others = set(stems(text)), set(stems(other))
         # fsum: an exact sum does not depend on the order of a set
-        return math.fsum(map(self._weight, words & others)) / (math.fsum(map(self._weight, words)) or 1)
+        return math.fsum(map(self._weight, words & others)) / (
+            math.fsum(map(self._weight, words)) or 1
+        )
 
     def names_shared(self, text: str, other: str) -> float:
-        """Weighted share of the names in one text that occur in the other, as stems; the larger one of both texts.
+        """Weighted share of the names in one text that occur in the other, as stems; the larger one
+        of both texts.
 
         A name is a capitalised word inside a sentence. The share of a text without any is 1.
         """
@@ -95,13 +106,17 @@ def stems(text: str) -> list[str]:
 
 
 def sketch(text: str) -> bytes:
-    """The words of `text` as one vector of SIZE numbers in the format CODES, weighted as in BM25."""
+    """The words of `text` as one vector of SIZE numbers in the format CODES, weighted as in
+    BM25.
+    """
     counts = Counter(stems(text))
     length = 1 - SHORTENED + SHORTENED * counts.total() / AVERAGE
     vector = np.zeros(SIZE, np.float32)
     for word, count in sorted(counts.items()):
         positions, signs = _word_signs(word)
-        np.add.at(vector, positions, signs * (count * (SATURATION + 1) / (count + SATURATION * length)))
+        np.add.at(
+            vector, positions, signs * (count * (SATURATION + 1) / (count + SATURATION * length))
+        )
     return quantization.quantize(vector[None], CODES)
 
 
@@ -113,7 +128,9 @@ def sketch_scores(question: str, sketches: Sequence[bytes]) -> list[float]:
     words = sorted(set(stems(question)))
     if not words:
         return [0.0] * len(sketches)
-    texts = np.concatenate([quantization.dequantize(blob, CODES, SIZE) for blob in sketches])  # (n, SIZE)
+    texts = np.concatenate(
+        [quantization.dequantize(blob, CODES, SIZE) for blob in sketches]
+    )  # (n, SIZE)
     terms = [(texts[:, positions] * signs).sum(1) for positions, signs in map(_word_signs, words)]
     weights = np.stack(terms, 1)  # (n, words)
     document_frequency = (weights > PRESENT).sum(0)  # (words,)
@@ -134,5 +151,9 @@ def _word_signs(word: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 
     Part of the storage format: stored sketches can only be read with the same hash.
     """
-    drawn = np.frombuffer(hashlib.blake2b(word.encode(), digest_size=4 * POSITIONS).digest(), "<u4").astype(np.int64)
-    return drawn % SIZE, np.where(drawn >> 31, 1, -1).astype(np.float32) / np.float32(POSITIONS**0.5)
+    drawn = np.frombuffer(
+        hashlib.blake2b(word.encode(), digest_size=4 * POSITIONS).digest(), "<u4"
+    ).astype(np.int64)
+    return drawn % SIZE, np.where(drawn >> 31, 1, -1).astype(np.float32) / np.float32(
+        POSITIONS**0.5
+    )

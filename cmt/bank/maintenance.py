@@ -1,4 +1,6 @@
-"""Maintenance of a table of memories: compaction, purging of earlier versions, reading everything, statistics."""
+"""Maintenance of a table of memories: compaction, purging of earlier versions, reading everything,
+statistics.
+"""
 
 import shutil
 from collections.abc import Collection
@@ -20,7 +22,14 @@ from cmt.bank.indexes import (
 from cmt.bank.integrity import altered_indexes, unmatched
 from cmt.bank.memory_table import MemoryTable
 from cmt.bank.merge import misdated
-from cmt.bank.schema import VERSION_COLUMNS, RowsDigest, id_problems, key_matrix, mean_cosine, row_problems
+from cmt.bank.schema import (
+    VERSION_COLUMNS,
+    RowsDigest,
+    id_problems,
+    key_matrix,
+    mean_cosine,
+    row_problems,
+)
 from cmt.bank.tables import FOREVER
 from cmt.timeline import Version
 
@@ -44,14 +53,15 @@ class Audit(NamedTuple):
 
 
 def compact(bank: MemoryTable, *, keep: timedelta = FOREVER, unfinished: bool = False) -> None:
-    """Rebuild the indexes, compact the files, and drop versions older than `keep`, which cannot be restored then.
+    """Rebuild the indexes, compact the files, and drop versions older than `keep`, which cannot be
+    restored then.
 
-    A large bank also gets the vector index and the indexes for exact values. Takes time in proportion to the bank.
-    `keep` is at least 1 ms, or readers lose the version that they read. `unfinished`: also delete the files of writes
-    that never became a version.
+    A large bank also gets the vector index and the indexes for exact values. Takes time in
+    proportion to the bank. `keep` is at least 1 ms, or readers lose the version that they read.
+    `unfinished`: also delete the files of writes that never became a version.
     """
-    # 1. The indexes first, because the compaction reads them and would fail on a damaged one. All altered ones are
-    #    replaced before Lance lists any, for that may end the process.
+    # 1. The indexes first, because the compaction reads them and would fail on a damaged one. All
+    #    altered ones are replaced before Lance lists any, for that may end the process.
     with bank.reading():
         altered = altered_indexes(bank.latest())
     if altered:
@@ -77,16 +87,21 @@ def compact(bank: MemoryTable, *, keep: timedelta = FOREVER, unfinished: bool = 
 
 
 def purge_history(bank: MemoryTable) -> None:
-    """Write all rows and indexes to new files and delete every other file, with all earlier versions.
+    """Write all rows and indexes to new files and delete every other file, with all earlier
+    versions.
 
-    Takes time in proportion to the bank. `compact` alone leaves deleted rows in the files of their neighbours. No other
-    process may write meanwhile.
+    Takes time in proportion to the bank. `compact` alone leaves deleted rows in the files of their
+    neighbours. No other process may write meanwhile.
     """
     table = bank.latest()
     with bank.writing():
         rows = pa.RecordBatchReader.from_batches(
             table.schema,
-            (batch for rows in bank.sorted_batches() for batch in rows.cast(table.schema).to_batches()),
+            (
+                batch
+                for rows in bank.sorted_batches()
+                for batch in rows.cast(table.schema).to_batches()
+            ),
         )
         before = table.version
         table.add(rows, mode="overwrite")
@@ -97,7 +112,8 @@ def purge_history(bank: MemoryTable) -> None:
 def audit(bank: MemoryTable, *, unbanked: Collection[Version] | None = ()) -> Audit:
     """Read every row, and a sample of the full-text index, and report their problems.
 
-    `unbanked`: versions of the stream that the bank lacks; None if they are unknown, so that visibility is not checked.
+    `unbanked`: versions of the stream that the bank lacks; None if they are unknown, so that
+    visibility is not checked.
     """
     problems: list[str] = []
     slices: set[str] = set()
@@ -108,7 +124,10 @@ def audit(bank: MemoryTable, *, unbanked: Collection[Version] | None = ()) -> Au
             content = batch.select(bank.schema.names)
             digest += RowsDigest.of(content)
             wrong = unmatched(batch)
-            problems += [f"memory {name!r} does not match its checksum" for name in wrong["memory_id"].to_pylist()]
+            problems += [
+                f"memory {name!r} does not match its checksum"
+                for name in wrong["memory_id"].to_pylist()
+            ]
             problems += row_problems(content, bank.schema)
             slices.update(wrong["slice_id"].to_pylist())
     # 2. The rows of a document, and of documents that supersede each other.
@@ -121,10 +140,11 @@ def audit(bank: MemoryTable, *, unbanked: Collection[Version] | None = ()) -> Au
 
 
 def stats(bank: MemoryTable) -> dict[str, int | float]:
-    """Size of a bank: rows, documents, bytes, bytes_per_document, version, indexed, mean_pairwise_cosine.
+    """Size of a bank: rows, documents, bytes, bytes_per_document, version, indexed,
+    mean_pairwise_cosine.
 
-    `indexed` counts the rows in the vector index. `mean_pairwise_cosine` is the mean over a sample of keys: near 1 the
-    keys have collapsed; NaN for fewer than two rows.
+    `indexed` counts the rows in the vector index. `mean_pairwise_cosine` is the mean over a sample
+    of keys: near 1 the keys have collapsed; NaN for fewer than two rows.
     """
     versions, table = bank.rows(VERSION_COLUMNS), bank.latest()
     names = versions["memory_id"].to_pylist()

@@ -32,10 +32,17 @@ class MemoryTable:
         excluded_doc_ids: frozenset[str] = frozenset(),
         pinned: bool = False,
     ) -> None:
-        self.location, self.connection, self._table, self._pinned = location, connection, table, pinned
+        self.location = location
+        self.connection = connection
+        self._table = table
+        self._pinned = pinned
         self.excluded_doc_ids = excluded_doc_ids
-        self.schema = content_schema(table.schema)  # asking LanceDB takes a millisecond, and each answer needs it
-        """Schema of the rows without their checksums; its metadata has schema_version, codes, dim and compressor."""
+        self.schema = content_schema(
+            table.schema
+        )  # asking LanceDB takes a millisecond, and each answer needs it
+        """Schema of the rows without their checksums; its metadata has schema_version, codes, dim
+        and compressor.
+        """
         self.digests = RecordedDigests(connection, table.name)
 
     @property
@@ -76,7 +83,9 @@ class MemoryTable:
             return [entry["version"] for entry in self.latest().list_versions()]
 
     def rows(self, columns: Sequence[str], ids: set[str] | None = None) -> pa.Table:
-        """`columns` of the rows with the memory_ids `ids` (None: of all rows), sorted by memory_id."""
+        """`columns` of the rows with the memory_ids `ids` (None: of all rows), sorted by
+        memory_id.
+        """
         with self.reading():
             condition = None if ids is None else one_of("memory_id", ids)
             return read_all(self.latest(), condition, columns).sort_by("memory_id")
@@ -84,10 +93,20 @@ class MemoryTable:
     def sorted_batches(self) -> Iterator[pa.Table]:
         """All rows sorted by memory_id, in tables of `_BATCH` rows, with their checksums."""
         table = self.latest()
-        found = table.search().select(["memory_id"]).with_row_id(True).limit(max(table.count_rows(), 1)).to_arrow()
+        found = (
+            table.search()
+            .select(["memory_id"])
+            .with_row_id(True)
+            .limit(max(table.count_rows(), 1))
+            .to_arrow()
+        )
         row_ids = found.sort_by("memory_id")["_rowid"].to_pylist()
         for start in range(0, len(row_ids), _BATCH):
-            batch = table.take_row_ids(row_ids[start : start + _BATCH]).select(table.schema.names).to_arrow()
+            batch = (
+                table.take_row_ids(row_ids[start : start + _BATCH])
+                .select(table.schema.names)
+                .to_arrow()
+            )
             yield batch.sort_by("memory_id")
 
     def compute_digest(self) -> tuple[int, RowsDigest]:
@@ -99,10 +118,12 @@ class MemoryTable:
             return self._table.version, digest
 
     def read_or_undo(self, before: int, memory_ids: set[str] | None = None) -> None:
-        """Read the rows that a write changed (None: all). If that fails, restore version `before` and raise BankError.
+        """Read the rows that a write changed (None: all). If that fails, restore version `before`
+        and raise BankError.
 
-        Lance 0.40 commits a file although its last bytes could not be written. The last bytes of a data file locate its
-        columns, so none can be read then; the lists of deleted rows are read with any column.
+        Lance 0.40 commits a file although its last bytes could not be written. The last bytes of a
+        data file locate its columns, so none can be read then; the lists of deleted rows are read
+        with any column.
         """
         try:
             self.rows(VERSION_COLUMNS, memory_ids)

@@ -1,4 +1,6 @@
-"""The changes of an upsert: new and changed rows, earlier versions, visibility. Arrow tables in and out."""
+"""The changes of an upsert: new and changed rows, earlier versions, visibility. Arrow tables in and
+out.
+"""
 
 from collections.abc import Iterable, Iterator
 from functools import reduce
@@ -19,10 +21,11 @@ def versions_of(rows: pa.Table) -> list[Version]:
 
 
 def misdated(rows: pa.Table, unbanked: Iterable[Version] = ()) -> pa.Table:
-    """The rows whose superseded_at or hidden differs from what `Timeline` says, with the right values.
+    """The rows whose superseded_at or hidden differs from what `Timeline` says, with the right
+    values.
 
-    `rows` has VERSION_COLUMNS and holds the whole bank, or all that `related` finds of it. `unbanked`: versions that
-    the bank lacks.
+    `rows` has VERSION_COLUMNS and holds the whole bank, or all that `related` finds of it.
+    `unbanked`: versions that the bank lacks.
     """
     timeline = Timeline([*versions_of(rows), *unbanked])
     stored = zip(rows["superseded_at"].to_pylist(), rows["hidden"].to_pylist(), strict=True)
@@ -35,29 +38,38 @@ def misdated(rows: pa.Table, unbanked: Iterable[Version] = ()) -> pa.Table:
 
 
 def upsert(rows: pa.Table, stored: pa.Table) -> tuple[pa.Table, dict[str, str], pa.Table]:
-    """The changes to the `stored` rows (VERSION_COLUMNS) when `rows`, whole versions of documents, are written.
+    """The changes to the `stored` rows (VERSION_COLUMNS) when `rows`, whole versions of documents,
+    are written.
 
-    Returns the rows to write, because they are not stored yet; the memory_id of each stored row that a later version of
-    its document renames → its new one; and the stored rows whose memory_id falls free. The latest version of a document
-    has plain memory_ids, an earlier one has ids with its date. A version replaces a stored version of the same date,
-    unless a later slice wrote the stored one. Raises DamageError if a stored memory_id does not name a chunk.
+    Returns the rows to write, because they are not stored yet; the memory_id of each stored row
+    that a later version of its document renames → its new one; and the stored rows whose memory_id
+    falls free. The latest version of a document has plain memory_ids, an earlier one has ids with
+    its date. A version replaces a stored version of the same date, unless a later slice wrote the
+    stored one. Raises DamageError if a stored memory_id does not name a chunk.
     """
     # 1. the versions that hold, and the latest one of each document
     known = rows_with(stored, "doc_id", rows["doc_id"])
     names = ["doc_id", "published_at"]
     slices = {version[:2]: ingest_order(version.slice_id) for version in versions_of(known)}
-    held = [ingest_order(version.slice_id) >= slices.get(version[:2], 0) for version in _row_versions(rows)]
+    held = [
+        ingest_order(version.slice_id) >= slices.get(version[:2], 0)
+        for version in _row_versions(rows)
+    ]
     rows = rows.filter(pa.array(held, pa.bool_()))
     latest = pa.concat_tables([rows.select(names), known.select(names)]).group_by("doc_id")
     latest = latest.aggregate([("published_at", "max")])
-    latest_dates = dict(zip(latest["doc_id"].to_pylist(), latest["published_at_max"].to_pylist(), strict=True))
+    latest_dates = dict(
+        zip(latest["doc_id"].to_pylist(), latest["published_at_max"].to_pylist(), strict=True)
+    )
 
     def new_id(row: dict[str, Any]) -> str:
         doc_id, published_at = row["doc_id"], row["published_at"]
         version = None if published_at == latest_dates[doc_id] else published_at
         chunk, _, _ = row["memory_id"].removeprefix(f"{doc_id}#").partition("@")
         if not chunk.isdecimal():
-            raise DamageError(f"memory {row['memory_id']!r} is not a chunk of document {doc_id!r}: run `cmt verify`")
+            raise DamageError(
+                f"memory {row['memory_id']!r} is not a chunk of document {doc_id!r}: run `cmt verify`"
+            )
         return memory_id(doc_id, int(chunk), version)
 
     # 2. the memory_ids that follow from it
@@ -77,7 +89,10 @@ def upsert(rows: pa.Table, stored: pa.Table) -> tuple[pa.Table, dict[str, str], 
     # 4. keep the rows whose memory_id, date, slice and sha256 `stored` does not have
     rows = replace_column(rows, "memory_id", ids)
     index = pc.index_in(rows["memory_id"], value_set=stored["memory_id"].combine_chunks())
-    equal = (pc.equal(stored[name].take(index), rows[name]) for name in ("sha256", "published_at", "slice_id"))
+    equal = (
+        pc.equal(stored[name].take(index), rows[name])
+        for name in ("sha256", "published_at", "slice_id")
+    )
     same = pc.fill_null(reduce(pc.and_, equal), False)
     return rows.filter(pc.invert(same)), renamed, rows_with(known, "memory_id", gone)
 

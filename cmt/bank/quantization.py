@@ -1,7 +1,8 @@
-"""Memory vectors as the bytes of a bank row: `fp16`, or `int8` and `int4` with one fp16 scale per vector.
+"""Memory vectors as the bytes of a bank row: `fp16`, or `int8` and `int4` with one fp16 scale per
+vector.
 
-The format of a compressor's codebook, `pq<bytes>-<digest>`, has the given bytes a vector; `cmt.modeling.codebook`
-encodes and decodes it.
+The format of a compressor's codebook, `pq<bytes>-<digest>`, has the given bytes a vector;
+`cmt.modeling.codebook` encodes and decodes it.
 """
 
 import re
@@ -20,7 +21,8 @@ Vectors = NDArray[np.float32]  # (k, D)
 
 
 def vector_bytes(codes: str, dim: int) -> int:
-    """Size in bytes of one stored vector of `dim` numbers, including the fp16 scale of the integer formats.
+    """Size in bytes of one stored vector of `dim` numbers, including the fp16 scale of the integer
+    formats.
 
     Raises ConfigError if `codes` is unknown.
     """
@@ -33,19 +35,28 @@ def vector_bytes(codes: str, dim: int) -> int:
 
 
 def quantize(vectors: Vectors, codes: str) -> bytes:
-    """Encode `vectors` (k, D) as k · `vector_bytes(codes, D)` bytes: all scales first, then all numbers.
+    """Encode `vectors` (k, D) as k · `vector_bytes(codes, D)` bytes: all scales first, then all
+    numbers.
 
     Raises BankError if `codes` is int4 and D is odd.
     """
     if codes == "fp16":
         return bytes(vectors.astype("<f2").tobytes())
     if codes == "int4" and vectors.shape[1] % 2:
-        raise BankError(f"int4 packs two numbers a byte and cannot hold vectors of {vectors.shape[1]}: use codes int8")
+        raise BankError(
+            f"int4 packs two numbers a byte and cannot hold vectors of {vectors.shape[1]}: use codes int8"
+        )
     top = LEVELS[codes]
-    scales = np.maximum(np.abs(vectors).max(1, keepdims=True) / top, SMALLEST_SCALE).astype("<f2")  # (k, 1)
-    integers = np.clip(np.rint(vectors / scales.astype(np.float32)), -top, top).astype(np.int8)  # (k, D)
+    scales = np.maximum(np.abs(vectors).max(1, keepdims=True) / top, SMALLEST_SCALE).astype(
+        "<f2"
+    )  # (k, 1)
+    integers = np.clip(np.rint(vectors / scales.astype(np.float32)), -top, top).astype(
+        np.int8
+    )  # (k, D)
     if codes == "int4":
-        integers = (integers[:, 0::2] & 15 | (integers[:, 1::2] & 15) << 4).astype(np.int8)  # two numbers a byte
+        integers = (integers[:, 0::2] & 15 | (integers[:, 1::2] & 15) << 4).astype(
+            np.int8
+        )  # two numbers a byte
     return bytes(scales.tobytes() + integers.tobytes())
 
 
@@ -63,6 +74,8 @@ def dequantize(blob: bytes, codes: str, dim: int) -> Vectors:
         return np.frombuffer(blob, "<f2").reshape(count, dim).astype(np.float32)
     scales = np.frombuffer(blob, "<f2", count).reshape(count, 1).astype(np.float32)
     integers = np.frombuffer(blob, np.int8, offset=2 * count)
-    if codes == "int4":  # the left shift comes first so that the right shift extends the sign of the low half
+    if (
+        codes == "int4"
+    ):  # the left shift comes first so that the right shift extends the sign of the low half
         integers = np.stack([(integers << 4) >> 4, integers >> 4], -1).astype(np.int8)
     return integers.reshape(count, dim).astype(np.float32) * scales

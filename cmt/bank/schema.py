@@ -21,15 +21,26 @@ SCHEMA_VERSION = "2"
 _MODULUS = 2**256
 # Metadata of a table's key field: of two writers of the same new row, one inserts it.
 PRIMARY_KEY = {"lance-schema:unenforced-primary-key": "true"}
-# The columns that visibility and change detection read: a few hundred bytes per row instead of kilobytes.
-VERSION_COLUMNS = ["memory_id", "doc_id", "slice_id", "published_at", "superseded_at", "hidden", "source"]
+# The columns that visibility and change detection read: a few hundred bytes per row instead of
+# kilobytes.
+VERSION_COLUMNS = [
+    "memory_id",
+    "doc_id",
+    "slice_id",
+    "published_at",
+    "superseded_at",
+    "hidden",
+    "source",
+]
 VERSION_COLUMNS += ["supersedes", "sha256"]
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
 def memory_id(doc_id: str, chunk: int, version: datetime | None = None) -> str:
-    """The memory_id of a chunk of a document in the `version` of that date; None: in the latest one."""
+    """The memory_id of a chunk of a document in the `version` of that date; None: in the latest
+    one.
+    """
     return f"{doc_id}#{chunk}" + (f"@{iso(version)}" if version else "")
 
 
@@ -43,12 +54,15 @@ def latest_versions(rows: pa.Table) -> pa.Table:
     return rows.filter(pc.match_substring_regex(rows["memory_id"], "#[0-9]+$"))
 
 
-def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched: bool = False) -> pa.Schema:
+def bank_schema(
+    *, key_dim: int, codes: str, dim: int, compressor: str, sketched: bool = False
+) -> pa.Schema:
     """Arrow schema of a table of memories.
 
-    `key_dim`: length of a search key, whose numbers are fp16. `codes`, `dim`: number format and length of a memory
-    vector. `compressor`: digest of the compressor whose memories the table holds. `sketched`: rows have a sketch of
-    their words (cmt.bank.lexical) to search instead of the text. Raises ConfigError if `codes` is unknown.
+    `key_dim`: length of a search key, whose numbers are fp16. `codes`, `dim`: number format and
+    length of a memory vector. `compressor`: digest of the compressor whose memories the table
+    holds. `sketched`: rows have a sketch of their words (cmt.bank.lexical) to search instead of the
+    text. Raises ConfigError if `codes` is unknown.
     """
     vector_bytes(codes, dim)
     return pa.schema(
@@ -57,8 +71,12 @@ def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched
             pa.field("doc_id", pa.string(), nullable=False),
             pa.field("slice_id", pa.string(), nullable=False),
             pa.field("published_at", TIMESTAMP, nullable=False),
-            pa.field("superseded_at", TIMESTAMP),  # end of the last interval in which the row is visible
-            pa.field("hidden", pa.string()),  # earlier intervals in which it is not, see `Timeline.hidden`
+            pa.field(
+                "superseded_at", TIMESTAMP
+            ),  # end of the last interval in which the row is visible
+            pa.field(
+                "hidden", pa.string()
+            ),  # earlier intervals in which it is not, see `Timeline.hidden`
             pa.field("source", pa.string()),  # publisher
             pa.field("supersedes", pa.string()),
             pa.field("sha256", pa.string(), nullable=False),  # of the document's text
@@ -71,7 +89,12 @@ def bank_schema(*, key_dim: int, codes: str, dim: int, compressor: str, sketched
             pa.field("text", pa.large_string()),
             *([pa.field("words", pa.binary(), nullable=False)] if sketched else []),
         ],
-        metadata={"schema_version": SCHEMA_VERSION, "codes": codes, "dim": str(dim), "compressor": compressor},
+        metadata={
+            "schema_version": SCHEMA_VERSION,
+            "codes": codes,
+            "dim": str(dim),
+            "compressor": compressor,
+        },
     )
 
 
@@ -82,7 +105,9 @@ def schema_value(schema: pa.Schema, name: str) -> str:
 
 
 def check_schema(stored: pa.Schema, expected: pa.Schema | None, where: str) -> None:
-    """Raise BankError if `stored` has another schema version or differs from `expected`; `where` names the bank."""
+    """Raise BankError if `stored` has another schema version or differs from `expected`; `where`
+    names the bank.
+    """
     version = schema_value(stored, "schema_version")
     if version != SCHEMA_VERSION:
         raise BankError(
@@ -94,13 +119,19 @@ def check_schema(stored: pa.Schema, expected: pa.Schema | None, where: str) -> N
     # Only banks without text have sketches.
     if ("words" in stored.names) != ("words" in expected.names):
         content = "no texts" if "words" in stored.names else "texts"
-        raise BankError(f"{where} keeps {content}: set bank.uri to a new folder, or bank.keep_text back")
+        raise BankError(
+            f"{where} keeps {content}: set bank.uri to a new folder, or bank.keep_text back"
+        )
     for name in ("compressor", "codes", "dim"):
         has, wants = schema_value(stored, name), schema_value(expected, name)
         if has != wants:
-            raise BankError(f"{where} has {name} {has}, not {wants}: set bank.uri to a new folder, or {name} back")
+            raise BankError(
+                f"{where} has {name} {has}, not {wants}: set bank.uri to a new folder, or {name} back"
+            )
     if not stored.equals(expected):
-        raise BankError(f"{where} has other columns or another key length: set bank.uri to a new folder")
+        raise BankError(
+            f"{where} has other columns or another key length: set bank.uri to a new folder"
+        )
 
 
 def key_matrix(column: pa.ChunkedArray) -> np.ndarray:
@@ -117,10 +148,14 @@ def mean_cosine(keys: np.ndarray) -> float:
 
 
 def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Cast `rows` to `schema`. Raises BankError with the first invalid row and the number of further ones."""
+    """Cast `rows` to `schema`. Raises BankError with the first invalid row and the number of
+    further ones.
+    """
     missing = [name for name in schema.names if name not in rows.column_names]
     if missing:
-        raise BankError(f"memories lack the columns {', '.join(missing)}: build them with bank_schema()")
+        raise BankError(
+            f"memories lack the columns {', '.join(missing)}: build them with bank_schema()"
+        )
     rows = rows.select(schema.names)
     problems = _nulls(rows, schema)
     if not problems:
@@ -136,7 +171,9 @@ def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def row_problems(rows: pa.Table, schema: pa.Schema) -> list[str]:
-    """Problems of individual rows: nulls, another compressor, an unusable key, a memory of the wrong length."""
+    """Problems of individual rows: nulls, another compressor, an unusable key, a memory of the
+    wrong length.
+    """
     if problems := _nulls(rows, schema):
         return problems
     compressor, codes, dim = (schema_value(schema, name) for name in ("compressor", "codes", "dim"))
@@ -146,7 +183,10 @@ def row_problems(rows: pa.Table, schema: pa.Schema) -> list[str]:
     n_vectors = rows["n_vectors"].to_numpy().astype(np.int64)
     foreign = ~pc.equal(rows["compressor"], compressor).to_numpy()
     checks = [
-        (foreign, f"was made by another compressor than the bank's ({compressor[:12]}): open a bank for that one"),
+        (
+            foreign,
+            f"was made by another compressor than the bank's ({compressor[:12]}): open a bank for that one",
+        ),
         (
             ~(np.isfinite(norms) & (norms > 0)),
             "has a key with NaN, infinity or only zeros: compress the document again",
@@ -159,14 +199,23 @@ def row_problems(rows: pa.Table, schema: pa.Schema) -> list[str]:
     if "words" in rows.column_names:
         wrong = pc.binary_length(rows["words"]).to_numpy() != lexical.BYTES
         checks.append(
-            (wrong, f"has a sketch of its words that is not {lexical.BYTES} bytes: compress the document again")
+            (
+                wrong,
+                f"has a sketch of its words that is not {lexical.BYTES} bytes: compress the document again",
+            )
         )
     ids = rows["memory_id"]
-    return [f"memory {ids[int(row)].as_py()!r} {text}" for wrong, text in checks for row in np.flatnonzero(wrong)]
+    return [
+        f"memory {ids[int(row)].as_py()!r} {text}"
+        for wrong, text in checks
+        for row in np.flatnonzero(wrong)
+    ]
 
 
 def id_problems(rows: pa.Table) -> list[str]:
-    """Problems between rows: a duplicate memory_id, a version whose chunks are not numbered `#0` to `#n-1`."""
+    """Problems between rows: a duplicate memory_id, a version whose chunks are not numbered `#0` to
+    `#n-1`.
+    """
     latest: dict[str, datetime] = {}
     chunks: dict[tuple[str, datetime], Counter[str]] = defaultdict(Counter)
     columns = (rows[name].to_pylist() for name in ("memory_id", "doc_id", "published_at"))
@@ -176,19 +225,25 @@ def id_problems(rows: pa.Table) -> list[str]:
     problems = []
     for (doc_id, published_at), counts in chunks.items():
         version = None if published_at == latest[doc_id] else published_at
-        problems += [f"memory {name!r} occurs {count} times" for name, count in counts.items() if count > 1]
+        problems += [
+            f"memory {name!r} occurs {count} times" for name, count in counts.items() if count > 1
+        ]
         if counts.keys() != {memory_id(doc_id, chunk, version) for chunk in range(len(counts))}:
             names = ", ".join(map(repr, sorted(counts)[:3])) + (" …" if len(counts) > 3 else "")
-            problems.append(f"document {doc_id!r} has {names} instead of chunks numbered from #0 without a gap")
+            problems.append(
+                f"document {doc_id!r} has {names} instead of chunks numbered from #0 without a gap"
+            )
     return problems
 
 
 @dataclass(frozen=True)
 class RowsDigest:
-    """The sum of the SHA-256 of all rows modulo 2²⁵⁶, and their number; independent of their order and their files.
+    """The sum of the SHA-256 of all rows modulo 2²⁵⁶, and their number; independent of their order
+    and their files.
 
-    Digests of rows add up, so a change costs what it changes (Bellare and Micciancio 1997, A new paradigm for
-    collision-free hashing: incrementality at reduced cost). See `row_contents` for what is hashed.
+    Digests of rows add up, so a change costs what it changes (Bellare and Micciancio 1997, A new
+    paradigm for collision-free hashing: incrementality at reduced cost). See `row_contents` for
+    what is hashed.
     """
 
     total: int = 0
@@ -197,7 +252,9 @@ class RowsDigest:
     @classmethod
     def of(cls, rows: pa.Table) -> "RowsDigest":
         """The digest of `rows`."""
-        hashes = [int.from_bytes(hashlib.sha256(content).digest()) for content in row_contents(rows)]
+        hashes = [
+            int.from_bytes(hashlib.sha256(content).digest()) for content in row_contents(rows)
+        ]
         return cls(sum(hashes) % _MODULUS, len(hashes))
 
     @classmethod
@@ -219,12 +276,15 @@ class RowsDigest:
 def row_contents(rows: pa.Table) -> Iterator[bytes]:
     """The content of each row as bytes, which RowsDigest and the checksums hash.
 
-    Columns are in schema order. A null is the byte 00. Any other value is the byte 01, its length as 8 bytes, and its
-    content: text as UTF-8, binary unchanged, timestamps (microseconds since 1970 UTC) and integers as 8 bytes, keys as
-    float32. All numbers are little-endian.
+    Columns are in schema order. A null is the byte 00. Any other value is the byte 01, its length
+    as 8 bytes, and its content: text as UTF-8, binary unchanged, timestamps (microseconds since
+    1970 UTC) and integers as 8 bytes, keys as float32. All numbers are little-endian.
     """
     for values in zip(*(_encoded(column) for column in rows.columns), strict=True):
-        yield b"".join(b"\0" if value is None else b"\1" + struct.pack("<q", len(value)) + value for value in values)
+        yield b"".join(
+            b"\0" if value is None else b"\1" + struct.pack("<q", len(value)) + value
+            for value in values
+        )
 
 
 def _encoded(column: pa.ChunkedArray) -> Iterator[bytes | None]:

@@ -1,4 +1,6 @@
-"""LanceDB tables: open, create once, point to the current one. Errors of LanceDB become BankError."""
+"""LanceDB tables: open, create once, point to the current one. Errors of LanceDB become
+BankError.
+"""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -27,11 +29,18 @@ MAX_ATTEMPTS = 20
 """Commits to try while other processes write."""
 _CURRENT = "current"
 _COMPACT_EVERY = 32  # versions of a small table
-_KEPT = timedelta(minutes=1)  # versions of a small table are dropped at this age; every reader is faster
-_PANICS = ("PanicException", "RustPanic")  # classes that pyo3 makes at run time; the first derives from BaseException
-# No primary key, for which Lance would write 66 kB a version to notice concurrent inserts of one key. The table has one
-# row; a second one of the same name would be updated with it.
-_POINTER = pa.schema([pa.field("name", pa.string(), nullable=False), pa.field("table", pa.string(), nullable=False)])
+_KEPT = timedelta(
+    minutes=1
+)  # versions of a small table are dropped at this age; every reader is faster
+_PANICS = (
+    "PanicException",
+    "RustPanic",
+)  # classes that pyo3 makes at run time; the first derives from BaseException
+# No primary key, for which Lance would write 66 kB a version to notice concurrent inserts of one
+# key. The table has one row; a second one of the same name would be updated with it.
+_POINTER = pa.schema(
+    [pa.field("name", pa.string(), nullable=False), pa.field("table", pa.string(), nullable=False)]
+)
 
 
 class WriteConflict(BankError):
@@ -39,8 +48,11 @@ class WriteConflict(BankError):
 
 
 @contextmanager
-def translate_errors(what: str, advice: str = "run `cmt verify`, which says what is damaged") -> Iterator[None]:
-    """Raise an error or panic of LanceDB as BankError: `what` failed, the reason without source location, `advice`.
+def translate_errors(
+    what: str, advice: str = "run `cmt verify`, which says what is damaged"
+) -> Iterator[None]:
+    """Raise an error or panic of LanceDB as BankError: `what` failed, the reason without source
+    location, `advice`.
 
     LanceDB panics on some damaged files. Raises WriteConflict if another process committed first.
     """
@@ -49,13 +61,20 @@ def translate_errors(what: str, advice: str = "run `cmt verify`, which says what
     except CmtError:
         raise
     except BaseException as error:
-        if not isinstance(error, OSError | RuntimeError | ValueError) and type(error).__name__ not in _PANICS:
+        if (
+            not isinstance(error, OSError | RuntimeError | ValueError)
+            and type(error).__name__ not in _PANICS
+        ):
             raise
         reason = re.sub(r",? ?/\S+\.rs:\d+(:\d+)?", "", str(error)).strip()
         if re.search("commit conflict|concurrent (transaction|writers)", reason):
-            raise WriteConflict(f"{what}: another process is writing to it; wait for it and repeat") from error
+            raise WriteConflict(
+                f"{what}: another process is writing to it; wait for it and repeat"
+            ) from error
         if "Resources exhausted" in reason:
-            advice = "set LANCE_MEM_POOL_SIZE to more bytes, or make the slices smaller (stream.period)"
+            advice = (
+                "set LANCE_MEM_POOL_SIZE to more bytes, or make the slices smaller (stream.period)"
+            )
         raise BankError(f"{what}: {reason}; {advice}") from error
 
 
@@ -79,11 +98,17 @@ def how_to_refill(uri: str) -> str:
 def memory_tables(connection: DBConnection) -> list[str]:
     """Names of the tables of memories, one a compressor, sorted.
 
-    Leaves out a folder without a version, which a kill during the creation of a table leaves and LanceDB lists.
+    Leaves out a folder without a version, which a kill during the creation of a table leaves and
+    LanceDB lists.
     """
     names = []
-    for name in sorted(name for name in connection.list_tables().tables if name.startswith(MEMORIES)):
-        with suppress(BankError), translate_errors(f"table {name}"):  # opening a damaged one raises the error later
+    for name in sorted(
+        name for name in connection.list_tables().tables if name.startswith(MEMORIES)
+    ):
+        with (
+            suppress(BankError),
+            translate_errors(f"table {name}"),
+        ):  # opening a damaged one raises the error later
             if open_table(connection, name) is None:
                 continue
         names.append(name)
@@ -91,7 +116,9 @@ def memory_tables(connection: DBConnection) -> list[str]:
 
 
 def table_name(compressor: str) -> str:
-    """Name of the table of memories of the compressor with this digest, of which 12 digits suffice."""
+    """Name of the table of memories of the compressor with this digest, of which 12 digits
+    suffice.
+    """
     return f"{MEMORIES}{compressor[:12]}"
 
 
@@ -110,27 +137,41 @@ def open_or_create_table(connection: DBConnection, name: str, schema: pa.Schema)
     """The table `name`, created empty if it does not exist."""
     if (table := open_table(connection, name)) is not None:
         return table  # without the lock file, which a read-only bank could not create
-    # Without the lock, two processes could both find no table, and the second would overwrite the first one's.
-    with nullcontext() if "://" in connection.uri else FileLock(Path(connection.uri) / "create.lock"):
+    # Without the lock, two processes could both find no table, and the second would overwrite the
+    # first one's.
+    with (
+        nullcontext() if "://" in connection.uri else FileLock(Path(connection.uri) / "create.lock")
+    ):
         table = open_table(connection, name)
-        return table if table is not None else cast(LanceTable, connection.create_table(name, schema=schema))
+        return (
+            table
+            if table is not None
+            else cast(LanceTable, connection.create_table(name, schema=schema))
+        )
 
 
 def set_current_table(connection: DBConnection, table: str, *, anew: bool = False) -> None:
-    """Make `table` the current one, in one commit; `anew`: create the pointer again, which may be damaged."""
+    """Make `table` the current one, in one commit; `anew`: create the pointer again, which may be
+    damaged.
+    """
     if anew and _CURRENT in connection.list_tables().tables:
         connection.drop_table(_CURRENT)
     pointer = open_or_create_table(connection, _CURRENT, _POINTER)
-    merge_and_read(pointer, pa.table({"name": ["bank"], "table": [table]}, schema=_POINTER), key="name")
+    merge_and_read(
+        pointer, pa.table({"name": ["bank"], "table": [table]}, schema=_POINTER), key="name"
+    )
 
 
-def merge_and_read(table: LanceTable, rows: pa.Table, *, key: str, gone: Collection[str] = ()) -> None:
-    """Insert or replace `rows` by `key` in a small table, in one commit, and read the table, or undo the commit.
+def merge_and_read(
+    table: LanceTable, rows: pa.Table, *, key: str, gone: Collection[str] = ()
+) -> None:
+    """Insert or replace `rows` by `key` in a small table, in one commit, and read the table, or
+    undo the commit.
 
     `gone`: keys of rows that the same commit deletes.
 
-    Lance 0.40 commits a file although its last bytes could not be written. Every write adds a file, so one version in
-    _COMPACT_EVERY is compacted.
+    Lance 0.40 commits a file although its last bytes could not be written. Every write adds a file,
+    so one version in _COMPACT_EVERY is compacted.
     """
     merge = table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
     if gone:
@@ -138,13 +179,19 @@ def merge_and_read(table: LanceTable, rows: pa.Table, *, key: str, gone: Collect
     with _read_or_undo(table):
         merge.execute(rows)
     if table.version % _COMPACT_EVERY == 0:  # after an error a later write compacts it
-        with suppress(BankError), translate_errors(f"table {table.name} cannot be compacted"), _read_or_undo(table):
+        with (
+            suppress(BankError),
+            translate_errors(f"table {table.name} cannot be compacted"),
+            _read_or_undo(table),
+        ):
             table.optimize(cleanup_older_than=_KEPT)
     write_checksums(table, DATA)
 
 
 def rewrite(table: LanceTable, rows: pa.Table) -> None:
-    """Replace the rows of a small table by `rows` in a new file, and delete every other file and version."""
+    """Replace the rows of a small table by `rows` in a new file, and delete every other file and
+    version.
+    """
     with _read_or_undo(table):
         table.add(rows, mode="overwrite")
     table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
@@ -163,7 +210,9 @@ def _read_or_undo(table: LanceTable) -> Iterator[None]:
         raise
 
 
-def read_all(table: LanceTable, condition: Expr | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+def read_all(
+    table: LanceTable, condition: Expr | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
     """All rows that meet `condition` (None: all rows), with `columns` (None: all columns)."""
     query = table.search().limit(max(table.count_rows(), 1))
     if columns is not None:
@@ -177,7 +226,9 @@ def one_of(column: str, values: Iterable[Any]) -> Expr:
 
 
 def current_table(connection: DBConnection) -> str | None:
-    """Name of the current table, None before one is set. Raises DamageError if the pointer was altered."""
+    """Name of the current table, None before one is set. Raises DamageError if the pointer was
+    altered.
+    """
     if altered := altered_files(connection.uri, _CURRENT, DATA):
         raise DamageError(
             f"the pointer in {connection.uri} is damaged ({altered[0]} does not match its checksum): run "
@@ -192,11 +243,15 @@ def active_table(connection: DBConnection) -> str:
     """As `current_table`, but raises BankError before one is set."""
     name = current_table(connection)
     if name is None:
-        raise BankError(f"bank {connection.uri} does not say which compressor answers: run `cmt update --all`")
+        raise BankError(
+            f"bank {connection.uri} does not say which compressor answers: run `cmt update --all`"
+        )
     return name
 
 
 def active_compressor(connection: DBConnection) -> str:
-    """First 12 digits of the compressor whose table is the current one. Raises BankError if there is none."""
+    """First 12 digits of the compressor whose table is the current one. Raises BankError if there
+    is none.
+    """
     with translate_errors(f"bank {connection.uri} cannot be read"):
         return active_table(connection).removeprefix(MEMORIES)

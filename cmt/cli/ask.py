@@ -17,7 +17,9 @@ def ask(
     ctx: typer.Context,
     question: Annotated[str, typer.Argument(metavar="QUESTION")],
     as_of: AsOf = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Also print the LM's answer without memory.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also print the LM's answer without memory.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Answer a question from memory and list the cited documents."""
@@ -29,18 +31,22 @@ def ask(
     instant = parse_as_of(as_of)
     with ctx.obj.stage("ask"):
         answer = ctx.obj.workspace.ask(line, as_of=instant, closed_book=compare)
-    print_result(output.answer_json(answer, instant), lambda: output.write_answer(answer), as_json=as_json)
+    print_result(
+        output.answer_json(answer, instant), lambda: output.write_answer(answer), as_json=as_json
+    )
 
 
 def chat(
     ctx: typer.Context,
     as_of: AsOf = None,
-    json_lines: Annotated[bool, typer.Option("--json-lines", help="Print each answer as a line of JSON.")] = False,
+    json_lines: Annotated[
+        bool, typer.Option("--json-lines", help="Print each answer as a line of JSON.")
+    ] = False,
 ) -> None:
     """Answer one question per line and keep the model loaded; Ctrl-D or `exit` ends.
 
-    Each question is independent: this is not a conversation. With --json-lines the line of a refused question has
-    `error`, and the exit status is 1.
+    Each question is independent: this is not a conversation. With --json-lines the line of a
+    refused question has `error`, and the exit status is 1.
     """
     instant = parse_as_of(as_of)
     workspace, longest = ctx.obj.workspace, ctx.obj.params.serving.question_characters
@@ -72,7 +78,9 @@ def _questions() -> Iterator[str]:
     prompt = ""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="replace")
-    if sys.stdin.isatty() and sys.stdout.isatty():  # input() prints its prompt on stdout, also into a file
+    if (
+        sys.stdin.isatty() and sys.stdout.isatty()
+    ):  # input() prints its prompt on stdout, also into a file
         import readline  # noqa: F401 - line editing and history for input()
 
         prompt = "? "

@@ -11,13 +11,18 @@ from cmt.cli.context import Json, print_result
 def changes(
     ctx: typer.Context,
     doc_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[DOC_ID]...", help="Only changes that name one of these documents.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[DOC_ID]...", help="Only changes that name one of these documents."
+        ),
     ] = None,
     reject: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Give this change no effect on answers; can be repeated.")
+        list[str] | None,
+        typer.Option(metavar="ID", help="Give this change no effect on answers; can be repeated."),
     ] = None,
     restore: Annotated[
-        list[str] | None, typer.Option(metavar="ID", help="Undo the rejection of this change; can be repeated.")
+        list[str] | None,
+        typer.Option(metavar="ID", help="Undo the rejection of this change; can be repeated."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -29,12 +34,18 @@ def changes(
 
     wanted = {*(reject or ()), *(restore or ())}
     if wanted and doc_ids:
-        raise typer.BadParameter("name documents, or use --reject and --restore", param_hint="DOC_ID")
+        raise typer.BadParameter(
+            "name documents, or use --reject and --restore", param_hint="DOC_ID"
+        )
     workspace = ctx.obj.workspace
     if wanted:
         with ctx.obj.stage("changes"):
             set_states(workspace, reject=reject or (), restore=restore or ())
-    found = [report for report in describe(workspace, doc_ids or ()) if not wanted or report.change.id in wanted]
+    found = [
+        report
+        for report in describe(workspace, doc_ids or ())
+        if not wanted or report.change.id in wanted
+    ]
     nothing = f"no change names {' or '.join(doc_ids)}" if doc_ids else "no change was found"
     print_result(
         {"changes": [report.to_json() for report in found]},

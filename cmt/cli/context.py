@@ -1,4 +1,6 @@
-"""What all commands share: the options before the command, exit statuses, and how results are printed."""
+"""What all commands share: the options before the command, exit statuses, and how results are
+printed.
+"""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -26,14 +28,23 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 AsOf = Annotated[
     str | None,
-    typer.Option(metavar="DATE", help="As of the end of that day (UTC), or of a date-time with zone. Default: now."),
+    typer.Option(
+        metavar="DATE",
+        help="As of the end of that day (UTC), or of a date-time with zone. Default: now.",
+    ),
 ]
 
 ColumnMap = Annotated[
     list[str] | None,
-    typer.Option("--map", metavar="COLUMN=NAME", help="Read a column, such as text, from NAME; can be repeated."),
+    typer.Option(
+        "--map",
+        metavar="COLUMN=NAME",
+        help="Read a column, such as text, from NAME; can be repeated.",
+    ),
 ]
-PublishedAt = Annotated[str | None, typer.Option("--published-at", metavar="DATE", help="Date of rows without one.")]
+PublishedAt = Annotated[
+    str | None, typer.Option("--published-at", metavar="DATE", help="Date of rows without one.")
+]
 
 _AFTER_INTERRUPT = {
     "init": "no project was made, or continue in its folder with `cmt ingest` and `cmt update --all`",
@@ -65,7 +76,9 @@ class CliContext:
 
     @cached_property
     def params(self) -> "Params":
-        """The parameters; read at their first use, so that --help reads no file. Raises ConfigError."""
+        """The parameters; read at their first use, so that --help reads no file. Raises
+        ConfigError.
+        """
         from cmt.config import load_params
 
         return load_params(self.params_path, self.overrides)
@@ -92,7 +105,9 @@ class CliContext:
 
 
 class RootGroup(TyperGroup):
-    """All commands. Turns a CmtError, an OSError and Ctrl-C into one line on stderr and an exit status."""
+    """All commands. Turns a CmtError, an OSError and Ctrl-C into one line on stderr and an exit
+    status.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -102,11 +117,20 @@ class RootGroup(TyperGroup):
         except ModuleNotFoundError as error:
             if not (command := missing_extra(error)):
                 raise
-            _exit(f"error: `cmt {ctx.invoked_subcommand}` needs {error.name}, which is not installed: {command}", 1)
+            _exit(
+                f"error: `cmt {ctx.invoked_subcommand}` needs {error.name}, which is not installed: {command}",
+                1,
+            )
         except KeyboardInterrupt:
             stage = ctx.obj.progress.current if ctx.obj else ""
-            state = _AFTER_INTERRUPT.get(ctx.invoked_subcommand) if stage not in ("", "load", "plan") else None
-            _exit(f"interrupted{stage and f' during {stage}'}: {state or 'nothing was changed'}", 130)
+            state = (
+                _AFTER_INTERRUPT.get(ctx.invoked_subcommand)
+                if stage not in ("", "load", "plan")
+                else None
+            )
+            _exit(
+                f"interrupted{stage and f' during {stage}'}: {state or 'nothing was changed'}", 130
+            )
         except OSError as error:
             if error.errno in (None, errno.EPIPE):
                 raise
@@ -115,7 +139,9 @@ class RootGroup(TyperGroup):
 
 
 def run_script(main: Callable[..., None]) -> None:
-    """Run `main` as the only command of a script; a CmtError becomes one line on stderr and an exit status."""
+    """Run `main` as the only command of a script; a CmtError becomes one line on stderr and an exit
+    status.
+    """
     try:
         typer.run(main)
     except CmtError as error:
@@ -134,7 +160,9 @@ def print_result(value: object, text: str | Callable[[], None], *, as_json: bool
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
-    """Parse `section.key=value` pairs into dotted key → value, the values as YAML. Raises BadParameter."""
+    """Parse `section.key=value` pairs into dotted key → value, the values as YAML. Raises
+    BadParameter.
+    """
     from cmt.common.strict_yaml import parse_yaml
 
     values = {}
@@ -144,9 +172,13 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         try:
             values[key] = parse_yaml(value)
         except ValueError:
-            raise typer.BadParameter(f"{shown}: the value is not valid YAML", param_hint="--set") from None
+            raise typer.BadParameter(
+                f"{shown}: the value is not valid YAML", param_hint="--set"
+            ) from None
         if not (equals and all(key.split("."))):
-            raise typer.BadParameter(f"{shown}: write section.key=value, such as selection.top_k=4", param_hint="--set")
+            raise typer.BadParameter(
+                f"{shown}: write section.key=value, such as selection.top_k=4", param_hint="--set"
+            )
     return values
 
 
@@ -155,14 +187,20 @@ def parse_columns(pairs: list[str] | None) -> "dict[Column, str]":
     from cmt.config import Column
 
     columns = dict(pair.partition("=")[::2] for pair in pairs or [])
-    if unknown := columns.keys() - set(get_args(Column)) or [pair for pair in pairs or [] if "=" not in pair]:
+    if unknown := columns.keys() - set(get_args(Column)) or [
+        pair for pair in pairs or [] if "=" not in pair
+    ]:
         names = ", ".join(get_args(Column))
-        raise typer.BadParameter(f"{', '.join(unknown)}: write COLUMN=NAME, a COLUMN of {names}", param_hint="--map")
+        raise typer.BadParameter(
+            f"{', '.join(unknown)}: write COLUMN=NAME, a COLUMN of {names}", param_hint="--map"
+        )
     return columns  # type: ignore[return-value]
 
 
 def parse_as_of(text: str | None) -> datetime | None:
-    """Parse `--as-of`: a plain date is the end of that day in UTC; None stays None. Raises BadParameter."""
+    """Parse `--as-of`: a plain date is the end of that day in UTC; None stays None. Raises
+    BadParameter.
+    """
     try:
         return None if text is None else parse_end(text)
     except ValueError as error:

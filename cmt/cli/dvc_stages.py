@@ -1,7 +1,9 @@
-"""`python -m cmt.cli.dvc_stages <stage>`: the stages of `dvc.yaml`, from raw stream to replayed bank and scores.
+"""`python -m cmt.cli.dvc_stages <stage>`: the stages of `dvc.yaml`, from raw stream to replayed
+bank and scores.
 
-They work in `data/replay`, apart from the live bank, and write the same bytes every time: no durations, no dates, and
-no answers that depend on earlier questions. DVC tracks a small file with the bank's digest instead of the bank.
+They work in `data/replay`, apart from the live bank, and write the same bytes every time: no
+durations, no dates, and no answers that depend on earlier questions. DVC tracks a small file with
+the bank's digest instead of the bank.
 """
 
 import json
@@ -30,7 +32,9 @@ PIN = "data/replay/bank.json"
 
 
 def workspace(params: Path, overrides: dict[str, Any] | None = None) -> Workspace:
-    """The project of `params` with stream, compressor, bank and state in `data/replay`, and without tracking."""
+    """The project of `params` with stream, compressor, bank and state in `data/replay`, and without
+    tracking.
+    """
     replayed = {
         "stream.path": "data/replay/slices",
         "compressor.path": "data/replay/compressor",
@@ -52,7 +56,9 @@ def prepare(params: Path, progress: ProgressBar) -> None:
 
 
 def train(params: Path, progress: ProgressBar) -> None:
-    """Copy the compressor to `data/replay/compressor`: the shipped one, or with `train.enabled` a trained one."""
+    """Copy the compressor to `data/replay/compressor`: the shipped one, or with `train.enabled` a
+    trained one.
+    """
     from cmt.modeling.champion import copy_compressor
 
     replay_workspace = workspace(params)
@@ -65,11 +71,15 @@ def train(params: Path, progress: ProgressBar) -> None:
     if (source / "curve.png").exists():
         shutil.copyfile(source / "curve.png", target / "curve.png")
     if not (target / "compressor.safetensors").exists():
-        raise ModelError(f"no compressor in {source}: restore it, set compressor.path, or set train.enabled to true")
+        raise ModelError(
+            f"no compressor in {source}: restore it, set compressor.path, or set train.enabled to true"
+        )
 
 
 def replay(params: Path, progress: ProgressBar) -> None:
-    """Run a round for every slice, in order, into an empty bank; write its pin and the scores after each round."""
+    """Run a round for every slice, in order, into an empty bank; write its pin and the scores after
+    each round.
+    """
     from cmt.common.plots import round_curve
     from cmt.evaluation.round_records import read_records
 
@@ -85,19 +95,31 @@ def replay(params: Path, progress: ProgressBar) -> None:
     # 3. the results; equal pins mean equal banks and equal answers
     bank = replay_workspace.bank
     pinned = {"table": bank.name, "rows": bank.count_rows(), "digest": bank.digest()}
-    write_json(replay_workspace.root / PIN, pinned | {"calibration": replay_workspace.calibration()._asdict()})
+    write_json(
+        replay_workspace.root / PIN,
+        pinned | {"calibration": replay_workspace.calibration()._asdict()},
+    )
     rounds = replay_workspace.rounds()
     metrics = replay_metrics(rounds)
     if replay_workspace.answerer.confidence_is_probability:
-        records = [found for round_ in rounds if (found := read_records(replay_workspace, round_)) is not None]
+        records = [
+            found
+            for round_ in rounds
+            if (found := read_records(replay_workspace, round_)) is not None
+        ]
         metrics |= calibration_metrics(records)
     write_json(replay_workspace.root / "metrics/replay.json", metrics)
-    scored = [(round_.slice_id, round_.scores) for round_ in rounds if round_.state == "committed" and round_.scores]
+    scored = [
+        (round_.slice_id, round_.scores)
+        for round_ in rounds
+        if round_.state == "committed" and round_.scores
+    ]
     round_curve(rounds=scored, path=replay_workspace.root / "plots/rounds.png")
 
 
 def evaluate(params: Path, progress: ProgressBar) -> None:
-    """Ask the replayed bank all questions of the stream, each as of its date; write their scores and a bar chart.
+    """Ask the replayed bank all questions of the stream, each as of its date; write their scores
+    and a bar chart.
 
     Raises RoundError unless the bank is the pinned one, as after checking out another commit.
     """
@@ -114,15 +136,22 @@ def evaluate(params: Path, progress: ProgressBar) -> None:
         equal = False
     if not equal:
         uri, path = replay_workspace.params.bank.uri, replay_workspace.root / PIN
-        raise RoundError(f"the bank in {uri} is not the one in {path}: run `dvc repro --force replay`")
+        raise RoundError(
+            f"the bank in {uri} is not the one in {path}: run `dvc repro --force replay`"
+        )
     # 2. the questions
     systems = len(ROUND_SYSTEMS) if replay_workspace.params.evaluation.baselines else 1
     progress.stage("evaluate", systems * replay_workspace.store.all_questions().num_rows)
     evaluation = replay_workspace.evaluate(on_progress=progress.advance)
     # 3. the numbers for DVC, without lists and durations, which differ every time
     names = (*SCORE_NAMES, "calibration_error", "likely", "likely_right", "n")
-    rows = [row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]} for row in evaluation.to_json()["rows"]]
-    metrics = {row["row"]: {name: row[name] for name in names if row.get(name) is not None} for row in rows}
+    rows = [
+        row | {"f1_low": row["ci"][0], "f1_high": row["ci"][1]}
+        for row in evaluation.to_json()["rows"]
+    ]
+    metrics = {
+        row["row"]: {name: row[name] for name in names if row.get(name) is not None} for row in rows
+    }
     write_json(replay_workspace.root / "metrics/scores.json", metrics)
     score_bars(scores=evaluation.scores(), path=replay_workspace.root / "plots/scores.png")
 
@@ -133,26 +162,33 @@ STAGES: dict[str, Callable[[Path, ProgressBar], None]] = {
 
 
 def replay_metrics(rounds: "list[Round]") -> dict[str, Any]:
-    """The metrics of a replay: totals, the scores of the last committed round, and a record for each round."""
+    """The metrics of a replay: totals, the scores of the last committed round, and a record for
+    each round.
+    """
     committed = [round_ for round_ in rounds if round_.state == "committed"]
     last = committed[-1] if committed else None
     records = [
-        {"slice": r.slice_id, "state": r.state, "documents": r.documents, "rows": r.rows} | flat_scores(r.scores)
+        {"slice": r.slice_id, "state": r.state, "documents": r.documents, "rows": r.rows}
+        | flat_scores(r.scores)
         for r in rounds
     ]
     return {
         "slices": len(rounds),
         "committed": len(committed),
         "rows": last.rows if last else 0,
-        "last": {name: v for name, v in flat_scores(last.scores if last else {}).items() if v is not None},
+        "last": {
+            name: v for name, v in flat_scores(last.scores if last else {}).items() if v is not None
+        },
         "rounds": records,  # DVC leaves lists out of its tables
     }
 
 
 def calibration_metrics(records: "Sequence[pa.Table]") -> dict[str, float]:
-    """Calibration error, 0–1, of the calibrated and the uncalibrated confidence in the answers of all rounds.
+    """Calibration error, 0–1, of the calibrated and the uncalibrated confidence in the answers of
+    all rounds.
 
-    `records`: a table for each round (RECORD_SCHEMA); the rounds before it calibrate it. Empty without answers.
+    `records`: a table for each round (RECORD_SCHEMA); the rounds before it calibrate it. Empty
+    without answers.
     """
     import pyarrow as pa
 
@@ -170,7 +206,9 @@ def calibration_metrics(records: "Sequence[pa.Table]") -> dict[str, float]:
 
 
 def _trained(params: Path) -> Path:
-    """Train a compressor with these settings, or continue or reuse an earlier training; returns its folder."""
+    """Train a compressor with these settings, or continue or reuse an earlier training; returns its
+    folder.
+    """
     from cmt.modeling.checkpoint import CompressorConfig
     from cmt.training.sources import installed_sources, pull_sources
 
@@ -183,13 +221,18 @@ def _trained(params: Path) -> Path:
         pull_sources(train_params, limits=Limits(replay_workspace.params.stream))
         files = installed_sources(train_params)
     replay_workspace.pull()
-    # 2. the training, in a folder named after the digest of everything that shapes a trained compressor
+    # 2. the training, in a folder named after the digest of everything that shapes a trained
+    #    compressor
     settings, lm = replay_workspace.params, replay_workspace.lm
     record = [
         CompressorConfig.of(settings).to_dict(),
-        train_params.model_dump(exclude={"enabled", "source", "mix", "base_fraction", "path", "output", "compile"}),
+        train_params.model_dump(
+            exclude={"enabled", "source", "mix", "base_fraction", "path", "output", "compile"}
+        ),
         list(train_params.shares.values()),
-        [slice_.digest for slice_ in replay_workspace.store.slices()] if train_params.from_stream else [],
+        [slice_.digest for slice_ in replay_workspace.store.slices()]
+        if train_params.from_stream
+        else [],
         settings.selection.model_dump(include={"best_windows", "neighbour_windows"}),
         settings.seed,
         str(lm.model.dtype),

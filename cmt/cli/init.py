@@ -62,31 +62,49 @@ def init(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     from_: Annotated[
-        str | None, typer.Option("--from", metavar="PATH|URL", help="Documents to ingest: file, folder, feed or page.")
+        str | None,
+        typer.Option(
+            "--from", metavar="PATH|URL", help="Documents to ingest: file, folder, feed or page."
+        ),
     ] = None,
     map_: ColumnMap = None,
     published_at: PublishedAt = None,
     lm: Annotated[
         str | None,
-        typer.Option("--lm", metavar="SOURCE", help="LM to train a compressor for: hub:, path: or pypi:."),
+        typer.Option(
+            "--lm", metavar="SOURCE", help="LM to train a compressor for: hub:, path: or pypi:."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a project for your own documents: params.yaml, an example news.jsonl, and .gitignore.
 
-    With --from: ingest these documents instead, adapt the newest ones, and answer up to three questions on them.
+    With --from: ingest these documents instead, adapt the newest ones, and answer up to three
+    questions on them.
     """
     columns = parse_columns(map_)
     if from_ is not None and lm is not None:
-        raise typer.BadParameter("train for the LM first, then `cmt ingest` your documents", param_hint="--from, --lm")
+        raise typer.BadParameter(
+            "train for the LM first, then `cmt ingest` your documents", param_hint="--from, --lm"
+        )
     if from_ is not None:
         from cmt.cli.own_documents import start
 
-        return start(ctx.obj, folder, from_, columns=columns, published_at=published_at, as_json=as_json)
+        return start(
+            ctx.obj, folder, from_, columns=columns, published_at=published_at, as_json=as_json
+        )
     if columns or published_at:
-        raise typer.BadParameter("it is for the documents of --from", param_hint="--map, --published-at")
-    files = write_project(folder, lm=_absolute_source(lm) if lm else None, overrides=ctx.obj.overrides)
-    next_commands = [_NEXT_COMMANDS[0], "cmt data pull", "cmt train", *_NEXT_COMMANDS[1:]] if lm else _NEXT_COMMANDS
+        raise typer.BadParameter(
+            "it is for the documents of --from", param_hint="--map, --published-at"
+        )
+    files = write_project(
+        folder, lm=_absolute_source(lm) if lm else None, overrides=ctx.obj.overrides
+    )
+    next_commands = (
+        [_NEXT_COMMANDS[0], "cmt data pull", "cmt train", *_NEXT_COMMANDS[1:]]
+        if lm
+        else _NEXT_COMMANDS
+    )
     commands = [f"cd {shlex.quote(str(folder))}", *next_commands]
     if as_json:
         return output.write_json({"path": folder, "files": files, "commands": commands})
@@ -104,11 +122,11 @@ def write_project(
 ) -> list[Path]:
     """Write the files of a new project into `folder` and return them, params.yaml first.
 
-    `stream`, `sources`: values of these sections; without either the project has the example. `lm`: the value of
-    `lm.source`, for which `cmt train` trains a compressor; None: the LM of the shipped compressor. The LM is stored in
-    `data/lm` of a clone, or else in the user's cache. `overrides`: dotted key → value of any other parameters. Raises
-    CmtError, and leaves no part of a project, if one of them is invalid or if the folder is not empty or cannot be
-    written.
+    `stream`, `sources`: values of these sections; without either the project has the example. `lm`:
+    the value of `lm.source`, for which `cmt train` trains a compressor; None: the LM of the shipped
+    compressor. The LM is stored in `data/lm` of a clone, or else in the user's cache. `overrides`:
+    dotted key → value of any other parameters. Raises CmtError, and leaves no part of a project, if
+    one of them is invalid or if the folder is not empty or cannot be written.
     """
     from cmt.common.storage import write_new_folder
     from cmt.config import SHIPPED_LM_SHA256, LmParams, sections_of, set_dotted
@@ -122,8 +140,13 @@ def write_project(
     if sources:
         del shown["source"]
     params = _PARAMS.format(
-        stream="\n".join(f"  {key}: {_yaml(value)} # {_COMMENTS.get(key, 'as given')}" for key, value in shown.items()),
-        sources=yaml.safe_dump({"sources": [*sources]}, sort_keys=False, allow_unicode=True) + "\n" if sources else "",
+        stream="\n".join(
+            f"  {key}: {_yaml(value)} # {_COMMENTS.get(key, 'as given')}"
+            for key, value in shown.items()
+        ),
+        sources=yaml.safe_dump({"sources": [*sources]}, sort_keys=False, allow_unicode=True) + "\n"
+        if sources
+        else "",
         note="" if lm else ", which the compressor that comes with cmt belongs to",
         source=_yaml(lm or LmParams.model_fields["source"].default),
         sha256="null # of the weights, to refuse any other" if lm else SHIPPED_LM_SHA256,
@@ -144,7 +167,9 @@ def write_project(
     except FileExistsError:
         raise CmtError(f"{folder} is not an empty folder: name a new or empty one") from None
     except OSError as error:
-        raise CmtError(f"{folder} cannot be made: {error.strerror or error}; nothing was left there") from None
+        raise CmtError(
+            f"{folder} cannot be made: {error.strerror or error}; nothing was left there"
+        ) from None
     return [folder / name for name in contents]
 
 

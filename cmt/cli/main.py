@@ -1,7 +1,8 @@
 """`cmt …`: each command opens the project, does one thing and prints the result.
 
-Results go to stdout, with --json as JSON only; progress, warnings and errors go to stderr. Exit status: 0 done,
-1 failed, 2 bad usage, 130 interrupted. Modules that take long to import are imported by the command that needs them.
+Results go to stdout, with --json as JSON only; progress, warnings and errors go to stderr. Exit
+status: 0 done, 1 failed, 2 bad usage, 130 interrupted. Modules that take long to import are
+imported by the command that needs them.
 """
 
 import atexit
@@ -46,7 +47,9 @@ from cmt.text.display import MISSING, counted
 if TYPE_CHECKING:
     from cmt.workspace import Workspace
 
-app = typer.Typer(cls=RootGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=RootGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 model = typer.Typer(no_args_is_help=True, help="The frozen language model.")
 data = typer.Typer(no_args_is_help=True, help="The training data.")
 bank = typer.Typer(no_args_is_help=True, help="The memory bank.")
@@ -54,17 +57,21 @@ bank = typer.Typer(no_args_is_help=True, help="The memory bank.")
 
 def main() -> None:
     """Entry point of the console script."""
-    # torch, transformers and LanceDB allocate a million long-lived objects: a collection every 700 allocations, and one
-    # at exit, would take as long as the imports
+    # torch, transformers and LanceDB allocate a million long-lived objects: a collection every 700
+    # allocations, and one at exit, would take as long as the imports
     gc.set_threshold(100_000, 10, 10)
     atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 gets escapes, not a traceback
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal without UTF-8 gets escapes, not a traceback
     try:
         app(prog_name="cmt")
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C while torch exits, which takes seconds, is no traceback
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # a Ctrl-C while torch exits, which takes seconds, is no traceback
 
 
 def _print_version(requested: bool) -> None:
@@ -78,13 +85,20 @@ def _print_version(requested: bool) -> None:
 @app.callback(epilog="Example: cmt --set selection.top_k=4 ask 'Who is the mayor of Port Ellery?'")
 def options(
     ctx: typer.Context,
-    params: Annotated[Path, typer.Option(metavar="FILE", help="The project's parameters.")] = Path("params.yaml"),
+    params: Annotated[Path, typer.Option(metavar="FILE", help="The project's parameters.")] = Path(
+        "params.yaml"
+    ),
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a parameter; can be repeated."),
+        typer.Option(
+            "--set", metavar="SECTION.KEY=VALUE", help="Override a parameter; can be repeated."
+        ),
     ] = None,
     _: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Keep a frozen language model up to date with a stream of documents."""
@@ -113,11 +127,21 @@ def data_pull(ctx: typer.Context, as_json: Json = False) -> None:
     with ctx.obj.stage("pull"):
         counts = pull_sources(params.train, limits=Limits(params.stream))
     rows = [
-        {"source": source, "path": file, "documents": counts[source][0], "questions": counts[source][1]}
+        {
+            "source": source,
+            "path": file,
+            "documents": counts[source][0],
+            "questions": counts[source][1],
+        }
         for source, file in installed_sources(params.train).items()
     ]
-    lines = [f"{row['documents']:,} documents and {row['questions']:,} questions are in {row['path']}" for row in rows]
-    print_result({"sources": rows} if params.train.mix else rows[0], "\n".join(lines), as_json=as_json)
+    lines = [
+        f"{row['documents']:,} documents and {row['questions']:,} questions are in {row['path']}"
+        for row in rows
+    ]
+    print_result(
+        {"sources": rows} if params.train.mix else rows[0], "\n".join(lines), as_json=as_json
+    )
 
 
 @app.command(epilog="Example: cmt ingest news.csv --map text=story --dry-run")
@@ -125,33 +149,45 @@ def ingest(
     ctx: typer.Context,
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH...", help="Files, folders, patterns, - for stdin. Default: stream.source."),
+        typer.Argument(
+            metavar="PATH...", help="Files, folders, patterns, - for stdin. Default: stream.source."
+        ),
     ] = None,
     format_: Annotated[
-        str | None, typer.Option("--format", metavar="FORMAT", help="Default: by the content of each file.")
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help="Default: by the content of each file."),
     ] = None,
     period: Annotated[
-        str | None, typer.Option(metavar="PERIOD", help="day, week, month, or a number of documents a slice.")
+        str | None,
+        typer.Option(metavar="PERIOD", help="day, week, month, or a number of documents a slice."),
     ] = None,
     publisher: Annotated[
         str | None,
         typer.Option(
-            "--source", metavar="NAME", help="Publisher of the documents. Default: the name of the file or folder."
+            "--source",
+            metavar="NAME",
+            help="Publisher of the documents. Default: the name of the file or folder.",
         ),
     ] = None,
     map_: ColumnMap = None,
     published_at: PublishedAt = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be ingested; write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be ingested; write nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Validate files and folders row by row and add new rows as slices."""
     columns = parse_columns(map_)
     if paths and len(paths) > 1 and "-" in paths:
-        raise typer.BadParameter("- (stdin) cannot be combined with files: ingest them separately", param_hint="PATH")
+        raise typer.BadParameter(
+            "- (stdin) cannot be combined with files: ingest them separately", param_hint="PATH"
+        )
     params = ctx.obj.params
     source = params.stream.source  # a file, a folder or a pattern
     if not paths and params.sources and not (source.exists() or glob(str(source))):
-        raise StreamError(f"{source} not found: name files, or run `cmt sync` for the project's sources")
+        raise StreamError(
+            f"{source} not found: name files, or run `cmt sync` for the project's sources"
+        )
     with ctx.obj.stage("ingest"), contextlib.ExitStack() as stack:
         if paths == ["-"]:
             file = stack.enter_context(scratch_folder(ctx.obj.workspace.state)) / "stdin"
@@ -179,12 +215,19 @@ app.command(epilog="Example: cmt sync news --dry-run")(sync)
 def update(
     ctx: typer.Context,
     slice_: Annotated[
-        str | None, typer.Option("--slice", metavar="SLICE", help="The slice. Default: the oldest pending one.")
+        str | None,
+        typer.Option(
+            "--slice", metavar="SLICE", help="The slice. Default: the oldest pending one."
+        ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every pending slice, oldest first, refused ones last.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every pending slice, oldest first, refused ones last.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a round: compress a slice, upsert its memories, evaluate, then commit or restore the bank."""
+    """Run a round: compress a slice, upsert its memories, evaluate, then commit or restore the
+    bank.
+    """
     from cmt.evaluation.gate.judgement import changed_answers
 
     if slice_ and every:
@@ -194,7 +237,9 @@ def update(
     # 1. the rounds; a refused or failed one does not stop the others
     with ctx.obj.stage("load") as progress:
         if not slice_ and not workspace.store.slices():
-            raise StreamError(f"no slice in {workspace.params.stream.path}: `cmt ingest` documents first")
+            raise StreamError(
+                f"no slice in {workspace.params.stream.path}: `cmt ingest` documents first"
+            )
         for slice_id in [slice_] if slice_ else workspace.pending()[: None if every else 1]:
             progress.title = slice_id
             progress.stage("open")
@@ -202,7 +247,9 @@ def update(
     # 2. the result
     nothing = "nothing to do: every slice has a round"
     if not rounds and workspace.move_pointer():
-        nothing = f"every slice has a round; compressor {workspace.compressor_digest[:12]} answers now"
+        nothing = (
+            f"every slice has a round; compressor {workspace.compressor_digest[:12]} answers now"
+        )
     show = partial(output.write_rounds, rounds, partial(changed_answers, workspace.state))
     print_result({"rounds": rounds}, show if rounds else nothing, as_json=as_json)
     if problems := [round_.problem for round_ in rounds if round_.problem]:
@@ -213,7 +260,10 @@ def update(
 def train(
     ctx: typer.Context,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Run a few steps, print what the training will take; write nothing.")
+        bool,
+        typer.Option(
+            "--plan", help="Run a few steps, print what the training will take; write nothing."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -221,10 +271,16 @@ def train(
     if plan:
         with ctx.obj.stage("plan"), contextlib.redirect_stdout(sys.stderr):
             measured = ctx.obj.workspace.plan_training()
-        record = asdict(measured) | {"pairs_per_hour": measured.pairs_per_hour, "curve": measured.curve()}
+        record = asdict(measured) | {
+            "pairs_per_hour": measured.pairs_per_hour,
+            "curve": measured.curve(),
+        }
         print_result(record, lambda: output.write_plan(measured), as_json=as_json)
         return
-    with ctx.obj.stage("train"), contextlib.redirect_stdout(sys.stderr):  # the Trainer prints its log
+    with (
+        ctx.obj.stage("train"),
+        contextlib.redirect_stdout(sys.stderr),
+    ):  # the Trainer prints its log
         folder, scored = ctx.obj.workspace.train()
     scores = f"F1 {scored.scores.f1:.1f} on {scored.scores.n} held-out questions"
     line = f"the compressor is in {folder}, {scores}; set compressor.path to use it"
@@ -245,7 +301,9 @@ def codebook(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fit the codebook of memory vectors (bank.codes: auto, pq) to training documents (train.source)."""
+    """Fit the codebook of memory vectors (bank.codes: auto, pq) to training documents
+    (train.source).
+    """
     with ctx.obj.stage("codebook") as progress:
         fitted = ctx.obj.workspace.fit_codebook(parts=parts, progress=progress)
     path = ctx.obj.workspace.params.compressor.path
@@ -261,15 +319,20 @@ app.command(epilog="Example: cmt chat --as-of 2031-02-15")(chat)
 def evaluate(
     ctx: typer.Context,
     questions: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="A sample of N, drawn with the seed. Default: all.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="A sample of N, drawn with the seed. Default: all."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score CMT, the LM alone, and the LM with the best text in its prompt on the stream's questions."""
+    """Score CMT, the LM alone, and the LM with the best text in its prompt on the stream's
+    questions.
+    """
     workspace: Workspace = ctx.obj.workspace
     available = workspace.store.all_questions().num_rows
     if not available:
-        raise StreamError(f"the stream in {workspace.params.stream.path} has no questions: `cmt ingest` some first")
+        raise StreamError(
+            f"the stream in {workspace.params.stream.path} has no questions: `cmt ingest` some first"
+        )
     systems = 3 if workspace.params.evaluation.baselines else 1
     with ctx.obj.stage("evaluate", systems * min(questions or available, available)) as progress:
         evaluation = workspace.evaluate(limit=questions, on_progress=progress.advance)
@@ -280,17 +343,27 @@ def evaluate(
 def rounds(ctx: typer.Context, as_json: Json = False) -> None:
     """List the rounds with their scores."""
     ledger_rounds = ctx.obj.workspace.ledger.rounds()
-    print_result({"rounds": ledger_rounds}, lambda: output.write_rounds(ledger_rounds), as_json=as_json)
+    print_result(
+        {"rounds": ledger_rounds}, lambda: output.write_rounds(ledger_rounds), as_json=as_json
+    )
 
 
 @app.command(epilog="Example: cmt rollback 2031-02/0001")
 def rollback(
-    ctx: typer.Context, round_id: Annotated[str, typer.Argument(metavar="ROUND")], as_json: Json = False
+    ctx: typer.Context,
+    round_id: Annotated[str, typer.Argument(metavar="ROUND")],
+    as_json: Json = False,
 ) -> None:
-    """Restore the bank to the version before a round; that round and all later ones are pending again."""
+    """Restore the bank to the version before a round; that round and all later ones are pending
+    again.
+    """
     with ctx.obj.stage("rollback"):
         # checked in the ledger first, so that a wrong name loads no LM
-        committed = [r.round_id for r in ctx.obj.workspace.ledger.rounds() if r.state in ("committed", "rolling_back")]
+        committed = [
+            r.round_id
+            for r in ctx.obj.workspace.ledger.rounds()
+            if r.state in ("committed", "rolling_back")
+        ]
         if round_id not in committed:
             names = ", ".join(dict.fromkeys(committed)) or "none"
             raise RoundError(f"no committed round {round_id!r}; there are: {names}")
@@ -307,51 +380,88 @@ def forget(
     ctx: typer.Context,
     doc_ids: Annotated[list[str] | None, typer.Argument(metavar="[DOC_ID]...")] = None,
     source: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="All documents of the stream with this source.")
+        str | None,
+        typer.Option(metavar="SOURCE", help="All documents of the stream with this source."),
     ] = None,
     matching: Annotated[
-        str | None, typer.Option(metavar="QUERY", help="All documents of the bank whose text has every word of QUERY.")
+        str | None,
+        typer.Option(
+            metavar="QUERY", help="All documents of the bank whose text has every word of QUERY."
+        ),
     ] = None,
     purge: Annotated[
         bool,
         typer.Option(
-            "--purge", help="Also remove the texts and all older versions from everything that the project wrote."
+            "--purge",
+            help="Also remove the texts and all older versions from everything that the project wrote.",
         ),
     ] = False,
     everywhere: Annotated[
-        bool, typer.Option("--everywhere", help="Refuse near-copies from every source, not only the documents' own.")
+        bool,
+        typer.Option(
+            "--everywhere",
+            help="Refuse near-copies from every source, not only the documents' own.",
+        ),
     ] = False,
     undo: Annotated[
-        bool, typer.Option("--undo", help="Purge forgotten documents, then let their texts be ingested again.")
+        bool,
+        typer.Option(
+            "--undo", help="Purge forgotten documents, then let their texts be ingested again."
+        ),
     ] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the forgotten documents.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Forget the found documents without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Forget the found documents without asking.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove documents' memories for good: no rollback, later round or ingest restores them or near-copies.
+    """Remove documents' memories for good: no rollback, later round or ingest restores them or
+    near-copies.
 
-    --source and --matching print the documents that they find; on a terminal they ask, elsewhere they need --yes.
+    --source and --matching print the documents that they find; on a terminal they ask, elsewhere
+    they need --yes.
     """
     workspace: Workspace = ctx.obj.workspace
     if listed and (doc_ids or source or matching or purge or everywhere or undo or yes):
         raise typer.BadParameter("it takes no document and no other option", param_hint="--list")
     if listed:
         documents = workspace.forgotten_documents()
-        show = partial(output.write_forgotten_documents, documents) if documents else "nothing is forgotten"
+        show = (
+            partial(output.write_forgotten_documents, documents)
+            if documents
+            else "nothing is forgotten"
+        )
         print_result({"documents": documents}, show, as_json=as_json)
         return
     if undo and (source or matching or purge or everywhere):
-        raise typer.BadParameter("--undo takes only doc_ids: `cmt forget --list` prints them", param_hint="--undo")
+        raise typer.BadParameter(
+            "--undo takes only doc_ids: `cmt forget --list` prints them", param_hint="--undo"
+        )
     if not (doc_ids or source or matching):
-        raise typer.BadParameter("name a document, or use --source or --matching", param_hint="DOC_ID")
+        raise typer.BadParameter(
+            "name a document, or use --source or --matching", param_hint="DOC_ID"
+        )
     if doc_ids and (source or matching):
-        raise typer.BadParameter("name documents, or let --source and --matching find them", param_hint="DOC_ID")
-    found = workspace.forgettable(source=source, matching=matching, purge=purge) if source or matching else []
+        raise typer.BadParameter(
+            "name documents, or let --source and --matching find them", param_hint="DOC_ID"
+        )
+    found = (
+        workspace.forgettable(source=source, matching=matching, purge=purge)
+        if source or matching
+        else []
+    )
     if found and not as_json:
-        rows = [[one.published_at.date(), one.doc_id, one.title or "", one.source or MISSING] for one in found]
+        rows = [
+            [one.published_at.date(), one.doc_id, one.title or "", one.source or MISSING]
+            for one in found
+        ]
         output.write_table(["date", "doc_id", "title", "source"], rows, left=4)
-    if (source or matching) and not (found and (yes or _confirmed(len(found), purge=purge, as_json=as_json))):
-        line = "nothing was forgotten" + (": run the command again with --yes" if found else ", no document matches")
+    if (source or matching) and not (
+        found and (yes or _confirmed(len(found), purge=purge, as_json=as_json))
+    ):
+        line = "nothing was forgotten" + (
+            ": run the command again with --yes" if found else ", no document matches"
+        )
         print_result({"documents": found, "forgotten": False}, line, as_json=as_json)
         return
     wanted = list(dict.fromkeys(doc_ids or [candidate.doc_id for candidate in found]))
@@ -364,11 +474,17 @@ def forget(
 
 @app.command(epilog="Example: cmt verify --json")
 def verify(ctx: typer.Context, as_json: Json = False) -> None:
-    """Check language model, compressor, slices, ledger and banks for damage; exit with 1 if any is damaged."""
+    """Check language model, compressor, slices, ledger and banks for damage; exit with 1 if any is
+    damaged.
+    """
     with ctx.obj.progress as progress:
         reports = ctx.obj.workspace.verify(progress=progress)
     problems = sum(len(report.problems) for report in reports)
-    print_result({"parts": reports, "problems": problems}, lambda: output.write_verified(reports), as_json=as_json)
+    print_result(
+        {"parts": reports, "problems": problems},
+        lambda: output.write_verified(reports),
+        as_json=as_json,
+    )
     if problems:
         parts = ", ".join(report.part for report in reports if report.problems)
         raise DamageError(f"{counted(problems, 'problem')} in {parts}: see above")
@@ -386,7 +502,9 @@ def lineage(
     ],
     as_json: Json = False,
 ) -> None:
-    """Trace a round, a registered compressor, an answer or a document: its inputs, runs and outcome."""
+    """Trace a round, a registered compressor, an answer or a document: its inputs, runs and
+    outcome.
+    """
     from cmt.rounds.care.lineage import lineage
 
     workspace: Workspace = ctx.obj.workspace
@@ -399,7 +517,9 @@ def lineage(
 
 @app.command(epilog="Example: cmt recompress")
 def recompress(ctx: typer.Context, as_json: Json = False) -> None:
-    """Fill the bank of the champion slice by slice, check its answers, and make it the active bank."""
+    """Fill the bank of the champion slice by slice, check its answers, and make it the active
+    bank.
+    """
     from cmt.rounds.recompression import recompress
 
     with ctx.obj.stage("load") as progress:
@@ -426,7 +546,9 @@ def optimize_banks(
     keep_days: Annotated[
         float | None,
         typer.Option(
-            min=0, metavar="DAYS", help="Drop older versions, which no rollback can then restore. Default: none."
+            min=0,
+            metavar="DAYS",
+            help="Drop older versions, which no rollback can then restore. Default: none.",
         ),
     ] = None,
     as_json: Json = False,

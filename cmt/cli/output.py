@@ -1,7 +1,7 @@
 """What commands print: JSON for programs, tables and lines for people.
 
-Titles, ids and answers come from foreign documents: they are never parsed as markup, and their control characters,
-which could rewrite the terminal, are removed.
+Titles, ids and answers come from foreign documents: they are never parsed as markup, and their
+control characters, which could rewrite the terminal, are removed.
 """
 
 import json
@@ -45,7 +45,9 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def write_json(value: object, *, indent: int | None = 2) -> None:
-    """Print `value` as ASCII JSON, which every terminal and encoding can show; NaN and ±inf become null."""
+    """Print `value` as ASCII JSON, which every terminal and encoding can show; NaN and ±inf become
+    null.
+    """
     print(json.dumps(to_jsonable_python(value, inf_nan_mode="null"), indent=indent), flush=True)
 
 
@@ -61,13 +63,18 @@ def write_lines(lines: Iterable[str], *, indent: int = 0) -> None:
 
 
 def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
-    """`answer` as JSON without the texts of its sources, confidences rounded; `answer` and `text` are its text."""
+    """`answer` as JSON without the texts of its sources, confidences rounded; `answer` and `text`
+    are its text.
+    """
     return {
         "as_of": as_of,
         **asdict(answer),
         "confidence": round(answer.confidence, 4),
         "uncalibrated": round(answer.uncalibrated, 4),
-        "sources": [{key: value for key, value in asdict(one).items() if key != "text"} for one in answer.sources],
+        "sources": [
+            {key: value for key, value in asdict(one).items() if key != "text"}
+            for one in answer.sources
+        ],
         "answer": answer.text,
         "known": answer.known,
         "day": answer.day and answer.day.isoformat(),
@@ -75,24 +82,32 @@ def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
 
 
 def answer_line(answer: "Answer") -> str:
-    """The text of an answer, marked if it is unsure, with the names that its document lacks and another value: an
-    earlier one, or one that may replace it."""
+    """The text of an answer, marked if it is unsure, with the names that its document lacks and
+    another value: an earlier one, or one that may replace it."""
     text = answer.text or "(an empty answer)"
     if answer.day:
         text += f" ({answer.day.isoformat()})"
     if other := answer.other_value:
         since = f"{other.published_at.date()}, {other.doc_id}"
-        text += f" (perhaps {other.text} since {since})" if other.later else f" (before: {other.text}, {since})"
+        text += (
+            f" (perhaps {other.text} since {since})"
+            if other.later
+            else f" (before: {other.text}, {since})"
+        )
     if answer.missing:
         text += f" (no mention of {', '.join(answer.missing)})"
     return f"perhaps: {text}" if answer.verdict == "unsure" else text
 
 
 def write_answer(answer: "Answer") -> None:
-    """Print the answer, a table of its sources, and the LM's answer without memory if there is one."""
+    """Print the answer, a table of its sources, and the LM's answer without memory if there is
+    one.
+    """
     write_line(answer_line(answer), style="bold")
     if answer.known:
-        rows = [[s.published_at.date(), s.title or "", s.doc_id, s.similarity] for s in answer.sources]
+        rows = [
+            [s.published_at.date(), s.title or "", s.doc_id, s.similarity] for s in answer.sources
+        ]
         write_table(["date", "title", "doc_id", "similarity"], rows, left=3)
     if answer.closed_book is not None:
         write_line(f"without memory: {answer.closed_book}", style="dim")
@@ -104,7 +119,11 @@ def write_short_answer(answer: "Answer", *, indent: int = 0) -> None:
     if answer.known:
         for source in answer.sources:
             title = f"{source.title} " if source.title else ""
-            write_line(f"{source.published_at.date()} {title}({source.doc_id})", indent=indent + 2, style="dim")
+            write_line(
+                f"{source.published_at.date()} {title}({source.doc_id})",
+                indent=indent + 2,
+                style="dim",
+            )
 
 
 def write_changes(reports: "Sequence[ChangeReport]") -> None:
@@ -115,22 +134,38 @@ def write_changes(reports: "Sequence[ChangeReport]") -> None:
         for one in [report.change]
     ]
     write_table(
-        ["change", "from", "old → new value", "old document", "new document", "state", "confidence"], rows, left=6
+        [
+            "change",
+            "from",
+            "old → new value",
+            "old document",
+            "new document",
+            "state",
+            "confidence",
+        ],
+        rows,
+        left=6,
     )
 
 
 def write_ingested(report: "IngestReport") -> None:
-    """Print the slices, the matched columns, a summary, and the reasons for rejections with one example each."""
+    """Print the slices, the matched columns, a summary, and the reasons for rejections with one
+    example each.
+    """
     # 1. files, documents and slices
     if report.dry_run:
         write_table(["file", "format", "encoding"], report.files[:_LISTED], left=3)
         if (more := len(report.files) - _LISTED) > 0:
             write_line(f"and {more:,} more files", indent=2)
     for document in report.preview:
-        write_line(f"{iso(document['published_at'])} {document['title'] or ''} ({document['doc_id']})")
+        write_line(
+            f"{iso(document['published_at'])} {document['title'] or ''} ({document['doc_id']})"
+        )
         write_line(textwrap.shorten(document["text"], 200, placeholder="…"), indent=2)
     if report.parts:
-        names = [slice_.slice_id for slice_ in report.slices] or [period for period, _, _ in report.parts]
+        names = [slice_.slice_id for slice_ in report.slices] or [
+            period for period, _, _ in report.parts
+        ]
         rows = [[name, *counts] for name, (_, *counts) in zip(names, report.parts, strict=True)]
         write_table(["period" if report.dry_run else "slice", "documents", "questions"], rows)
     write_line(report.summary())
@@ -139,7 +174,9 @@ def write_ingested(report: "IngestReport") -> None:
         write_line(report.matched, indent=2)
     write_lines(report.notices, indent=2)
     if report.clock:
-        write_line(f"the clock is fixed (stream.clock): rows dated after {report.clock} are rejected")
+        write_line(
+            f"the clock is fixed (stream.clock): rows dated after {report.clock} are rejected"
+        )
     # 3. rejected rows
     write_lines(report.first_reasons(_LISTED_REJECTIONS), indent=2)
     if (more := len(report.reasons()) - _LISTED_REJECTIONS) > 0:
@@ -152,8 +189,15 @@ def write_synced(reports: "Sequence[SyncReport]") -> None:
 
     if not reports:
         return
-    names = [name for name in COUNTS if name == "listed" or any(getattr(report, name) for report in reports)]
-    write_table(["source", *names], [[report.source, *(getattr(report, name) for name in names)] for report in reports])
+    names = [
+        name
+        for name in COUNTS
+        if name == "listed" or any(getattr(report, name) for report in reports)
+    ]
+    write_table(
+        ["source", *names],
+        [[report.source, *(getattr(report, name) for name in names)] for report in reports],
+    )
     for report in reports:
         write_lines((f"{report.source}: {problem}" for problem in report.problems), indent=2)
         if report.quarantine:
@@ -163,14 +207,20 @@ def write_synced(reports: "Sequence[SyncReport]") -> None:
 def write_forgotten_documents(documents: "Sequence[ForgottenDocument]") -> None:
     """Print a row for each forgotten document."""
     rows = [
-        [one.doc_id, ", ".join(one.sources) or "every source", ", ".join(str(date.date()) for date in one.dates)]
+        [
+            one.doc_id,
+            ", ".join(one.sources) or "every source",
+            ", ".join(str(date.date()) for date in one.dates),
+        ]
         for one in documents
     ]
     write_table(["doc_id", "refused from", "dates"], rows, left=3)
 
 
 def write_forgotten(report: "ForgetReport", *, undo: bool) -> None:
-    """Print the forgotten documents, similar ones that stay, and what a purge removed and could not reach."""
+    """Print the forgotten documents, similar ones that stay, and what a purge removed and could not
+    reach.
+    """
     names = report.doc_ids[0] if len(report.doc_ids) == 1 else f"{len(report.doc_ids):,} documents"
     verb, rows = "is" if len(report.doc_ids) == 1 else "are", counted(report.rows, "row")
     changes = f" and {counted(report.changes, 'change')}" if report.changes else ""
@@ -179,16 +229,35 @@ def write_forgotten(report: "ForgetReport", *, undo: bool) -> None:
     else:
         write_line(f"{names} {verb} forgotten: {rows}{changes} removed")
     for similar in report.similar:
-        write_line(f"{similar.doc_id} stays, with {similar.overlap:.0%} of the text of {similar.forgotten}", indent=2)
+        write_line(
+            f"{similar.doc_id} stays, with {similar.overlap:.0%} of the text of {similar.forgotten}",
+            indent=2,
+        )
     if report.unreached:
         write_table(["purged", ""], [[what, count] for what, count in report.purged.items()])
         write_line("not reached:")
         write_lines(report.unreached, indent=2)
 
 
-def write_rounds(rounds: "Sequence[Round]", changed: "Callable[[Round], Iterable[str]]" = lambda _: ()) -> None:
-    """Print a row for each round, with its compressor if there are several, then its notes and `changed` answers."""
-    names = ["round", "state", "gate", "documents", "rows", "EM", "F1", "closed F1", "RAG F1", "recall", "canaries"]
+def write_rounds(
+    rounds: "Sequence[Round]", changed: "Callable[[Round], Iterable[str]]" = lambda _: ()
+) -> None:
+    """Print a row for each round, with its compressor if there are several, then its notes and
+    `changed` answers.
+    """
+    names = [
+        "round",
+        "state",
+        "gate",
+        "documents",
+        "rows",
+        "EM",
+        "F1",
+        "closed F1",
+        "RAG F1",
+        "recall",
+        "canaries",
+    ]
     names += ["adapt, s", "measure, s"]
     rows = [_round_row(round_) for round_ in rounds]
     if several := len({round_.compressor for round_ in rounds}) > 1:
@@ -196,14 +265,21 @@ def write_rounds(rounds: "Sequence[Round]", changed: "Callable[[Round], Iterable
         rows = [[round_.compressor[:12], *row] for round_, row in zip(rounds, rows, strict=True)]
     write_table(names, rows, left=4 if several else 3)
     for round_ in rounds:
-        write_lines(f"{round_.round_id}: {line}" for line in (*round_.notes, *filter(None, [round_.reason])))
+        write_lines(
+            f"{round_.round_id}: {line}" for line in (*round_.notes, *filter(None, [round_.reason]))
+        )
         write_lines(changed(round_), indent=2)
 
 
 def write_verified(reports: "Sequence[PartReport]") -> None:
     """Print a row for each part of a project, then its problems with their remedy."""
     rows = [
-        [report.part, report.content or "–", report.digest[:12] or "–", "damaged" if report.problems else "sound"]
+        [
+            report.part,
+            report.content or "–",
+            report.digest[:12] or "–",
+            "damaged" if report.problems else "sound",
+        ]
         for report in reports
     ]
     write_table(["part", "content", "digest", "state"], rows, left=4)
@@ -218,7 +294,12 @@ def write_verified(reports: "Sequence[PartReport]") -> None:
 def write_evaluation(evaluation: "Evaluation") -> None:
     """Print a row for each system."""
     rows = [
-        [row["row"], row["n"], *(_score(row[name]) for name in ("em", "em_prefix", "f1")), _recall(row["recall"])]
+        [
+            row["row"],
+            row["n"],
+            *(_score(row[name]) for name in ("em", "em_prefix", "f1")),
+            _recall(row["recall"]),
+        ]
         for row in evaluation.to_json()["rows"]
     ]
     write_table(["row", "questions", "EM", "EM prefix", "F1", "recall"], rows)
@@ -234,7 +315,10 @@ def write_bank_stats(stats: Mapping[str, int | float]) -> None:
         ["size per document", f"{stats['bytes_per_document'] / 1e3:,.1f} kB"],
         ["version", stats["version"]],
         ["rows in the vector index", stats["indexed"]],
-        ["mean cosine of two keys", format_optional(cosine if math.isfinite(cosine) else None, ".2f")],
+        [
+            "mean cosine of two keys",
+            format_optional(cosine if math.isfinite(cosine) else None, ".2f"),
+        ],
     ]
     write_table(["", ""], rows)
 
@@ -245,7 +329,10 @@ def write_plan(plan: "TrainingPlan") -> None:
     rows += [["processes", plan.processes]] if plan.processes > 1 else []
     rows += [
         [f"peak memory{where}", f"{size / 1e9:,.2f} GB"]
-        for where, size in [(" of a process", plan.peak_bytes), (" of a GPU", plan.device_peak_bytes)]
+        for where, size in [
+            (" of a process", plan.peak_bytes),
+            (" of a GPU", plan.device_peak_bytes),
+        ]
         if size is not None
     ]
     rows += [
@@ -255,15 +342,23 @@ def write_plan(plan: "TrainingPlan") -> None:
     write_table(["", ""], rows)
     curve = [[pairs, hours, format_optional(f1, ".1f")] for pairs, hours, f1 in plan.curve()]
     write_table(["pairs", "hours", "F1 of a 135M LM"], curve, left=0)
-    write_line("F1 of SmolLM2-135M on held-out articles of SQuAD, the last one on SQuAD dev; another LM has another F1")
+    write_line(
+        "F1 of SmolLM2-135M on held-out articles of SQuAD, the last one on SQuAD dev; another LM has another F1"
+    )
 
 
 def write_table(names: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
-    """Print a table; the first `left` columns are text, which is wrapped, and the others are numbers, aligned right.
+    """Print a table; the first `left` columns are text, which is wrapped, and the others are
+    numbers, aligned right.
 
     On a terminal that is too narrow, each row is a list of its cells with their names.
     """
-    table = Table(box=box.SIMPLE_HEAD if any(names) else None, show_header=any(names), show_edge=False, pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD if any(names) else None,
+        show_header=any(names),
+        show_edge=False,
+        pad_edge=False,
+    )
     for index, name in enumerate(names):
         if index < left:
             table.add_column(name, overflow="fold")
@@ -290,7 +385,17 @@ def _round_row(round_: "Round") -> list[object]:
     asked = round_.canaries.get("asked", 0)
     canaries = f"{asked - round_.canaries['wrong']} of {asked}" if asked else MISSING
     gate = round_.judgement or MISSING
-    return [round_.round_id, state, gate, round_.documents, round_.rows, *scores, recall, canaries, *seconds]
+    return [
+        round_.round_id,
+        state,
+        gate,
+        round_.documents,
+        round_.rows,
+        *scores,
+        recall,
+        canaries,
+        *seconds,
+    ]
 
 
 def _score(value: float | None) -> str:

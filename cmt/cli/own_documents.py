@@ -1,4 +1,6 @@
-"""`cmt init DIR --from DATA`: a project with your documents, rounds of the newest ones, and questions on them."""
+"""`cmt init DIR --from DATA`: a project with your documents, rounds of the newest ones, and
+questions on them.
+"""
 
 import ipaddress
 import re
@@ -44,9 +46,11 @@ def start(
     published_at: str | None,
     as_json: bool,
 ) -> None:
-    """Look at the data, make the project in `folder`, ingest the documents, adapt the newest ones, ask about them.
+    """Look at the data, make the project in `folder`, ingest the documents, adapt the newest ones,
+    ask about them.
 
-    Prints the result. If no document can be ingested, no project is left. Raises ConfigError, StreamError, ModelError.
+    Prints the result. If no document can be ingested, no project is left. Raises ConfigError,
+    StreamError, ModelError.
     """
     import cmt
     from cmt.config import StreamParams, sections_of
@@ -60,7 +64,10 @@ def start(
         # 1. look at the data; params.yaml gets its columns
         progress.stage("look")
         given = sections_of(context.overrides)
-        sources, stream, matched, notices = list[dict[str, Any]](), dict[str, Any](), "", list[str]()
+        sources = list[dict[str, Any]]()
+        stream = dict[str, Any]()
+        matched = ""
+        notices = list[str]()
         if "://" in address:
             sources = [web_source(address, columns)]
         else:
@@ -70,7 +77,10 @@ def start(
             mapping = {"columns": {**seen.columns, **columns}} if seen.columns or columns else {}
             # of a folder an edited file becomes a new version, which needs the state of a source
             if path.is_dir() and not seen.questions and published_at is None:
-                sources = [{"name": _source_name(path.name), "kind": "folder", "address": str(path)} | mapping]
+                sources = [
+                    {"name": _source_name(path.name), "kind": "folder", "address": str(path)}
+                    | mapping
+                ]
             else:
                 stream = {"source": str(path)} | mapping
         existed = folder.exists()
@@ -84,7 +94,9 @@ def start(
                 report = workspace.sync(sources[0]["name"], newest=True, progress=progress)
                 summary, problems = report.summary(), report.problems[:_SHOWN]
                 if not report.documents:
-                    raise StreamError("\n  ".join([f"{report.source}: no document can be taken", *problems]))
+                    raise StreamError(
+                        "\n  ".join([f"{report.source}: no document can be taken", *problems])
+                    )
             else:
                 taken = workspace.ingest(published_at=published_at, newest=True)
                 summary, problems = taken.summary(), taken.first_reasons(_SHOWN)
@@ -103,16 +115,30 @@ def start(
         progress.title = ""
         progress.stage("questions")
         asked = answered_questions(workspace, newest)
-    record: dict[str, Any] = {"path": folder, "files": files, "summary": summary, "matched": matched}
-    record |= {"notices": [*notices, *problems], "sources": sources, "rounds": rounds, "waiting": waiting}
+    record: dict[str, Any] = {
+        "path": folder,
+        "files": files,
+        "summary": summary,
+        "matched": matched,
+    }
+    record |= {
+        "notices": [*notices, *problems],
+        "sources": sources,
+        "rounds": rounds,
+        "waiting": waiting,
+    }
     questions = [
         {"question": made.question, "expected": made.answer, **output.answer_json(answer, None)}
         for made, answer in asked
     ]
-    print_result(record | {"questions": questions}, lambda: _write_started(record, asked), as_json=as_json)
+    print_result(
+        record | {"questions": questions}, lambda: _write_started(record, asked), as_json=as_json
+    )
 
 
-def _write_started(record: Mapping[str, Any], asked: "Sequence[tuple[PlainQuestion, Answer]]") -> None:
+def _write_started(
+    record: Mapping[str, Any], asked: "Sequence[tuple[PlainQuestion, Answer]]"
+) -> None:
     """Print the counts, the questions with their answers, and the next commands."""
     output.write_line(f"{record['path']} has {' and '.join(file.name for file in record['files'])}")
     output.write_line(record["summary"])
@@ -122,7 +148,9 @@ def _write_started(record: Mapping[str, Any], asked: "Sequence[tuple[PlainQuesti
     documents = sum(round_.documents for round_ in record["rounds"])
     seconds = sum(round_.adapt_seconds for round_ in record["rounds"])
     output.write_line(f"{counted(documents, 'document')} adapted in {seconds:.1f} s", style="bold")
-    output.write_line("questions on them:" if asked else "no question could be made from them by rule")
+    output.write_line(
+        "questions on them:" if asked else "no question could be made from them by rule"
+    )
     for made, answer in asked:
         output.write_line(made.question, indent=2)
         output.write_short_answer(answer, indent=4)
@@ -131,13 +159,17 @@ def _write_started(record: Mapping[str, Any], asked: "Sequence[tuple[PlainQuesti
     if record["waiting"]:
         commands.append(f"cmt update --all  # adapts the other {record['waiting']:,}")
     if record["sources"]:
-        commands.append("cmt sync && cmt update --all  # ingests and adapts new and changed documents")
+        commands.append(
+            "cmt sync && cmt update --all  # ingests and adapts new and changed documents"
+        )
     output.write_line("next:")
     output.write_lines(commands, indent=2)
 
 
 def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
-    """The section `sources` of params.yaml for an address. Raises ConfigError, and StreamError if it is not a page."""
+    """The section `sources` of params.yaml for an address. Raises ConfigError, and StreamError if
+    it is not a page.
+    """
     from cmt.config import SourceParams
     from cmt.sources.connector import Setting
     from cmt.sources.web import Web
@@ -148,7 +180,9 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
     parts = urlsplit(address)
     host = parts.hostname or parts.path
     if has_secrets(address):
-        raise ConfigError("--from holds credentials: write ${NAME} in their place, and set the environment variable")
+        raise ConfigError(
+            "--from holds credentials: write ${NAME} in their place, and set the environment variable"
+        )
     source: dict[str, Any] = {"name": _source_name(host), "kind": "remote", "address": address}
     source |= {"columns": dict(columns)} if columns else {}
     if parts.scheme not in ("http", "https"):
@@ -178,8 +212,12 @@ def _source_name(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:64] or "source"
 
 
-def answered_questions(workspace: "Workspace", slices: "Sequence[Slice]") -> "list[tuple[PlainQuestion, Answer]]":
-    """At most QUESTIONS questions on documents of `slices`, each on another one, which the bank answers."""
+def answered_questions(
+    workspace: "Workspace", slices: "Sequence[Slice]"
+) -> "list[tuple[PlainQuestion, Answer]]":
+    """At most QUESTIONS questions on documents of `slices`, each on another one, which the bank
+    answers.
+    """
     from cmt.questions.generation import generate_questions
     from cmt.questions.plain import PlainQuestion, plain_questions
     from cmt.questions.word_knowledge import WordKnowledge
@@ -188,25 +226,43 @@ def answered_questions(workspace: "Workspace", slices: "Sequence[Slice]") -> "li
     documents = pa.concat_tables(map(workspace.store.documents, slices))
     questions = pa.concat_tables(map(workspace.store.questions, slices)).to_pylist()
     knowledge = WordKnowledge(workspace.lm)
-    made = [PlainQuestion(row["doc_id"], row["question"], row["answers"][0]) for row in questions if row["answers"]]
+    made = [
+        PlainQuestion(row["doc_id"], row["question"], row["answers"][0])
+        for row in questions
+        if row["answers"]
+    ]
     made = (made or plain_questions(documents, knowledge))[:_TRIED]
     if len(made) < _TRIED:
         rest = documents.slice(0, _TRIED - len(made))
         numbers = dict.fromkeys(rest["doc_id"].to_pylist(), 1)
-        generated = generate_questions(rest, numbers=numbers, seed=workspace.params.seed, knowledge=knowledge)
-        made += [PlainQuestion(row["doc_id"], row["question"], row["answers"][0]) for row in generated.to_pylist()]
+        generated = generate_questions(
+            rest, numbers=numbers, seed=workspace.params.seed, knowledge=knowledge
+        )
+        made += [
+            PlainQuestion(row["doc_id"], row["question"], row["answers"][0])
+            for row in generated.to_pylist()
+        ]
     if not made:
         return []
     # 2. keep the questions that the bank answers correctly, the most confident answers first
-    answers = workspace.current_answerer().answer([one.question for one in made], as_of=[None] * len(made))
+    answers = workspace.current_answerer().answer(
+        [one.question for one in made], as_of=[None] * len(made)
+    )
     pairs = [(one, answer) for one, answer in zip(made, answers, strict=True) if answer.known]
     right = [pair for pair in pairs if same_value(pair[0].answer, pair[1].text)]
     right.sort(key=lambda pair: (len(pair[0].answer) != len(pair[1].text), -pair[1].confidence))
-    return list({one.doc_id: (one, answer) for one, answer in reversed(right)}.values())[::-1][:QUESTIONS]
+    return list({one.doc_id: (one, answer) for one, answer in reversed(right)}.values())[::-1][
+        :QUESTIONS
+    ]
 
 
 def _look(
-    folder: Path, address: str, params: "StreamParams", *, columns: "Mapping[Column, str]", published_at: str | None
+    folder: Path,
+    address: str,
+    params: "StreamParams",
+    *,
+    columns: "Mapping[Column, str]",
+    published_at: str | None,
 ) -> "IngestReport":
     """A dry run. Raises StreamError if it would take no document."""
     from cmt.stream.admission.ingest import ingest, source_paths
@@ -228,7 +284,9 @@ def _look(
 
 
 def _newest(workspace: "Workspace") -> "tuple[list[Slice], int]":
-    """The newest slices, at most NEWEST_SLICES and about NEWEST_DOCUMENTS; the number of documents in the others."""
+    """The newest slices, at most NEWEST_SLICES and about NEWEST_DOCUMENTS; the number of documents
+    in the others.
+    """
     slices = [slice_ for slice_ in workspace.store.slices() if slice_.n_documents]
     count, size, most = 1, slices[-1].n_documents, min(len(slices), NEWEST_SLICES)
     while count < most and (size := size + slices[-count - 1].n_documents) <= NEWEST_DOCUMENTS:

@@ -1,4 +1,6 @@
-"""Progress on stderr: a bar for the current stage on a terminal, and everywhere a line for each finished stage."""
+"""Progress on stderr: a bar for the current stage on a terminal, and everywhere a line for each
+finished stage.
+"""
 
 from types import TracebackType
 from typing import Self
@@ -21,17 +23,23 @@ class ProgressBar:
             TimeRemainingColumn(),
         )
         # a bar disappears at the end of its stage; a line with its duration replaces it
-        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._bars = Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        )
         self._console = console
         self._task: Task | None = None
         self.current = ""  # name of the current stage, "" before the first
-        self.title = ""  # shown before the names of the stages that follow, such as the id of a slice
+        self.title = (
+            ""  # shown before the names of the stages that follow, such as the id of a slice
+        )
 
     def __enter__(self) -> Self:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None
+    ) -> None:
         self._close(finished=kind is None)
         self._bars.stop()
 
@@ -56,7 +64,9 @@ class ProgressBar:
 
     def _show(self, task: Task, done: float, note: str) -> None:
         count = f"{done:,} of {task.total:,}" if task.total else ""
-        self._bars.update(task.id, completed=done, note=note, detail=", ".join(filter(None, (count, note))))
+        self._bars.update(
+            task.id, completed=done, note=note, detail=", ".join(filter(None, (count, note)))
+        )
 
     def _close(self, *, finished: bool) -> None:
         """Replace the bar of the current stage by its line; a finished stage counts as complete."""
@@ -64,9 +74,17 @@ class ProgressBar:
             return
         task, self._task = self._task, None
         # stages that report no steps, such as one write of many rows, are complete too
-        self._show(task, task.total if finished and task.total else task.completed, task.fields["note"])
+        self._show(
+            task, task.total if finished and task.total else task.completed, task.fields["note"]
+        )
         self._bars.remove_task(task.id)
         self._bars.refresh()
-        parts = [task.fields["detail"], f"{task.elapsed or 0:.1f} s", "" if finished else "not finished"]
+        parts = [
+            task.fields["detail"],
+            f"{task.elapsed or 0:.1f} s",
+            "" if finished else "not finished",
+        ]
         if finished or task.completed:
-            self._console.print(Text(f"{task.description}: {', '.join(filter(None, parts))}", "dim"), soft_wrap=True)
+            self._console.print(
+                Text(f"{task.description}: {', '.join(filter(None, parts))}", "dim"), soft_wrap=True
+            )

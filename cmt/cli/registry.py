@@ -1,4 +1,6 @@
-"""`cmt registry …`: compressors as versions in MLflow's model registry, one of them the champion."""
+"""`cmt registry …`: compressors as versions in MLflow's model registry, one of them the
+champion.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,9 +20,12 @@ registry = typer.Typer(no_args_is_help=True, help="The registered compressors.")
 def add(
     ctx: typer.Context,
     folder: Annotated[
-        Path | None, typer.Argument(metavar="FOLDER", help="The compressor. Default: compressor.path.")
+        Path | None,
+        typer.Argument(metavar="FOLDER", help="The compressor. Default: compressor.path."),
     ] = None,
-    questions: Annotated[int, typer.Option(min=1, metavar="N", help="Held-out questions to measure it on.")] = 500,
+    questions: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Held-out questions to measure it on.")
+    ] = 500,
     as_json: Json = False,
 ) -> None:
     """Measure a compressor on held-out articles and register it as a version that can be served."""
@@ -32,22 +37,31 @@ def add(
         scores, held_out = measure_compressor(workspace, folder, questions=questions)
         progress.stage("register")
         project, params = ctx.obj.params_path, workspace.params
-        version = workspace.registry.add(folder, project=project, params=params, scores=scores, held_out=held_out)
+        version = workspace.registry.add(
+            folder, project=project, params=params, scores=scores, held_out=held_out
+        )
     line = f"{folder} is version {version}, F1 {scores['f1']:.1f} ({held_out})"
     line += f"; `cmt registry promote {version}` makes it the champion if it is better"
-    print_result({"version": version, "held_out": held_out, "scores": scores}, line, as_json=as_json)
+    print_result(
+        {"version": version, "held_out": held_out, "scores": scores}, line, as_json=as_json
+    )
 
 
 @registry.command(epilog="Example: cmt registry promote 3")
 def promote(
     ctx: typer.Context,
-    version: Annotated[str | None, typer.Argument(metavar="VERSION", help="Default: the newest.")] = None,
+    version: Annotated[
+        str | None, typer.Argument(metavar="VERSION", help="Default: the newest.")
+    ] = None,
     slice_: Annotated[
-        str | None, typer.Option("--slice", metavar="SLICE", help="The deciding slice. Default: the newest.")
+        str | None,
+        typer.Option("--slice", metavar="SLICE", help="The deciding slice. Default: the newest."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare a version with the active compressor, and make it the champion if it is better on the stream."""
+    """Compare a version with the active compressor, and make it the champion if it is better on the
+    stream.
+    """
     from cmt.rounds.promotion import promote_version
 
     workspace: Workspace = ctx.obj.workspace
@@ -81,4 +95,6 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
     versions = ctx.obj.workspace.registry.versions()
     rows = [[v.version, ", ".join(v.aliases), v.digest[:12], v.held_out, v.f1] for v in versions]
     names = ["version", "aliases", "compressor", "measured on", "F1"]
-    print_result({"versions": versions}, lambda: output.write_table(names, rows, left=4), as_json=as_json)
+    print_result(
+        {"versions": versions}, lambda: output.write_table(names, rows, left=4), as_json=as_json
+    )

@@ -1,4 +1,6 @@
-"""`cmt baselines` measures the memory and other systems; `cmt report` shows all measurements on one page."""
+"""`cmt baselines` measures the memory and other systems; `cmt report` shows all measurements on one
+page.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,15 +15,15 @@ if TYPE_CHECKING:
     from cmt.evaluation.baselines import SystemResult
     from cmt.workspace import Workspace
 
-_HELP = (
-    "Of closed, full, rag-bm25-1, rag-bm25-3, rag-dense-1, rag-dense-3, rag-hybrid-1, rag-hybrid-3, cmt. Default: all."
-)
+_HELP = "Of closed, full, rag-bm25-1, rag-bm25-3, rag-dense-1, rag-dense-3, rag-hybrid-1, rag-hybrid-3, cmt. Default: all."
 
 
 def baselines(
     ctx: typer.Context,
     rows: Annotated[str | None, typer.Option(metavar="NAME,…", help=_HELP)] = None,
-    questions: Annotated[int, typer.Option(min=1, metavar="N", help="A sample of at most N.")] = 200,
+    questions: Annotated[
+        int, typer.Option(min=1, metavar="N", help="A sample of at most N.")
+    ] = 200,
     as_json: Json = False,
 ) -> None:
     """Compare systems and their costs on the same questions; `cmt report` shows the result too."""
@@ -31,7 +33,9 @@ def baselines(
     from cmt.report.baselines import store_baselines
 
     workspace: Workspace = ctx.obj.workspace
-    names = known_systems(list(SYSTEMS) if rows is None else [name.strip() for name in rows.split(",")])
+    names = known_systems(
+        list(SYSTEMS) if rows is None else [name.strip() for name in rows.split(",")]
+    )
     with ctx.obj.stage("load") as progress:
         data = ComparisonData.of(workspace, limit=questions, progress=progress)
         results = measure_systems(data, names)
@@ -39,22 +43,26 @@ def baselines(
     record = {"rows": [result.to_json() for result in results], "lineage": data.lineage}
     columns = ["row", "EM", "F1", "95 %", "behind cmt", "recall"]
     columns += ["adapt, s", "s a question", "peak, GB", "stored, MB", "tokens a question"]
-    print_result(record, lambda: output.write_table(columns, list(map(_row, results))), as_json=as_json)
+    print_result(
+        record, lambda: output.write_table(columns, list(map(_row, results))), as_json=as_json
+    )
 
 
 def report(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("report/index.html"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path(
+        "report/index.html"
+    ),
     as_json: Json = False,
 ) -> None:
-    """Write one HTML page: rounds, baselines, the worst questions, and the inputs of every number."""
+    """Write one HTML page: rounds, baselines, the worst questions, and the inputs of every
+    number.
+    """
     from cmt.report.page import write_report
 
     with ctx.obj.stage("load") as progress:
         record = write_report(ctx.obj.workspace, out, progress=progress)
-    content = (
-        f"{record['rounds']} rounds, {len(record['systems'])} systems, {record['worst_questions']} worst questions"
-    )
+    content = f"{record['rounds']} rounds, {len(record['systems'])} systems, {record['worst_questions']} worst questions"
     print_result(record, f"{out}: {content}, {record['bytes'] / 1e6:.1f} MB", as_json=as_json)
 
 

@@ -14,11 +14,17 @@ from cmt.errors import ServiceError
 
 def serve(
     ctx: typer.Context,
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65_535, help="0: a free port.")] = 8000,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65_535, help="0: a free port.")
+    ] = 8000,
     as_json: Json = False,
 ) -> None:
-    """Answer over HTTP: a web page, JSON, the OpenAI interface and metrics. `/docs` describes them."""
+    """Answer over HTTP: a web page, JSON, the OpenAI interface and metrics. `/docs` describes
+    them.
+    """
     workspace = ctx.obj.workspace
     has_tokens = workspace.params.serving.token_file is not None
     if not (has_tokens or _is_loopback(host)):
@@ -27,7 +33,9 @@ def serve(
             "`cmt token add NAME`, or leave out --host"
         )
     try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener = socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # Python repeats the address there
         raise ServiceError(
@@ -53,7 +61,9 @@ def serve(
         print_result({"url": url}, f"answering on {url} until Ctrl-C", as_json=as_json)
         sys.stdout.flush()  # a parent process may be waiting for the line
         # 3. serve until Ctrl-C or SIGTERM
-        uvicorn.Server(server_config(app, proxies=workspace.params.serving.proxies)).run(sockets=[listener])
+        uvicorn.Server(server_config(app, proxies=workspace.params.serving.proxies)).run(
+            sockets=[listener]
+        )
 
 
 def _is_loopback(host: str) -> bool:

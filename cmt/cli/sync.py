@@ -19,14 +19,27 @@ if TYPE_CHECKING:
 
 def sync(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The source. Default: all of them.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only compare; fetch and write nothing.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Fetch every item again, even unchanged ones.")] = False,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The source. Default: all of them.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only compare; fetch and write nothing.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Fetch every item again, even unchanged ones.")
+    ] = False,
     accept_vanished: Annotated[
-        bool, typer.Option("--accept-vanished", help="Continue even if more than max_vanished of the items vanished.")
+        bool,
+        typer.Option(
+            "--accept-vanished",
+            help="Continue even if more than max_vanished of the items vanished.",
+        ),
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Run until Ctrl-C: sync a changed folder, other sources on schedule.")
+        bool,
+        typer.Option(
+            "--watch", help="Run until Ctrl-C: sync a changed folder, other sources on schedule."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -36,7 +49,8 @@ def sync(
     """
     if watch and (dry_run or everything or accept_vanished):
         raise typer.BadParameter(
-            "takes neither --dry-run, --all nor --accept-vanished: sync with them before", param_hint="--watch"
+            "takes neither --dry-run, --all nor --accept-vanished: sync with them before",
+            param_hint="--watch",
         )
     workspace: Workspace = ctx.obj.workspace
     if not workspace.params.sources:
@@ -51,7 +65,11 @@ def sync(
             progress.title = each
             try:
                 report = workspace.sync(
-                    each, dry_run=dry_run, everything=everything, accept_vanished=accept_vanished, progress=progress
+                    each,
+                    dry_run=dry_run,
+                    everything=everything,
+                    accept_vanished=accept_vanished,
+                    progress=progress,
                 )
                 reports.append(report)
             except CmtError as error:
@@ -69,7 +87,8 @@ def sync(
 def _watch(ctx: typer.Context, names: list[str], *, as_json: bool) -> None:
     """Sync each source when it is due, until Ctrl-C.
 
-    Prints each sync that changed the stream, and the problems that the source did not have at its last sync.
+    Prints each sync that changed the stream, and the problems that the source did not have at its
+    last sync.
     """
     from cmt.sources.watch import WatchedSource, wait
 
@@ -94,5 +113,7 @@ def _watch(ctx: typer.Context, names: list[str], *, as_json: bool) -> None:
                 if report and as_json:
                     output.write_json(report, indent=None)
                 elif report:
-                    output.write_line(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z {name}: {report.summary()}")
+                    output.write_line(
+                        f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z {name}: {report.summary()}"
+                    )
             shown[name] = problems

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from cmt.serving.tokens import TokenFile
 
 token = typer.Typer(no_args_is_help=True, help="The bearer tokens of `cmt serve`.")
-TokenName = Annotated[str, typer.Argument(metavar="NAME", help="Owner of the token, named in the request log.")]
+TokenName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Owner of the token, named in the request log.")
+]
 
 
 @token.command(epilog="Example: cmt token add newsroom --scope admin")
@@ -21,17 +23,25 @@ def add(
     name: TokenName,
     scope: Annotated[
         Literal["ask", "admin"],
-        typer.Option(help="ask: ask and read the bank; admin: also ingest and forget.", show_choices=False),
+        typer.Option(
+            help="ask: ask and read the bank; admin: also ingest and forget.", show_choices=False
+        ),
     ] = "ask",
     source: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="Publisher of the documents that it ingests. Default: NAME."),
+        typer.Option(
+            metavar="SOURCE", help="Publisher of the documents that it ingests. Default: NAME."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Create a token and print it once; only its digest is stored."""
     secret = _file(ctx).add(name, scope=scope, source=source)
-    print_result({"name": name, "scope": scope, "source": source or name, "token": secret}, secret, as_json=as_json)
+    print_result(
+        {"name": name, "scope": scope, "source": source or name, "token": secret},
+        secret,
+        as_json=as_json,
+    )
     may = "ask, ingest and forget" if scope == "admin" else "ask questions and read every document"
     output.write_line(f"store it now: it is not shown again; it may {may}", stderr=True)
 
@@ -42,7 +52,9 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
     names = ["name", "scope", "source", "created_at"]
     tokens = [{name: getattr(entry, name) for name in names} for entry in _file(ctx).tokens()]
     rows = [[*entry.values()] for entry in tokens]
-    print_result({"tokens": tokens}, lambda: output.write_table(names, rows, left=4), as_json=as_json)
+    print_result(
+        {"tokens": tokens}, lambda: output.write_table(names, rows, left=4), as_json=as_json
+    )
 
 
 @token.command(epilog="Example: cmt token revoke newsroom")

@@ -1,4 +1,6 @@
-"""`cmt try`: one month of the bundled newspaper, adapted and served; what `make try` runs after the installation."""
+"""`cmt try`: one month of the bundled newspaper, adapted and served; what `make try` runs after the
+installation.
+"""
 
 from typing import Annotated
 
@@ -18,12 +20,16 @@ QUESTIONS = (
 
 def try_newspaper(
     ctx: typer.Context,
-    port: Annotated[int, typer.Option(metavar="PORT", min=0, max=65_535, help="0: a free port.")] = 0,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", min=0, max=65_535, help="0: a free port.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Adapt the first month of the bundled newspaper and serve it: an answer on a web page within a minute.
+    """Adapt the first month of the bundled newspaper and serve it: an answer on a web page within a
+    minute.
 
-    Works in `data/try`, so the project's own bank stays unchanged. The round is neither evaluated nor tracked.
+    Works in `data/try`, so the project's own bank stays unchanged. The round is neither evaluated
+    nor tracked.
     """
     # 1. a project with its own stream and bank, and the LM and compressor of the present one
     ctx.obj.overrides |= {

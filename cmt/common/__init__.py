@@ -1,1 +1,3 @@
-"""Helpers that every package may import: progress, files, dates, text, digests, provenance, plots."""
+"""Helpers that every package may import: progress, files, dates, text, digests, provenance,
+plots.
+"""

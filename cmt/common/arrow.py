@@ -7,8 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-def is_in(column: pa.ChunkedArray, values: "Iterable[Any] | pa.Array | pa.ChunkedArray") -> pa.ChunkedArray:
-    """For each entry of `column`, whether `values` contains it; `values` are Python values or an Arrow column."""
+def is_in(
+    column: pa.ChunkedArray, values: "Iterable[Any] | pa.Array | pa.ChunkedArray"
+) -> pa.ChunkedArray:
+    """For each entry of `column`, whether `values` contains it; `values` are Python values or an
+    Arrow column.
+    """
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     elif not isinstance(values, pa.Array):
@@ -16,12 +20,16 @@ def is_in(column: pa.ChunkedArray, values: "Iterable[Any] | pa.Array | pa.Chunke
     return pc.is_in(column, value_set=values)
 
 
-def rows_with(table: pa.Table, name: str, values: "Iterable[Any] | pa.Array | pa.ChunkedArray") -> pa.Table:
+def rows_with(
+    table: pa.Table, name: str, values: "Iterable[Any] | pa.Array | pa.ChunkedArray"
+) -> pa.Table:
     """The rows of `table` whose column `name` is one of `values`."""
     return table.filter(is_in(table[name], values))
 
 
-def rows_without(table: pa.Table, name: str, values: "Iterable[Any] | pa.Array | pa.ChunkedArray") -> pa.Table:
+def rows_without(
+    table: pa.Table, name: str, values: "Iterable[Any] | pa.Array | pa.ChunkedArray"
+) -> pa.Table:
     """The rows of `table` whose column `name` is none of `values`."""
     return table.filter(pc.invert(is_in(table[name], values)))
 
@@ -33,10 +41,14 @@ def rows_of(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
 
 def take(table: pa.Table, rows: Iterable[int]) -> pa.Table:
     """The rows of `table` at the indices `rows`, in this order."""
-    return table.take(pa.array(list(rows), pa.int64()))  # an empty list alone has no type that Table.take() accepts
+    return table.take(
+        pa.array(list(rows), pa.int64())
+    )  # an empty list alone has no type that Table.take() accepts
 
 
-def replace_column(table: pa.Table, name: str, values: "Sequence[Any] | pa.Array | pa.ChunkedArray") -> pa.Table:
+def replace_column(
+    table: pa.Table, name: str, values: "Sequence[Any] | pa.Array | pa.ChunkedArray"
+) -> pa.Table:
     """`table` with `values` (n,) in its column `name`, whose type stays."""
     index = table.schema.get_field_index(name)
     field = table.schema.field(index)

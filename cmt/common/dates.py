@@ -4,11 +4,14 @@ from datetime import UTC, date, datetime, time
 
 EXAMPLE = "2031-02-15T06:00:00Z"
 EXAMPLE_DATE = "2031-02-15"
-INSTANT_OR_DATE = f"{EXAMPLE}, or a plain date such as {EXAMPLE_DATE}"  # what `parse_start` and `parse_end` accept
+# what `parse_start` and `parse_end` accept
+INSTANT_OR_DATE = f"{EXAMPLE}, or a plain date such as {EXAMPLE_DATE}"
 
 
 def parse_instant(text: str, *, accepted: str = EXAMPLE) -> datetime:
-    """Convert an ISO 8601 date-time with a time zone to UTC. Raises ValueError, which says to write `accepted`."""
+    """Convert an ISO 8601 date-time with a time zone to UTC. Raises ValueError, which says to write
+    `accepted`.
+    """
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
@@ -17,7 +20,9 @@ def parse_instant(text: str, *, accepted: str = EXAMPLE) -> datetime:
 
 
 def parse_start(text: str) -> datetime:
-    """Parse a plain date as the start of that day in UTC, or a date-time as `parse_instant`. Raises ValueError."""
+    """Parse a plain date as the start of that day in UTC, or a date-time as `parse_instant`. Raises
+    ValueError.
+    """
     return _parse(text, time.min)
 
 
@@ -27,7 +32,9 @@ def parse_end(text: str) -> datetime:
 
 
 def to_utc(instant: datetime, *, accepted: str = EXAMPLE) -> datetime:
-    """Convert `instant` to UTC. Raises ValueError without a time zone, which is never guessed, or out of range."""
+    """Convert `instant` to UTC. Raises ValueError without a time zone, which is never guessed, or
+    out of range.
+    """
     if instant.tzinfo is None:
         raise ValueError(f"{instant.isoformat()} has no time zone; write {accepted}")
     try:

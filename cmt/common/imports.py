@@ -1,4 +1,6 @@
-"""Deferred imports of packages that are slow to import, and the extras of packages that may be missing."""
+"""Deferred imports of packages that are slow to import, and the extras of packages that may be
+missing.
+"""
 
 import sys
 from importlib.util import find_spec, module_from_spec
@@ -13,7 +15,9 @@ def missing_extra(error: ImportError) -> str | None:
 
 
 def defer_init(name: str) -> None:
-    """Import modules of the package `name` without its `__init__`, which runs at the first use of a name of it."""
+    """Import modules of the package `name` without its `__init__`, which runs at the first use of a
+    name of it.
+    """
     spec = None if name in sys.modules else find_spec(name)
     if spec is None or spec.loader is None:
         return

@@ -22,7 +22,9 @@ class Peak:
 
 @contextmanager
 def peak_memory() -> Iterator[Peak]:
-    """Measure the peak memory of a block by the kernel's mark VmHWM, which can be reset, unlike that of getrusage."""
+    """Measure the peak memory of a block by the kernel's mark VmHWM, which can be reset, unlike
+    that of getrusage.
+    """
     # 1. return freed memory to the kernel, which malloc otherwise keeps
     gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc only
@@ -38,5 +40,7 @@ def peak_memory() -> Iterator[Peak]:
     yield peak
     # 3. read them
     lines = (_PROC / "status").read_text().splitlines() if is_reset else []
-    peak.resident = next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+    peak.resident = next(
+        (1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None
+    )
     peak.device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None

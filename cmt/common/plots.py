@@ -1,4 +1,6 @@
-"""Plots of scores as PNG: F1 after each round, by slice, and of each system. Equal input, equal bytes."""
+"""Plots of scores as PNG: F1 after each round, by slice, and of each system. Equal input, equal
+bytes.
+"""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,9 @@ _MAX_LABELS = 16  # on the axis of rounds: more would overlap
 
 
 def round_curve(*, rounds: Sequence[tuple[str, ScoresBySystem]], path: Path) -> None:
-    """Draw F1 of each system and recall@K after each of `rounds`, pairs (slice_id, scores), to the PNG `path`."""
+    """Draw F1 of each system and recall@K after each of `rounds`, pairs (slice_id, scores), to the
+    PNG `path`.
+    """
     figure = _new_figure(8, 6)
     f1_axes, recall_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     by_system = [scores for _, scores in rounds]
@@ -27,7 +31,11 @@ def round_curve(*, rounds: Sequence[tuple[str, ScoresBySystem]], path: Path) -> 
         if any(name in scores for scores in by_system):
             style = SYSTEM_STYLES[name]
             draw_f1(f1_axes, by_system, name, label=style.short_label, color=style.colour)
-    f1_axes.set(ylabel="F1 (0–100, 95 % interval)", title="Questions answered after each round", ylim=(0, None))
+    f1_axes.set(
+        ylabel="F1 (0–100, 95 % interval)",
+        title="Questions answered after each round",
+        ylim=(0, None),
+    )
     if any(by_system):
         f1_axes.legend()
 
@@ -35,34 +43,64 @@ def round_curve(*, rounds: Sequence[tuple[str, ScoresBySystem]], path: Path) -> 
     recall = [rows["cmt"]["recall"] if "cmt" in rows else None for rows in by_system]
     places = [place for place, value in enumerate(recall) if value is not None]
     memory = SYSTEM_STYLES["cmt"]
-    recall_axes.plot(places, [recall[place] for place in places], color=memory.colour, marker=memory.marker)
+    recall_axes.plot(
+        places, [recall[place] for place in places], color=memory.colour, marker=memory.marker
+    )
     recall_axes.set(ylabel="recall@K of CMT", xlabel="slice", ylim=(0, 1.05))
 
     # 3. the shared axis of rounds
     step = -(-len(rounds) // _MAX_LABELS) or 1
     recall_axes.set_xticks(
-        range(0, len(rounds), step), [slice_id for slice_id, _ in rounds[::step]], rotation=30, ha="right"
+        range(0, len(rounds), step),
+        [slice_id for slice_id, _ in rounds[::step]],
+        rotation=30,
+        ha="right",
     )
     for axes in (f1_axes, recall_axes):
         axes.grid(alpha=0.3)
     _save(figure, path)
 
 
-def draw_f1(axes: "Axes", rounds: Sequence[ScoresBySystem], name: str, *, label: str, color: str) -> None:
-    """Draw F1 of the system `name`, with its 95 % interval, after each round; rounds without its score leave a gap."""
-    points = {index: row for index, scores in enumerate(rounds) if (row := scores.get(name, {})).get("f1") is not None}
+def draw_f1(
+    axes: "Axes", rounds: Sequence[ScoresBySystem], name: str, *, label: str, color: str
+) -> None:
+    """Draw F1 of the system `name`, with its 95 % interval, after each round; rounds without its
+    score leave a gap.
+    """
+    points = {
+        index: row
+        for index, scores in enumerate(rounds)
+        if (row := scores.get(name, {})).get("f1") is not None
+    }
     rows: list[Mapping[str, Any]] = [*points.values()]
     f1, marker = [row["f1"] for row in rows], SYSTEM_STYLES[name].marker
-    axes.errorbar([*points], f1, yerr=_error_bars(rows), label=label, color=color, marker=marker, capsize=3)
+    axes.errorbar(
+        [*points], f1, yerr=_error_bars(rows), label=label, color=color, marker=marker, capsize=3
+    )
 
 
 def month_curve(*, months: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw F1 by slice with and without retraining to the PNG `path`; `months` as in metrics/year.json."""
+    """Draw F1 by slice with and without retraining to the PNG `path`; `months` as in
+    metrics/year.json.
+    """
     figure = _new_figure(8, 4)
     axes = figure.subplots()
     places, style = range(len(months)), SYSTEM_STYLES["cmt"]
-    axes.plot(places, [m["f1_shipped"] for m in months], label="without", color="0.5", marker="s", linestyle="--")
-    axes.plot(places, [m["f1"] for m in months], label="with retraining", color=style.colour, marker=style.marker)
+    axes.plot(
+        places,
+        [m["f1_shipped"] for m in months],
+        label="without",
+        color="0.5",
+        marker="s",
+        linestyle="--",
+    )
+    axes.plot(
+        places,
+        [m["f1"] for m in months],
+        label="with retraining",
+        color=style.colour,
+        marker=style.marker,
+    )
     axes.set(ylabel="F1 (0–100)", title="Questions of each slice", ylim=(0, None))
     axes.set_xticks(places, [month["slice"] for month in months], rotation=30, ha="right")
     axes.grid(alpha=0.3)
@@ -79,9 +117,18 @@ def score_bars(*, scores: ScoresBySystem, path: Path) -> None:
         f1 = values["f1"] or 0.0
         axes.barh(place, f1, color=style.colour, xerr=_error_bars([values]), capsize=4, height=0.6)
         axes.annotate(
-            f"{style.short_label}  {f1:.1f}", (0, place), xytext=(0, 20), textcoords="offset points", fontsize=9
+            f"{style.short_label}  {f1:.1f}",
+            (0, place),
+            xytext=(0, 20),
+            textcoords="offset points",
+            fontsize=9,
         )
-    axes.set(xlabel="F1 (0–100, 95 % interval)", yticks=[], xlim=(0, None), ylim=(len(scores) - 0.4, -0.8))
+    axes.set(
+        xlabel="F1 (0–100, 95 % interval)",
+        yticks=[],
+        xlim=(0, None),
+        ylim=(len(scores) - 0.4, -0.8),
+    )
     axes.grid(alpha=0.3, axis="x")
     _save(figure, path)
 
@@ -95,7 +142,9 @@ def _new_figure(width: float, height: float) -> "Figure":
 
 def _save(figure: "Figure", path: Path) -> None:
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})  # the version of matplotlib would change bytes
+    figure.savefig(
+        picture, format="png", metadata={"Software": None}
+    )  # the version of matplotlib would change bytes
     write_bytes(path, picture.getvalue())
 
 

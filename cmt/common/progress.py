@@ -1,4 +1,6 @@
-"""Progress of long operations: the protocol that callers implement, and an implementation that shows nothing."""
+"""Progress of long operations: the protocol that callers implement, and an implementation that
+shows nothing.
+"""
 
 from collections.abc import Callable
 from typing import Protocol

@@ -7,8 +7,19 @@ from cmt.common.digests import sha256_file
 
 
 def git_commit(root: Path) -> str:
-    """Hash of the commit checked out in `root`, with a `+` if tracked files have changed; "" without git."""
-    command = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+"]
+    """Hash of the commit checked out in `root`, with a `+` if tracked files have changed; ""
+    without git.
+    """
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--exclude=*",
+        "--abbrev=40",
+        "--dirty=+",
+    ]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed arguments
     except OSError:

@@ -1,4 +1,5 @@
-"""Temporary folders in the state folder, where the next command and a purge find the files of a killed command.
+"""Temporary folders in the state folder, where the next command and a purge find the files of a
+killed command.
 
 A folder is alive while its process holds the lock beside it, which ends with the process.
 """
@@ -17,7 +18,9 @@ _GUARD = "guard"  # the lock for making and removing folders
 
 @contextmanager
 def scratch_folder(state: Path) -> Iterator[Path]:
-    """An empty folder below `state`, deleted at the end; folders of killed processes go first. Raises OSError."""
+    """An empty folder below `state`, deleted at the end; folders of killed processes go first.
+    Raises OSError.
+    """
     remove_dead(state)
     root = state / _FOLDER
     root.mkdir(parents=True, exist_ok=True)
@@ -34,7 +37,9 @@ def scratch_folder(state: Path) -> Iterator[Path]:
 
 
 def remove_dead(state: Path) -> list[Path]:
-    """Delete the folders of killed processes below `state`; returns the folders of live processes. Raises OSError."""
+    """Delete the folders of killed processes below `state`; returns the folders of live processes.
+    Raises OSError.
+    """
     root, live = state / _FOLDER, list[Path]()
     folders = [path for path in root.glob("*") if path.is_dir()]
     if not folders:

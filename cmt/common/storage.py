@@ -1,7 +1,7 @@
 """Files that cmt writes and reads again.
 
-Writes are atomic: after a crash a file has its old content or its new content, never a part of either. JSON is
-validated when it is read.
+Writes are atomic: after a crash a file has its old content or its new content, never a part of
+either. JSON is validated when it is read.
 """
 
 import errno
@@ -29,7 +29,9 @@ _BUFFER = 1 << 20  # bytes; without one, Parquet makes a system call for each he
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to read. Raises OSError, also for a pipe, a socket or a device, which may never end."""
+    """Open a regular file to read. Raises OSError, also for a pipe, a socket or a device, which may
+    never end.
+    """
     kind = path.stat().st_mode
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a file", str(path))
@@ -50,7 +52,8 @@ def write_json(path: Path, content: Any, *, indent: int = 2) -> None:
 def read_json(path: Path, expected: Any) -> Any:
     """The JSON in `path`, validated as the type `expected`, such as `list[str]` or a dataclass.
 
-    Raises OSError, and ValueError with one line that says what is wrong if the file is truncated or of another type.
+    Raises OSError, and ValueError with one line that says what is wrong if the file is truncated or
+    of another type.
     """
     with open_regular(path) as file:
         content = file.read()
@@ -63,12 +66,16 @@ def read_json(path: Path, expected: Any) -> Any:
 
 
 def write_checked_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` to `path` as JSON with a checksum over its values, atomically. Raises OSError, TypeError."""
+    """Write `content` to `path` as JSON with a checksum over its values, atomically. Raises
+    OSError, TypeError.
+    """
     write_json(path, {**content, "checksum": json_checksum(content)})
 
 
 def read_checked_json(path: Path, expected: Any) -> Any:
-    """As `read_json`, of a file that `write_checked_json` wrote. Raises ValueError too if its checksum differs."""
+    """As `read_json`, of a file that `write_checked_json` wrote. Raises ValueError too if its
+    checksum differs.
+    """
     content = read_json(path, dict[str, Any])
     if content.pop("checksum", None) != json_checksum(content):
         raise ValueError("it does not match its checksum")
@@ -76,7 +83,9 @@ def read_checked_json(path: Path, expected: Any) -> Any:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write `table` to `path` as Parquet with page checksums, atomically. Raises OSError, ArrowException."""
+    """Write `table` to `path` as Parquet with page checksums, atomically. Raises OSError,
+    ArrowException.
+    """
     with atomic_path(path) as temporary, pa.output_stream(temporary, None, _BUFFER) as out:
         pq.write_table(table, out, compression="zstd", write_page_checksum=True)
 
@@ -87,8 +96,12 @@ def write_checked_table(path: Path, table: pa.Table, digest: Callable[[pa.Table]
     write_table(path, table.replace_schema_metadata(metadata))
 
 
-def read_checked_table(path: Path, digest: Callable[[pa.Table], str], *, remedy: str) -> pa.Table | None:
-    """The table that `write_checked_table` wrote; None without one, or with a warning and `remedy` if it is damaged."""
+def read_checked_table(
+    path: Path, digest: Callable[[pa.Table], str], *, remedy: str
+) -> pa.Table | None:
+    """The table that `write_checked_table` wrote; None without one, or with a warning and `remedy`
+    if it is damaged.
+    """
     if not path.exists():
         return None
     try:
@@ -106,7 +119,9 @@ def read_checked_table(path: Path, digest: Callable[[pa.Table], str], *, remedy:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, whose folder is made; it replaces `path` unless an error occurs."""
+    """Yield a temporary path beside `path`, whose folder is made; it replaces `path` unless an
+    error occurs.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -118,14 +133,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_new_folder(folder: Path, contents: Mapping[str, str]) -> None:
-    """Write files, name → text, into `folder`, which is missing or empty. After an error, no file is left.
+    """Write files, name → text, into `folder`, which is missing or empty. After an error, no file
+    is left.
 
-    A missing folder appears with all files at once. Raises FileExistsError if `folder` has files, and other OSErrors.
+    A missing folder appears with all files at once. Raises FileExistsError if `folder` has files,
+    and other OSErrors.
     """
-    # 1. check the folder: keep an empty one, because a shell may be in it; replace files of a killed write
+    # 1. check the folder: keep an empty one, because a shell may be in it; replace files of a
+    #    killed write
     top = folder = folder.absolute()
     present = folder.exists()
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if present else set()
+    found = (
+        {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if present else set()
+    )
     if found - ({_UNFINISHED, *contents} if _UNFINISHED in found else set()):
         raise FileExistsError(errno.EEXIST, "it is not an empty folder", str(folder))
     while not top.parent.exists():
@@ -153,8 +173,12 @@ def write_new_folder(folder: Path, contents: Mapping[str, str]) -> None:
 
 
 def replace_file(temporary: Path, path: Path) -> None:
-    """Move the finished file `temporary` to `path` so that the new content survives a power failure. Raises OSError."""
-    flush_to_disk(temporary)  # the data first: the new name must never point to content that is not on the disk
+    """Move the finished file `temporary` to `path` so that the new content survives a power
+    failure. Raises OSError.
+    """
+    flush_to_disk(
+        temporary
+    )  # the data first: the new name must never point to content that is not on the disk
     os.replace(temporary, path)
     flush_to_disk(path.parent)  # a rename is stored in the folder
 
@@ -169,6 +193,8 @@ def flush_to_disk(path: Path) -> None:
 
 
 def relative(location: Path | str, root: Path) -> str:
-    """`location` relative to `root` if it is below it, so that a project that moves keeps its keys."""
+    """`location` relative to `root` if it is below it, so that a project that moves keeps its
+    keys.
+    """
     path = Path(location)
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(location)

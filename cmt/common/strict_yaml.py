@@ -20,13 +20,17 @@ class _Strict(WithoutAliases):
         for key, _ in node.value:
             name, line = str(key.value)[:100], key.start_mark.line + 1
             if name in lines:
-                raise yaml.YAMLError(f"the key {name!r} is in line {lines[name]} and again in line {line}: keep one")
+                raise yaml.YAMLError(
+                    f"the key {name!r} is in line {lines[name]} and again in line {line}: keep one"
+                )
             lines[name] = line
         return super().construct_mapping(node, deep)
 
 
 def parse_yaml(text: str) -> Any:
-    """The value in `text`. Raises ValueError with one line: bad YAML, a repeated key, an alias, or deep nesting."""
+    """The value in `text`. Raises ValueError with one line: bad YAML, a repeated key, an alias, or
+    deep nesting.
+    """
     try:
         value = yaml.load(text, _Strict)  # noqa: S506 (a SafeLoader)
         _check_strings(value)
@@ -38,7 +42,9 @@ def parse_yaml(text: str) -> Any:
 
 
 def _check_strings(value: Any) -> None:
-    """Raise ValueError for a string that no file name or text can hold: with NUL, or half a surrogate pair."""
+    """Raise ValueError for a string that no file name or text can hold: with NUL, or half a
+    surrogate pair.
+    """
     if isinstance(value, str):
         if "\0" in value:
             raise ValueError("a value has the character NUL")

@@ -5,12 +5,16 @@ from typing import NamedTuple
 
 
 class SystemStyle(NamedTuple):
-    """Label, colour and marker of a system; all three differ, so that lines can be told apart in grey as well."""
+    """Label, colour and marker of a system; all three differ, so that lines can be told apart in
+    grey as well.
+    """
 
     label: str  # in the report and its tables
     short_label: str = ""  # in the PNG plots, which have less room
     colour: str = "#666666"  # on a white background
-    series: int = 0  # index of the colour in the report's palette, which has a light and a dark scheme
+    series: int = (
+        0  # index of the colour in the report's palette, which has a light and a dark scheme
+    )
     marker: str = "o"
 
 

@@ -40,11 +40,13 @@ def recorded_answers(
     as_of: Sequence[datetime],
     on_progress: OnProgress | None = None,
 ) -> list[RecordedAnswer]:
-    """Like `answerer.answer`; recorded answers are read, the others are computed and recorded every few batches.
+    """Like `answerer.answer`; recorded answers are read, the others are computed and recorded every
+    few batches.
 
-    `folder` has one file a bank; a new version of the bank replaces the file. The key of an answer is a digest of
-    everything that determines it: the bank's version and content, the recorded changes, LM, compressor, calibration,
-    parameters except the batch size, the code of this package, the question and its date.
+    `folder` has one file a bank; a new version of the bank replaces the file. The key of an answer
+    is a digest of everything that determines it: the bank's version and content, the recorded
+    changes, LM, compressor, calibration, parameters except the batch size, the code of this
+    package, the question and its date.
     """
     # 1. the file of this version of the bank
     name, version = answerer.bank.name, answerer.bank.version
@@ -55,9 +57,14 @@ def recorded_answers(
     file, setting = ChecksummedAnswers(path), _setting_digest(answerer, version)
     # 2. read the recorded answers
     asked = list(zip(questions, as_of, strict=True))
-    keys = [sha256_hex(setting, date.astimezone(UTC).isoformat(), question) for question, date in asked]
+    keys = [
+        sha256_hex(setting, date.astimezone(UTC).isoformat(), question) for question, date in asked
+    ]
     stored = {key: json.loads(text) for key, text in file.read(set(keys)).items()}
-    answers = {key: RecordedAnswer(**raw | {"doc_ids": tuple(raw["doc_ids"])}) for key, raw in stored.items()}
+    answers = {
+        key: RecordedAnswer(**raw | {"doc_ids": tuple(raw["doc_ids"])})
+        for key, raw in stored.items()
+    }
     missing = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in answers}
     if on_progress:
         on_progress(len(keys) - len(missing))
@@ -72,7 +79,9 @@ def recorded_answers(
         if answerer.bank.version == version:
             file.write({key: json.dumps(asdict(answer)) for key, answer in new.items()})
         else:
-            log.warning("the bank changed during the evaluation: %d answers are not recorded", len(new))
+            log.warning(
+                "the bank changed during the evaluation: %d answers are not recorded", len(new)
+            )
     return [answers[key] for key in keys]
 
 
@@ -103,4 +112,6 @@ def _setting_digest(answerer: Answerer, version: int) -> str:
 @cache
 def _code_digest() -> str:
     """Digest of all modules of this package."""
-    return sha256_hex(*(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))))
+    return sha256_hex(
+        *(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
+    )

@@ -1,4 +1,6 @@
-"""The data that the systems of a comparison share: a bank, its documents, and questions about them."""
+"""The data that the systems of a comparison share: a bank, its documents, and questions about
+them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,13 +26,17 @@ class ComparisonData:
     answerer: Answerer
     memories: pa.Table  # all rows of the bank
     documents: pa.Table  # DOCUMENT_SCHEMA; the banked documents
-    asked: pa.Table  # QUESTION_SCHEMA; questions about banked documents, each asked as of its own date
+    asked: (
+        pa.Table
+    )  # QUESTION_SCHEMA; questions about banked documents, each asked as of its own date
     seconds: Mapping[str, float]  # stage → wall-clock seconds, summed over all committed rounds
     lineage: Mapping[str, Any]  # the inputs of the comparison, as `bank_lineage` returns them
     progress: Progress
 
     @classmethod
-    def of(cls, resources: Resources, *, limit: int, progress: Progress | None = None) -> "ComparisonData":
+    def of(
+        cls, resources: Resources, *, limit: int, progress: Progress | None = None
+    ) -> "ComparisonData":
         """The bank of `resources`, and at most `limit` questions about its documents.
 
         Raises BankError without a bank and StreamError without questions.
@@ -47,7 +53,9 @@ class ComparisonData:
         # 2. the questions
         asked = rows_with(resources.store.all_questions(), "doc_id", memories["doc_id"])
         if not asked.num_rows:
-            raise StreamError("the stream has no question about a banked document: run `cmt ingest` and `cmt update`")
+            raise StreamError(
+                "the stream has no question about a banked document: run `cmt ingest` and `cmt update`"
+            )
         return cls(
             answerer=resources.answerer,
             memories=memories,
@@ -75,11 +83,17 @@ class ComparisonData:
 
     def spent(self, *stages: str) -> float | None:
         """Seconds of the rounds in `stages`; None if one of them was not recorded."""
-        return sum(self.seconds[stage] for stage in stages) if set(stages) <= self.seconds.keys() else None
+        return (
+            sum(self.seconds[stage] for stage in stages)
+            if set(stages) <= self.seconds.keys()
+            else None
+        )
 
 
 def bank_lineage(resources: Resources) -> dict[str, Any]:
-    """The inputs of a measurement on the bank: digests of slices, compressor, LM, params and bank, and the commit."""
+    """The inputs of a measurement on the bank: digests of slices, compressor, LM, params and bank,
+    and the commit.
+    """
     return {
         "slices": {slice_.slice_id: slice_.digest for slice_ in resources.store.slices()},
         "compressor": resources.model.digest,

@@ -27,11 +27,16 @@ def known_systems(names: Sequence[str]) -> list[str]:
 class Cost:
     """The cost of one system."""
 
-    adapt_seconds: float | None  # wall-clock seconds to process all documents, from the rounds; None if unknown
+    adapt_seconds: (
+        float | None
+    )  # wall-clock seconds to process all documents, from the rounds; None if unknown
     seconds_per_question: float  # wall-clock, in batches of `answering.batch_size`
-    peak_bytes: int | None  # resident memory of the process, with libraries, LM and bank; None except on Linux
+    peak_bytes: (
+        int | None
+    )  # resident memory of the process, with libraries, LM and bank; None except on Linux
     stored_bytes: int  # bytes stored for the system beside the frozen LM, without search indexes
-    tokens_per_question: float  # positions that the LM reads before its answer: examples, texts, soft tokens and prefix
+    # positions that the LM reads before its answer: examples, texts, soft tokens and prefix
+    tokens_per_question: float
 
     def to_json(self) -> dict[str, Any]:
         """Seconds with four decimals, tokens with one; None is null."""
@@ -47,18 +52,25 @@ class SystemResult(SystemScores):
     """The scores and the cost of a system; `seconds` covers answering alone."""
 
     cost: Cost
-    behind: Difference | None = None  # F1 (0–100) of the memory minus F1 of the system; None for and without `cmt`
+    behind: Difference | None = (
+        None  # F1 (0–100) of the memory minus F1 of the system; None for and without `cmt`
+    )
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of `SystemScores.to_json`, `behind` and `cost`; a value that does not apply is null."""
+        """The keys of `SystemScores.to_json`, `behind` and `cost`; a value that does not apply is
+        null.
+        """
         behind = None if self.behind is None else [round(value, 2) for value in self.behind]
         return super().to_json() | {"behind": behind, "cost": self.cost.to_json()}
 
 
-def measure_systems(data: ComparisonData, names: Sequence[str] = tuple(SYSTEMS)) -> list[SystemResult]:
+def measure_systems(
+    data: ComparisonData, names: Sequence[str] = tuple(SYSTEMS)
+) -> list[SystemResult]:
     """The results of the systems `names` on the same questions, in that order.
 
-    A system that needs texts is left out with a warning if the bank has none. Raises ConfigError on an unknown name.
+    A system that needs texts is left out with a warning if the bank has none. Raises ConfigError on
+    an unknown name.
     """
     # 1. measure each system
     results: list[SystemResult] = []
@@ -76,7 +88,9 @@ def measure_systems(data: ComparisonData, names: Sequence[str] = tuple(SYSTEMS))
     return [
         result
         if result.system == "cmt"
-        else replace(result, behind=paired_bootstrap(100 * f1["cmt"], 100 * f1[result.system], seed=seed))
+        else replace(
+            result, behind=paired_bootstrap(100 * f1["cmt"], 100 * f1[result.system], seed=seed)
+        )
         for result in results
     ]
 
@@ -87,7 +101,9 @@ def _measure(data: ComparisonData, name: str) -> tuple[SystemResult, Floats] | N
         run = SYSTEMS[name](data)
     if run is None:
         return None
-    scores, f1 = scored(run.predictions, data.asked, depth=run.recall_depth, seed=data.answerer.params.seed)
+    scores, f1 = scored(
+        run.predictions, data.asked, depth=run.recall_depth, seed=data.answerer.params.seed
+    )
     count = len(data.questions)
     cost = Cost(
         adapt_seconds=run.adapt_seconds,

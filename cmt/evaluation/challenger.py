@@ -1,8 +1,10 @@
-"""A challenger beside the compressor in use: the same questions, the same documents, each with a bank of its own.
+"""A challenger beside the compressor in use: the same questions, the same documents, each with a
+bank of its own.
 
-Two sets of questions decide (`cmt.evaluation.challenger_decision`). The questions of a slice that neither compressor
-was trained on show what was learned, by the prequential protocol (Dawid 1984, Statistical theory: the prequential
-approach). The questions on the held-out articles of the base data show what was unlearned.
+Two sets of questions decide (`cmt.evaluation.challenger_decision`). The questions of a slice that
+neither compressor was trained on show what was learned, by the prequential protocol (Dawid 1984,
+Statistical theory: the prequential approach). The questions on the held-out articles of the base
+data show what was unlearned.
 """
 
 import time
@@ -32,14 +34,19 @@ _TIMED = 12  # questions that are asked alone to time the first token
 
 
 def compare_with_challenger(
-    resources: Resources, challenger: Path, *, slice_id: str | None = None, progress: Progress | None = None
+    resources: Resources,
+    challenger: Path,
+    *,
+    slice_id: str | None = None,
+    progress: Progress | None = None,
 ) -> Figures:
     """Measure the compressor in the folder `challenger` beside the one in use.
 
-    `slice_id`: the slice that decides; by default `deciding_slice`. Both answer at most `promotion.questions` of its
-    questions from the newest `promotion.documents` documents up to it, and at most the same number on the held-out
-    articles of the base data. Raises NotFoundError if no slice can decide, StreamError if the base data are not
-    installed, and ModelError if a compressor cannot be loaded.
+    `slice_id`: the slice that decides; by default `deciding_slice`. Both answer at most
+    `promotion.questions` of its questions from the newest `promotion.documents` documents up to it,
+    and at most the same number on the held-out articles of the base data. Raises NotFoundError if
+    no slice can decide, StreamError if the base data are not installed, and ModelError if a
+    compressor cannot be loaded.
     """
     progress = progress or NullProgress()
     params, folders = resources.params, (challenger, resources.params.compressor.path)
@@ -69,12 +76,20 @@ def compare_with_challenger(
         progress.stage("held-out")
         limit = params.promotion.questions
         evaluation = held_out_scores(
-            folder=folder, lm=resources.lm, data=base, params=params, limit=limit, state=resources.state, as_in_use=True
+            folder=folder,
+            lm=resources.lm,
+            data=base,
+            params=params,
+            limit=limit,
+            state=resources.state,
+            as_in_use=True,
         )
         f1_of_base.append(100 * evaluation.records["cmt_f1"].to_numpy())
         without_text = [name for name in bank.rows.column_names if name != "text"]
         bytes_ = float(bank.rows.select(without_text).nbytes / len(documents))
-        measured.append(Measured(float(f1_of_slice[-1].mean()), float(f1_of_base[-1].mean()), seconds, bytes_))
+        measured.append(
+            Measured(float(f1_of_slice[-1].mean()), float(f1_of_base[-1].mean()), seconds, bytes_)
+        )
     # 3. The differences, with their intervals.
     return Figures(
         slice_id=chosen,
@@ -87,23 +102,34 @@ def compare_with_challenger(
     )
 
 
-def deciding_slice(store: SliceStore, folders: tuple[Path, ...], *, wanted: str | None = None) -> str:
-    """The newest slice with questions after the last training slice of the compressors in `folders`, or `wanted`.
+def deciding_slice(
+    store: SliceStore, folders: tuple[Path, ...], *, wanted: str | None = None
+) -> str:
+    """The newest slice with questions after the last training slice of the compressors in
+    `folders`, or `wanted`.
 
-    The compressors' cards name their training slices. Raises NotFoundError if no slice is left, or if `wanted` is
-    unsuitable.
+    The compressors' cards name their training slices. Raises NotFoundError if no slice is left, or
+    if `wanted` is unsuitable.
     """
     slices = store.slices()
     place = {slice_.slice_id: number for number, slice_ in enumerate(slices)}
-    last_seen = max((place.get(name, -1) for folder in folders for name in seen_slices(folder)), default=-1)
+    last_seen = max(
+        (place.get(name, -1) for folder in folders for name in seen_slices(folder)), default=-1
+    )
     unseen = [slice_.slice_id for slice_ in slices[last_seen + 1 :] if slice_.n_questions]
     after = (
-        f" after {slices[last_seen].slice_id}, on which one of the compressors was trained" if last_seen >= 0 else ""
+        f" after {slices[last_seen].slice_id}, on which one of the compressors was trained"
+        if last_seen >= 0
+        else ""
     )
     if not unseen:
-        raise NotFoundError(f"no slice with questions{after}: ingest documents with questions, then compare")
+        raise NotFoundError(
+            f"no slice with questions{after}: ingest documents with questions, then compare"
+        )
     if wanted not in (None, *unseen):
-        raise NotFoundError(f"slice {wanted!r} cannot decide: choose one with questions{after}: {', '.join(unseen)}")
+        raise NotFoundError(
+            f"slice {wanted!r} cannot decide: choose one with questions{after}: {', '.join(unseen)}"
+        )
     return wanted or unseen[-1]
 
 
@@ -112,11 +138,15 @@ def questions_of(resources: Resources, slice_id: str) -> pa.Table:
     params, store = resources.params, resources.store
     columns = ("question_id", "question")
     questions = store.questions(store.slice(slice_id))
-    return sample_by_hash(questions, limit=params.promotion.questions, seed=params.seed, columns=columns)
+    return sample_by_hash(
+        questions, limit=params.promotion.questions, seed=params.seed, columns=columns
+    )
 
 
 def _documents_up_to(store: SliceStore, slice_id: str, *, limit: int) -> pa.Table:
-    """The newest `limit` documents (DOCUMENT_SCHEMA) up to a slice, of each its latest version; none forgotten."""
+    """The newest `limit` documents (DOCUMENT_SCHEMA) up to a slice, of each its latest version;
+    none forgotten.
+    """
     slices, forgotten = store.slices(), store.forgotten()
     upto = [slice_.slice_id for slice_ in slices].index(slice_id)
     tables, ids = [DOCUMENT_SCHEMA.empty_table()], set[str]()
@@ -130,8 +160,13 @@ def _documents_up_to(store: SliceStore, slice_id: str, *, limit: int) -> pa.Tabl
 
 
 def _first_token(answerer: Answerer, questions: pa.Table) -> float:
-    """Median seconds to the first token of an answer, over the first _TIMED questions, each asked alone."""
-    one_token = replace(answerer, params=answerer.params.with_values(answering={"max_new_tokens": 1, "batch_size": 1}))
+    """Median seconds to the first token of an answer, over the first _TIMED questions, each asked
+    alone.
+    """
+    one_token = replace(
+        answerer,
+        params=answerer.params.with_values(answering={"max_new_tokens": 1, "batch_size": 1}),
+    )
     seconds = []
     for row in questions.slice(0, _TIMED).to_pylist():
         started = time.perf_counter()

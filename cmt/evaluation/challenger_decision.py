@@ -44,16 +44,31 @@ class Figures:
     def rows(self) -> list[list[str]]:
         """A table: what was measured, of the challenger, of the compressor in use."""
         return [
-            [name, *(format(getattr(measured, key), form) for measured in (self.challenger, self.champion))]
+            [
+                name,
+                *(
+                    format(getattr(measured, key), form)
+                    for measured in (self.challenger, self.champion)
+                ),
+            ]
             for name, (key, form) in _MEASURED.items()
         ]
 
     def to_tags(self) -> dict[str, str]:
         """The figures as tags of a version in the registry."""
-        tags = {f"cmt.challenger.{name}": f"{value:.4g}" for name, value in asdict(self.challenger).items()}
-        tags |= {f"cmt.champion.{name}": f"{value:.4g}" for name, value in asdict(self.champion).items()}
+        tags = {
+            f"cmt.challenger.{name}": f"{value:.4g}"
+            for name, value in asdict(self.challenger).items()
+        }
+        tags |= {
+            f"cmt.champion.{name}": f"{value:.4g}" for name, value in asdict(self.champion).items()
+        }
         decided_on = f"{self.slice_id}, {self.questions} questions"
-        return tags | {"cmt.decided_on": decided_on, "cmt.gain": str(self.gain), "cmt.base_gain": str(self.base_gain)}
+        return tags | {
+            "cmt.decided_on": decided_on,
+            "cmt.gain": str(self.gain),
+            "cmt.base_gain": str(self.base_gain),
+        }
 
 
 class Decision(NamedTuple):
@@ -64,16 +79,19 @@ class Decision(NamedTuple):
 
 
 def decide(figures: Figures, params: PromotionParams) -> Decision:
-    """Promote a challenger without a loss on the base data that is better on the stream, or equal and cheaper.
+    """Promote a challenger without a loss on the base data that is better on the stream, or equal
+    and cheaper.
 
-    Without a loss: the interval on the base data excludes a loss above `max_loss`. Better: the interval of the gain
-    lies above 0. Equal: the interval on the stream excludes a loss above `max_loss`. Cheaper: smaller or faster by at
-    least `min_saving`.
+    Without a loss: the interval on the base data excludes a loss above `max_loss`. Better: the
+    interval of the gain lies above 0. Equal: the interval on the stream excludes a loss above
+    `max_loss`. Cheaper: smaller or faster by at least `min_saving`.
     """
     new, old = figures.challenger, figures.champion
     said = f"F1 {figures.gain} on {figures.slice_id}, {figures.base_gain} on held-out base articles"
     if figures.base_gain.low < -params.max_loss:
-        return Decision(False, f"{said}: a loss above {params.max_loss:g} on the base data is not excluded")
+        return Decision(
+            False, f"{said}: a loss above {params.max_loss:g} on the base data is not excluded"
+        )
     if figures.gain.low > 0:
         return Decision(True, f"{said}: better on the stream")
     if figures.gain.low < -params.max_loss:

@@ -1,9 +1,9 @@
 """Drift: whether answers to questions of the newest slice are worse than answers of earlier slices.
 
-Three figures are compared by the difference of two means, with a bootstrap interval (Efron and Tibshirani 1993,
-An introduction to the bootstrap). A figure drifted if its interval lies wholly on the bad side of 0. The level is
-`drift.false_alarm_rate` divided by the number of figures (Bonferroni), so a stream that does not change raises an alarm
-in at most that share of the rounds.
+Three figures are compared by the difference of two means, with a bootstrap interval (Efron and
+Tibshirani 1993, An introduction to the bootstrap). A figure drifted if its interval lies wholly on
+the bad side of 0. The level is `drift.false_alarm_rate` divided by the number of figures
+(Bonferroni), so a stream that does not change raises an alarm in at most that share of the rounds.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ from cmt.evaluation.round_records import is_own, read_records
 from cmt.resources import Resources
 
 FIGURES = {"f1": -1, "recall": -1, "unknown": 1}
-"""Compared figure → sign of a change for the worse. `recall`: share of questions whose document is found; `unknown`:
-share of questions answered "not in memory"."""
+"""Compared figure → sign of a change for the worse. `recall`: share of questions whose document is
+found; `unknown`: share of questions answered "not in memory"."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,19 @@ class Drift:
 
 
 def find_drift(resources: Resources) -> Drift | None:
-    """Compare the newest committed round of the compressor in use with the `drift.reference_rounds` rounds before it.
+    """Compare the newest committed round of the compressor in use with the `drift.reference_rounds`
+    rounds before it.
 
-    Only the questions of each slice itself count, and rounds without any do not. None if the newest round has none, or
-    with fewer rounds before it.
+    Only the questions of each slice itself count, and rounds without any do not. None if the newest
+    round has none, or with fewer rounds before it.
     """
     params = resources.params.drift
     # 1. the records of each round's own slice
     rounds: list[Round] = []
     records: list[pa.Table] = []
-    for round_ in reversed([round_ for round_ in resources.rounds() if round_.state == "committed"]):
+    for round_ in reversed(
+        [round_ for round_ in resources.rounds() if round_.state == "committed"]
+    ):
         asked = read_records(resources, round_)
         own = asked and asked.filter(is_own(resources, round_, asked))
         if own:
@@ -106,10 +109,14 @@ def compare(
     """The changes of all FIGURES, each given for n questions (n,) in per cent."""
     changes = {}
     for name, worse in FIGURES.items():
-        tail = params.false_alarm_rate / len(FIGURES)  # one-sided: only a change for the worse is drift
+        tail = params.false_alarm_rate / len(
+            FIGURES
+        )  # one-sided: only a change for the worse is drift
         difference = unpaired_bootstrap(newest[name], reference[name], tail=tail, seed=seed)
         drifted = difference.high < 0 if worse < 0 else difference.low > 0
-        changes[name] = Change(float(newest[name].mean()), float(reference[name].mean()), difference, drifted)
+        changes[name] = Change(
+            float(newest[name].mean()), float(reference[name].mean()), difference, drifted
+        )
     return changes
 
 

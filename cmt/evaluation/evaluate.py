@@ -1,6 +1,7 @@
 """Ask questions of the memory and of two baselines, and score the answers.
 
-Each question is evaluated as of its `asked_at`, so answers that were superseded later still count as correct.
+Each question is evaluated as of its `asked_at`, so answers that were superseded later still count
+as correct.
 """
 
 import time
@@ -37,10 +38,14 @@ RECORD_SCHEMA = pa.schema(
         pa.field("cmt", pa.string(), nullable=False),  # empty for "not in memory"
         pa.field("cmt_f1", pa.float64(), nullable=False),  # 0–1, as the other two
         pa.field("sources", pa.list_(pa.string()), nullable=False),  # doc_ids, best first
-        pa.field("recalled", pa.bool_(), nullable=False),  # doc_id is among the first selection.top_k sources
+        pa.field(
+            "recalled", pa.bool_(), nullable=False
+        ),  # doc_id is among the first selection.top_k sources
         pa.field("confidence", pa.float64(), nullable=False),
         pa.field("uncalibrated", pa.float64(), nullable=False),  # the confidence before calibration
-        pa.field("selection", pa.string()),  # this and the next: what the answer of a round rests on, see `Basis`
+        pa.field(
+            "selection", pa.string()
+        ),  # this and the next: what the answer of a round rests on, see `Basis`
         pa.field("lead", pa.float64()),
         pa.field("closed", pa.string()),
         pa.field("closed_f1", pa.float64()),
@@ -48,7 +53,9 @@ RECORD_SCHEMA = pa.schema(
         pa.field("rag_f1", pa.float64()),
     ]
 )
-"""One row a question: the memory's answer with its sources, and the baselines' answers, null if they were not run."""
+"""One row a question: the memory's answer with its sources, and the baselines' answers, null if
+they were not run.
+"""
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,9 @@ class SystemScores:
         }
 
     def by_name(self) -> dict[str, float | None]:
-        """The values of SCORE_NAMES, rounded as in `to_json`; empty if the system was asked no question."""
+        """The values of SCORE_NAMES, rounded as in `to_json`; empty if the system was asked no
+        question.
+        """
         values = self.to_json()
         values["f1_low"], values["f1_high"] = values["ci"]
         return {name: values[name] for name in SCORE_NAMES} if self.scores.n else {}
@@ -87,10 +96,16 @@ class SystemScores:
 class Evaluation:
     """The scores of each system and the answers to each question."""
 
-    systems: tuple[SystemScores, ...]  # `cmt`, and with baselines `closed` and, if the bank keeps texts, `rag`
+    systems: tuple[
+        SystemScores, ...
+    ]  # `cmt`, and with baselines `closed` and, if the bank keeps texts, `rag`
     records: pa.Table  # RECORD_SCHEMA, in the order of the questions
-    calibration_error: float | None  # of given answers, 0–1; None if all were refused, or if the confidence is a cosine
-    likely: tuple[float, float | None] | None  # `likely_shares`; None without questions, or for a cosine
+    calibration_error: (
+        float | None
+    )  # of given answers, 0–1; None if all were refused, or if the confidence is a cosine
+    likely: (
+        tuple[float, float | None] | None
+    )  # `likely_shares`; None without questions, or for a cosine
 
     def scores(self) -> dict[str, dict[str, float | None]]:
         """The scores of each system that was asked a question, by system and name."""
@@ -103,9 +118,18 @@ class Evaluation:
         """
         rows = [system.to_json() for system in self.systems]
         likely, right = self.likely or (None, None)
-        shares = {"calibration_error": self.calibration_error, "likely": likely, "likely_right": right}
-        rows[0] |= {name: None if share is None else round(share, 4) for name, share in shares.items()}
-        return {"scores": {name: rows[0][name] for name in ("em", "em_prefix", "f1", "recall")}, "rows": rows}
+        shares = {
+            "calibration_error": self.calibration_error,
+            "likely": likely,
+            "likely_right": right,
+        }
+        rows[0] |= {
+            name: None if share is None else round(share, 4) for name, share in shares.items()
+        }
+        return {
+            "scores": {name: rows[0][name] for name in ("em", "em_prefix", "f1", "recall")},
+            "rows": rows,
+        }
 
 
 @dataclass(frozen=True)
@@ -114,15 +138,20 @@ class _Run:
 
     name: str
     predictions: Sequence[Prediction]
-    recall_depth: int | None  # number of retrieved documents that count for recall; None if nothing is retrieved
+    recall_depth: (
+        int | None
+    )  # number of retrieved documents that count for recall; None if nothing is retrieved
     seconds: float
 
 
-def round_questions(*, store: SliceStore, slice_: Slice, own: int, earlier: int, seed: int) -> pa.Table:
-    """A sample of at most `own` questions of `slice_` and `earlier` questions of the slices before it, each by date.
+def round_questions(
+    *, store: SliceStore, slice_: Slice, own: int, earlier: int, seed: int
+) -> pa.Table:
+    """A sample of at most `own` questions of `slice_` and `earlier` questions of the slices before
+    it, each by date.
 
-    A hash draws the samples, so the order of rows and later slices do not change them, and most questions of one round
-    are asked again in the next.
+    A hash draws the samples, so the order of rows and later slices do not change them, and most
+    questions of one round are asked again in the next.
     """
     slices = store.slices()
     before = slices[: slices.index(store.slice(slice_.slice_id))]
@@ -145,34 +174,60 @@ def evaluate(
     earlier: pa.Table | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Ask `questions` (QUESTION_SCHEMA) of the memory and, with `baselines`, of the LM alone and of RAG with one text.
+    """Ask `questions` (QUESTION_SCHEMA) of the memory and, with `baselines`, of the LM alone and of
+    RAG with one text.
 
-    "Not in memory" counts as an empty answer. `complete` (a cache in front of the LM) and `record` (a folder, see
-    `recorded_answers`) return the answers of an earlier evaluation without computing them again. `earlier`: records of
-    the round before, whose answers are kept where they rest on the same memories. `on_progress` counts answers: one a
-    question and system.
+    "Not in memory" counts as an empty answer. `complete` (a cache in front of the LM) and `record`
+    (a folder, see `recorded_answers`) return the answers of an earlier evaluation without computing
+    them again. `earlier`: records of the round before, whose answers are kept where they rest on
+    the same memories. `on_progress` counts answers: one a question and system.
     """
-    # 1. ask the systems, texts of similar length together; the fixed order makes the bootstrap intervals repeatable
-    keys = list(zip(*(questions[name].to_pylist() for name in ("question", "asked_at", "question_id")), strict=True))
+    # 1. ask the systems, texts of similar length together; the fixed order makes the bootstrap
+    #    intervals repeatable
+    keys = list(
+        zip(
+            *(questions[name].to_pylist() for name in ("question", "asked_at", "question_id")),
+            strict=True,
+        )
+    )
     order = sorted(range(len(keys)), key=lambda row: (len(keys[row][0]), keys[row]))
     asked = take(questions, order)
     memory, selections = _ask_memory(answerer, asked, record, earlier, on_progress)
     runs = [memory, *(_ask_baselines(answerer, asked, complete, on_progress) if baselines else ())]
     # 2. score each system
-    columns: dict[str, Any] = {name: asked[name] for name in ("question_id", "doc_id", "question", "asked_at")}
+    columns: dict[str, Any] = {
+        name: asked[name] for name in ("question_id", "doc_id", "question", "asked_at")
+    }
     systems = []
     for run in runs:
-        scores, f1 = scored(run.predictions, asked, depth=run.recall_depth, seed=answerer.params.seed)
+        scores, f1 = scored(
+            run.predictions, asked, depth=run.recall_depth, seed=answerer.params.seed
+        )
         systems.append(SystemScores(run.name, scores, run.seconds))
-        columns |= {run.name: [prediction.text for prediction in run.predictions], f"{run.name}_f1": f1}
+        columns |= {
+            run.name: [prediction.text for prediction in run.predictions],
+            f"{run.name}_f1": f1,
+        }
     # 3. a record a question, back in the order of the questions
     found = recalled(memory.predictions, asked["doc_id"].to_pylist(), depth=memory.recall_depth)
-    columns |= {"golds": asked["answers"], "recalled": found, "sources": [a.doc_ids for a in memory.predictions]}
-    columns |= {name: [getattr(a, name) for a in memory.predictions] for name in ("confidence", "uncalibrated")}
+    columns |= {
+        "golds": asked["answers"],
+        "recalled": found,
+        "sources": [a.doc_ids for a in memory.predictions],
+    }
+    columns |= {
+        name: [getattr(a, name) for a in memory.predictions]
+        for name in ("confidence", "uncalibrated")
+    }
     if selections:
-        columns |= {"selection": [one.digest for one in selections], "lead": [one.lead for one in selections]}
+        columns |= {
+            "selection": [one.digest for one in selections],
+            "lead": [one.lead for one in selections],
+        }
     nulls = [None] * asked.num_rows
-    records = pa.table([columns.get(name, nulls) for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA)
+    records = pa.table(
+        [columns.get(name, nulls) for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA
+    )
     records = take(records, sorted(range(len(order)), key=order.__getitem__))
     # 4. how far the confidence can be trusted
     if not answerer.confidence_is_probability:
@@ -181,12 +236,18 @@ def evaluate(
     if records.num_rows:
         confidence, f1 = records["confidence"].to_numpy(), records["cmt_f1"].to_numpy()
         given = pc.not_equal(records["cmt"], "").to_numpy()
-        likely = likely_shares(confidence, f1, given=given, likely=answerer.params.selection.likely_from)
+        likely = likely_shares(
+            confidence, f1, given=given, likely=answerer.params.selection.likely_from
+        )
     return Evaluation(tuple(systems), records, answer_reliability(records).error, likely)
 
 
 def _ask_memory(
-    answerer: Answerer, asked: pa.Table, record: Path | None, earlier: pa.Table | None, on_progress: OnProgress | None
+    answerer: Answerer,
+    asked: pa.Table,
+    record: Path | None,
+    earlier: pa.Table | None,
+    on_progress: OnProgress | None,
 ) -> tuple[_Run, list[Selection]]:
     """The memory's answers, as RecordedAnswer, and with `earlier` what they rest on."""
     texts, as_of = asked["question"].to_pylist(), asked["asked_at"].to_pylist()
@@ -195,7 +256,10 @@ def _ask_memory(
     if record:
         answers = recorded_answers(record, answerer, texts, as_of=as_of, on_progress=on_progress)
     elif earlier is None:
-        answers = [RecordedAnswer.of(answer) for answer in answerer.answer(texts, as_of=as_of, on_progress=on_progress)]
+        answers = [
+            RecordedAnswer.of(answer)
+            for answer in answerer.answer(texts, as_of=as_of, on_progress=on_progress)
+        ]
     else:
         selections = answerer.select(texts, as_of=as_of)
         known = {(row["question"], row["asked_at"]): row for row in earlier.to_pylist()}
@@ -215,10 +279,14 @@ def _ask_memory(
             )
         )
         answers = [answer or RecordedAnswer.of(next(computed)) for answer in kept]
-    return _Run("cmt", answers, answerer.params.selection.top_k, time.perf_counter() - started), selections
+    return _Run(
+        "cmt", answers, answerer.params.selection.top_k, time.perf_counter() - started
+    ), selections
 
 
-def _kept_answer(answerer: Answerer, row: dict[str, Any], selection: Selection) -> RecordedAnswer | None:
+def _kept_answer(
+    answerer: Answerer, row: dict[str, Any], selection: Selection
+) -> RecordedAnswer | None:
     """The answer of an earlier `row` (RECORD_SCHEMA); None if `selection` may give another one."""
     threshold = answerer.params.selection.abstain_below
     basis = Basis(row.get("selection") or "", row.get("lead") or 0.0, row["uncalibrated"])
@@ -247,8 +315,12 @@ def _ask_baselines(
             on_progress(len(texts))
 
 
-def scored(answers: Sequence[Prediction], asked: pa.Table, *, depth: int | None, seed: int) -> tuple[Scores, Floats]:
-    """The scores of `answers` to the questions `asked` (QUESTION_SCHEMA), and F1 of each, (n,) in 0–1."""
+def scored(
+    answers: Sequence[Prediction], asked: pa.Table, *, depth: int | None, seed: int
+) -> tuple[Scores, Floats]:
+    """The scores of `answers` to the questions `asked` (QUESTION_SCHEMA), and F1 of each, (n,) in
+    0–1.
+    """
     marks = mark([answer.text for answer in answers], asked["answers"].to_pylist())
     found = recalled(answers, asked["doc_id"].to_pylist(), depth=depth)
     return summarise(marks, recalled=found, seed=seed), marks.f1
@@ -257,7 +329,12 @@ def scored(answers: Sequence[Prediction], asked: pa.Table, *, depth: int | None,
 def recalled(
     predictions: Sequence[Prediction], gold_documents: Sequence[str], *, depth: int | None
 ) -> list[bool] | None:
-    """Whether each gold document is among the first `depth` retrieved ones; None if nothing is retrieved."""
+    """Whether each gold document is among the first `depth` retrieved ones; None if nothing is
+    retrieved.
+    """
     if depth is None:
         return None
-    return [gold in prediction.doc_ids[:depth] for prediction, gold in zip(predictions, gold_documents, strict=True)]
+    return [
+        gold in prediction.doc_ids[:depth]
+        for prediction, gold in zip(predictions, gold_documents, strict=True)
+    ]

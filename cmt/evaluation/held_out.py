@@ -21,27 +21,41 @@ def held_out_scores(
     state: Path | None = None,
     as_in_use: bool = False,
 ) -> Evaluation:
-    """Evaluate the compressor in `folder` on the held-out articles of `data`: a seeded sample of `limit` questions.
+    """Evaluate the compressor in `folder` on the held-out articles of `data`: a seeded sample of
+    `limit` questions.
 
-    Its bank holds all of these articles. It never abstains, so that the answers alone decide. `state`, `as_in_use`: see
-    `TemporaryBank.of`.
+    Its bank holds all of these articles. It never abstains, so that the answers alone decide.
+    `state`, `as_in_use`: see `TemporaryBank.of`.
     """
     params = params.without_abstention()
-    bank = TemporaryBank.of(folder, lm=lm, documents=data.held_out, params=params, state=state, as_in_use=as_in_use)
+    bank = TemporaryBank.of(
+        folder, lm=lm, documents=data.held_out, params=params, state=state, as_in_use=as_in_use
+    )
     with bank.answerer() as answerer:
-        questions = sample_on_documents(data.questions, data.held_out, limit=limit, seed=params.seed)
+        questions = sample_on_documents(
+            data.questions, data.held_out, limit=limit, seed=params.seed
+        )
         return evaluate(answerer, questions)
 
 
-def measure_compressor(resources: Resources, folder: Path, *, questions: int) -> tuple[dict[str, float | None], str]:
-    """Evaluate the compressor in `folder` on `questions` questions about the held-out articles of the training data.
+def measure_compressor(
+    resources: Resources, folder: Path, *, questions: int
+) -> tuple[dict[str, float | None], str]:
+    """Evaluate the compressor in `folder` on `questions` questions about the held-out articles of
+    the training data.
 
-    Returns its scores by name, and `held_out_name`. Raises StreamError if the training data are not installed.
+    Returns its scores by name, and `held_out_name`. Raises StreamError if the training data are not
+    installed.
     """
     params = resources.params
     data = load_base_data(params)
     evaluation = held_out_scores(
-        folder=folder, lm=resources.lm, data=data, params=params, limit=questions, state=resources.state
+        folder=folder,
+        lm=resources.lm,
+        data=data,
+        params=params,
+        limit=questions,
+        state=resources.state,
     )
     return evaluation.systems[0].by_name(), held_out_name(params, questions=questions)
 

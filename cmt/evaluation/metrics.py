@@ -1,7 +1,8 @@
 """Metrics of answers and their intervals.
 
-Exact match and F1 follow SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250, section 5.1). The published CMT numbers call
-prefix match EM (docs/results.md). Intervals are Efron's percentile bootstrap. The other functions name their source.
+Exact match and F1 follow SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250, section 5.1). The
+published CMT numbers call prefix match EM (docs/results.md). Intervals are Efron's percentile
+bootstrap. The other functions name their source.
 """
 
 from collections import Counter
@@ -33,7 +34,8 @@ class Marks:
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over `n` questions: `em`, `em_prefix`, `f1` and its 95 % interval `ci` in 0–100, `recall` in 0–1.
+    """Means over `n` questions: `em`, `em_prefix`, `f1` and its 95 % interval `ci` in 0–100,
+    `recall` in 0–1.
 
     `recall` is None if nothing is retrieved. Without questions all values are 0.
     """
@@ -63,7 +65,8 @@ def prefix_match(prediction: str, references: Sequence[str]) -> float:
 def f1(prediction: str, references: Sequence[str]) -> float:
     """F1 of the bags of normalised words, 0–1, with the reference that gives the highest.
 
-    If either side has no words: 1.0 if both have none, else 0.0 (the rule of SQuAD 2.0), so that em <= f1.
+    If either side has no words: 1.0 if both have none, else 0.0 (the rule of SQuAD 2.0), so that em
+    <= f1.
     """
     return max(_overlap(prediction, reference) for reference in references)
 
@@ -79,7 +82,9 @@ def mark(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Mar
 
 
 def summarise(marks: Marks, *, recalled: Sequence[bool] | None, seed: int) -> Scores:
-    """Means of the marks in per cent, the bootstrap interval of F1, and the share of `recalled` questions."""
+    """Means of the marks in per cent, the bootstrap interval of F1, and the share of `recalled`
+    questions.
+    """
     count = len(marks.f1)
     if not count:
         return Scores(0.0, 0.0, 0.0, (0.0, 0.0), None if recalled is None else 0.0, 0)
@@ -95,11 +100,15 @@ def summarise(marks: Marks, *, recalled: Sequence[bool] | None, seed: int) -> Sc
 
 
 def bootstrap_interval(values: Floats, *, seed: int) -> tuple[float, float]:
-    """95 % percentile interval of the mean of `values` (n,), n >= 1, from RESAMPLES seeded resamples."""
+    """95 % percentile interval of the mean of `values` (n,), n >= 1, from RESAMPLES seeded
+    resamples.
+    """
     random = np.random.default_rng(seed)
     block = max(1, _BLOCK // len(values))
     means = [
-        values[random.integers(len(values), size=(min(block, RESAMPLES - start), len(values)))].mean(axis=1)
+        values[
+            random.integers(len(values), size=(min(block, RESAMPLES - start), len(values)))
+        ].mean(axis=1)
         for start in range(0, RESAMPLES, block)
     ]
     low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
@@ -107,26 +116,31 @@ def bootstrap_interval(values: Floats, *, seed: int) -> tuple[float, float]:
 
 
 def paired_bootstrap(ours: Floats, theirs: Floats, *, seed: int) -> Difference:
-    """Mean of `ours` − `theirs`, both (n,) with n >= 1 in the same order of questions, and its 95 % interval.
+    """Mean of `ours` − `theirs`, both (n,) with n >= 1 in the same order of questions, and its 95 %
+    interval.
 
-    The differences are resampled, so the two answers to a question stay together. Source: Efron and Tibshirani 1993 (An
-    introduction to the bootstrap), for systems on one test set as in Koehn 2004 (EMNLP, W04-3250). Raises ConfigError
-    on different numbers of questions.
+    The differences are resampled, so the two answers to a question stay together. Source: Efron and
+    Tibshirani 1993 (An introduction to the bootstrap), for systems on one test set as in Koehn 2004
+    (EMNLP, W04-3250). Raises ConfigError on different numbers of questions.
     """
     if ours.shape != theirs.shape:
-        raise ConfigError(f"{len(ours)} values cannot be paired with {len(theirs)}: both need the same questions")
+        raise ConfigError(
+            f"{len(ours)} values cannot be paired with {len(theirs)}: both need the same questions"
+        )
     differences = ours - theirs
     return Difference(float(differences.mean()), *bootstrap_interval(differences, seed=seed))
 
 
 def unpaired_bootstrap(ours: Floats, theirs: Floats, *, tail: float, seed: int) -> Difference:
-    """Mean of `ours` (n,) minus mean of `theirs` (m,), and the interval that excludes the share `tail` on either side.
+    """Mean of `ours` (n,) minus mean of `theirs` (m,), and the interval that excludes the share
+    `tail` on either side.
 
     The samples are resampled independently (Efron and Tibshirani 1993, chapter 16).
     """
     random = np.random.default_rng(seed)
     means = [
-        values[random.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1) for values in (ours, theirs)
+        values[random.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
+        for values in (ours, theirs)
     ]
     low, high = np.percentile(means[0] - means[1], [100 * tail, 100 * (1 - tail)])
     return Difference(float(ours.mean() - theirs.mean()), float(low), float(high))

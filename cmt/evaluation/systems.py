@@ -1,6 +1,7 @@
 """The systems that are compared: one function each, from questions to answers.
 
-All use the same LM: alone (closed-book), with retrieved texts (RAG), with the right text, or with the memory (CMT).
+All use the same LM: alone (closed-book), with retrieved texts (RAG), with the right text, or with
+the memory (CMT).
 """
 
 import time
@@ -22,15 +23,21 @@ class SystemRun:
     """The answers of a system, with the resources that they took."""
 
     predictions: Sequence[Prediction]  # in the order of the questions
-    recall_depth: int | None  # number of retrieved documents that count for recall; None if nothing is retrieved
-    adapt_seconds: float | None  # wall-clock seconds to process all documents; None if the rounds did not record them
+    recall_depth: (
+        int | None
+    )  # number of retrieved documents that count for recall; None if nothing is retrieved
+    adapt_seconds: (
+        float | None
+    )  # wall-clock seconds to process all documents; None if the rounds did not record them
     stored_bytes: int  # bytes stored beside the frozen LM, without search indexes
     seconds: float  # wall-clock seconds of answering
     tokens: int  # prompt positions that the LM read, over all questions
 
 
 class TokenMeter:
-    """Versions of `generate` and `complete` that count the prompt positions that the LM reads in `tokens_read`."""
+    """Versions of `generate` and `complete` that count the prompt positions that the LM reads in
+    `tokens_read`.
+    """
 
     def __init__(self) -> None:
         self.tokens_read = 0
@@ -48,13 +55,21 @@ class TokenMeter:
 def closed_book(data: ComparisonData, **options: Any) -> SystemRun | None:
     """The LM without any document. `options`: see `prompting.given_text`."""
     data.progress.stage("closed", len(data.questions))
-    return _timed(data, partial(prompting.closed_book, data.answerer.lm, data.questions, **options), adapt_seconds=0.0)
+    return _timed(
+        data,
+        partial(prompting.closed_book, data.answerer.lm, data.questions, **options),
+        adapt_seconds=0.0,
+    )
 
 
 def full_text(data: ComparisonData, **options: Any) -> SystemRun | None:
-    """The LM with the right document in the prompt: an upper bound of RAG. `options`: see `prompting.given_text`."""
+    """The LM with the right document in the prompt: an upper bound of RAG. `options`: see
+    `prompting.given_text`.
+    """
     data.progress.stage("full", len(data.questions))
-    texts = dict(zip(*(data.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True))
+    texts = dict(
+        zip(*(data.documents[name].to_pylist() for name in ("doc_id", "text")), strict=True)
+    )
     passages = [[Passage(doc_id, texts[doc_id])] for doc_id in data.gold_documents]
     return _timed(
         data,
@@ -65,7 +80,9 @@ def full_text(data: ComparisonData, **options: Any) -> SystemRun | None:
 
 
 def rag(data: ComparisonData, *, retriever: str, top_k: int) -> SystemRun | None:
-    """Retrieval-augmented generation with `top_k` texts; `retriever` is bm25, dense or hybrid. None without texts."""
+    """Retrieval-augmented generation with `top_k` texts; `retriever` is bm25, dense or hybrid. None
+    without texts.
+    """
     texts, lexical = data.memories["text"], retriever == "bm25"
     if texts.null_count == len(texts):
         return None
@@ -74,13 +91,19 @@ def rag(data: ComparisonData, *, retriever: str, top_k: int) -> SystemRun | None
     def ask(**options: Any) -> list[Prediction] | None:
         answerer, keys = data.answerer, None if lexical else data.answerer.keys(data.questions)
         found = answerer.bank, data.questions, data.as_of
-        return prompting.rag(answerer.lm, *found, top_k=top_k, keys=keys, words=retriever != "dense", **options)
+        return prompting.rag(
+            answerer.lm, *found, top_k=top_k, keys=keys, words=retriever != "dense", **options
+        )
 
     stages = ("bank",) if lexical else ("compress", "bank")
     stored_bytes = sum(len(text.encode()) for text in texts.to_pylist() if text)
     if not lexical:
-        stored_bytes += 4 * len(texts) * data.memories.schema.field("key").type.list_size  # keys in float32
-    return _timed(data, ask, adapt_seconds=data.spent(*stages), recall_depth=top_k, stored_bytes=stored_bytes)
+        stored_bytes += (
+            4 * len(texts) * data.memories.schema.field("key").type.list_size
+        )  # keys in float32
+    return _timed(
+        data, ask, adapt_seconds=data.spent(*stages), recall_depth=top_k, stored_bytes=stored_bytes
+    )
 
 
 def memory(data: ComparisonData) -> SystemRun | None:
@@ -106,7 +129,12 @@ RAG_SYSTEMS: Mapping[str, System] = {
     for retriever in ("bm25", "dense", "hybrid")
     for top_k in (1, 3)
 }
-SYSTEMS: Mapping[str, System] = {"closed": closed_book, "full": full_text, **RAG_SYSTEMS, "cmt": memory}
+SYSTEMS: Mapping[str, System] = {
+    "closed": closed_book,
+    "full": full_text,
+    **RAG_SYSTEMS,
+    "cmt": memory,
+}
 """By the name that `cmt baselines --rows` takes, in the order in which they are measured."""
 
 
@@ -118,12 +146,18 @@ def _timed(
     recall_depth: int | None = None,
     stored_bytes: int = 0,
 ) -> SystemRun | None:
-    """Call `ask` with the options of `prompting`, and record its time and tokens; None if it finds no text."""
+    """Call `ask` with the options of `prompting`, and record its time and tokens; None if it finds
+    no text.
+    """
     answering, meter, started = data.answerer.params.answering, TokenMeter(), time.perf_counter()
     predictions = ask(
-        **answering.model_dump(), complete=meter.complete(data.answerer.lm), on_progress=data.progress.advance
+        **answering.model_dump(),
+        complete=meter.complete(data.answerer.lm),
+        on_progress=data.progress.advance,
     )
     seconds = time.perf_counter() - started
     if predictions is None:
         return None
-    return SystemRun(predictions, recall_depth, adapt_seconds, stored_bytes, seconds, meter.tokens_read)
+    return SystemRun(
+        predictions, recall_depth, adapt_seconds, stored_bytes, seconds, meter.tokens_read
+    )

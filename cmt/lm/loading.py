@@ -1,9 +1,10 @@
 """Loading of an LM's folder by transformers, which can run code that a config file names.
 
-`auto_map` names code to run, `attn_implementation` a kernel to download, `adapter_config.json` another model to load;
-each works from a configuration file alone, whatever arguments the caller passes. So a configuration may only hold the
-fields of its architecture, and every other field is refused before transformers reads it. `cmt model pull` writes such
-a configuration (`cmt.lm.configuration`).
+`auto_map` names code to run, `attn_implementation` a kernel to download, `adapter_config.json`
+another model to load; each works from a configuration file alone, whatever arguments the caller
+passes. So a configuration may only hold the fields of its architecture, and every other field is
+refused before transformers reads it. `cmt model pull` writes such a configuration
+(`cmt.lm.configuration`).
 """
 
 import inspect
@@ -18,13 +19,18 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+)
 
 from cmt.common.storage import read_json
 from cmt.errors import ModelError
 from cmt.lm.convert_gguf import quiet_transformers
 
-CONFIG, TOKENIZER_CONFIG, WEIGHTS_INDEX = "config.json", "tokenizer_config.json", "model.safetensors.index.json"
+CONFIG = "config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+WEIGHTS_INDEX = "model.safetensors.index.json"
 
 # notes of the programs that wrote a configuration, and fields of earlier versions of transformers
 _NOTES = """
@@ -45,16 +51,21 @@ _CODE = """
 attn_implementation auto_map code_revision custom_generate custom_pipelines experts_implementation quantization_config
 trust_remote_code use_kernels
 """
-MAX_LAYERS, LARGEST_NUMBER = 512, 10**10  # LMs with a context of a million tokens have a rope_theta of 3.6 · 10⁹
-"""Largest number of layers, and largest other number: transformers builds what a configuration names first."""
+MAX_LAYERS, LARGEST_NUMBER = (
+    512,
+    10**10,
+)  # LMs with a context of a million tokens have a rope_theta of 3.6 · 10⁹
+"""Largest number of layers, and largest other number: transformers builds what a configuration
+names first.
+"""
 HARMLESS, FORBIDDEN = frozenset((_NOTES + _GENERATION).split()), frozenset(_CODE.split())
 
 
 def load_model(folder: Path, *, dtype: Any) -> PreTrainedModel:
     """The model in `folder`, with its weights as `dtype` (a torch type, or "auto": as stored).
 
-    Raises ModelError as `check_folder`, also if the files lack a weight, and what transformers raises if a file is
-    missing or damaged.
+    Raises ModelError as `check_folder`, also if the files lack a weight, and what transformers
+    raises if a file is missing or damaged.
     """
     check_folder(folder)
     local = {"local_files_only": True, "trust_remote_code": False}
@@ -70,7 +81,9 @@ def load_model(folder: Path, *, dtype: Any) -> PreTrainedModel:
             **local,
         )
     if absent := sorted([*loaded["missing_keys"], *loaded["mismatched_keys"]], key=str):
-        raise ModelError(f"{folder} is no complete {config.model_type}: its files lack the weight {absent[0]}")
+        raise ModelError(
+            f"{folder} is no complete {config.model_type}: its files lack the weight {absent[0]}"
+        )
     return model
 
 
@@ -94,7 +107,9 @@ def load_tokenizer(folder: Path) -> Any:
     Raises ModelError if it has no end-of-sequence token, and what transformers raises.
     """
     with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     if tokenizer.eos_token_id is None:
         raise ModelError(
             f"the tokenizer in {folder} has no end-of-sequence token: set eos_token in its {TOKENIZER_CONFIG}, in a "
@@ -104,9 +119,11 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ModelError if a file in `folder` names code, kernels or weights elsewhere, or if it is no known LM.
+    """Raise ModelError if a file in `folder` names code, kernels or weights elsewhere, or if it is
+    no known LM.
 
-    Raises ModelError, too, if this user may not read a file. Raises OSError without a configuration.
+    Raises ModelError, too, if this user may not read a file. Raises OSError without a
+    configuration.
     """
     for file in folder.iterdir():
         if file.is_file():
@@ -116,7 +133,8 @@ def check_folder(folder: Path) -> None:
                 raise ModelError(
                     f"{file.resolve()} may not be read by this user: let its owner give the right (chmod a+r)"
                 ) from None
-    # 1. the configuration: a known architecture, with its own fields; it and the tokenizer name no code
+    # 1. the configuration: a known architecture, with its own fields; it and the tokenizer name no
+    #    code
     config = read_object(folder / CONFIG)
     kind = architecture(folder / CONFIG, config)
     for file in (folder / CONFIG, folder / TOKENIZER_CONFIG):
@@ -130,18 +148,30 @@ def check_folder(folder: Path) -> None:
             raise _refused(folder / CONFIG, f"{name} is above {most:,}, which no LM has")
     # 2. the weights: no files outside the folder
     if (folder / "adapter_config.json").exists():
-        raise _refused(folder / "adapter_config.json", "it names another model to load: merge the adapter")
+        raise _refused(
+            folder / "adapter_config.json", "it names another model to load: merge the adapter"
+        )
     if (folder / WEIGHTS_INDEX).exists():
         shards = read_object(folder / WEIGHTS_INDEX).get("weight_map")
-        if not isinstance(shards, dict) or any(Path(str(name)).name != name for name in shards.values()):
+        if not isinstance(shards, dict) or any(
+            Path(str(name)).name != name for name in shards.values()
+        ):
             raise _refused(folder / WEIGHTS_INDEX, "it names files outside its folder")
 
 
 def architecture(file: Path, config: dict[str, Any]) -> str:
-    """The `model_type` of the configuration in `file`. Raises ModelError if it is no decoder-only LM."""
+    """The `model_type` of the configuration in `file`. Raises ModelError if it is no decoder-only
+    LM.
+    """
     kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind not in CONFIG_MAPPING:
-        raise _refused(file, f"its model_type {kind!r} is no decoder-only LM of the installed transformers")
+    if (
+        not isinstance(kind, str)
+        or kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        or kind not in CONFIG_MAPPING
+    ):
+        raise _refused(
+            file, f"its model_type {kind!r} is no decoder-only LM of the installed transformers"
+        )
     return kind
 
 
@@ -156,7 +186,9 @@ def fields_of(kind: str) -> frozenset[str]:
 
 
 def without_code(content: Any) -> tuple[Any, list[str]]:
-    """`content` without keys, at any depth, that name code or kernels or are private, and these keys, sorted."""
+    """`content` without keys, at any depth, that name code or kernels or are private, and these
+    keys, sorted.
+    """
     names: list[str] = []
     if isinstance(content, list):
         parts = [without_code(item) for item in content]
@@ -165,7 +197,9 @@ def without_code(content: Any) -> tuple[Any, list[str]]:
         return content, names
     kept = {}
     for key, value in content.items():
-        if key in FORBIDDEN or (key.startswith("_") and key not in HARMLESS):  # a private key can set an attribute
+        if key in FORBIDDEN or (
+            key.startswith("_") and key not in HARMLESS
+        ):  # a private key can set an attribute
             names.append(key)
             continue
         kept[key], found = without_code(value)

@@ -1,7 +1,7 @@
 """The frozen language model.
 
-Its input is soft tokens (B, T, D), optionally behind a key/value prefix in every layer. A memory reaches the LM in no
-other way (docs/method.md#alignment).
+Its input is soft tokens (B, T, D), optionally behind a key/value prefix in every layer. A memory
+reaches the LM in no other way (docs/method.md#alignment).
 """
 
 import copy
@@ -21,46 +21,67 @@ from cmt.lm.integrity import RECORD, files_digest, read_record
 from cmt.lm.loading import load_model, load_tokenizer
 from cmt.lm.prompt import Prefix, Prompt, pad
 
-TIE_TOLERANCE = {torch.bfloat16: 0.02, torch.float32: 1e-3}  # largest difference in logits between batches
+TIE_TOLERANCE = {
+    torch.bfloat16: 0.02,
+    torch.float32: 1e-3,
+}  # largest difference in logits between batches
 
 
 class FrozenLM:
     """A decoder-only LM of transformers without gradients.
 
-    D is its hidden size, V its vocabulary. `digest` identifies the pulled weights; compressors name it. `files_digest`
-    also covers configuration and tokenizer; it is the key of recorded answers.
+    D is its hidden size, V its vocabulary. `digest` identifies the pulled weights; compressors name
+    it. `files_digest` also covers configuration and tokenizer; it is the key of recorded answers.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any, digest: str, files_digest: str = "") -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: Any, digest: str, files_digest: str = ""
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.digest, self.files_digest = digest, files_digest or digest
         config = model.config
         self.hidden_size: int = config.hidden_size
         self.layers: int = config.num_hidden_layers
-        self.kv_heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        self.kv_heads: int = (
+            getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        )
         if getattr(config, "multi_query", False):
-            self.kv_heads = config.num_kv_heads if getattr(config, "new_decoder_architecture", False) else 1
-        self.head_size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.bos: int = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+            self.kv_heads = (
+                config.num_kv_heads if getattr(config, "new_decoder_architecture", False) else 1
+            )
+        self.head_size: int = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        self.bos: int = (
+            tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        )
         self.eos: int = tokenizer.eos_token_id
 
     @classmethod
-    def load(cls, folder: Path, *, dtype: str = "auto", device: torch.device | None = None) -> "FrozenLM":
-        """Load the LM in `folder` (safetensors and tokenizer) to `device`; None: to the GPU if there is one.
+    def load(
+        cls, folder: Path, *, dtype: str = "auto", device: torch.device | None = None
+    ) -> "FrozenLM":
+        """Load the LM in `folder` (safetensors and tokenizer) to `device`; None: to the GPU if
+        there is one.
 
-        `dtype` is `auto` (`fast_dtype`) or the name of a torch type. `weights.installed` checks the files before.
-        Raises ModelError if the folder is missing or damaged, or if `loading.check_folder` refuses it.
+        `dtype` is `auto` (`fast_dtype`) or the name of a torch type. `weights.installed` checks the
+        files before. Raises ModelError if the folder is missing or damaged, or if
+        `loading.check_folder` refuses it.
         """
         device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            model = load_model(folder, dtype=fast_dtype(device) if dtype == "auto" else getattr(torch, dtype))
+            model = load_model(
+                folder, dtype=fast_dtype(device) if dtype == "auto" else getattr(torch, dtype)
+            )
             tokenizer = load_tokenizer(folder)
             record = read_record(folder) if (folder / RECORD).exists() else None
         except ModelError:
             raise
         except Exception as error:  # transformers raises many kinds for a damaged folder
-            raise ModelError(f"{folder} is not a usable LM ({error}): run `cmt model pull` again") from error
+            raise ModelError(
+                f"{folder} is not a usable LM ({error}): run `cmt model pull` again"
+            ) from error
         if record is None:
             return cls(model.to(device), tokenizer, weights_digest(model))
         return cls(model.to(device), tokenizer, record.digest, files_digest(record.files))
@@ -72,7 +93,9 @@ class FrozenLM:
 
     @property
     def tolerance(self) -> float:
-        """Lead in logits below which a token is a near-tie: another batch could choose another token."""
+        """Lead in logits below which a token is a near-tie: another batch could choose another
+        token.
+        """
         return TIE_TOLERANCE[self.model.dtype]
 
     @property
@@ -94,19 +117,26 @@ class FrozenLM:
         return self.model.get_input_embeddings()(ids)
 
     def logits(self, prompt: Prompt, positions: Tensor) -> Tensor:
-        """Next-token logits (N, V) at `positions` (N, 2) = (row, column); no others go through the output layer."""
+        """Next-token logits (N, V) at `positions` (N, 2) = (row, column); no others go through the
+        output layer.
+        """
         hidden = self.read(prompt, self.cache(prompt.prefix))  # (B, T, D)
-        return self._scaled(self.model.get_output_embeddings()(hidden[positions[:, 0], positions[:, 1]]))
+        return self._scaled(
+            self.model.get_output_embeddings()(hidden[positions[:, 0], positions[:, 1]])
+        )
 
     def exact_logits(self, hidden: Tensor) -> Tensor:
         """Next-token logits (B, V) in float32 of hidden states (B, D)."""
-        # in bfloat16 the two best of 49,000 tokens often tie, and the winner would depend on the batch
+        # in bfloat16 the two best of 49,000 tokens often tie, and the winner would depend on the
+        # batch
         head = self.model.get_output_embeddings()
         bias = None if head.bias is None else head.bias.float()
         return self._scaled(F.linear(hidden.float(), self._output_weight, bias))
 
     def _scaled(self, logits: Tensor) -> Tensor:
-        """`logits` behind the output layer: Cohere multiplies them, Granite divides them, Gemma 2 bounds them."""
+        """`logits` behind the output layer: Cohere multiplies them, Granite divides them, Gemma 2
+        bounds them.
+        """
         factor, divisor, bound = (
             getattr(self.model.config, name, None)
             for name in ("logit_scale", "logits_scaling", "final_logit_softcapping")
@@ -125,13 +155,18 @@ class FrozenLM:
 
     def token_texts(self, ids: Sequence[int]) -> list[str]:
         """Text of each token in the middle of a text, with the blank in front of a word."""
-        # behind a line break, because decoders of SentencePiece leave out a blank at the beginning of a text
+        # behind a line break, because decoders of SentencePiece leave out a blank at the beginning
+        # of a text
         line_break = self.tokenize("\n")[-1:]
         texts = self.tokenizer.batch_decode([[*line_break, token] for token in ids])
         return [text.removeprefix("\n") for text in texts]
 
-    def prompt(self, rows: Sequence[Sequence[int]], *, prefix: Prefix | None = None, left: bool = False) -> Prompt:
-        """Padded prompt of token ids of several lengths, `prefix` in front; `left` pads on the left, for generation."""
+    def prompt(
+        self, rows: Sequence[Sequence[int]], *, prefix: Prefix | None = None, left: bool = False
+    ) -> Prompt:
+        """Padded prompt of token ids of several lengths, `prefix` in front; `left` pads on the
+        left, for generation.
+        """
         ids, mask = pad(rows, left=left, device=self.device)  # (B, T)
         return Prompt(self.embed(ids), mask, prefix)
 
@@ -140,12 +175,16 @@ class FrozenLM:
         cache = DynamicCache()
         if prefix is not None:
             # unbind has one stack as its backward, indexing a zero-filled tensor for every layer
-            for layer, (keys, values) in enumerate(zip(prefix[0].unbind(), prefix[1].unbind(), strict=True)):
+            for layer, (keys, values) in enumerate(
+                zip(prefix[0].unbind(), prefix[1].unbind(), strict=True)
+            ):
                 cache.update(keys.to(self.model.dtype), values.to(self.model.dtype), layer)
         return cache
 
     def read(self, prompt: Prompt, cache: DynamicCache) -> Tensor:
-        """Hidden states (B, T, D) of the prompt; `cache` has its prefix and is extended. Padding has no position."""
+        """Hidden states (B, T, D) of the prompt; `cache` has its prefix and is extended. Padding
+        has no position.
+        """
         positions = (prompt.whole_mask.cumsum(1) - 1).clamp(min=0)  # (B, P + T)
         return self.backbone(
             inputs_embeds=prompt.embeds.to(self.model.dtype),
@@ -159,7 +198,8 @@ class FrozenLM:
 def slice_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
     """A decoder of `count` layers of the LM from layer `first` on, with the LM's final norm.
 
-    Its modules are new and share the weights. Raises ModelError if the decoder has no list of layers.
+    Its modules are new and share the weights. Raises ModelError if the decoder has no list of
+    layers.
     """
     shared = {id(tensor): tensor for tensor in lm.backbone.parameters()}
     decoder = copy.deepcopy(lm.backbone, shared)
@@ -173,11 +213,15 @@ def slice_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
             if first and hasattr(decoder, "embedding_multiplier"):
                 setattr(decoder, "embedding_multiplier", 1.0)  # noqa: B010 - the inputs are states, not embeddings
             return decoder
-    raise ModelError(f"{type(lm.backbone).__name__} has no list of {lm.layers} layers: Θ and ψ cannot use its layers")
+    raise ModelError(
+        f"{type(lm.backbone).__name__} has no list of {lm.layers} layers: Θ and ψ cannot use its layers"
+    )
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where `device` has instructions for it, else float32, which is then several times faster."""
+    """bfloat16 where `device` has instructions for it, else float32, which is then several times
+    faster.
+    """
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -189,10 +233,13 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 def weights_digest(model: nn.Module) -> str:
     """SHA-256 over name, type, shape and bytes of every weight, in the order of the names.
 
-    Equal to `FrozenLM.digest` while the weights are unmodified and in their stored type (docs/method.md#checks, h).
+    Equal to `FrozenLM.digest` while the weights are unmodified and in their stored type
+    (docs/method.md#checks, h).
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        )
     return digest.hexdigest()

@@ -1,4 +1,6 @@
-"""Prompts as the frozen LM reads them: padded batches of soft tokens, optionally behind a key/value prefix."""
+"""Prompts as the frozen LM reads them: padded batches of soft tokens, optionally behind a key/value
+prefix.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# In bfloat16 the result of a row depends on its padding, and on whether the batch has one row or several, but not on
-# the number of further rows (on a CPU, to the last bit). So a row gets the same width in every batch.
+# In bfloat16 the result of a row depends on its padding, and on whether the batch has one row or
+# several, but not on the number of further rows (on a CPU, to the last bit). So a row gets the same
+# width in every batch.
 PROMPT_WIDTH_STEP = 32  # positions: prompts are padded to the next larger multiple
 
 Prefix = tuple[Tensor, Tensor]  # keys and values, (layers, B, kv heads, P, head size) each
@@ -39,12 +42,16 @@ class Prompt:
         prefix = self.prefix and (self.prefix[0][:, rows], self.prefix[1][:, rows])
         prefix_mask = None if self.prefix_mask is None else self.prefix_mask[rows]
         added = width - self.mask.shape[1]  # F.pad cuts where it is negative
-        embeds, mask = F.pad(self.embeds[rows], (0, 0, added, 0)), F.pad(self.mask[rows], (added, 0))
+        embeds = F.pad(self.embeds[rows], (0, 0, added, 0))
+        mask = F.pad(self.mask[rows], (added, 0))
         return Prompt(embeds, mask, prefix, prefix_mask)
 
     def row_widths(self) -> list[int]:
         """Padded width of each row, which depends only on its own length."""
-        return [(length // PROMPT_WIDTH_STEP + 1) * PROMPT_WIDTH_STEP for length in self.mask.sum(1).tolist()]
+        return [
+            (length // PROMPT_WIDTH_STEP + 1) * PROMPT_WIDTH_STEP
+            for length in self.mask.sum(1).tolist()
+        ]
 
 
 def padded_length(length: int) -> int:
@@ -52,8 +59,12 @@ def padded_length(length: int) -> int:
     return -(-length // 8) * 8
 
 
-def pad(rows: Sequence[Sequence[int]], *, left: bool, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Token ids and mask (B, T) of `rows`, padded on the left or on the right; T = `padded_length` of the longest."""
+def pad(
+    rows: Sequence[Sequence[int]], *, left: bool, device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """Token ids and mask (B, T) of `rows`, padded on the left or on the right; T = `padded_length`
+    of the longest.
+    """
     width = padded_length(max(map(len, rows)))
     ids, mask = torch.zeros(2, len(rows), width, dtype=torch.long).unbind()  # (B, T)
     for row, tokens in enumerate(rows):

@@ -10,7 +10,8 @@ _REPLACEMENT = "\ufffd"  # the decoded text of an incomplete UTF-8 character
 class StreamingDetokenizer:
     """Turns a stream of tokens into pieces of text that add up to `FrozenLM.decode` of all tokens.
 
-    A piece holds whole characters only. A trailing space is held back, since the text does not end with one.
+    A piece holds whole characters only. A trailing space is held back, since the text does not end
+    with one.
     """
 
     def __init__(self, lm: FrozenLM, on_text: Callable[[str], None]) -> None:
@@ -19,7 +20,9 @@ class StreamingDetokenizer:
         self._text = ""
 
     def put(self, row: int, token: int) -> None:
-        """Add the next token and emit the text that it completes; an `OnToken` callback, so `row` is ignored."""
+        """Add the next token and emit the text that it completes; an `OnToken` callback, so `row`
+        is ignored.
+        """
         self._tokens.append(token)
         self._emit(self._lm.decode(self._tokens).rstrip(_REPLACEMENT).rstrip())
 

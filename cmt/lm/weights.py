@@ -1,8 +1,9 @@
 """The base LM on disk: fetched once, checked, and installed for all later commands.
 
-`<path>/<name>-<hash of lm.source>/` holds safetensors, configuration, tokenizer, and the record `lm.json`: `lm.source`,
-the SHA-256 of the fetched weights, the digest of the tensors, and the SHA-256 of every file (`cmt.lm.integrity`). A
-pull works in `<path>/.partial-…` and moves the finished folder into place.
+`<path>/<name>-<hash of lm.source>/` holds safetensors, configuration, tokenizer, and the record
+`lm.json`: `lm.source`, the SHA-256 of the fetched weights, the digest of the tensors, and the
+SHA-256 of every file (`cmt.lm.integrity`). A pull works in `<path>/.partial-…` and moves the
+finished folder into place.
 """
 
 import contextlib
@@ -20,17 +21,27 @@ from cmt.common.storage import flush_to_disk
 from cmt.errors import ModelError
 from cmt.lm.convert_gguf import OnProgress, convert
 from cmt.lm.download import FILES, digest_of, fetch, folder_name
-from cmt.lm.integrity import RECORD, Record, changed_files, is_untouched, read_record, record_files, write_record
+from cmt.lm.integrity import (
+    RECORD,
+    Record,
+    changed_files,
+    is_untouched,
+    read_record,
+    record_files,
+    write_record,
+)
 
 log = logging.getLogger(__name__)
 
 
-def pull(*, source: str, sha256: str | None = None, path: Path, on_progress: OnProgress | None = None) -> Path:
+def pull(
+    *, source: str, sha256: str | None = None, path: Path, on_progress: OnProgress | None = None
+) -> Path:
     """Fetch, check and convert the base LM unless it is installed; returns its folder below `path`.
 
-    `sha256`: the expected digest of the fetched weights (`download.digest_of`). Files of a `path:` folder are linked,
-    not copied. Raises ConfigError if `source` is malformed, ModelError if the LM cannot be fetched, read or written, or
-    has another digest.
+    `sha256`: the expected digest of the fetched weights (`download.digest_of`). Files of a `path:`
+    folder are linked, not copied. Raises ConfigError if `source` is malformed, ModelError if the LM
+    cannot be fetched, read or written, or has another digest.
     """
     folder = path / folder_name(source)
     partial = path / f".partial-{folder.name}"
@@ -38,7 +49,9 @@ def pull(*, source: str, sha256: str | None = None, path: Path, on_progress: OnP
         if _is_current(folder, source, sha256) and not partial.exists():
             return folder
         with _pull_lock(path):
-            if not _is_current(folder, source, sha256):  # another process may have pulled it meanwhile
+            if not _is_current(
+                folder, source, sha256
+            ):  # another process may have pulled it meanwhile
                 _install(source, sha256, folder, partial, on_progress)
             shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -47,8 +60,8 @@ def pull(*, source: str, sha256: str | None = None, path: Path, on_progress: OnP
 def installed(*, source: str, path: Path) -> Path:
     """Folder of the installed base LM, unchanged since the pull.
 
-    Files with the recorded sizes and times are not read. Raises ModelError if the LM was not pulled, or if a file was
-    changed, removed or added; the message names the file.
+    Files with the recorded sizes and times are not read. Raises ModelError if the LM was not
+    pulled, or if a file was changed, removed or added; the message names the file.
     """
     folder = path / folder_name(source)
     if problem := _problem(folder):
@@ -57,20 +70,28 @@ def installed(*, source: str, path: Path) -> Path:
 
 
 def verify(*, source: str, path: Path) -> Path:
-    """As `installed`, but read every file and every weight; also raises ModelError if one has changed."""
+    """As `installed`, but read every file and every weight; also raises ModelError if one has
+    changed.
+    """
     folder = installed(source=source, path=path)
     record = read_record(folder)
     if changed := changed_files(record.files, record_files(folder)):
         names = ", ".join(changed)
-        raise ModelError(f"{names} in {folder} changed since it was pulled: remove the folder and run `cmt model pull`")
+        raise ModelError(
+            f"{names} in {folder} changed since it was pulled: remove the folder and run `cmt model pull`"
+        )
     with _explain_disk_errors(path):
         if _tensors_digest(folder) != record.digest:
-            raise ModelError(f"the weights in {folder} have changed: remove it and run `cmt model pull`")
+            raise ModelError(
+                f"the weights in {folder} have changed: remove it and run `cmt model pull`"
+            )
     return folder
 
 
 def _is_current(folder: Path, source: str, sha256: str | None) -> bool:
-    """Whether `folder` is undamaged, has the digest `sha256` if one is given, and a local original has not changed."""
+    """Whether `folder` is undamaged, has the digest `sha256` if one is given, and a local original
+    has not changed.
+    """
     if _problem(folder):
         return False
     recorded = read_record(folder).sha256
@@ -81,7 +102,11 @@ def _is_current(folder: Path, source: str, sha256: str | None) -> bool:
         # a pull writes its own copy of a configuration that has other fields than the architecture
         for own in folder.glob("*.json"):
             file = original / own.name
-            if not own.is_symlink() and file.is_file() and file.stat().st_mtime > own.stat().st_mtime:
+            if (
+                not own.is_symlink()
+                and file.is_file()
+                and file.stat().st_mtime > own.stat().st_mtime
+            ):
                 return False
     return sha256 is None or sha256.lower() == recorded
 
@@ -105,12 +130,16 @@ def _problem(folder: Path) -> str | None:
     if changed := changed_files(record.files, found):
         return f"is damaged: {', '.join(changed)} in {folder} changed since it was pulled"
     # 3. new sizes and times: a copy or a restored backup changes no content
-    with contextlib.suppress(OSError):  # in a folder that cannot be written, files are hashed every time
+    with contextlib.suppress(
+        OSError
+    ):  # in a folder that cannot be written, files are hashed every time
         write_record(folder, replace(record, files=found))
     return None
 
 
-def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_progress: OnProgress | None) -> None:
+def _install(
+    source: str, sha256: str | None, folder: Path, partial: Path, on_progress: OnProgress | None
+) -> None:
     from cmt.lm.configuration import clean_configuration
 
     # 1. fetch
@@ -138,7 +167,9 @@ def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_pr
     digest = _tensors_digest(ready)
     for file in ready.iterdir():
         if not file.is_symlink():
-            file.chmod(0o644)  # safetensors writes 0600; before the record, because it changes the file's times
+            file.chmod(
+                0o644
+            )  # safetensors writes 0600; before the record, because it changes the file's times
             flush_to_disk(file)
     write_record(ready, Record(source, actual, digest, record_files(ready)))
     # 4. replace a damaged folder, or one of another digest
@@ -149,7 +180,9 @@ def _install(source: str, sha256: str | None, folder: Path, partial: Path, on_pr
 
 
 def _prepare(fetched: Path, partial: Path, on_progress: OnProgress | None) -> Path:
-    """A folder below `partial` that transformers loads: the downloaded one, a conversion, or links to the files."""
+    """A folder below `partial` that transformers loads: the downloaded one, a conversion, or links
+    to the files.
+    """
     if fetched.is_dir() and fetched.is_relative_to(partial):
         return fetched
     ready = partial / "ready"
@@ -165,7 +198,9 @@ def _prepare(fetched: Path, partial: Path, on_progress: OnProgress | None) -> Pa
 
 
 def _tensors_digest(folder: Path) -> str:
-    """Digest of the weights in their stored type. Raises ModelError if transformers cannot load them."""
+    """Digest of the weights in their stored type. Raises ModelError if transformers cannot load
+    them.
+    """
     from cmt.lm.loading import load_model, load_tokenizer
     from cmt.lm.model import weights_digest
 
@@ -175,7 +210,9 @@ def _tensors_digest(folder: Path) -> str:
     except ModelError:
         raise
     except Exception as error:  # transformers raises many kinds for a damaged or foreign folder
-        raise ModelError(f"{folder} is not a decoder-only LM that transformers can load: {error}") from error
+        raise ModelError(
+            f"{folder} is not a decoder-only LM that transformers can load: {error}"
+        ) from error
     return weights_digest(model)
 
 

@@ -1,7 +1,8 @@
 """π: turns the output of ψ into input of the frozen LM (docs/method.md#alignment).
 
-`TextAlignment` highlights the embeddings of the chosen windows and prepends a short key/value prefix, which teaches the
-form of an answer. `PrefixAlignment` is the published (K_l, V_l) = π(M*) (CMT, arXiv 2412.07393).
+`TextAlignment` highlights the embeddings of the chosen windows and prepends a short key/value
+prefix, which teaches the form of an answer. `PrefixAlignment` is the published (K_l, V_l) = π(M*)
+(CMT, arXiv 2412.07393).
 """
 
 import torch
@@ -26,13 +27,17 @@ class KeyValueMap(nn.Module):
 
     def forward(self, slots: Tensor) -> Prefix:
         """`slots` (B, P, D) → keys and values (layers, B, kv heads, P, head size)."""
-        both = self.out(self.norm(slots)).unflatten(-1, self.shape)  # (B, P, layers, 2, kv heads, head size)
+        both = self.out(self.norm(slots)).unflatten(
+            -1, self.shape
+        )  # (B, P, layers, 2, kv heads, head size)
         keys, values = both.permute(3, 2, 0, 4, 1, 5).unbind()
         return keys, values
 
 
 class TextAlignment(nn.Module):
-    """A prefix from learned slots and the pooled question, and embeddings highlighted by a probability."""
+    """A prefix from learned slots and the pooled question, and embeddings highlighted by a
+    probability.
+    """
 
     def __init__(self, lm: FrozenLM, slots: int) -> None:
         super().__init__()
@@ -40,7 +45,9 @@ class TextAlignment(nn.Module):
         self.question = nn.Linear(lm.hidden_size, lm.hidden_size, bias=False)
         nn.init.eye_(self.question.weight)
         self.to_prefix = KeyValueMap(lm)
-        self.highlight = nn.Parameter(torch.zeros(2, lm.hidden_size))  # of the tokens that begin and end the answer
+        self.highlight = nn.Parameter(
+            torch.zeros(2, lm.hidden_size)
+        )  # of the tokens that begin and end the answer
 
     def prefix(self, question: Encoding) -> Prefix:
         """Key/value prefix of P = `slots` positions for each question."""
@@ -49,7 +56,9 @@ class TextAlignment(nn.Module):
 
 
 class PrefixAlignment(nn.Module):
-    """Published π: a shared trunk and one linear map turn M* into a key/value prefix in every layer."""
+    """Published π: a shared trunk and one linear map turn M* into a key/value prefix in every
+    layer.
+    """
 
     def __init__(self, lm: FrozenLM) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
 """The champion: the promoted compressor, kept with its predecessor in the project's data.
 
-A small file names both, so commands, flows and server find them without MLflow. The bank's pointer selects the
-compressor that answers; it moves when the champion's memories are complete (`cmt.rounds.recompression`).
+A small file names both, so commands, flows and server find them without MLflow. The bank's pointer
+selects the compressor that answers; it moves when the champion's memories are complete
+(`cmt.rounds.recompression`).
 """
 
 import shutil
@@ -22,7 +23,9 @@ class Promoted:
     digest: str  # of its weights and configuration
     bank: str  # first 12 digits of its digest at its window, which name its bank
     version: str = ""  # in the model registry; "" if unregistered
-    scored_slice: str = ""  # the slice with the questions of the comparison; "" without a comparison
+    scored_slice: str = (
+        ""  # the slice with the questions of the comparison; "" without a comparison
+    )
     f1: float | None = None  # F1 on these questions, 0–100
 
 
@@ -36,7 +39,9 @@ class Champion:
 
 
 def read_champion(state: Path) -> Champion | None:
-    """The content of the file in the state folder; None without a file. Raises ModelError if it is damaged."""
+    """The content of the file in the state folder; None without a file. Raises ModelError if it is
+    damaged.
+    """
     try:
         return read_checked_json(state / FILE, Champion)
     except FileNotFoundError:
@@ -64,7 +69,8 @@ def champion_folders(state: Path) -> list[Path]:
 
 
 def keep_compressor(state: Path, source: Path) -> Path:
-    """Copy the compressor in `source` to its `champion_folder`, unless the folder exists; returns that folder.
+    """Copy the compressor in `source` to its `champion_folder`, unless the folder exists; returns
+    that folder.
 
     Raises ModelError if it has no compressor, and OSError if it cannot be written.
     """
@@ -81,7 +87,9 @@ def keep_compressor(state: Path, source: Path) -> Path:
 
 
 def copy_compressor(source: Path, target: Path) -> None:
-    """Copy those files of a compressor that are in `source` to the new folder `target`. Raises OSError."""
+    """Copy those files of a compressor that are in `source` to the new folder `target`. Raises
+    OSError.
+    """
     from cmt.modeling.checkpoint import CONFIG, SUMS, WEIGHTS
     from cmt.modeling.codebook import CODEBOOKS
     from cmt.modeling.cross_encoder import FILE as CROSS_ENCODER

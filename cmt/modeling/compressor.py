@@ -1,7 +1,9 @@
-"""Θ: encodes a text as memory vectors and a search key (docs/method.md#compressor); questions go through the same Θ.
+"""Θ: encodes a text as memory vectors and a search key (docs/method.md#compressor); questions go
+through the same Θ.
 
-Θ consists of the LM's first layers with LoRA adapters. Their output is shifted and scaled to mean 0 and deviation 1,
-because a few dimensions with states far from zero would dominate every cosine and eight-bit scale.
+Θ consists of the LM's first layers with LoRA adapters. Their output is shifted and scaled to mean 0
+and deviation 1, because a few dimensions with states far from zero would dominate every cosine and
+eight-bit scale.
 """
 
 from dataclasses import dataclass
@@ -30,13 +32,21 @@ class Encoding:
 class Compressor(nn.Module):
     """Θ. With `kind: windows`, a vector is the mean of the states of W tokens, so k = ⌈n/W⌉.
 
-    With `kind: tokens`, the vectors are the states at k learned tokens after the text (MAC, arXiv 2403.04317).
+    With `kind: tokens`, the vectors are the states at k learned tokens after the text (MAC, arXiv
+    2403.04317).
     """
 
     def __init__(
-        self, lm: FrozenLM, params: CompressorParams, *, key_dim: int | None = None, trainable: bool = True
+        self,
+        lm: FrozenLM,
+        params: CompressorParams,
+        *,
+        key_dim: int | None = None,
+        trainable: bool = True,
     ) -> None:
-        """`key_dim`: p; None: D. `trainable=False` leaves out what a checkpoint replaces: adapters and statistics."""
+        """`key_dim`: p; None: D. `trainable=False` leaves out what a checkpoint replaces: adapters
+        and statistics.
+        """
         super().__init__()
         self.params = params
         width = lm.hidden_size
@@ -50,17 +60,28 @@ class Compressor(nn.Module):
         self.to_key = nn.Linear(width, key_dim or width, bias=False)
         nn.init.eye_(self.to_key.weight)
         if params.kind == "tokens":
-            mean = lm.embed(torch.arange(min(1000, lm.model.config.vocab_size), device=lm.device)).float().mean(0).cpu()
-            self.memory_tokens = nn.Parameter(mean + 0.02 * torch.randn(params.memory_tokens, width))
+            mean = (
+                lm.embed(torch.arange(min(1000, lm.model.config.vocab_size), device=lm.device))
+                .float()
+                .mean(0)
+                .cpu()
+            )
+            self.memory_tokens = nn.Parameter(
+                mean + 0.02 * torch.randn(params.memory_tokens, width)
+            )
 
     def forward(self, embeds: Tensor, mask: Tensor, window: int | None = None) -> Encoding:
-        """Encode `embeds` (B, 1 + T, D) with `mask` (B, 1 + T): BOS, text, padding. `window`: its tokens; None: W."""
+        """Encode `embeds` (B, 1 + T, D) with `mask` (B, 1 + T): BOS, text, padding. `window`: its
+        tokens; None: W.
+        """
         if self.params.kind == "tokens":
             states, text_mask, vectors, vector_mask = self._memory_tokens(embeds, mask)
             pooled = masked_mean(vectors, vector_mask)  # (B, D)
         else:
             states, text_mask = self._states(embeds, mask)[:, 1:], mask[:, 1:]  # without BOS
-            vectors, vector_mask = window_means(states, text_mask, window or self.params.window)  # (B, k, D), (B, k)
+            vectors, vector_mask = window_means(
+                states, text_mask, window or self.params.window
+            )  # (B, k, D), (B, k)
             pooled = masked_mean(states, text_mask)
         key = F.normalize(self.to_key(pooled).float(), dim=-1)  # (B, p)
         return Encoding(states, text_mask, vectors, vector_mask, pooled, key)
@@ -68,19 +89,29 @@ class Compressor(nn.Module):
     def _memory_tokens(self, embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """States and mask of the text, and of the k memory tokens."""
         rows, count = embeds.shape[0], self.params.memory_tokens
-        # directly behind each text, before its padding, so that no memory depends on its batch (method.md, check e)
+        # directly behind each text, before its padding, so that no memory depends on its batch
+        # (method.md, check e)
         positions = mask.sum(1, keepdim=True) + torch.arange(count, device=mask.device)  # (B, k)
-        embeds, mask = F.pad(embeds, (0, 0, 0, count)), F.pad(mask, (0, count)).scatter(1, positions, 1)
+        embeds = F.pad(embeds, (0, 0, 0, count))
+        mask = F.pad(mask, (0, count)).scatter(1, positions, 1)
         tokens = self.memory_tokens.to(embeds.dtype).expand(rows, -1, -1)  # (B, k, D)
-        embeds = embeds.scatter(1, positions[..., None].expand_as(tokens), tokens)  # (B, 1 + T + k, D)
+        embeds = embeds.scatter(
+            1, positions[..., None].expand_as(tokens), tokens
+        )  # (B, 1 + T + k, D)
         states = self._states(embeds, mask)
-        vectors = states.gather(1, positions[..., None].expand(-1, -1, states.shape[-1]))  # (B, k, D)
+        vectors = states.gather(
+            1, positions[..., None].expand(-1, -1, states.shape[-1])
+        )  # (B, k, D)
         text_mask = mask.scatter(1, positions, 0)[:, 1:]
         return states[:, 1:], text_mask, vectors, torch.ones_like(positions)
 
     def _states(self, embeds: Tensor, mask: Tensor) -> Tensor:
-        """States (B, T, D). With causal attention and padding on the right, no state depends on the padding."""
-        out = self.encoder(inputs_embeds=embeds, attention_mask=mask, use_cache=False).last_hidden_state
+        """States (B, T, D). With causal attention and padding on the right, no state depends on the
+        padding.
+        """
+        out = self.encoder(
+            inputs_embeds=embeds, attention_mask=mask, use_cache=False
+        ).last_hidden_state
         return (out.float() - self.shift) * self.scale
 
 
@@ -93,7 +124,9 @@ def window_means(states: Tensor, mask: Tensor, window: int) -> tuple[Tensor, Ten
     states, mask = F.pad(states, (0, 0, 0, missing)), F.pad(mask, (0, missing))
     grouped = torch.unflatten(mask, 1, (-1, window))  # (B, k, W)
     weight = grouped.unsqueeze(-1).to(states.dtype)  # (B, k, W, 1)
-    means = (torch.unflatten(states, 1, (-1, window)) * weight).sum(2) / weight.sum(2).clamp(min=1)  # (B, k, D)
+    means = (torch.unflatten(states, 1, (-1, window)) * weight).sum(2) / weight.sum(2).clamp(
+        min=1
+    )  # (B, k, D)
     return means, grouped.amax(-1)
 
 

@@ -1,8 +1,9 @@
-"""The cross-encoder: reads a question and two dated documents in one pass, and tells whether the later one changes the
-answer (docs/method.md#changes).
+"""The cross-encoder: reads a question and two dated documents in one pass, and tells whether the
+later one changes the answer (docs/method.md#changes).
 
-It consists of the LM's first layers with their own LoRA adapters, and two linear heads on the state of the last token.
-`benchmarks/train_cross_encoder.py` trains it; its weights are beside a compressor's.
+It consists of the LM's first layers with their own LoRA adapters, and two linear heads on the state
+of the last token. `benchmarks/train_cross_encoder.py` trains it; its weights are beside a
+compressor's.
 """
 
 import re
@@ -41,7 +42,8 @@ class Report(NamedTuple):
 class Odds(NamedTuple):
     """What the cross-encoder says about two reports, as log-odds."""
 
-    holds: float  # the answer to the question is the one of the later report, and not that of the earlier one
+    # the answer to the question is the one of the later report, and not that of the earlier one
+    holds: float
     changed: float  # both reports answer the question, and the later one changes the answer
 
 
@@ -54,7 +56,9 @@ class CrossEncoder:
 
     @classmethod
     def load(cls, folder: Path, lm: FrozenLM) -> "CrossEncoder | None":
-        """The cross-encoder for `lm` in a compressor's `folder`, or the shipped one, or None. Raises ModelError."""
+        """The cross-encoder for `lm` in a compressor's `folder`, or the shipped one, or None.
+        Raises ModelError.
+        """
         for path in [path for path in (folder / FILE, SHIPPED / FILE) if path.exists()]:
             try:
                 with safe_open(path, "pt") as file:
@@ -67,13 +71,23 @@ class CrossEncoder:
 
     @cached_property
     def _parts(self) -> tuple[nn.Module, Tensor, Tensor]:
-        """The layers, the heads (2, D), their bias (2,). Raises ModelError if the file is damaged or of another LM."""
+        """The layers, the heads (2, D), their bias (2,). Raises ModelError if the file is damaged
+        or of another LM.
+        """
         try:
             adapters = load_file(self.path)
-            if wrong := [name for name, values in adapters.items() if not torch.isfinite(values).all()]:
+            if wrong := [
+                name for name, values in adapters.items() if not torch.isfinite(values).all()
+            ]:
                 raise ValueError(f"the weight {wrong[0]} holds NaN or infinite numbers")
-            weight, bias = (adapters.pop(name).to(self.lm.device) for name in ("head.weight", "head.bias"))
-            if (*weight.shape, *bias.shape) != (len(Odds._fields), self.lm.hidden_size, len(Odds._fields)):
+            weight, bias = (
+                adapters.pop(name).to(self.lm.device) for name in ("head.weight", "head.bias")
+            )
+            if (*weight.shape, *bias.shape) != (
+                len(Odds._fields),
+                self.lm.hidden_size,
+                len(Odds._fields),
+            ):
                 raise ValueError(f"heads {tuple(weight.shape)}, {tuple(bias.shape)}")
             layers = 1 + max(int(found[1]) for name in adapters if (found := _LAYER.search(name)))
         except (SafetensorError, OSError, ValueError, KeyError) as error:
@@ -93,9 +107,13 @@ class CrossEncoder:
             return odds
         decoder, weight, bias = self._parts
         ids = reading(self.lm, question, earlier, later, later.published)
-        width = -(-len(ids) // PROMPT_WIDTH_STEP) * PROMPT_WIDTH_STEP  # few shapes; causal states ignore what follows
+        width = (
+            -(-len(ids) // PROMPT_WIDTH_STEP) * PROMPT_WIDTH_STEP
+        )  # few shapes; causal states ignore what follows
         row = torch.tensor([ids + [0] * (width - len(ids))], device=self.lm.device)  # (1, T)
-        states = decoder(inputs_embeds=self.lm.embed(row), use_cache=False).last_hidden_state  # (1, T, D)
+        states = decoder(
+            inputs_embeds=self.lm.embed(row), use_cache=False
+        ).last_hidden_state  # (1, T, D)
         odds = Odds(*F.linear(states[0, len(ids) - 1].float(), weight, bias).tolist())
         self._remembered[asked] = odds
         return odds
@@ -109,7 +127,8 @@ def _damaged(path: Path, error: Exception) -> ModelError:
 def reading(lm: FrozenLM, question: str, earlier: Report, later: Report, asked: date) -> list[int]:
     """The token ids that the cross-encoder reads."""
     day, before, after = (
-        f"{one.day} {MONTHS[one.month - 1]} {one.year}" for one in (asked, earlier.published, later.published)
+        f"{one.day} {MONTHS[one.month - 1]} {one.year}"
+        for one in (asked, earlier.published, later.published)
     )
     old, new = (report.text.replace("\n", ". ", 1) for report in (earlier, later))
     parts = [

@@ -19,7 +19,13 @@ from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt, pad, padded_length
 from cmt.modeling.aggregator import CrossAttention, SpanReader
 from cmt.modeling.alignment import PrefixAlignment, TextAlignment
-from cmt.modeling.checkpoint import Checkpoint, CompressorConfig, digest_in_use, load_checkpoint, save_checkpoint
+from cmt.modeling.checkpoint import (
+    Checkpoint,
+    CompressorConfig,
+    digest_in_use,
+    load_checkpoint,
+    save_checkpoint,
+)
 from cmt.modeling.codebook import Codebook
 from cmt.modeling.compressor import Compressor, Encoding
 from cmt.modeling.cross_encoder import CrossEncoder
@@ -41,9 +47,12 @@ from cmt.modeling.span_decoding import (
 from cmt.modeling.supersession import discount_superseded, leave_out_value
 from cmt.modeling.token_codec import TokenCodec
 
-# weight of a memory's log-probability from the selection, relative to ψ's scores; see docs/experiments.md, E96
+# weight of a memory's log-probability from the selection, relative to ψ's scores; see
+# docs/experiments.md, E96
 PRIOR_WEIGHT = 0.5
-REMEMBERED_BYTES = 256 * 2**20  # cache of the latest texts' states: about 900 memories of 128 tokens at D = 576
+REMEMBERED_BYTES = (
+    256 * 2**20
+)  # cache of the latest texts' states: about 900 memories of 128 tokens at D = 576
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,9 @@ class RetrievedMemory:
     vectors: Tensor  # (k, D) the memory's vectors
     tokens: Sequence[int]  # token ids of the memory, from the kept text or from the content channel
     prior: float = 0.0  # log-probability of the memory given the question, from the selection
-    superseded_tokens: Sequence[int] = ()  # token ids of the document that this memory's document supersedes
+    superseded_tokens: Sequence[
+        int
+    ] = ()  # token ids of the document that this memory's document supersedes
 
 
 class ReadSpan(NamedTuple):
@@ -61,7 +72,8 @@ class ReadSpan(NamedTuple):
 
     first: int
     last: int  # included
-    score: float  # log-score against "nowhere", without the selection's; −inf if the memory has no token
+    # log-score against "nowhere", without the selection's; −inf if the memory has no token
+    score: float
     prior: float  # the part of the selection in the log-score of the memory
 
 
@@ -69,12 +81,16 @@ class Weighed(NamedTuple):
     """What a comparison of the memories of a question changes."""
 
     shifts: Sequence[float]  # nats to add to the log-scores of each memory
-    replaced: Sequence[tuple[int, int]] = ()  # a later memory, and an earlier one without whose value it is read
+    replaced: Sequence[
+        tuple[int, int]
+    ] = ()  # a later memory, and an earlier one without whose value it is read
     margin: float = float("inf")  # smallest change in nats that would alter a decision on the way
 
 
 ReadWithout = Callable[[int, int], ReadSpan]
-"""Indices of a later and an earlier memory → the best span of the later one without the value of the earlier one."""
+"""Indices of a later and an earlier memory → the best span of the later one without the value of
+the earlier one.
+"""
 Weigh = Callable[[int, Sequence[ReadSpan], ReadWithout], Weighed]
 """Compares the memories of a question, given the best span of each."""
 
@@ -84,41 +100,63 @@ class ReaderOutput:
     """Output of ψ and π for B questions with S memories of n tokens each."""
 
     prompt: Prompt  # the input of the LM
-    # (B, S, n) probability that the answer begins with a token, the missing mass being "nowhere"; None, like
-    # `answer_spans` and `margins`, if ψ scores no tokens (`kind: attention` and `none`)
+    # (B, S, n) probability that the answer begins with a token, the missing mass being "nowhere";
+    # None, like `answer_spans` and `margins`, if ψ scores no tokens (`kind: attention` and `none`)
     begins: Tensor | None = None
     spans: Sequence[Sequence[TokenSpan]] = ()  # the spans that the LM reads, for each question
-    answer_spans: Sequence[AnswerSpan | None] | None = None  # the quote of each question, None without memories
-    margins: Sequence[float] | None = None  # smallest lead in nats of a question's quote and windows over others
+    answer_spans: Sequence[AnswerSpan | None] | None = (
+        None  # the quote of each question, None without memories
+    )
+    margins: Sequence[float] | None = (
+        None  # smallest lead in nats of a question's quote and windows over others
+    )
 
 
 class MemoryModel(nn.Module):
     """Θ, ψ and π. The frozen LM is not a submodule, so its weights are not among the parameters."""
 
     def __init__(
-        self, lm: FrozenLM, config: CompressorConfig, digest: str = "untrained", *, trainable: bool = True
+        self,
+        lm: FrozenLM,
+        config: CompressorConfig,
+        digest: str = "untrained",
+        *,
+        trainable: bool = True,
     ) -> None:
-        """With `trainable=False` Θ and ψ have no adapters: `load` merges trained ones into their layers."""
+        """With `trainable=False` Θ and ψ have no adapters: `load` merges trained ones into their
+        layers.
+        """
         super().__init__()
         config = config.for_layers(lm.layers)
         self.lm, self.config, self.digest = lm, config, digest
-        self.compressor = Compressor(lm, config.compressor, key_dim=config.key_dim, trainable=trainable)
+        self.compressor = Compressor(
+            lm, config.compressor, key_dim=config.key_dim, trainable=trainable
+        )
         self.aggregator: CrossAttention | SpanReader | None = None
         if config.aggregator.kind == "attention":
             self.aggregator = CrossAttention(lm.hidden_size, config.aggregator)
         elif config.aggregator.kind == "windows":
             first, window = min(config.compressor.layers, lm.layers - 1), config.compressor.window
-            self.aggregator = SpanReader(lm, config.aggregator, first=first, window=window, trainable=trainable)
+            self.aggregator = SpanReader(
+                lm, config.aggregator, first=first, window=window, trainable=trainable
+            )
         published = config.alignment.kind == "prefix"
-        self.alignment = PrefixAlignment(lm) if published else TextAlignment(lm, config.alignment.slots)
-        # temperature of the self-matching softmax, learned, e³ at the start (docs/method.md#objective)
+        self.alignment = (
+            PrefixAlignment(lm) if published else TextAlignment(lm, config.alignment.slots)
+        )
+        # temperature of the self-matching softmax, learned, e³ at the start
+        # (docs/method.md#objective)
         self.log_temperature = nn.Parameter(torch.tensor(3.0))
         if not config.objective.beta:  # only self-matching trains both
             self.compressor.to_key.requires_grad_(False)
             self.log_temperature.requires_grad_(False)
         self.prompts = PromptBuilder(lm, self.alignment)
-        self.codebook: Codebook | None = None  # encodes vectors with `bank.codes: pq`, at the window
-        self.cross_encoder: CrossEncoder | None = None  # compares two documents that answer a question differently
+        self.codebook: Codebook | None = (
+            None  # encodes vectors with `bank.codes: pq`, at the window
+        )
+        self.cross_encoder: CrossEncoder | None = (
+            None  # compares two documents that answer a question differently
+        )
         # Θ's states of texts read at full resolution; trained weights would outdate them
         self._remembered: LRUCache[tuple[int, ...], Tensor] = LRUCache(
             0 if trainable else REMEMBERED_BYTES, getsizeof=lambda states: states.nbytes
@@ -146,13 +184,19 @@ class MemoryModel(nn.Module):
         return TokenCodec(self.lm, self.window)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Context of bfloat16 matrix products, if the LM has that type; the weights stay float32."""
+        """Context of bfloat16 matrix products, if the LM has that type; the weights stay
+        float32.
+        """
         if self.lm.model.dtype == torch.bfloat16:
             return torch.autocast(self.lm.device.type, torch.bfloat16)
         return nullcontext()
 
-    def encode(self, rows: Sequence[Sequence[int]], group: int = 8, window: int | None = None) -> Encoding:
-        """Θ over rows of token ids, in batches of `group` of like length; in their order. `window`: None for W."""
+    def encode(
+        self, rows: Sequence[Sequence[int]], group: int = 8, window: int | None = None
+    ) -> Encoding:
+        """Θ over rows of token ids, in batches of `group` of like length; in their order. `window`:
+        None for W.
+        """
         # 1. encode in the order of the lengths
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         parts = []
@@ -163,7 +207,9 @@ class MemoryModel(nn.Module):
         # 2. restore the order of the input
         restored = torch.tensor(order, device=self.lm.device).argsort()
         fields = Encoding.__dataclass_fields__
-        return Encoding(*(_concatenate([getattr(part, name) for part in parts])[restored] for name in fields))
+        return Encoding(
+            *(_concatenate([getattr(part, name) for part in parts])[restored] for name in fields)
+        )
 
     def read(
         self,
@@ -175,8 +221,8 @@ class MemoryModel(nn.Module):
     ) -> ReaderOutput:
         """ψ and π for answering: a prompt, padded on the left, for each question.
 
-        `question` is the encoding of the questions, `asked` their token ids, `memories` those selected for each.
-        `weigh` compares the memories of a question, for a ψ that scores tokens.
+        `question` is the encoding of the questions, `asked` their token ids, `memories` those
+        selected for each. `weigh` compares the memories of a question, for a ψ that scores tokens.
         """
         texts = [[memory.tokens for memory in row] for row in memories]
         if not isinstance(self.aggregator, SpanReader):
@@ -185,17 +231,23 @@ class MemoryModel(nn.Module):
         read, window, leads = self._expand(question, memories, selection.expanded_memories)
         neighbours = neighbours_at(selection.neighbour_windows, self.window, window)
         scores = self._score_tokens(question, read, window)  # (B, S, n, 2)
-        limits = [self._quote_limits(text, tokens) for text, tokens in zip(texts, asked, strict=True)]
+        limits = [
+            self._quote_limits(text, tokens) for text, tokens in zip(texts, asked, strict=True)
+        ]
         # 2. compare the memories that answer a question differently
         if weigh:
             for row, row_limits in enumerate(limits):
-                leads[row] = min(leads[row], self._weigh(weigh, row, scores[row], row_limits, memories[row]))
+                leads[row] = min(
+                    leads[row], self._weigh(weigh, row, scores[row], row_limits, memories[row])
+                )
         log_probability = token_log_probabilities(scores)
         on_cpu = log_probability.cpu()
         # 3. choose the windows to read and the quote of each question
         spans, quotes = list[list[TokenSpan]](), list[AnswerSpan | None]()
         margins, tails = list[float](), list[list[int]]()
-        for row, text, row_limits, tokens, lead in zip(on_cpu, texts, limits, asked, leads, strict=True):
+        for row, text, row_limits, tokens, lead in zip(
+            on_cpu, texts, limits, asked, leads, strict=True
+        ):
             spans.append(choose_windows(row, window, selection.best_windows, neighbours))
             quote = best_answer_span(row, text, row_limits) if text else None
             quotes.append(quote)
@@ -203,7 +255,9 @@ class MemoryModel(nn.Module):
             margins.append(min(lead, margin, quote.margin if quote else float("inf")))
             tails.append(self.prompts.question_tokens(tokens, quote.tokens if quote else ()))
         # 4. build the prompt
-        prompt = self.prompts.text_prompt(question, spans, texts, log_probability.exp(), tails, left=True)
+        prompt = self.prompts.text_prompt(
+            question, spans, texts, log_probability.exp(), tails, left=True
+        )
         return ReaderOutput(prompt, on_cpu[..., 0].exp(), spans, quotes, margins)
 
     def read_alone(
@@ -216,8 +270,8 @@ class MemoryModel(nn.Module):
     ) -> list[ReadSpan]:
         """The best span of one memory for each question.
 
-        `memories` has one memory for each question. `expand`: read it with a vector for each token, where ψ has that
-        window. The score is −inf for a ψ that scores no tokens.
+        `memories` has one memory for each question. `expand`: read it with a vector for each token,
+        where ψ has that window. The score is −inf for a ψ that scores no tokens.
         """
         if not isinstance(self.aggregator, SpanReader):
             return [ReadSpan(0, 0, float("-inf"), 0.0)] * len(memories)
@@ -236,40 +290,66 @@ class MemoryModel(nn.Module):
         memories: Sequence[Sequence[RetrievedMemory]],
         texts: Sequence[Sequence[Sequence[int]]],
     ) -> ReaderOutput:
-        """The published ψ and π, or without ψ the whole memories, the likeliest first; no token is scored."""
+        """The published ψ and π, or without ψ the whole memories, the likeliest first; no token is
+        scored.
+        """
         tails = [self.prompts.question_tokens(tokens) for tokens in asked]
         if isinstance(self.aggregator, CrossAttention):
-            vectors, mask, _ = self._stack_memories(memories, self.window)  # (B, S, k, D), (B, S, k)
+            vectors, mask, _ = self._stack_memories(
+                memories, self.window
+            )  # (B, S, k, D), (B, S, k)
             aggregated = self.aggregator(question, vectors, mask)  # (B, k_C, D)
             return ReaderOutput(self.prompts.prefix_prompt(question, aggregated, tails, left=True))
         spans = [
-            sorted(whole_memory_spans([len(memory.tokens) for memory in row]), key=lambda s: -row[s.memory].prior)
+            sorted(
+                whole_memory_spans([len(memory.tokens) for memory in row]),
+                key=lambda s: -row[s.memory].prior,
+            )
             for row in memories
         ]
-        return ReaderOutput(self.prompts.text_prompt(question, spans, texts, None, tails, left=True), spans=spans)
+        return ReaderOutput(
+            self.prompts.text_prompt(question, spans, texts, None, tails, left=True), spans=spans
+        )
 
-    def quote(self, log_probability: Tensor, texts: Sequence[Sequence[int]], question: Sequence[int]) -> AnswerSpan:
-        """The likeliest answer to `question` among the tokens `texts` of its memories, `log_probability` (S, n, 2)."""
+    def quote(
+        self, log_probability: Tensor, texts: Sequence[Sequence[int]], question: Sequence[int]
+    ) -> AnswerSpan:
+        """The likeliest answer to `question` among the tokens `texts` of its memories,
+        `log_probability` (S, n, 2).
+        """
         return best_answer_span(log_probability, texts, self._quote_limits(texts, question))
 
-    def _quote_limits(self, texts: Sequence[Sequence[int]], question: Sequence[int]) -> list[QuoteLimits]:
+    def _quote_limits(
+        self, texts: Sequence[Sequence[int]], question: Sequence[int]
+    ) -> list[QuoteLimits]:
         """The limits of a quote in each of `texts`; all are token ids."""
         asked = self.lm.decode(question)
         return [QuoteLimits.of(self.lm.token_texts(tokens), asked) for tokens in texts]
 
     def _weigh(
-        self, weigh: Weigh, row: int, scores: Tensor, limits: Sequence[QuoteLimits], memories: Sequence[RetrievedMemory]
+        self,
+        weigh: Weigh,
+        row: int,
+        scores: Tensor,
+        limits: Sequence[QuoteLimits],
+        memories: Sequence[RetrievedMemory],
     ) -> float:
-        """Add what `weigh` returns for a question to the `scores` (S, n, 2) of its memories; returns its margin."""
+        """Add what `weigh` returns for a question to the `scores` (S, n, 2) of its memories;
+        returns its margin.
+        """
         if len(memories) < 2:
             return float("inf")
         on_cpu = scores.cpu().clone()  # on a CPU `cpu` copies nothing, and `scores` change below
 
         def without(later: int, earlier: int) -> Tensor:
-            left = self._without_words(on_cpu[later], memories[later].tokens, memories[earlier].tokens)
+            left = self._without_words(
+                on_cpu[later], memories[later].tokens, memories[earlier].tokens
+            )
             value = memories[earlier].tokens[spans[earlier].first : spans[earlier].last + 1]
             tokens = memories[later].tokens
-            found = leave_out_value(left[: len(tokens)], self.lm.token_texts(tokens), self.lm.decode(value).strip())
+            found = leave_out_value(
+                left[: len(tokens)], self.lm.token_texts(tokens), self.lm.decode(value).strip()
+            )
             return torch.cat([found, left[len(tokens) :]])
 
         def read_without(later: int, earlier: int) -> ReadSpan:
@@ -280,16 +360,20 @@ class MemoryModel(nn.Module):
         for later, earlier in weighed.replaced:
             scores[later] = without(later, earlier)
         # half at the beginning and half at the end, so a span has it once
-        scores[: len(memories)] += torch.tensor(weighed.shifts, device=scores.device)[:, None, None] / 2
+        scores[: len(memories)] += (
+            torch.tensor(weighed.shifts, device=scores.device)[:, None, None] / 2
+        )
         return weighed.margin
 
     def _expand(
         self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], count: int
     ) -> tuple[Sequence[Sequence[RetrievedMemory]], int, list[float]]:
-        """The memories of each question: the `count` likeliest with a vector for each token, others without.
+        """The memories of each question: the `count` likeliest with a vector for each token, others
+        without.
 
-        Also returns the window, and the lead in log-probability of the likeliest over the others. Without a trained
-        window of one token, or with a `count` of 0, the memories stay as they are.
+        Also returns the window, and the lead in log-probability of the likeliest over the others.
+        Without a trained window of one token, or with a `count` of 0, the memories stay as they
+        are.
         """
         leads = [float("inf")] * len(memories)
         if not count or self.window == 1 or 1 not in self.config.windows:
@@ -298,23 +382,32 @@ class MemoryModel(nn.Module):
         contested = [row if len(row) > count else () for row in memories]
         chosen = [list(range(len(row))) for row in memories]
         if any(contested):
-            log_probability = token_log_probabilities(self._score_tokens(question, contested, self.window)).cpu()
+            log_probability = token_log_probabilities(
+                self._score_tokens(question, contested, self.window)
+            ).cpu()
             for row, row_memories in enumerate(contested):
                 if row_memories:
                     chosen[row], leads[row] = likeliest_memories(log_probability[row], count)
         # 2. encode the tokens again
-        positions = [(row, column) for row, row_chosen in enumerate(chosen) for column in row_chosen]
+        positions = [
+            (row, column) for row, row_chosen in enumerate(chosen) for column in row_chosen
+        ]
         states = self._token_states([memories[row][column].tokens for row, column in positions])
         nothing = torch.zeros(0, self.lm.hidden_size)
         vectors = dict(zip(positions, states, strict=True))
         expanded = [
-            [replace(memory, vectors=vectors.get((row, column), nothing)) for column, memory in enumerate(row_memories)]
+            [
+                replace(memory, vectors=vectors.get((row, column), nothing))
+                for column, memory in enumerate(row_memories)
+            ]
             for row, row_memories in enumerate(memories)
         ]
         return expanded, 1, leads
 
     def _token_states(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Θ's states (T, D) of each text. The padding of a text does not depend on the other texts."""
+        """Θ's states (T, D) of each text. The padding of a text does not depend on the other
+        texts.
+        """
         wanted = [tuple(tokens) for tokens in texts]
         # 1. take remembered states
         states = {text: self._remembered[text] for text in set(wanted) if text in self._remembered}
@@ -325,29 +418,45 @@ class MemoryModel(nn.Module):
                 by_width[padded_length(1 + len(text))].append(text)  # with BOS
         for same_width in by_width.values():
             encoded = self.encode(same_width).states
-            states |= {text: encoded[row, : len(text)].clone() for row, text in enumerate(same_width)}
+            states |= {
+                text: encoded[row, : len(text)].clone() for row, text in enumerate(same_width)
+            }
         # 3. remember the latest
         if self._remembered.maxsize:
             self._remembered.update(states)
         return [states[text] for text in wanted]
 
-    def _score_tokens(self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], window: int) -> Tensor:
-        """Log-scores (B, S, n, 2) of each token as beginning and as end of the answer; "nowhere" has the score 0."""
+    def _score_tokens(
+        self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], window: int
+    ) -> Tensor:
+        """Log-scores (B, S, n, 2) of each token as beginning and as end of the answer; "nowhere"
+        has the score 0.
+        """
         assert isinstance(self.aggregator, SpanReader)  # noqa: S101 - narrows the type
-        vectors, mask, ids = self._stack_memories(memories, window)  # (B, S, k, D), (B, S, k), (B, S, n)
+        vectors, mask, ids = self._stack_memories(
+            memories, window
+        )  # (B, S, k, D), (B, S, k), (B, S, n)
         scores = self.aggregator(question, vectors, mask, ids)
         for row, row_memories in enumerate(memories):
             for column, memory in enumerate(row_memories):
                 if memory.superseded_tokens:
                     found = scores[row, column]
-                    scores[row, column] = self._without_words(found, memory.tokens, memory.superseded_tokens)
+                    scores[row, column] = self._without_words(
+                        found, memory.tokens, memory.superseded_tokens
+                    )
         # half at the beginning and half at the end, so a span has it once
-        prior = torch.tensor([[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories])
+        prior = torch.tensor(
+            [[m.prior for m in row] + [0.0] * (vectors.shape[1] - len(row)) for row in memories]
+        )
         prior = PRIOR_WEIGHT * prior.to(vectors.device)  # (B, S)
         return scores + prior[..., None, None] / 2
 
-    def _without_words(self, scores: Tensor, tokens: Sequence[int], superseded: Sequence[int]) -> Tensor:
-        """`scores` (n, 2) of a memory's `tokens` after `discount_superseded`, given the superseded text's tokens."""
+    def _without_words(
+        self, scores: Tensor, tokens: Sequence[int], superseded: Sequence[int]
+    ) -> Tensor:
+        """`scores` (n, 2) of a memory's `tokens` after `discount_superseded`, given the superseded
+        text's tokens.
+        """
         # learned memory tokens may represent fewer tokens than the text has
         count = int(torch.isfinite(scores[:, 0]).sum())
         if not count:
@@ -358,15 +467,21 @@ class MemoryModel(nn.Module):
     def _stack_memories(
         self, memories: Sequence[Sequence[RetrievedMemory]], window: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Padded vectors (B, S, k, D), mask (B, S, k) and token ids (B, S, n), −1 on padding; n = k · `window`."""
+        """Padded vectors (B, S, k, D), mask (B, S, k) and token ids (B, S, n), −1 on padding; n = k
+        · `window`.
+        """
         most = max((len(row) for row in memories), default=1) or 1  # S
-        longest = padded_length(max((len(memory.vectors) for row in memories for memory in row), default=1))
+        longest = padded_length(
+            max((len(memory.vectors) for row in memories for memory in row), default=1)
+        )
         vectors = torch.zeros(len(memories), most, longest, self.lm.hidden_size)
         mask = torch.zeros(len(memories), most, longest, dtype=torch.long)
         ids = torch.full((len(memories), most, longest * window), -1)
         for row, row_memories in enumerate(memories):
             for column, memory in enumerate(row_memories):
-                tokens = memory.tokens[: ids.shape[2]]  # learned memory tokens are fewer than windows
+                tokens = memory.tokens[
+                    : ids.shape[2]
+                ]  # learned memory tokens are fewer than windows
                 ids[row, column, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
                 vectors[row, column, : len(memory.vectors)] = memory.vectors
                 mask[row, column, : len(memory.vectors)] = 1
@@ -374,7 +489,11 @@ class MemoryModel(nn.Module):
 
     def trained_tensors(self) -> dict[str, Tensor]:
         """The trained tensors by name, which a checkpoint holds."""
-        return {name: tensor.detach() for name, tensor in self.named_parameters() if tensor.requires_grad}
+        return {
+            name: tensor.detach()
+            for name, tensor in self.named_parameters()
+            if tensor.requires_grad
+        }
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Copy `tensors` into the trained ones. Raises ModelError if names or shapes do not fit."""
@@ -391,17 +510,22 @@ class MemoryModel(nn.Module):
             tensor.copy_(tensors[name])
 
     def save(self, folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> str:
-        """Write the trained tensors, as `dtype`, and the configuration to `folder`; returns the digest."""
+        """Write the trained tensors, as `dtype`, and the configuration to `folder`; returns the
+        digest.
+        """
         weights = {name: tensor.to(dtype) for name, tensor in self.trained_tensors().items()}
         return save_checkpoint(folder, Checkpoint(self.lm.digest, self.config, weights))
 
     @classmethod
-    def load(cls, folder: Path, *, lm: FrozenLM, window: int | None = None, merged: bool = False) -> "MemoryModel":
-        """Load the compressor in `folder`; `window` may be a multiple or a divisor of the trained one.
+    def load(
+        cls, folder: Path, *, lm: FrozenLM, window: int | None = None, merged: bool = False
+    ) -> "MemoryModel":
+        """Load the compressor in `folder`; `window` may be a multiple or a divisor of the trained
+        one.
 
-        With `merged` the adapters are merged into copies of the LM's layers: the model answers faster, but cannot be
-        trained or saved. Raises ModelError if the compressor is missing or damaged, belongs to another LM, or cannot
-        have the window.
+        With `merged` the adapters are merged into copies of the LM's layers: the model answers
+        faster, but cannot be trained or saved. Raises ModelError if the compressor is missing or
+        damaged, belongs to another LM, or cannot have the window.
         """
         checkpoint = load_checkpoint(folder)
         if checkpoint.lm_digest != lm.digest:
@@ -425,7 +549,9 @@ class MemoryModel(nn.Module):
         return model.eval()
 
     def _merge_lora(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Merge the adapters among `tensors` into the layers of Θ and ψ; returns the other tensors."""
+        """Merge the adapters among `tensors` into the layers of Θ and ψ; returns the other
+        tensors.
+        """
         decoders = {"compressor.encoder.": self.compressor.encoder}
         if isinstance(self.aggregator, SpanReader):
             decoders["aggregator.blocks."] = self.aggregator.blocks
@@ -446,4 +572,6 @@ def _read_span(scores: Tensor, limits: QuoteLimits, memory: RetrievedMemory) -> 
 def _concatenate(parts: list[Tensor]) -> Tensor:
     """Concatenate along the rows; zeros pad the second dimension to the longest."""
     longest = max(part.shape[1] for part in parts)
-    return torch.cat([F.pad(part, [0, 0] * (part.dim() - 2) + [0, longest - part.shape[1]]) for part in parts])
+    return torch.cat(
+        [F.pad(part, [0, 0] * (part.dim() - 2) + [0, longest - part.shape[1]]) for part in parts]
+    )

@@ -1,4 +1,6 @@
-"""Prompts of the frozen LM: windows of text or a key/value prefix, then the question (docs/method.md#alignment)."""
+"""Prompts of the frozen LM: windows of text or a key/value prefix, then the question
+(docs/method.md#alignment).
+"""
 
 from collections.abc import Sequence
 
@@ -13,12 +15,15 @@ from cmt.modeling.span_decoding import TokenSpan
 
 
 class PromptBuilder:  # no module, so that it adds nothing to the names of the trained tensors
-    """Builds the prompts that the frozen LM answers from; answering and training share one layout."""
+    """Builds the prompts that the frozen LM answers from; answering and training share one
+    layout.
+    """
 
     def __init__(self, lm: FrozenLM, alignment: PrefixAlignment | TextAlignment) -> None:
         self.lm, self.alignment = lm, alignment
         self._text_label, self._line_break = lm.tokenize("Text:"), lm.tokenize("\n")
-        self._question_label, self._answer_label = lm.tokenize("Question:"), lm.tokenize("\nAnswer:")
+        self._question_label = lm.tokenize("Question:")
+        self._answer_label = lm.tokenize("\nAnswer:")
         self._quote_label = lm.tokenize("\nQuote:")
 
     def question_tokens(self, ids: Sequence[int], quote: Sequence[int] = ()) -> list[int]:
@@ -29,10 +34,15 @@ class PromptBuilder:  # no module, so that it adds nothing to the names of the t
     def prefix_prompt(
         self, question: Encoding, aggregated: Tensor, tails: Sequence[Sequence[int]], *, left: bool
     ) -> Prompt:
-        """`[π(M*)][BOS] <tail>` for each question, M* being `aggregated` (B, k, D); `left` pads on the left."""
+        """`[π(M*)][BOS] <tail>` for each question, M* being `aggregated` (B, k, D); `left` pads on
+        the left.
+        """
         assert isinstance(self.alignment, PrefixAlignment)  # noqa: S101 - narrows the type
-        ids, mask = pad([[self.lm.bos, *tail] for tail in tails], left=left, device=self.lm.device)  # (B, T)
-        # M* has one vector for each of the question's, so padding of short questions is masked in the prefix too
+        ids, mask = pad(
+            [[self.lm.bos, *tail] for tail in tails], left=left, device=self.lm.device
+        )  # (B, T)
+        # M* has one vector for each of the question's, so padding of short questions is masked in
+        # the prefix too
         return Prompt(self.lm.embed(ids), mask, self.alignment(aggregated), question.vector_mask)
 
     def text_prompt(
@@ -47,12 +57,13 @@ class PromptBuilder:  # no module, so that it adds nothing to the names of the t
     ) -> Prompt:
         """`[prefix][BOS]Text: <spans> <tail>` for each question.
 
-        `texts` are the token ids of each question's memories, `spans` the parts of them to read. Their embeddings are
-        highlighted by `probability` (B, S, n, 2) of beginning and end, unless it is None. `left` pads on the left, for
-        generation.
+        `texts` are the token ids of each question's memories, `spans` the parts of them to read.
+        Their embeddings are highlighted by `probability` (B, S, n, 2) of beginning and end, unless
+        it is None. `left` pads on the left, for generation.
         """
         assert isinstance(self.alignment, TextAlignment)  # noqa: S101 - narrows the type
-        # 1. token ids of each row, and the index of each in the flattened probabilities; 0: outside the memories
+        # 1. token ids of each row, and the index of each in the flattened probabilities; 0: outside
+        #    the memories
         tokens_per_memory = 0 if probability is None else probability.shape[2]
         rows, indices = [], []
         for row_spans, row_texts, tail in zip(spans, texts, tails, strict=True):

@@ -1,4 +1,6 @@
-"""Decoding of ψ's token scores: the windows that the LM reads and the span that its prompt quotes."""
+"""Decoding of ψ's token scores: the windows that the LM reads and the span that its prompt
+quotes.
+"""
 
 import math
 import re
@@ -16,7 +18,9 @@ from torch import Tensor
 from cmt.text.english import ABBREVIATIONS, END_MARK, MEASURED
 
 MAX_SPAN_TOKENS = 16
-SPAN_CANDIDATES = 32  # best spans that are searched for the best one with other tokens, for the margin
+SPAN_CANDIDATES = (
+    32  # best spans that are searched for the best one with other tokens, for the margin
+)
 _WORD = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+")  # 1,500 and 3.75 and 10:30 are words
 _PAIRED = re.compile(r"[\n()\[\]{}“”«»\"]")
 _SMALL_WORDS = frozenset("a an the of in on at by to for from and as".split())  # noqa: SIM905
@@ -41,38 +45,58 @@ class AnswerSpan:
 
     span: TokenSpan
     tokens: Sequence[int]
-    probability: float  # share of all spans with these tokens in the sum over all spans and "nowhere"
-    agreement: float  # expected token F1 with a span drawn from the distribution over spans; "nowhere" counts 0
-    margin: float  # lead in log-probability over the best span with other tokens, which is another quote; inf: none
+    probability: (
+        float  # share of all spans with these tokens in the sum over all spans and "nowhere"
+    )
+    # expected token F1 with a span drawn from the distribution over spans; "nowhere" counts 0
+    agreement: float
+    # lead in log-probability over the best span with other tokens, which is another quote; inf:
+    # none
+    margin: float
 
 
 class QuoteLimits(NamedTuple):
     """Limits on the spans of a memory of n tokens that may be a quote.
 
-    A quote is in one sentence and neither begins nor ends inside a word. The first line of a document is its heading
-    (`cmt.retrieval.chunking`), and a sentence is on one line. A quote has both of a pair of brackets or quotation
-    marks, or neither. It does not end between a number and its unit, unless the question names the unit. It has a word
-    that the question lacks, unless the question has an "or": without "or", 0.4 % of 87,599 answers in SQuAD train
-    consist of words of their question.
+    A quote is in one sentence and neither begins nor ends inside a word. The first line of a
+    document is its heading (`cmt.retrieval.chunking`), and a sentence is on one line. A quote has
+    both of a pair of brackets or quotation marks, or neither. It does not end between a number and
+    its unit, unless the question names the unit. It has a word that the question lacks, unless the
+    question has an "or": without "or", 0.4 % of 87,599 answers in SQuAD train consist of words of
+    their question.
     """
 
     begins: list[bool]  # (n,) whether a quote may begin with a token
     ends: list[bool]  # (n,) whether a quote may end with a token
     sentences: list[int]  # (n,) number of the sentence that a token is in
-    open_before: list[int]  # (n,) code of the brackets and quotation marks that are open before a token
+    open_before: list[
+        int
+    ]  # (n,) code of the brackets and quotation marks that are open before a token
     open_after: list[int]  # (n,) code of those open after it
-    new: list[bool]  # (n,) whether a token belongs to a word that the question lacks; a quote has at least one
+    new: list[
+        bool
+    ]  # (n,) whether a token belongs to a word that the question lacks; a quote has at least one
 
     @classmethod
     def of(cls, token_texts: Sequence[str], question: str) -> "QuoteLimits":
-        """The limits in a text, given the texts of its tokens, for a quote that answers `question`."""
+        """The limits in a text, given the texts of its tokens, for a quote that answers
+        `question`.
+        """
         text = "".join(token_texts)
         asked = set(re.findall(r"\w+", question.lower()))
         # letters without case are of scripts that may have no blanks between words
-        words = [word for word in _WORD.finditer(text) if word[0].upper() != word[0].lower() or word[0][0].isdigit()]
+        words = [
+            word
+            for word in _WORD.finditer(text)
+            if word[0].upper() != word[0].lower() or word[0][0].isdigit()
+        ]
         # 1. character indices inside a word, and between a number and its unit
         in_word = _inner_characters(words)
-        quantities = [found for found in MEASURED.finditer(text) if not {found["unit"], f"{found['unit']}s"} & asked]
+        quantities = [
+            found
+            for found in MEASURED.finditer(text)
+            if not {found["unit"], f"{found['unit']}s"} & asked
+        ]
         no_end = in_word | _inner_characters(quantities)
         # 2. characters without new content, starts of sentences, and open brackets
         old = _known_characters(text, words, asked)
@@ -85,7 +109,9 @@ class QuoteLimits(NamedTuple):
             limits.begins.append(start not in in_word and not blank)
             limits.ends.append(end not in no_end and not blank)
             limits.new.append(not old.issuperset(characters))
-            limits.sentences.append(sentence := sentence + (not new_sentence.isdisjoint(characters)))
+            limits.sentences.append(
+                sentence := sentence + (not new_sentence.isdisjoint(characters))
+            )
             limits.open_before.append(now_open)
             for index in characters:
                 now_open = opened.get(index, now_open)
@@ -94,7 +120,9 @@ class QuoteLimits(NamedTuple):
 
 
 def _inner_characters(matches: Sequence[re.Match[str]]) -> set[int]:
-    """Indices of the characters of the matches except each first one; a quote must not begin or end there."""
+    """Indices of the characters of the matches except each first one; a quote must not begin or end
+    there.
+    """
     return {index for match in matches for index in range(match.start() + 1, match.end())}
 
 
@@ -103,17 +131,24 @@ def _known_characters(text: str, words: Sequence[re.Match[str]], asked: set[str]
     if "or" in asked:  # the answer may consist of words of the question
         return set()
     known = asked | _SMALL_WORDS
-    of_words = {index for word in words if word[0].lower() in known for index in range(*word.span())}
-    return of_words | {index for index, character in enumerate(text) if unicodedata.category(character)[0] in "ZPC"}
+    of_words = {
+        index for word in words if word[0].lower() in known for index in range(*word.span())
+    }
+    return of_words | {
+        index for index, character in enumerate(text) if unicodedata.category(character)[0] in "ZPC"
+    }
 
 
 def sentence_starts(text: str) -> set[int]:
-    """Indices of the characters at which a sentence or a line begins, the blanks before it included."""
+    """Indices of the characters at which a sentence or a line begins, the blanks before it
+    included.
+    """
     ends = [
         found.end()
         for found in END_MARK.finditer(text)
         # neither an initial nor an abbreviation that a name follows
-        if found["mark"] != "." or (len(found["word"]) > 1 and found["word"].lower() not in ABBREVIATIONS)
+        if found["mark"] != "."
+        or (len(found["word"]) > 1 and found["word"].lower() not in ABBREVIATIONS)
         if found["next"].isupper()
     ]
     return {*ends, *(index for index, character in enumerate(text) if character == "\n")}
@@ -136,18 +171,23 @@ def _opened(text: str) -> dict[int, int]:
 
 
 def token_log_probabilities(scores: Tensor) -> Tensor:
-    """Log-softmax of ψ's scores (B, S, n, 2) over all tokens of a question's memories and "nowhere", of score 0."""
+    """Log-softmax of ψ's scores (B, S, n, 2) over all tokens of a question's memories and
+    "nowhere", of score 0.
+    """
     flat = F.pad(scores.flatten(1, 2), (0, 0, 0, 1))  # (B, S·n + 1, 2)
     return flat.log_softmax(1)[:, :-1].view_as(scores)
 
 
 def neighbours_at(neighbours: int, window: int, other: int) -> int:
-    """Neighbours of a window of `other` tokens that show about as much text as `neighbours` of one of `window`."""
+    """Neighbours of a window of `other` tokens that show about as much text as `neighbours` of one
+    of `window`.
+    """
     return max(0, math.ceil(((2 * neighbours + 1) * window / other - 1) / 2 - 0.5))
 
 
 def likeliest_memories(log_probability: Tensor, count: int) -> tuple[list[int], float]:
-    """The `count` most probable memories, and their lead in log-probability over the others; inf without others.
+    """The `count` most probable memories, and their lead in log-probability over the others; inf
+    without others.
 
     `log_probability` (S, n, 2) is −inf on padding.
     """
@@ -165,26 +205,35 @@ def whole_memory_spans(lengths: Sequence[int]) -> list[TokenSpan]:
 def best_answer_span(
     log_probability: Tensor, texts: Sequence[Sequence[int]], limits: Sequence[QuoteLimits]
 ) -> AnswerSpan:
-    """The span of at most MAX_SPAN_TOKENS tokens of one memory with the highest log P_begin + log P_end.
+    """The span of at most MAX_SPAN_TOKENS tokens of one memory with the highest log P_begin + log
+    P_end.
 
-    `log_probability` (S, n, 2) belongs to one question. `texts`: token ids of its S memories. `limits`: their limits.
+    `log_probability` (S, n, 2) belongs to one question. `texts`: token ids of its S memories.
+    `limits`: their limits.
     """
     # 1. the best spans within the limits; `equal` marks spans with the tokens of the first one
     scores = _quote_log_probabilities(log_probability, limits)  # (m, S, n)
     values, indices = scores.flatten().topk(min(SPAN_CANDIDATES, int(torch.isfinite(scores).sum())))
     spans = [
         TokenSpan(int(memory), int(first), int(first + longer))
-        for longer, memory, first in zip(*np.unravel_index(indices.cpu().numpy(), scores.shape), strict=True)
+        for longer, memory, first in zip(
+            *np.unravel_index(indices.cpu().numpy(), scores.shape), strict=True
+        )
     ]
     tokens = [tuple(span.tokens_of(texts)) for span in spans]
     equal = torch.tensor([candidate == tokens[0] for candidate in tokens], device=values.device)
-    # 2. probability: beginnings and ends are scored apart, so the pairs that form a span are normalised again
+    # 2. probability: beginnings and ends are scored apart, so the pairs that form a span are
+    #    normalised again
     nowhere = (1 - log_probability.exp().sum((0, 1))).clamp(min=0).prod()
     total = scores.exp().sum() + nowhere
     probability = values.exp()[equal].sum() / total
-    # 3. agreement of the best spans with the first: the F1 of their tokens; its lead over those with other tokens
+    # 3. agreement of the best spans with the first: the F1 of their tokens; its lead over those
+    #    with other tokens
     common = [(Counter(tokens[0]) & Counter(candidate)).total() for candidate in tokens]
-    overlap = [2 * count / (len(tokens[0]) + len(candidate)) for count, candidate in zip(common, tokens, strict=True)]
+    overlap = [
+        2 * count / (len(tokens[0]) + len(candidate))
+        for count, candidate in zip(common, tokens, strict=True)
+    ]
     agreement = (values.exp() * torch.tensor(overlap, device=values.device)).sum() / total
     rivals = values[~equal]
     margin = float(values[0] - rivals[0]) if len(rivals) else float("inf")
@@ -192,7 +241,9 @@ def best_answer_span(
 
 
 def best_span(scores: Tensor, limits: QuoteLimits) -> tuple[int, int, float]:
-    """First and last token, and score (−inf without a token), of the best span of one memory with `scores` (n, 2)."""
+    """First and last token, and score (−inf without a token), of the best span of one memory with
+    `scores` (n, 2).
+    """
     spans = _quote_log_probabilities(scores[None], [limits])  # (m, 1, n)
     value, index = spans.flatten().max(0)
     longer, _, first = np.unravel_index(int(index), spans.shape)
@@ -200,19 +251,25 @@ def best_span(scores: Tensor, limits: QuoteLimits) -> tuple[int, int, float]:
 
 
 def _quote_log_probabilities(log_probability: Tensor, limits: Sequence[QuoteLimits]) -> Tensor:
-    """`span_log_probabilities`, −inf beyond the limits of a memory unless no span is within them."""
+    """`span_log_probabilities`, −inf beyond the limits of a memory unless no span is within
+    them.
+    """
     spans = span_log_probabilities(log_probability)
     shape = spans.shape  # (m, S, n)
     fields = torch.zeros(len(QuoteLimits._fields), *shape[1:], dtype=torch.long)
     for memory, limit in enumerate(limits):
         count = min(len(limit.sentences), shape[2])
-        fields[:, memory, :count] = torch.tensor([field[:count] for field in limit], dtype=torch.long)
+        fields[:, memory, :count] = torch.tensor(
+            [field[:count] for field in limit], dtype=torch.long
+        )
     begins, ends, sentences, before, after, new = fields  # (S, n) each
     last = torch.arange(shape[2]) + torch.arange(shape[0])[:, None]  # (m, n)
     last = last.clamp(max=shape[2] - 1)
     up_to = new.cumsum(1)  # (S, n) new tokens up to this one
     says_more = up_to[:, last].movedim(1, 0) > up_to - new
-    whole = (sentences == sentences[:, last].movedim(1, 0)) & (before == after[:, last].movedim(1, 0))
+    whole = (sentences == sentences[:, last].movedim(1, 0)) & (
+        before == after[:, last].movedim(1, 0)
+    )
     # a span beyond the last token is −inf already
     allowed = begins.bool() & says_more & whole & ends[:, last].movedim(1, 0).bool()
     quotes = spans.masked_fill(~allowed.to(spans.device), float("-inf"))
@@ -220,7 +277,9 @@ def _quote_log_probabilities(log_probability: Tensor, limits: Sequence[QuoteLimi
 
 
 def span_log_probabilities(log_probability: Tensor) -> Tensor:
-    """Log-probabilities (m, S, n) of spans of 1 … m tokens by their first token, from token scores (S, n, 2)."""
+    """Log-probabilities (m, S, n) of spans of 1 … m tokens by their first token, from token scores
+    (S, n, 2).
+    """
     begins, ends = log_probability.unbind(-1)
     count = begins.shape[1]
     spans = [
@@ -230,11 +289,14 @@ def span_log_probabilities(log_probability: Tensor) -> Tensor:
     return torch.stack(spans)
 
 
-def choose_windows(log_probability: Tensor, window: int, best: int, neighbours: int) -> list[TokenSpan]:
-    """The `best` likeliest windows to hold a beginning or an end, with `neighbours` windows on either side.
+def choose_windows(
+    log_probability: Tensor, window: int, best: int, neighbours: int
+) -> list[TokenSpan]:
+    """The `best` likeliest windows to hold a beginning or an end, with `neighbours` windows on
+    either side.
 
-    `log_probability` (S, n, 2) is −inf on padding. Adjoining windows form one span. Spans of the memory with the best
-    window come first; within a memory they are in the order of its text.
+    `log_probability` (S, n, 2) is −inf on padding. Adjoining windows form one span. Spans of the
+    memory with the best window come first; within a memory they are in the order of its text.
     """
     # −inf is on padding, and within a text on a value that is left out
     scored = torch.isfinite(log_probability[..., 0])  # (S, n)
@@ -245,8 +307,14 @@ def choose_windows(log_probability: Tensor, window: int, best: int, neighbours: 
     for memory in dict.fromkeys(index // windows_per_memory for index in top):
         # 1. the chosen windows and their neighbours, inside the text
         length = int(lengths[memory])
-        chosen = [index % windows_per_memory for index in top if index // windows_per_memory == memory]
-        near = {index for middle in chosen for index in range(middle - neighbours, middle + neighbours + 1)}
+        chosen = [
+            index % windows_per_memory for index in top if index // windows_per_memory == memory
+        ]
+        near = {
+            index
+            for middle in chosen
+            for index in range(middle - neighbours, middle + neighbours + 1)
+        }
         inside = {index for index in near if 0 <= index * window < length}
         # 2. adjoining windows as one span
         firsts = sorted(index for index in inside if index - 1 not in inside)
@@ -257,7 +325,9 @@ def choose_windows(log_probability: Tensor, window: int, best: int, neighbours: 
 
 
 def window_margin(log_probability: Tensor, window: int, best: int) -> float:
-    """Lead in log-probability of the outcome of `choose_windows` over any other; inf if there is no other."""
+    """Lead in log-probability of the outcome of `choose_windows` over any other; inf if there is no
+    other.
+    """
     values, indices = _likeliest_windows(log_probability, window, best + 1)
     memory = indices // (log_probability.shape[1] // window)
     leads = values[:-1] - values[1:]
@@ -268,7 +338,9 @@ def window_margin(log_probability: Tensor, window: int, best: int) -> float:
 
 
 def _likeliest_windows(log_probability: Tensor, window: int, best: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the `best` likeliest of the S·k windows, in descending order, and their indices."""
+    """Log-probabilities of the `best` likeliest of the S·k windows, in descending order, and their
+    indices.
+    """
     scores = torch.unflatten(log_probability, 1, (-1, window)).logsumexp((-2, -1))  # (S, k)
     values, indices = scores.flatten().topk(min(best, int(torch.isfinite(scores).sum())))
     return values, indices

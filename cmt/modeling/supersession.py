@@ -1,7 +1,8 @@
-"""Down-weights answer spans whose words already appear in the superseded document (docs/method.md#supersession).
+"""Down-weights answer spans whose words already appear in the superseded document
+(docs/method.md#supersession).
 
-An update names the old value beside the new one ("3.5 percent after 3.75"), and a small reader confuses them. The
-superseded document, which the bank knows, identifies the old value.
+An update names the old value beside the new one ("3.5 percent after 3.75"), and a small reader
+confuses them. The superseded document, which the bank knows, identifies the old value.
 """
 
 import re
@@ -14,18 +15,22 @@ from torch import Tensor
 
 from cmt.modeling.span_decoding import span_log_probabilities
 
-# nats that a span loses if all its words are in the superseded document; chosen on held-out paragraphs with an
-# artificial predecessor (docs/method.md#supersession)
+# nats that a span loses if all its words are in the superseded document; chosen on held-out
+# paragraphs with an artificial predecessor (docs/method.md#supersession)
 MAX_DISCOUNT = 2.5
 _WORD = re.compile(r"\w+(?:[.,:]\w+)*")  # 3.75 and 21.40 are words
 
 
-def discount_superseded(scores: Tensor, token_texts: Sequence[str], superseded: Sequence[str]) -> Tensor:
-    """ψ's `scores` (n, 2) of an update's tokens, with spans discounted by their share of words in `superseded`.
+def discount_superseded(
+    scores: Tensor, token_texts: Sequence[str], superseded: Sequence[str]
+) -> Tensor:
+    """ψ's `scores` (n, 2) of an update's tokens, with spans discounted by their share of words in
+    `superseded`.
 
-    `token_texts` are the texts of the update's n tokens, `superseded` the texts of the superseded document's tokens.
-    The score of a token follows from the spans that begin or end with it. The log-sum of the scores is restored, so the
-    probability that the update holds the answer does not change.
+    `token_texts` are the texts of the update's n tokens, `superseded` the texts of the superseded
+    document's tokens. The score of a token follows from the spans that begin or end with it. The
+    log-sum of the scores is restored, so the probability that the update holds the answer does not
+    change.
     """
     # 1. the share of each span's words that are in the superseded document
     words, known = _words_of_tokens(token_texts), set(_words_of_tokens(superseded)) - {None}
@@ -34,19 +39,25 @@ def discount_superseded(scores: Tensor, token_texts: Sequence[str], superseded: 
     spans = span_log_probabilities(scores[None])[:, 0]  # (m, n)
     share = _counts(in_known_word, len(spans)) / _counts(in_word, len(spans)).clamp(min=1)  # (m, n)
     # 2. discount the spans, and move the change to the tokens
-    change = _token_marginals(spans - MAX_DISCOUNT * share.to(spans)) - _token_marginals(spans)  # (n, 2)
+    change = _token_marginals(spans - MAX_DISCOUNT * share.to(spans)) - _token_marginals(
+        spans
+    )  # (n, 2)
     changed = scores + change
     # 3. restore the log-sum
     return changed - changed.logsumexp(0) + scores.logsumexp(0)
 
 
 def leave_out_value(scores: Tensor, token_texts: Sequence[str], value: str) -> Tensor:
-    """ψ's `scores` (n, 2) of a text's tokens, in which no span begins or ends in a place that states `value`.
+    """ψ's `scores` (n, 2) of a text's tokens, in which no span begins or ends in a place that
+    states `value`.
 
     `token_texts` are the texts of the n tokens. The log-sum of the scores is restored.
     """
     text, inside = "".join(token_texts), torch.zeros(len(token_texts), dtype=torch.bool)  # (n,)
-    places = [found.span() for found in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE)]
+    places = [
+        found.span()
+        for found in re.finditer(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE)
+    ]
     end = 0
     for number, token in enumerate(token_texts):
         start, end = end, end + len(token)
@@ -77,7 +88,9 @@ def _counts(flags: Tensor, longest: int) -> Tensor:
 
 
 def _token_marginals(spans: Tensor) -> Tensor:
-    """Log-sums (n, 2) over the spans (m, n) of 1 … m tokens that begin, and that end, with each token."""
+    """Log-sums (n, 2) over the spans (m, n) of 1 … m tokens that begin, and that end, with each
+    token.
+    """
     ends = [
         F.pad(spans[longer, : spans.shape[1] - longer], (longer, 0), value=float("-inf"))
         for longer in range(len(spans))

@@ -1,10 +1,11 @@
 """Training questions generated from texts by rule, for streams with few questions or none.
 
-The words around an answer, after a question word, become the question: "Ines Vell opened the school in 1987." becomes
-"When did Ines Vell open the school?" (Lewis et al. 2019, arXiv 1906.04980). The question often uses another sentence
-with the same answer, so ψ does not learn to match runs of words, and often puts the words after the answer first
-(Fabbri et al. 2020, arXiv 2004.11892). The frozen LM (`cmt.questions.word_knowledge`) classifies names, for the question
-word, and supplies similar words, since people paraphrase.
+The words around an answer, after a question word, become the question: "Ines Vell opened the school
+in 1987." becomes "When did Ines Vell open the school?" (Lewis et al. 2019, arXiv 1906.04980). The
+question often uses another sentence with the same answer, so ψ does not learn to match runs of
+words, and often puts the words after the answer first (Fabbri et al. 2020, arXiv 2004.11892). The
+frozen LM (`cmt.questions.word_knowledge`) classifies names, for the question word, and supplies
+similar words, since people paraphrase.
 """
 
 import random
@@ -21,9 +22,20 @@ from cmt.questions.word_knowledge import WordKnowledge
 from cmt.questions.words import PREPOSITION, QuestionWords
 from cmt.stream.schema import QUESTION_SCHEMA
 
-# relative frequency of the kinds that a document has, near their shares in SQuAD (Rajpurkar et al. 2016)
-_SHARES = {"when": 0.15, "number": 0.13, "name": 0.33, "phrase": 0.22, "reason": 0.03, "way": 0.02, "rest": 0.12}
-_SINGLE_WORD = 3  # a phrase or name of several words is drawn this many times as early as a single word
+# relative frequency of the kinds that a document has, near their shares in SQuAD (Rajpurkar et al.
+# 2016)
+_SHARES = {
+    "when": 0.15,
+    "number": 0.13,
+    "name": 0.33,
+    "phrase": 0.22,
+    "reason": 0.03,
+    "way": 0.02,
+    "rest": 0.12,
+}
+_SINGLE_WORD = (
+    3  # a phrase or name of several words is drawn this many times as early as a single word
+)
 _ELSEWHERE = 0.6  # share of the questions that use another sentence, if one exists
 _COMPARED = 24  # most other sentences with the same answer that are compared
 _SHARED = 3  # fewest content words that another sentence shares with the document
@@ -32,7 +44,9 @@ _TURNED = 0.35  # share of the questions in which the words after the answer com
 _NOISY = 0.35  # share of the questions with noise
 _LEFT_OUT = 0.3  # largest share of the words that a noisy question omits; drawn for each question
 _MOVED = 3  # most positions that a word moves: section 2.2 of Lewis et al.
-_REPLACED = 0.3  # largest share of the content words that similar words replace; drawn for each question
+_REPLACED = (
+    0.3  # largest share of the content words that similar words replace; drawn for each question
+)
 _SHARPNESS = 4  # power of the cosine in the draw among similar words
 _NAMED = 0.7  # share of the pronouns that the title of the document replaces
 _QUESTION_WORDS = range(6, 17)  # most words after the question word; drawn for each question
@@ -42,12 +56,16 @@ _CLAUSE_WORDS = range(4, 11)  # fewest content words around the answer; drawn fo
 _CONTENT_WORDS = 4  # fewest of a question, if the document has enough such questions
 
 _IN_PARENTHESES = re.compile(r"\s*\([^()]*\)|\s*\[[^\[\]]*\]")
-_CLAUSE_END = re.compile(r"[;:()–—]| - |, | (?=(?:but|which|who|while|where|although|because|that)\b)")
+_CLAUSE_END = re.compile(
+    r"[;:()–—]| - |, | (?=(?:but|which|who|while|where|although|because|that)\b)"
+)
 VERB_BEHIND = re.compile(
     r" (?:also |often |later |then |first |still |now )?"
     rf"(?:is|are|was|were|has|have|had|can|could|will|would|may|must|did|{PAST_VERB}|\w{{3,}}s)\b"
 )
-AUXILIARIES = frozenset(["is", "are", "was", "were", "has", "had", "have", "can", "could", "will", "would", "did"])
+AUXILIARIES = frozenset(
+    ["is", "are", "was", "were", "has", "had", "have", "can", "could", "will", "would", "did"]
+)
 _PRONOUNS, _POSSESSIVES = ("it", "he", "she", "they"), ("its", "his", "her", "their")
 _PUNCTUATION = ".,;:()[]{}\"“”‘’'–—-!?"
 
@@ -55,10 +73,11 @@ _PUNCTUATION = ".,;:()[]{}\"“”‘’'–—-!?"
 def generate_questions(
     documents: pa.Table, *, numbers: Mapping[str, int], seed: int, knowledge: WordKnowledge
 ) -> pa.Table:
-    """Questions (QUESTION_SCHEMA) on `documents` (DOCUMENT_SCHEMA), at most `numbers` (doc_id → how many) on each.
+    """Questions (QUESTION_SCHEMA) on `documents` (DOCUMENT_SCHEMA), at most `numbers` (doc_id → how
+    many) on each.
 
-    A question has the date of its document and one answer, verbatim from the text. The result depends on the arguments
-    alone; the LM in `knowledge` classifies names.
+    A question has the date of its document and one answer, verbatim from the text. The result
+    depends on the arguments alone; the LM in `knowledge` classifies names.
     """
     # 1. draw spans of each document, each answer once
     drafts, everywhere = [], list[Span]()
@@ -67,9 +86,17 @@ def generate_questions(
         inside = list(spans(document["text"]))
         everywhere += inside
         distinct = {span.answer: span for span in inside}.values()
-        drafts.append((document, list(islice(_drawn(distinct, rng), _TRIED * numbers[document["doc_id"]])), rng))
+        drafts.append(
+            (
+                document,
+                list(islice(_drawn(distinct, rng), _TRIED * numbers[document["doc_id"]])),
+                rng,
+            )
+        )
     # 2. classify the names among them
-    kinds = knowledge.kinds(span.answer for _, drawn, _ in drafts for span in drawn if span.kind == "name")
+    kinds = knowledge.kinds(
+        span.answer for _, drawn, _ in drafts for span in drawn if span.kind == "name"
+    )
     # 3. the questions
     writer, rows = _QuestionWriter(everywhere, kinds, knowledge), list[dict[str, Any]]()
     for document, drawn, rng in drafts:
@@ -80,7 +107,9 @@ def generate_questions(
 class _QuestionWriter:
     """Writes questions from all occurrences of an answer and the LM's knowledge of words."""
 
-    def __init__(self, everywhere: Sequence[Span], kinds: Mapping[str, str], knowledge: WordKnowledge) -> None:
+    def __init__(
+        self, everywhere: Sequence[Span], kinds: Mapping[str, str], knowledge: WordKnowledge
+    ) -> None:
         self._question_words, self._knowledge = QuestionWords(everywhere, kinds), knowledge
         self._occurrences: dict[str, list[Span]] = defaultdict(list)
         for span in everywhere:
@@ -89,7 +118,9 @@ class _QuestionWriter:
     def questions(
         self, document: Mapping[str, Any], drawn: Sequence[Span], count: int, rng: random.Random
     ) -> Iterator[dict[str, Any]]:
-        """At most `count` rows of QUESTION_SCHEMA for the spans `drawn` of the document, in this order."""
+        """At most `count` rows of QUESTION_SCHEMA for the spans `drawn` of the document, in this
+        order.
+        """
         words = content_words(document["text"])
         # 1. questions, those with few content words last
         asked: list[tuple[str, str]] = []
@@ -97,7 +128,9 @@ class _QuestionWriter:
         for span in drawn:
             if len(asked) == count:
                 break
-            source = (self._elsewhere(span, words, rng) if rng.random() < _ELSEWHERE else None) or span
+            source = (
+                self._elsewhere(span, words, rng) if rng.random() < _ELSEWHERE else None
+            ) or span
             question = self._question(source, document["title"] or "", rng)
             few = len(content_words(question)) < _CONTENT_WORDS
             (short if few else asked).append((question, span.answer))
@@ -112,8 +145,12 @@ class _QuestionWriter:
             }
 
     def _elsewhere(self, span: Span, words: frozenset[str], rng: random.Random) -> Span | None:
-        """The same answer in the clause elsewhere that shares most words with the document, if it shares enough."""
-        others = [other for other in self._occurrences[span.answer] if other.sentence != span.sentence]
+        """The same answer in the clause elsewhere that shares most words with the document, if it
+        shares enough.
+        """
+        others = [
+            other for other in self._occurrences[span.answer] if other.sentence != span.sentence
+        ]
         if len(others) > _COMPARED:
             others = rng.sample(others, _COMPARED)
         own = content_words(span.answer)
@@ -137,9 +174,15 @@ class _QuestionWriter:
         # 3. a pronoun most likely refers to the title
         if title and title not in span.answer:
             pronouns = dict.fromkeys(_PRONOUNS, title) | dict.fromkeys(_POSSESSIVES, f"{title}'s")
-            starts = [pronouns.get(word.lower(), word) if rng.random() < _NAMED else word for word in starts]
-            ends = [pronouns.get(word.lower(), word) if rng.random() < _NAMED else word for word in ends]
-        # 4. people seldom repeat the words on both sides of an answer: often use one side, without the nearest words
+            starts = [
+                pronouns.get(word.lower(), word) if rng.random() < _NAMED else word
+                for word in starts
+            ]
+            ends = [
+                pronouns.get(word.lower(), word) if rng.random() < _NAMED else word for word in ends
+            ]
+        # 4. people seldom repeat the words on both sides of an answer: often use one side, without
+        #    the nearest words
         if rng.random() < _ONE_SIDE:
             starts, ends = (starts, []) if len(starts) > len(ends) else ([], ends)
         gap = rng.choice(_GAPS)
@@ -164,17 +207,26 @@ class _QuestionWriter:
             positions = [index + rng.uniform(0, _MOVED) for index in range(len(words))]
             words = [word for _, word in sorted(zip(positions, words, strict=True))]
         replaced = rng.uniform(0, _REPLACED)
-        words = [self._similar_word(word, span.answer, rng) if rng.random() < replaced else word for word in words]
+        words = [
+            self._similar_word(word, span.answer, rng) if rng.random() < replaced else word
+            for word in words
+        ]
         return f"{asking} {' '.join(words)}?"
 
     def _with_auxiliary_first(self, words: Sequence[str]) -> list[str]:
-        """The words with their first auxiliary verb in front, or with "did" for their first other verb in the past."""
+        """The words with their first auxiliary verb in front, or with "did" for their first other
+        verb in the past.
+        """
         verbs = [index for index, word in enumerate(words) if word in AUXILIARIES]
-        verbs = verbs or [index for index, word in enumerate(words) if re.fullmatch(PAST_VERB, word)]
+        verbs = verbs or [
+            index for index, word in enumerate(words) if re.fullmatch(PAST_VERB, word)
+        ]
         return with_verb_first(words, verbs[0], self._knowledge) if verbs else list(words)
 
     def _similar_word(self, word: str, answer: str, rng: random.Random) -> str:
-        """A similar word, drawn by its similarity; `word` itself if it is a name or a function word."""
+        """A similar word, drawn by its similarity; `word` itself if it is a name or a function
+        word.
+        """
         if not word.islower() or FUNCTION_WORD.fullmatch(word):
             return word
         known = self._knowledge.similar(word)
@@ -185,7 +237,9 @@ class _QuestionWriter:
 
 
 def _drawn(found: Iterable[Span], rng: random.Random) -> Iterator[Span]:
-    """The spans in random order; the kind of the next span is drawn by the shares of the remaining kinds."""
+    """The spans in random order; the kind of the next span is drawn by the shares of the remaining
+    kinds.
+    """
     by_kind: dict[str, list[Span]] = defaultdict(list)
     for span in found:
         by_kind[span.kind].append(span)
@@ -200,7 +254,9 @@ def _drawn(found: Iterable[Span], rng: random.Random) -> Iterator[Span]:
 
 
 def _around(span: Span, fewest: int) -> tuple[str, str]:
-    """The text before and after the span in its clause, and in neighbouring clauses up to `fewest` content words."""
+    """The text before and after the span in its clause, and in neighbouring clauses up to `fewest`
+    content words.
+    """
     before, behind = (_IN_PARENTHESES.sub("", part) for part in (span.before, span.behind))
     starts = [0, *(match.end() for match in _CLAUSE_END.finditer(before))]
     ends = [*(match.start() for match in _CLAUSE_END.finditer(behind)), len(behind)]
@@ -215,7 +271,9 @@ def _around(span: Span, fewest: int) -> tuple[str, str]:
 
 
 def with_verb_first(words: Sequence[str], verb: int, knowledge: WordKnowledge) -> list[str]:
-    """The words with the auxiliary verb at index `verb` in front, or with "did" for another verb in the past."""
+    """The words with the auxiliary verb at index `verb` in front, or with "did" for another verb in
+    the past.
+    """
     if words[verb] in AUXILIARIES:
         return [words[verb], *words[:verb], *words[verb + 1 :]]
     return ["did", *words[:verb], knowledge.infinitive(words[verb]), *words[verb + 1 :]]
@@ -227,4 +285,6 @@ def _words(text: str) -> list[str]:
 
 def content_words(text: str) -> frozenset[str]:
     """The words of `text` in lower case, without short ones and function words."""
-    return frozenset(word.lower() for word in _words(text) if len(word) > 2 and not FUNCTION_WORD.fullmatch(word))
+    return frozenset(
+        word.lower() for word in _words(text) if len(word) > 2 and not FUNCTION_WORD.fullmatch(word)
+    )

@@ -1,6 +1,7 @@
 """Questions in the words of one sentence, for people to read.
 
-"Ines Vell opened the school in 1987." gives "Who opened the school in 1987?" and "When did Ines Vell open the school?".
+"Ines Vell opened the school in 1987." gives "Who opened the school in 1987?" and "When did Ines
+Vell open the school?".
 
 Those of `cmt.questions.generation` are made hard, for training.
 """
@@ -17,7 +18,9 @@ from cmt.questions.words import QuestionWords
 
 _LEAST_CONTENT = 3  # content words of a question
 _WORDS = range(4, 17)
-_CLAUSE_END = re.compile(r"[;:()–—.]| - |, |\b(?:and|but|because|when|while|who|which|whom|whose|that|where|if)\b")
+_CLAUSE_END = re.compile(
+    r"[;:()–—.]| - |, |\b(?:and|but|because|when|while|who|which|whom|whose|that|where|if)\b"
+)
 _DATED = re.compile(r"(?:,? \b(?:in|on|since|until|by|from)(?: the)?) $", re.IGNORECASE)
 _UNCLEAR = re.compile(
     r"\b(?:it|he|she|they|them|him|her|his|its|their|this|these|those|we|us|our|you|your|i|me|my|here|there|such|so|one)\b",
@@ -35,11 +38,15 @@ class PlainQuestion(NamedTuple):
 
 
 def plain_questions(documents: pa.Table, knowledge: WordKnowledge) -> list[PlainQuestion]:
-    """Questions on `documents` (DOCUMENT_SCHEMA): the longest one of each document, then the other ones."""
+    """Questions on `documents` (DOCUMENT_SCHEMA): the longest one of each document, then the other
+    ones.
+    """
     # 1. the subjects and dates of clauses, and what their names mean
     found = [
         (doc_id, span)
-        for doc_id, text in zip(*(documents[name].to_pylist() for name in ("doc_id", "text")), strict=True)
+        for doc_id, text in zip(
+            *(documents[name].to_pylist() for name in ("doc_id", "text")), strict=True
+        )
         for span in spans(text)
         if span.kind in ("name", "when")
     ]
@@ -55,12 +62,16 @@ def plain_questions(documents: pa.Table, knowledge: WordKnowledge) -> list[Plain
     # 3. one of each document first
     for of_document in questions.values():
         of_document.sort(key=lambda one: -len(content_words(one.question)))
-    ranked = [(rank, one) for of_document in questions.values() for rank, one in enumerate(of_document)]
+    ranked = [
+        (rank, one) for of_document in questions.values() for rank, one in enumerate(of_document)
+    ]
     return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _is_subject(span: Span) -> bool:
-    """Whether a clause begins with the span; a single word, which may be no name, needs an unmistakable verb."""
+    """Whether a clause begins with the span; a single word, which may be no name, needs an
+    unmistakable verb.
+    """
     verb = VERB_BEHIND if " " in span.answer else _VERB
     return span.before in ("", "The ") and bool(verb.match(span.behind))
 
@@ -74,12 +85,21 @@ def _who(span: Span, words: QuestionWords) -> str | None:
 
 
 def _when(span: Span, knowledge: WordKnowledge) -> str | None:
-    """The clause before its date, which is the answer, with its auxiliary verb or "did" in front."""
+    """The clause before its date, which is the answer, with its auxiliary verb or "did" in
+    front.
+    """
     before = _DATED.sub("", span.before)
     clause = before.split()
     if before == span.before or _CLAUSE_END.search(before) or len(clause) not in _WORDS:
         return None
-    verb = next((n for n, word in enumerate(clause) if word in AUXILIARIES or re.fullmatch(PAST_VERB, word)), 0)
+    verb = next(
+        (
+            n
+            for n, word in enumerate(clause)
+            if word in AUXILIARIES or re.fullmatch(PAST_VERB, word)
+        ),
+        0,
+    )
     if not verb:
         return None
     if FUNCTION_WORD.match(clause[0]):

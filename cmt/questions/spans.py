@@ -1,4 +1,6 @@
-"""Possible answers of generated questions: dates, quantities, names, noun phrases and clauses, found by rule."""
+"""Possible answers of generated questions: dates, quantities, names, noun phrases and clauses,
+found by rule.
+"""
 
 import re
 from collections.abc import Iterator
@@ -36,7 +38,9 @@ _PHRASE = (
 )  # up to four words other than function words, after a determiner or a word that noun phrases follow
 _CLAUSE_REST = r"[^\s,.;:()]+(?: [^\s,.;:()]+){2,9}(?=[,.;]|$)"
 _NAMED = re.compile(f"(?P<when>{PERIOD})|(?P<number>{QUANTITY})|(?P<name>{LONG_NAME})")
-_NAMES = re.compile(rf"(?P<name>(?:{LONG_NAME})(?:, (?:{NAME_WORD} ?)+)*,? and {NAME_WORD}(?: {NAME_WORD})*)")
+_NAMES = re.compile(
+    rf"(?P<name>(?:{LONG_NAME})(?:, (?:{NAME_WORD} ?)+)*,? and {NAME_WORD}(?: {NAME_WORD})*)"
+)
 _NOUN_PHRASE = re.compile(_PHRASE)
 _LONG_PHRASE = re.compile(
     rf"\b(?P<phrase>(?:[Tt]he |[Aa]n? )(?:{_WORD} ){{1,3}}(?:of|in|for|to|from|with|between|and) "
@@ -88,7 +92,9 @@ def spans(text: str) -> Iterator[Span]:
         for pattern in (_NAMED, _NAMES, _NOUN_PHRASE, _LONG_PHRASE, _CLAUSE, _PURPOSE):
             for match in pattern.finditer(sentence):
                 kind: Kind = match.lastgroup  # type: ignore[assignment]
-                in_parentheses = sentence.count("(", 0, match.start()) > sentence.count(")", 0, match.start())
+                in_parentheses = sentence.count("(", 0, match.start()) > sentence.count(
+                    ")", 0, match.start()
+                )
                 around = sentence[: match.start()][-1:] + sentence[match.end() :][:1]
                 if kind in ("number", "when") and _PART_OF_NUMBER.search(around):
                     continue

@@ -20,7 +20,9 @@ PLACES = frozenset([
     "city", "country", "state", "region", "island", "mountain", "river", "sea", "continent", "building", "museum",
     "church", "street",
 ])  # fmt: skip
-ACTORS = frozenset(["company", "party", "band", "team", "people", "army", "agency", "organization"])  # groups that act
+ACTORS = frozenset(
+    ["company", "party", "band", "team", "people", "army", "agency", "organization"]
+)  # groups that act
 UNNAMED = frozenset(["group", "word"])  # kinds without information
 KINDS = [
     *sorted(PERSONS | PLACES | ACTORS | UNNAMED),
@@ -58,14 +60,18 @@ class WordKnowledge:
         self.similar = cache(self._similar)
 
     def _similar(self, word: str) -> dict[str, float]:
-        """Words similar to the lower-case `word` → cosine, most similar first; none for a word of several tokens."""
+        """Words similar to the lower-case `word` → cosine, most similar first; none for a word of
+        several tokens.
+        """
         if (own := self._index(word)) is None:
             return {}
         cosines, indices = (self._vectors @ self._vectors[own]).topk(_NEIGHBOURS + 1)
         return {
             self._words[index]: cosine
             for cosine, index in zip(cosines.tolist(), indices.tolist(), strict=True)
-            if index != own and cosine >= _LEAST_SIMILARITY and not FUNCTION_WORD.fullmatch(self._words[index])
+            if index != own
+            and cosine >= _LEAST_SIMILARITY
+            and not FUNCTION_WORD.fullmatch(self._words[index])
         }
 
     def infinitive(self, past: str) -> str:
@@ -73,7 +79,9 @@ class WordKnowledge:
         if past in _IRREGULAR:
             return _IRREGULAR[past]
         stem, own = past.removesuffix("ed"), self._index(past)
-        indices = {word: self._index(word) for word in (stem, stem[:-1], f"{stem}e", f"{stem[:-1]}y")}
+        indices = {
+            word: self._index(word) for word in (stem, stem[:-1], f"{stem}e", f"{stem[:-1]}y")
+        }
         cosines = {
             word: float(self._vectors[index] @ self._vectors[own])
             for word, index in indices.items()
@@ -100,10 +108,14 @@ class WordKnowledge:
             keys, values = (part.expand(-1, len(rows), -1, -1, -1) for part in examples)
             prompt = self._lm.prompt(rows, prefix=(keys, values))
             # 2. the likeliest kind of each
-            last = torch.tensor([(row, len(tokens) - 1) for row, tokens in enumerate(rows)], device=self._lm.device)
+            last = torch.tensor(
+                [(row, len(tokens) - 1) for row, tokens in enumerate(rows)], device=self._lm.device
+            )
             scores = self._lm.logits(prompt, last)[:, first_tokens]  # (B, kinds)
             probability, best = scores.float().softmax(1).max(1)  # (B,)
-            for name, certainty, kind in zip(batch, probability.tolist(), best.tolist(), strict=True):
+            for name, certainty, kind in zip(
+                batch, probability.tolist(), best.tolist(), strict=True
+            ):
                 kinds[name] = KINDS[kind] if certainty >= _LEAST_PROBABILITY else ""
         return kinds
 

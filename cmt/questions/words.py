@@ -9,7 +9,8 @@ from cmt.questions.spans import DETERMINER, Span
 from cmt.questions.word_knowledge import ACTORS, PERSONS, PLACES, UNNAMED
 
 PREPOSITION = re.compile(
-    r"\b(?P<word>in|on|at|to|from|by|near|for|of|with|between|since|until)(?: the)? ?$", re.IGNORECASE
+    r"\b(?P<word>in|on|at|to|from|by|near|for|of|with|between|since|until)(?: the)? ?$",
+    re.IGNORECASE,
 )
 _WHAT_KIND = 0.35  # share of the noun phrases of several words whose question has their last word
 
@@ -32,7 +33,9 @@ _NO_FIRST_NAME = re.compile(
     "Central|Northern|Southern|Eastern|Western|First|Second|American|British|French|German|Roman|Greek|Chinese|Supreme"
 )
 _PLACE_BEFORE = re.compile(r"\b(?:in|at|near|into|throughout|across|outside|from)(?: the)? $")
-_APPOSITION = re.compile(r"\b(?:the|an?) (?:[a-z-]+ )?(?P<noun>[a-z]{3,})(?: of| called| named| known as|,)? $")
+_APPOSITION = re.compile(
+    r"\b(?:the|an?) (?:[a-z-]+ )?(?P<noun>[a-z]{3,})(?: of| called| named| known as|,)? $"
+)
 _APPOSITION_BEHIND = re.compile(
     r", (?:the|an?) (?:[\w-]+ ){0,2}?(?P<noun>[a-z]{4,})(?: (?:of|in|from|that|for|on|by)\b|,)"
 )
@@ -48,21 +51,29 @@ _WHO_SHARE = 0.3  # of the names of groups that act
 
 
 class QuestionWords:
-    """Chooses question words; for names, from the LM's prediction and all occurrences of the name."""
+    """Chooses question words; for names, from the LM's prediction and all occurrences of the
+    name.
+    """
 
     def __init__(self, spans: Iterable[Span], kinds: Mapping[str, str]) -> None:
         """`kinds`: name → its kind, from `WordKnowledge.kinds`."""
         self._kinds = kinds
-        self._occurrences: dict[str, Counter[str]] = defaultdict(Counter)  # name → kinds it seems to be of
+        self._occurrences: dict[str, Counter[str]] = defaultdict(
+            Counter
+        )  # name → kinds it seems to be of
         for span in spans:
             if span.kind != "name":
                 continue
             is_person = _PERSON_BEFORE.search(span.before) or _PERSON_BEHIND.match(span.behind)
             is_place = _PLACE_BEFORE.search(span.before)
-            self._occurrences[span.answer]["person" if is_person else "place" if is_place else ""] += 1
+            self._occurrences[span.answer][
+                "person" if is_person else "place" if is_place else ""
+            ] += 1
 
     def of(self, span: Span, before: str, behind: str, rng: random.Random) -> tuple[str, str]:
-        """The question word for `span`, and the words `before` it in its clause without those it replaces."""
+        """The question word for `span`, and the words `before` it in its clause without those it
+        replaces.
+        """
         # 1. clauses lose their conjunction
         if span.kind == "reason":
             return "Why", re.sub(r"\bbecause $", "", before)
@@ -70,7 +81,9 @@ class QuestionWords:
             return "How", re.sub(r"\bby $", "", before)
         # 2. names: a noun beside the name becomes part of the question word
         if span.kind == "name" and (apposition := _APPOSITION.search(before)):
-            return f"{rng.choice(['What', 'Which'])} {apposition['noun']}", before[: apposition.start()]
+            return f"{rng.choice(['What', 'Which'])} {apposition['noun']}", before[
+                : apposition.start()
+            ]
         # 3. the others
         before = re.sub(rf"\b{DETERMINER} $", "", before)
         preposition, asking = PREPOSITION.search(before), "What"
@@ -79,10 +92,19 @@ class QuestionWords:
         elif span.kind == "number":
             asking = _how_many(span.answer, behind, rng)
         elif span.kind == "name":
-            asking = self._who_or_what(span, preposition["word"].lower() if preposition else "", behind, rng)
-        elif span.kind == "phrase" and " " in span.answer and " of " not in span.answer and rng.random() < _WHAT_KIND:
+            asking = self._who_or_what(
+                span, preposition["word"].lower() if preposition else "", behind, rng
+            )
+        elif (
+            span.kind == "phrase"
+            and " " in span.answer
+            and " of " not in span.answer
+            and rng.random() < _WHAT_KIND
+        ):
             noun = span.answer.split()[-1]
-            asking = rng.choice([f"What kind of {noun}", f"What type of {noun}", f"What {noun}", f"Which {noun}"])
+            asking = rng.choice(
+                [f"What kind of {noun}", f"What type of {noun}", f"What {noun}", f"Which {noun}"]
+            )
         # 4. remove a preposition left without its noun
         if preposition and asking.split()[0] in ("When", "Where", "In", "On", "During", "How"):
             before = before[: preposition.start()]
@@ -95,10 +117,15 @@ class QuestionWords:
         return self._seems_person(name) or self._kinds.get(name, "") in PERSONS | ACTORS
 
     def _seems_person(self, name: str) -> bool:
-        """Whether a title, a surname that occurs alone, or the words around the name tell a person."""
+        """Whether a title, a surname that occurs alone, or the words around the name tell a
+        person.
+        """
         first, last = name.split()[0], name.split()[-1]
         has_surname = (
-            first != last and " of " not in name and not _NO_FIRST_NAME.fullmatch(first) and last in self._occurrences
+            first != last
+            and " of " not in name
+            and not _NO_FIRST_NAME.fullmatch(first)
+            and last in self._occurrences
         )
         kinds = self._occurrences[name]
         titled = re.match(rf"(?:{_TITLE})\b", name)
@@ -106,7 +133,8 @@ class QuestionWords:
 
     def _who_or_what(self, span: Span, preposition: str, behind: str, rng: random.Random) -> str:
         first, last = span.answer.split()[0], span.answer.split()[-1]
-        # 1. the name tells its kind: "Saltby University", "King Mill", or "Moss" elsewhere for "Ada Moss"
+        # 1. the name tells its kind: "Saltby University", "King Mill", or "Moss" elsewhere for "Ada
+        #    Moss"
         if first != last and _NOUN_IN_NAME.fullmatch(last.lower()):
             return rng.choice([f"What {last.lower()}", f"Which {last.lower()}", "What"])
         if self._seems_person(span.answer):
@@ -120,7 +148,9 @@ class QuestionWords:
         if kind in ACTORS and rng.random() < _WHO_SHARE:
             return "Who"
         if kind:
-            return "What" if kind in UNNAMED else rng.choice([f"What {kind}", f"Which {kind}", "What"])
+            return (
+                "What" if kind in UNNAMED else rng.choice([f"What {kind}", f"Which {kind}", "What"])
+            )
         # 3. the words around the name suggest the kind
         kinds = self._occurrences[span.answer]
         if (apposition := _APPOSITION_BEHIND.match(behind)) and rng.random() < 0.7:
@@ -147,7 +177,13 @@ def _how_many(answer: str, behind: str, rng: random.Random) -> str:
         return "How much"
     unit = answer.split()[-1]
     if re.match("(?:year|month|week|day|hour|minute)", unit):
-        return rng.choice(["How long", "How old" if re.match(r" (?:old|ago)", behind) else f"How many {unit}"])
+        return rng.choice(
+            ["How long", "How old" if re.match(r" (?:old|ago)", behind) else f"How many {unit}"]
+        )
     if re.fullmatch("km|kilomet(?:re|er)s|miles|met(?:re|er)s|feet", unit):
         return rng.choice(["How far", "How long", f"How many {unit}"])
-    return "How many" if re.match(r"\s+[a-z]", behind) else rng.choice(["How many", "How much", "What"])
+    return (
+        "How many"
+        if re.match(r"\s+[a-z]", behind)
+        else rng.choice(["How many", "How much", "What"])
+    )

@@ -14,7 +14,12 @@ from cmt.resources import Resources
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-IDENTITY = ("compressor", "lm", "params", "bank")  # stored rows are valid for a bank if these of its lineage are equal
+IDENTITY = (
+    "compressor",
+    "lm",
+    "params",
+    "bank",
+)  # stored rows are valid for a bank if these of its lineage are equal
 
 
 def stored_baselines(resources: Resources, lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -28,7 +33,9 @@ def stored_baselines(resources: Resources, lineage: Mapping[str, Any]) -> list[d
 
 
 def read_measurements(file: Path, parse: Callable[[dict[str, Any]], T]) -> T | None:
-    """What `parse` makes of the JSON in `file`; None if it is missing, or with a warning if it cannot be read."""
+    """What `parse` makes of the JSON in `file`; None if it is missing, or with a warning if it
+    cannot be read.
+    """
     try:
         return parse(read_json(file, dict[str, Any]))
     except FileNotFoundError:
@@ -38,8 +45,12 @@ def read_measurements(file: Path, parse: Callable[[dict[str, Any]], T]) -> T | N
         return None
 
 
-def store_baselines(resources: Resources, results: Sequence[SystemResult], lineage: Mapping[str, Any]) -> None:
-    """Add `results` to the stored rows of the same bank. Raises StreamError if the state folder cannot be written."""
+def store_baselines(
+    resources: Resources, results: Sequence[SystemResult], lineage: Mapping[str, Any]
+) -> None:
+    """Add `results` to the stored rows of the same bank. Raises StreamError if the state folder
+    cannot be written.
+    """
     rows = {row["row"]: row for row in stored_baselines(resources, lineage)}
     rows |= {result.system: result.to_json() for result in results}
     ordered = [rows[name] for name in SYSTEMS if name in rows]

@@ -43,7 +43,9 @@ class Chart:
 def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
     """F1 of every system after each round, with its interval; None if no round has a score."""
     scored = [entry for entry in entries if entry.round.memory_scores.get("f1") is not None]
-    systems = [name for name in ROUND_SYSTEMS if any(name in entry.round.scores for entry in scored)]
+    systems = [
+        name for name in ROUND_SYSTEMS if any(name in entry.round.scores for entry in scored)
+    ]
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
@@ -55,7 +57,9 @@ def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
 
     def cell(entry: Entry, system: str) -> str:
         scores = entry.round.scores.get(system, {})
-        return f"{score(scores.get('f1'))} ({interval(scores.get('f1_low'), scores.get('f1_high'))})"
+        return (
+            f"{score(scores.get('f1'))} ({interval(scores.get('f1_low'), scores.get('f1_high'))})"
+        )
 
     rows = [[entry.round.round_id, *(cell(entry, name) for name in systems)] for entry in scored]
     head = ["round", *(f"{system_label(name)}, F1" for name in systems)]
@@ -73,7 +77,9 @@ def seconds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
         axes = figure.subplots()
         bottom = [0.0] * len(timed)
         for colour, (stage, heights) in zip(SERIES, seconds.items(), strict=False):
-            axes.bar(range(len(timed)), heights, bottom=bottom, label=stage, color=colour, width=0.7)
+            axes.bar(
+                range(len(timed)), heights, bottom=bottom, label=stage, color=colour, width=0.7
+            )
             bottom = [below + height for below, height in zip(bottom, heights, strict=True)]
         _finish(figure, axes, timed, "seconds")
 
@@ -87,7 +93,9 @@ def seconds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
 
 
 def reliability_chart(reliability: Reliability, basis: str) -> Chart | None:
-    """Mean F1 against mean confidence of the answers in each bin, with the diagonal; None without answers."""
+    """Mean F1 against mean confidence of the answers in each bin, with the diagonal; None without
+    answers.
+    """
     if reliability.error is None:
         return None
     filled = [bin_ for bin_ in reliability.bins if bin_.count]
@@ -123,7 +131,9 @@ def interval(low: float | None, high: float | None) -> str:
 
 
 def few_questions(counts: Iterable[int]) -> str:
-    """A warning for a note if a number of `counts` is below FEW_QUESTIONS, else ""; a count of 0 means unknown."""
+    """A warning for a note if a number of `counts` is below FEW_QUESTIONS, else ""; a count of 0
+    means unknown.
+    """
     fewest = min(filter(None, counts), default=FEW_QUESTIONS)
     if fewest >= FEW_QUESTIONS:
         return ""

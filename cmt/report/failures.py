@@ -1,4 +1,6 @@
-"""The questions with the lowest F1, asked again to show the selected memories and the windows that the LM read."""
+"""The questions with the lowest F1, asked again to show the selected memories and the windows that
+the LM read.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,20 +31,29 @@ class Failure:
     """A question whose answer scored less than 1, with the answer and its sources."""
 
     row: Mapping[str, Any]  # RECORD_SCHEMA
-    answered_now: str  # answer of the bank in its present state; empty if it is the recorded one or "not in memory"
+    # answer of the bank in its present state; empty if it is the recorded one or "not in memory"
+    answered_now: str
     reason: str
     selected: Sequence[Selected]
 
 
 def worst_answers(records: pa.Table, answerer: Answerer) -> list[Failure]:
-    """The SHOWN questions with the lowest F1 below 1, ties by descending confidence, answered again by `answerer`."""
+    """The SHOWN questions with the lowest F1 below 1, ties by descending confidence, answered again
+    by `answerer`.
+    """
     rows = [row for row in records.to_pylist() if row["cmt_f1"] < 1]
-    rows = sorted(rows, key=lambda row: (row["cmt_f1"], -row["confidence"], row["question_id"]))[:SHOWN]
-    answers = answerer.answer([row["question"] for row in rows], as_of=[row["asked_at"] for row in rows])
+    rows = sorted(rows, key=lambda row: (row["cmt_f1"], -row["confidence"], row["question_id"]))[
+        :SHOWN
+    ]
+    answers = answerer.answer(
+        [row["question"] for row in rows], as_of=[row["asked_at"] for row in rows]
+    )
     failures = []
     for row, answer in zip(rows, answers, strict=True):
         sources = answer.sources[:_SOURCES]
-        selected = [Selected(source, passage(source), source.doc_id == row["doc_id"]) for source in sources]
+        selected = [
+            Selected(source, passage(source), source.doc_id == row["doc_id"]) for source in sources
+        ]
         answered_now = answer.text if answer.known and answer.text != row["cmt"] else ""
         failures.append(Failure(row, answered_now, _reason(row, selected), selected))
     return failures

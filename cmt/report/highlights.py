@@ -1,4 +1,6 @@
-"""A source's text in pieces: the windows that the LM read, the span that was quoted to it, and the rest."""
+"""A source's text in pieces: the windows that the LM read, the span that was quoted to it, and the
+rest.
+"""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -38,17 +40,25 @@ class Highlights(NamedTuple):
 
 
 def passage(source: Source) -> Highlights:
-    """The text of `source` in pieces. A memory's text begins with the heading of its document, which is split off."""
+    """The text of `source` in pieces. A memory's text begins with the heading of its document,
+    which is split off.
+    """
     text, title = source.text or "", source.title or ""
     line, end, _ = text.partition("\n")
     if title and end and line.endswith(title):
         heading = pieces(line, source.spans, source.quote)
         return Highlights(heading, pieces(text, source.spans, source.quote, start=len(line) + 1))
-    return Highlights([Piece(title or source.doc_id, None)], pieces(text, source.spans, source.quote))
+    return Highlights(
+        [Piece(title or source.doc_id, None)], pieces(text, source.spans, source.quote)
+    )
 
 
-def pieces(text: str, spans: Sequence[Span], quote: Span | None = None, *, start: int = 0) -> list[Piece]:
-    """`text` from `start` on, cut at the ends of `spans` and `quote`; of overlapping spans the likeliest counts."""
+def pieces(
+    text: str, spans: Sequence[Span], quote: Span | None = None, *, start: int = 0
+) -> list[Piece]:
+    """`text` from `start` on, cut at the ends of `spans` and `quote`; of overlapping spans the
+    likeliest counts.
+    """
     # 1. the positions of all cuts
     ends = {start, len(text)}
     for span in (*spans, *([quote] if quote else [])):

@@ -1,4 +1,6 @@
-"""The rounds of the report: their records in the ledger, and the scores of each system on their questions."""
+"""The rounds of the report: their records in the ledger, and the scores of each system on their
+questions.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +17,9 @@ from cmt.evaluation.round_records import is_own, read_records
 from cmt.resources import Resources
 from cmt.stream.store import Slice
 
-LATEST = 200  # maximum number of rounds shown, so that the page stays small for any length of the stream
+LATEST = (
+    200  # maximum number of rounds shown, so that the page stays small for any length of the stream
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,9 @@ class SystemSummary:
 
     name: str
     scores: Mapping[str, float | None]  # SCORE_NAMES, as the round recorded them
-    behind: Difference | None  # F1 of the memory minus F1 of this system, paired by question; None for the memory
+    behind: (
+        Difference | None
+    )  # F1 of the memory minus F1 of this system, paired by question; None for the memory
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,15 @@ class Entry:
 
     round: Round
     questions: int | None = None  # of its slice; None if the slice is no longer in the store
-    superseding: int | None = None  # documents of its slice that supersede another one; None as above
-    own: Mapping[str, float] = field(default_factory=dict)  # system → F1 (0–100) on the slice's own questions, if asked
-    earlier: Mapping[str, float] = field(default_factory=dict)  # the same on the sample of earlier questions
+    superseding: int | None = (
+        None  # documents of its slice that supersede another one; None as above
+    )
+    own: Mapping[str, float] = field(
+        default_factory=dict
+    )  # system → F1 (0–100) on the slice's own questions, if asked
+    earlier: Mapping[str, float] = field(
+        default_factory=dict
+    )  # the same on the sample of earlier questions
     asked: int = 0  # number of questions of its evaluation; 0 without records
 
     @property
@@ -45,12 +57,18 @@ class Entry:
 
     @property
     def gain(self) -> float | None:
-        """F1 of the memory minus F1 of the LM alone, on the questions of the slice itself; None if either is absent."""
-        return self.own["cmt"] - self.own["closed"] if {"cmt", "closed"} <= self.own.keys() else None
+        """F1 of the memory minus F1 of the LM alone, on the questions of the slice itself; None if
+        either is absent.
+        """
+        return (
+            self.own["cmt"] - self.own["closed"] if {"cmt", "closed"} <= self.own.keys() else None
+        )
 
 
 def entries(resources: Resources) -> tuple[list[Entry], int]:
-    """The LATEST rounds of the bank's compressor, and the number of earlier ones. Raises BankError without a bank."""
+    """The LATEST rounds of the bank's compressor, and the number of earlier ones. Raises BankError
+    without a bank.
+    """
     compressor = resources.open_bank().schema.metadata[b"compressor"].decode()
     rounds = resources.ledger.rounds(compressor)
     slices = {slice_.slice_id: slice_ for slice_ in resources.store.slices()}
@@ -61,14 +79,20 @@ def entries(resources: Resources) -> tuple[list[Entry], int]:
 def systems_in(records: pa.Table) -> list[str]:
     """Names of the systems that answered in `records` (RECORD_SCHEMA), the memory first."""
     scored = [name for name in records.schema.names if name.endswith("_f1")]
-    return [name.removesuffix("_f1") for name in scored if records[name].null_count < records.num_rows]
+    return [
+        name.removesuffix("_f1") for name in scored if records[name].null_count < records.num_rows
+    ]
 
 
 def compare(records: pa.Table, *, scores: ScoresBySystem, seed: int) -> list[SystemSummary]:
-    """A summary of every system in the `scores` of a round, whose answers are `records` (RECORD_SCHEMA)."""
+    """A summary of every system in the `scores` of a round, whose answers are `records`
+    (RECORD_SCHEMA).
+    """
     f1 = {name: 100 * records[f"{name}_f1"].to_numpy() for name in systems_in(records)}
     return [
-        SystemSummary(name, found, None if name == "cmt" else paired_bootstrap(f1["cmt"], f1[name], seed=seed))
+        SystemSummary(
+            name, found, None if name == "cmt" else paired_bootstrap(f1["cmt"], f1[name], seed=seed)
+        )
         for name, found in scores.items()
     ]
 
@@ -77,7 +101,9 @@ def _entry(resources: Resources, round_: Round, slice_: Slice | None) -> Entry:
     if slice_ is None:
         return Entry(round_)
     documents = resources.store.documents(slice_)
-    entry = Entry(round_, slice_.n_questions, documents.num_rows - documents["supersedes"].null_count)
+    entry = Entry(
+        round_, slice_.n_questions, documents.num_rows - documents["supersedes"].null_count
+    )
     answered = read_records(resources, round_)
     if answered is None:
         return entry
@@ -90,4 +116,7 @@ def _mean_f1(records: pa.Table) -> dict[str, float]:
     """System → mean F1 (0–100); empty without records."""
     if not records.num_rows:
         return {}
-    return {system: 100 * float(np.mean(records[f"{system}_f1"].to_numpy())) for system in systems_in(records)}
+    return {
+        system: 100 * float(np.mean(records[f"{system}_f1"].to_numpy()))
+        for system in systems_in(records)
+    }

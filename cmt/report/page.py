@@ -24,19 +24,28 @@ from cmt.report.protocol import read_protocol
 from cmt.resources import Resources
 from cmt.text.display import format_optional
 
-_DIGESTS = {"bank": "bank", "compressor": "compressor", "parameters": "params", "commit": "git_commit"}
+_DIGESTS = {
+    "bank": "bank",
+    "compressor": "compressor",
+    "parameters": "params",
+    "commit": "git_commit",
+}
 _SHORT = 12  # digits of a digest that are shown; the tables have all of them as a title
 _MAX_NAMED = 3  # values of one kind, such as commits, below a chart
 
 
 def write_report(resources: Resources, path: Path, *, progress: Progress) -> dict[str, Any]:
-    """Write the page to `path`; returns a summary. Raises BankError without a bank, StreamError if writing fails."""
+    """Write the page to `path`; returns a summary. Raises BankError without a bank, StreamError if
+    writing fails.
+    """
     page = gather(resources, progress=progress)
     html = render(page).encode("utf-8", "replace")
     try:
         write_bytes(path, html)
     except OSError as error:
-        raise StreamError(f"cannot write {error.filename or path}: {error.strerror or error}") from error
+        raise StreamError(
+            f"cannot write {error.filename or path}: {error.strerror or error}"
+        ) from error
     return {
         "path": path,
         "bytes": len(html),
@@ -48,14 +57,21 @@ def write_report(resources: Resources, path: Path, *, progress: Progress) -> dic
 
 
 def gather(resources: Resources, *, progress: Progress) -> dict[str, Any]:
-    """The input of the template: the stored measurements of the project, and the worst questions asked again."""
+    """The input of the template: the stored measurements of the project, and the worst questions
+    asked again.
+    """
     progress.stage("gather")
     # 1. the rounds, and the answers of the last one that has a score
     shown, left_out = entries(resources)
-    scored = next((entry for entry in reversed(shown) if entry.asked and entry.round.state == "committed"), None)
+    scored = next(
+        (entry for entry in reversed(shown) if entry.asked and entry.round.state == "committed"),
+        None,
+    )
     answered = read_records(resources, scored.round) if scored else None
     answered = RECORD_SCHEMA.empty_table() if answered is None else answered
-    systems = compare(answered, scores=scored.round.scores, seed=resources.params.seed) if scored else []
+    systems = (
+        compare(answered, scores=scored.round.scores, seed=resources.params.seed) if scored else []
+    )
     basis = _rounds_basis([scored.round] if scored else [])
     # 2. the rows of `cmt baselines` on the bank in its present state
     answerer = resources.current_answerer() if scored else None
@@ -85,7 +101,9 @@ def gather(resources: Resources, *, progress: Progress) -> dict[str, Any]:
         "baselines_basis": _bank_basis(lineage) if scored else "",
         "protocol": read_protocol(resources.root),
         "failures": failures,
-        "marked": any(source.passage.windows for failure in failures for source in failure.selected),
+        "marked": any(
+            source.passage.windows for failure in failures for source in failure.selected
+        ),
         "scored": scored,
         "basis": basis,
     }
@@ -102,7 +120,11 @@ def render(page: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": charts.score, "interval": charts.interval, "optional": format_optional}
+    environment.filters |= {
+        "score": charts.score,
+        "interval": charts.interval,
+        "optional": format_optional,
+    }
     environment.filters |= {"label": system_label, "short": _short}
     return environment.get_template("template.html.jinja").render(page=page)
 
@@ -122,7 +144,9 @@ def _about(resources: Resources) -> dict[str, str]:
     }
 
 
-def _tiles(resources: Resources, systems: Sequence[SystemSummary], scored: Entry | None) -> list[tuple[str, str, str]]:
+def _tiles(
+    resources: Resources, systems: Sequence[SystemSummary], scored: Entry | None
+) -> list[tuple[str, str, str]]:
     tiles = [
         (
             f"F1, {system_label(system.name)}",
@@ -135,7 +159,10 @@ def _tiles(resources: Resources, systems: Sequence[SystemSummary], scored: Entry
     if recall is not None:
         tiles.append(("Right document selected", f"{100 * recall:.1f} %", "of the questions"))
     per_document = float(resources.open_bank().stats()["bytes_per_document"])
-    return [*tiles, ("Stored per document", f"{per_document / 1e3:,.1f} kB", "memory, key and text")]
+    return [
+        *tiles,
+        ("Stored per document", f"{per_document / 1e3:,.1f} kB", "memory, key and text"),
+    ]
 
 
 def _bank_basis(lineage: Mapping[str, Any]) -> str:
@@ -149,7 +176,9 @@ def _bank_basis(lineage: Mapping[str, Any]) -> str:
 
 
 def _rounds_basis(rounds: Sequence[Round]) -> str:
-    """The rounds behind a number with their slices, compressors, parameters and commits, in words."""
+    """The rounds behind a number with their slices, compressors, parameters and commits, in
+    words.
+    """
     if not rounds:
         return ""
     first, last = rounds[0], rounds[-1]
@@ -157,8 +186,14 @@ def _rounds_basis(rounds: Sequence[Round]) -> str:
         parts = [f"round {last.round_id}, slice {_short(last.slice_digest)}"]
     else:
         parts = [f"rounds {first.round_id} to {last.round_id}"]
-    for label, key in (("compressor", "compressor"), ("parameters", "params_digest"), ("commit", "git_commit")):
-        values = list(dict.fromkeys(_short(getattr(round_, key)) for round_ in rounds if getattr(round_, key)))
+    for label, key in (
+        ("compressor", "compressor"),
+        ("parameters", "params_digest"),
+        ("commit", "git_commit"),
+    ):
+        values = list(
+            dict.fromkeys(_short(getattr(round_, key)) for round_ in rounds if getattr(round_, key))
+        )
         more = f" and {len(values) - _MAX_NAMED} more" if len(values) > _MAX_NAMED else ""
         parts += [f"{label} {', '.join(values[:_MAX_NAMED])}{more}"] if values else []
     return "; ".join(parts)

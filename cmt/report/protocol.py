@@ -1,4 +1,6 @@
-"""The published protocol in the report: tables of the file that `benchmarks/paper_protocol.py` writes."""
+"""The published protocol in the report: tables of the file that `benchmarks/paper_protocol.py`
+writes.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +15,8 @@ FILE = "metrics/protocol.json"  # below the folder of params.yaml
 def read_protocol(root: Path) -> dict[str, Any] | None:
     """The protocol in FILE below `root`; None if the file is missing or cannot be read.
 
-    `documents`: their number. `rows`: the cells of each system. `parts`: part, name and value of further results.
+    `documents`: their number. `rows`: the cells of each system. `parts`: part, name and value of
+    further results.
     """
 
     def tables(raw: dict[str, Any]) -> dict[str, Any]:
@@ -21,7 +24,11 @@ def read_protocol(root: Path) -> dict[str, Any] | None:
         return {
             "documents": int(raw["documents"]),
             "rows": [_cells(row) for row in raw["rows"]],
-            "parts": [[name, key, f"{value:,.4g}"] for name, part in parts.items() for key, value in part.items()],
+            "parts": [
+                [name, key, f"{value:,.4g}"]
+                for name, part in parts.items()
+                for key, value in part.items()
+            ],
         }
 
     return read_measurements(root / FILE, tables)

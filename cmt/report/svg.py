@@ -1,4 +1,6 @@
-"""Figures as inline SVG: drawn by matplotlib, with the colours of the page's light or dark scheme."""
+"""Figures as inline SVG: drawn by matplotlib, with the colours of the page's light or dark
+scheme.
+"""
 
 import io
 import re
@@ -13,7 +15,11 @@ if TYPE_CHECKING:
 # placeholder colours that figures are drawn in; each is replaced by a CSS variable of the page
 INK, FAINT = "#010101", "#020202"
 SERIES = ("#030301", "#030302", "#030303", "#030304", "#030305", "#030306")
-_VARIABLES = {INK: "--ink", FAINT: "--faint", **{colour: f"--s{index}" for index, colour in enumerate(SERIES, 1)}}
+_VARIABLES = {
+    INK: "--ink",
+    FAINT: "--faint",
+    **{colour: f"--s{index}" for index, colour in enumerate(SERIES, 1)},
+}
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": FAINT,
     "axes.facecolor": "none",
@@ -31,7 +37,8 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
-# removed from each SVG: metadata, styles that would apply to the whole page, fonts, ids that other figures have too
+# removed from each SVG: metadata, styles that would apply to the whole page, fonts, ids that other
+# figures have too
 _UNWANTED = (
     re.compile(r"<metadata>.*?</metadata>", re.DOTALL),
     re.compile(r"<style.*?</style>", re.DOTALL),
@@ -44,7 +51,8 @@ _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 def svg(draw: Callable[["Figure"], None], *, name: str, title: str) -> Markup:
     """Draw into an empty figure, 5.2 × 3.2 inches, and return it as inline SVG.
 
-    Screen readers read `title`. `name` makes its ids unique in the page. Equal figures give equal text.
+    Screen readers read `title`. `name` makes its ids unique in the page. Equal figures give equal
+    text.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -68,4 +76,6 @@ def svg(draw: Callable[["Figure"], None], *, name: str, title: str) -> Markup:
     # 3. an opening tag with the title, which scales with the page
     box = re.search(r'viewBox="[^"]*"', text)
     opening = f'<svg role="img" aria-labelledby="{name}-title" {box[0] if box else ""}>'
-    return Markup(opening + f'<title id="{name}-title">{escape(title)}</title>' + text[text.index(">") + 1 :])  # noqa: S704
+    return Markup(  # noqa: S704
+        opening + f'<title id="{name}-title">{escape(title)}</title>' + text[text.index(">") + 1 :]
+    )

@@ -21,9 +21,11 @@ class Chunk:
 
 
 def split_into_chunks(document: Mapping[str, Any], *, lm: FrozenLM, longest: int) -> list[Chunk]:
-    """Cut a document at sentence ends into chunks of at most `longest` tokens, each with the heading in front.
+    """Cut a document at sentence ends into chunks of at most `longest` tokens, each with the
+    heading in front.
 
-    A piece without a sentence end in its second half is cut after `longest` tokens. The heading does not count.
+    A piece without a sentence end in its second half is cut after `longest` tokens. The heading
+    does not count.
     """
     line = heading(document["title"], document["source"])
     front = f"{line}\n" if line else ""
@@ -36,8 +38,8 @@ def split_into_chunks(document: Mapping[str, Any], *, lm: FrozenLM, longest: int
         if end < len(offsets):
             candidates = range(end, token + longest // 2, -1)
             end = next((i for i in candidates if text[offsets[i - 1][1] - 1] in SENTENCE_ENDS), end)
-        # 2. Its text. It begins where the previous piece ends, not at the offset of its first token: all tokens of an
-        # emoji have the offsets of the whole character.
+        # 2. Its text. It begins where the previous piece ends, not at the offset of its first
+        #    token: all tokens of an emoji have the offsets of the whole character.
         piece = text[begin : offsets[end - 1][1]].strip()
         if piece:
             memory_id = f"{document['doc_id']}#{len(chunks)}"

@@ -1,4 +1,6 @@
-"""Documents ⇄ memories: compress documents to bank rows, and decode bank rows to the input of ψ and π."""
+"""Documents ⇄ memories: compress documents to bank rows, and decode bank rows to the input of ψ and
+π.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -24,14 +26,17 @@ Encoded = list[tuple[Array, Array]]
 """Key (p,) and vectors (k, D) of each text of a batch; (k, 2·D) with the content channel."""
 
 EncodeBatches = Callable[..., Iterator[Encoded]]
-"""Encodes batches of token ids, in order, in several processes (`cmt.retrieval.ray_engine.RayEncoder`)."""
+"""Encodes batches of token ids, in order, in several processes
+(`cmt.retrieval.ray_engine.RayEncoder`).
+"""
 
 
 def memory_schema(model: MemoryModel, *, keep_text: bool, number_format: str) -> pa.Schema:
     """Schema of the bank that holds the memories of `model`.
 
-    Without text, each vector has the content channel as a second half, and each row has a sketch of its words.
-    `number_format`: `bank.codes`. Raises ModelError as `cmt.modeling.codebook.stored_codes`.
+    Without text, each vector has the content channel as a second half, and each row has a sketch of
+    its words. `number_format`: `bank.codes`. Raises ModelError as
+    `cmt.modeling.codebook.stored_codes`.
     """
     codes = stored_codes(number_format, model.codebook, keep_text=keep_text)
     channels = 1 if keep_text or model.config.compressor.kind == "tokens" else 2
@@ -58,10 +63,11 @@ def compress_documents(
 ) -> pa.Table:
     """Compress `documents` (DOCUMENT_SCHEMA) to bank rows (memory_schema), sorted by memory_id.
 
-    Of several rows of one document and date the last counts. Equal headings and texts are compressed once, and not at
-    all if `compressed` (rows of the bank) has their memories. `batch_tokens`: tokens per forward pass, with padding.
-    `on_progress` gets, for each batch, the number of documents that begin in it and its number of tokens. Batches
-    depend on the documents alone, so the same slice gives the same bytes in every bank that has none of its texts.
+    Of several rows of one document and date the last counts. Equal headings and texts are
+    compressed once, and not at all if `compressed` (rows of the bank) has their memories.
+    `batch_tokens`: tokens per forward pass, with padding. `on_progress` gets, for each batch, the
+    number of documents that begin in it and its number of tokens. Batches depend on the documents
+    alone, so the same slice gives the same bytes in every bank that has none of its texts.
     `encode_batches` computes them; None: this process does.
     """
     schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
@@ -71,13 +77,21 @@ def compress_documents(
     if model.codebook and codes == model.codebook.name:
         quantize = model.codebook.encode
     # 1. Collect the memories that are there, and cut the other documents into chunks.
-    rows = list({(row["doc_id"], row["published_at"]): row for row in documents.to_pylist()}.values())
-    memories: dict[tuple[str, str], list[dict[str, Any]]] = {}  # of each text and heading, in the order of chunks
+    rows = list(
+        {(row["doc_id"], row["published_at"]): row for row in documents.to_pylist()}.values()
+    )
+    memories: dict[
+        tuple[str, str], list[dict[str, Any]]
+    ] = {}  # of each text and heading, in the order of chunks
     for memory in compressed.to_pylist() if compressed else ():
         memories.setdefault(_content(memory), []).append(memory)
     new = {_content(row): row for row in reversed(rows) if _content(row) not in memories}
     longest = model.config.compressor.chunk_tokens
-    chunks = [chunk for row in new.values() for chunk in split_into_chunks(row, lm=model.lm, longest=longest)]
+    chunks = [
+        chunk
+        for row in new.values()
+        for chunk in split_into_chunks(row, lm=model.lm, longest=longest)
+    ]
     # 2. Compress these in batches of similar length.
     batches = list(batch_by_length(chunks, batch_tokens))
     tokens = [[chunk.tokens for chunk in batch] for batch in batches]
@@ -89,23 +103,37 @@ def compress_documents(
         on_progress(len(rows) - len(new), 0)
     for batch, encoded_batch in zip(batches, encoded, strict=True):
         for chunk, (key, vectors) in zip(batch, encoded_batch, strict=True):
-            memory = {"memory_id": chunk.memory_id, "n_tokens": len(chunk.tokens), "n_vectors": len(vectors)}
+            memory = {
+                "memory_id": chunk.memory_id,
+                "n_tokens": len(chunk.tokens),
+                "n_vectors": len(vectors),
+            }
             memory |= {"key": key.astype(np.float16), "memory": quantize(vectors)}
-            memory |= {"text": chunk.text} if keep_text else {"text": None, "words": sketch(chunk.text)}
+            memory |= (
+                {"text": chunk.text} if keep_text else {"text": None, "words": sketch(chunk.text)}
+            )
             memories.setdefault(_content(chunk.document), []).append(memory)
         if on_progress:
             begun = sum(chunk.memory_id.endswith("#0") for chunk in batch)
             on_progress(begun, sum(len(chunk.tokens) for chunk in batch))
-    # 3. Give every version of a document its rows; the latest one of the slice has plain memory_ids.
-    latest = {row["doc_id"]: row["published_at"] for row in sorted(rows, key=itemgetter("published_at"))}
+    # 3. Give every version of a document its rows; the latest one of the slice has plain
+    #    memory_ids.
+    latest = {
+        row["doc_id"]: row["published_at"] for row in sorted(rows, key=itemgetter("published_at"))
+    }
     common: dict[str, Any] = {"superseded_at": None, "hidden": None}
     common |= {"slice_id": slice_id, "compressor": schema_value(schema, "compressor")}
     bank_rows = []
     for row in rows:
         version = None if latest[row["doc_id"]] == row["published_at"] else row["published_at"]
         for memory in memories.get(_content(row), ()):
-            record = {name: row[name] for name in ("doc_id", "published_at", "source", "supersedes", "sha256", "title")}
-            record["memory_id"] = memory_id(row["doc_id"], chunk_number(memory["memory_id"]), version)
+            record = {
+                name: row[name]
+                for name in ("doc_id", "published_at", "source", "supersedes", "sha256", "title")
+            }
+            record["memory_id"] = memory_id(
+                row["doc_id"], chunk_number(memory["memory_id"]), version
+            )
             bank_rows.append(memory | common | record)
     return pa.Table.from_pylist(sorted(bank_rows, key=itemgetter("memory_id")), schema=schema)
 
@@ -115,12 +143,18 @@ def _content(document: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def retrieved_memory(
-    model: MemoryModel, row: Mapping[str, Any], schema: pa.Schema, *, prior: float = 0.0, before: Sequence[int] = ()
+    model: MemoryModel,
+    row: Mapping[str, Any],
+    schema: pa.Schema,
+    *,
+    prior: float = 0.0,
+    before: Sequence[int] = (),
 ) -> RetrievedMemory:
     """Decode a row of a search for ψ and π; tokens come from the text or from the content channel.
 
-    `schema`: of the bank. `prior`: log-probability of the row's document given the question. `before`: tokens of the
-    superseded document. Raises ModelError if the memory was encoded with another codebook.
+    `schema`: of the bank. `prior`: log-probability of the row's document given the question.
+    `before`: tokens of the superseded document. Raises ModelError if the memory was encoded with
+    another codebook.
     """
     codes, dim = schema_value(schema, "codes"), int(schema_value(schema, "dim"))
     if not codes.startswith("pq"):
@@ -134,7 +168,9 @@ def retrieved_memory(
             "or set bank.uri to a new folder"
         )
     stored = torch.from_numpy(decoded)  # (k, D) or (k, 2·D)
-    vectors, content = stored.tensor_split([model.lm.hidden_size], dim=1)  # (k, D), (k, 0) or (k, D)
+    vectors, content = stored.tensor_split(
+        [model.lm.hidden_size], dim=1
+    )  # (k, D), (k, 0) or (k, D)
     if row["text"] is not None:
         tokens = model.lm.tokenize(row["text"])
     elif content.shape[1]:
@@ -145,17 +181,26 @@ def retrieved_memory(
 
 
 @torch.no_grad()
-def encode_batch(model: MemoryModel, batch: Sequence[Sequence[int]], *, with_content: bool) -> Encoded:
-    """Θ's keys and vectors of a batch of token ids; `with_content` appends the content channel to the vectors."""
+def encode_batch(
+    model: MemoryModel, batch: Sequence[Sequence[int]], *, with_content: bool
+) -> Encoded:
+    """Θ's keys and vectors of a batch of token ids; `with_content` appends the content channel to
+    the vectors.
+    """
     with model.autocast():
         encoding = model.encode(batch, group=len(batch))
     encoded = []
-    for row, (tokens, count) in enumerate(zip(batch, encoding.vector_mask.sum(1).tolist(), strict=True)):
+    for row, (tokens, count) in enumerate(
+        zip(batch, encoding.vector_mask.sum(1).tolist(), strict=True)
+    ):
         vectors = encoding.vectors[row, :count].float()  # (k, D)
         if with_content:
             content = model.content.write(list(tokens))  # (k, D)
-            # Both halves share the scale of a quantized vector; decoding the content does not depend on its norm.
-            content = content * (vectors.abs().amax(1, keepdim=True) / content.abs().amax(1, keepdim=True))
+            # Both halves share the scale of a quantized vector; decoding the content does not
+            # depend on its norm.
+            content = content * (
+                vectors.abs().amax(1, keepdim=True) / content.abs().amax(1, keepdim=True)
+            )
             vectors = torch.cat([vectors, content], 1)  # (k, 2·D)
         encoded.append((encoding.key[row].float().cpu().numpy(), vectors.cpu().numpy()))
     return encoded

@@ -1,8 +1,9 @@
-"""Compression spread with Ray Data over several processes (`compress.engine: ray`, the extra `ray`).
+"""Compression spread with Ray Data over several processes (`compress.engine: ray`, the extra
+`ray`).
 
-Batches and their order are the same as in one process, so the rows are the same, byte for byte. Ray starts on this
-machine and listens on it alone. The environment variable RAY_ADDRESS names another cluster, whose machines have to see
-the same folders.
+Batches and their order are the same as in one process, so the rows are the same, byte for byte. Ray
+starts on this machine and listens on it alone. The environment variable RAY_ADDRESS names another
+cluster, whose machines have to see the same folders.
 """
 
 import os
@@ -24,7 +25,9 @@ from cmt.retrieval.indexer import Encoded, encode_batch
 
 @dataclass(frozen=True)
 class RayEncoder:
-    """Encodes batches in `workers` processes, each on one core with the compressor loaded once; an `EncodeBatches`."""
+    """Encodes batches in `workers` processes, each on one core with the compressor loaded once; an
+    `EncodeBatches`.
+    """
 
     lm: Path  # folder of the language model
     dtype: str
@@ -32,7 +35,9 @@ class RayEncoder:
     window: int  # W: tokens in a window
     workers: int
 
-    def __call__(self, batches: Sequence[Sequence[Sequence[int]]], *, with_content: bool) -> Iterator[Encoded]:
+    def __call__(
+        self, batches: Sequence[Sequence[Sequence[int]]], *, with_content: bool
+    ) -> Iterator[Encoded]:
         """Keys and vectors of each batch, in order. Raises ConfigError if Ray is not installed."""
         if not batches:
             return
@@ -62,15 +67,21 @@ class _Worker:
     def __init__(self, encoder: RayEncoder, with_content: bool) -> None:
         torch.set_num_threads(1)
         lm = FrozenLM.load(encoder.lm, dtype=encoder.dtype)
-        self._model = MemoryModel.load(encoder.compressor, lm=lm, window=encoder.window, merged=True)
+        self._model = MemoryModel.load(
+            encoder.compressor, lm=lm, window=encoder.window, merged=True
+        )
         self._with_content = with_content
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        encoded = encode_batch(self._model, block["tokens"].to_pylist(), with_content=self._with_content)
+        encoded = encode_batch(
+            self._model, block["tokens"].to_pylist(), with_content=self._with_content
+        )
         return pa.table(
             {
                 "key": pa.array([key for key, _ in encoded], pa.list_(pa.float32())),
-                "vectors": pa.array([vectors.ravel() for _, vectors in encoded], pa.list_(pa.float32())),
+                "vectors": pa.array(
+                    [vectors.ravel() for _, vectors in encoded], pa.list_(pa.float32())
+                ),
                 "count": pa.array([len(vectors) for _, vectors in encoded], pa.int32()),
             }
         )
@@ -79,9 +90,14 @@ class _Worker:
 def _rows(dataset: Any) -> Iterator[tuple[Any, Any]]:
     """Key (p,) and vectors (k, D) of each text."""
     for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for key, vectors, count in zip(block["key"], block["vectors"], block["count"].to_pylist(), strict=True):
+        for key, vectors, count in zip(
+            block["key"], block["vectors"], block["count"].to_pylist(), strict=True
+        ):
             flat = vectors.values.to_numpy(zero_copy_only=False).astype(np.float32)
-            yield key.values.to_numpy(zero_copy_only=False).astype(np.float32), flat.reshape(count, -1)
+            yield (
+                key.values.to_numpy(zero_copy_only=False).astype(np.float32),
+                flat.reshape(count, -1),
+            )
 
 
 def _started(workers: int) -> Any:

@@ -25,26 +25,42 @@ class Selection(NamedTuple):
     """The memories that were selected for a question."""
 
     rows: list[dict[str, Any]]  # rows of a search of the bank with their `prior`, best first
-    lead: float = 0.0  # log-probability of the first candidate minus candidate LEAD_RANK, or minus the last of fewer
+    # log-probability of the first candidate minus candidate LEAD_RANK, or minus the last of fewer
+    lead: float = 0.0
     margin: float = math.inf  # smallest change in log-probability that alters the selection
-    changes: tuple[Change, ...] = ()  # the recorded changes that name a document of the rows, rejected ones included
+    changes: tuple[
+        Change, ...
+    ] = ()  # the recorded changes that name a document of the rows, rejected ones included
 
     @property
     def digest(self) -> str:
         """Identity of everything that an answer from the selection depends on, but `lead`."""
         names = ("memory_id", "published_at", "supersedes", "text")
-        rows = (" ".join([*(str(row[name]) for name in names), f"{row['prior']:.6f}"]) for row in self.rows)
-        return sha256_hex(*sorted(rows), *sorted(f"{change.id} {change.state}" for change in self.changes))[:16]
+        rows = (
+            " ".join([*(str(row[name]) for name in names), f"{row['prior']:.6f}"])
+            for row in self.rows
+        )
+        return sha256_hex(
+            *sorted(rows), *sorted(f"{change.id} {change.state}" for change in self.changes)
+        )[:16]
 
 
 def select_memories(
-    bank: Bank, model: MemoryModel, selection: SelectionParams, *, question: str, key: Key, as_of: datetime | None
+    bank: Bank,
+    model: MemoryModel,
+    selection: SelectionParams,
+    *,
+    question: str,
+    key: Key,
+    as_of: datetime | None,
 ) -> Selection:
-    """Select at most `top_k` memories within `max_logprob_gap` of the first, by log-probability (`prior`).
+    """Select at most `top_k` memories within `max_logprob_gap` of the first, by log-probability
+    (`prior`).
 
-    prior = log-softmax over the candidates of temperature · cosine + full_text_weight · words / max(words), where
-    `words` is the BM25 score of the text or, in a bank without text, of the sketches of the nearest memories.
-    `key` (p,): search key of the question. `as_of`: only memories visible at this date; None: now.
+    prior = log-softmax over the candidates of temperature · cosine + full_text_weight · words /
+    max(words), where `words` is the BM25 score of the text or, in a bank without text, of the
+    sketches of the nearest memories. `key` (p,): search key of the question. `as_of`: only memories
+    visible at this date; None: now.
     """
     # 1. Search the candidates.
     by_words = bool(selection.full_text_weight)
@@ -59,7 +75,11 @@ def select_memories(
     if not rows:
         return Selection([])
     # 2. Rank them by log-probability.
-    words = sketch_scores(question, [row["words"] for row in rows]) if by_sketch else [row["bm25"] for row in rows]
+    words = (
+        sketch_scores(question, [row["words"] for row in rows])
+        if by_sketch
+        else [row["bm25"] for row in rows]
+    )
     best_words = max(words) or 1.0
     temperature = model.temperature.item()
     logits = [
@@ -67,12 +87,20 @@ def select_memories(
         for row, word in zip(rows, words, strict=True)
     ]
     total = float(np.logaddexp.reduce(logits))
-    ranked = sorted(zip(logits, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"]))
+    ranked = sorted(
+        zip(logits, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"])
+    )
     # 3. Select the first ones.
     best, first = ranked[0][0], ranked[: selection.top_k]
-    selected = [{**row, "prior": logit - total} for logit, row in first if best - logit <= selection.max_logprob_gap]
+    selected = [
+        {**row, "prior": logit - total}
+        for logit, row in first
+        if best - logit <= selection.max_logprob_gap
+    ]
     # 4. The margin: gaps between neighbouring ranks, and distances from `max_logprob_gap`.
-    gaps = [logit - following for (logit, _), (following, _) in pairwise(ranked[: len(selected) + 1])]
+    gaps = [
+        logit - following for (logit, _), (following, _) in pairwise(ranked[: len(selected) + 1])
+    ]
     if model.aggregator is not None:  # ψ does not depend on the order of the selected memories
         gaps = gaps[len(selected) - 1 :]
     gaps += [abs(best - logit - selection.max_logprob_gap) for logit, _ in first[1:]]

@@ -1,4 +1,6 @@
-"""Inferred changes as people see them: with the values that their documents state, and how to reject them."""
+"""Inferred changes as people see them: with the values that their documents state, and how to
+reject them.
+"""
 
 from collections.abc import Collection
 
@@ -10,20 +12,25 @@ from cmt.rounds.recovery import updating
 
 
 def describe(resources: Resources, doc_ids: Collection[str] = ()) -> list[ChangeReport]:
-    """The changes that committed rounds found, of `doc_ids` or of all documents, by the date of the new value.
+    """The changes that committed rounds found, of `doc_ids` or of all documents, by the date of the
+    new value.
 
-    The values are read from the bank that answers. Raises BankError if it cannot be read, and UnknownDocumentError if
-    it lacks one of `doc_ids`.
+    The values are read from the bank that answers. Raises BankError if it cannot be read, and
+    UnknownDocumentError if it lacks one of `doc_ids`.
     """
     changes = resources.changes(doc_ids or None)
     named = {doc_id for change in changes for doc_id in change.doc_ids}
     unnamed = {*doc_ids} - named
     if unnamed and (unknown := sorted(unnamed - resources.open_bank().present(unnamed))):
-        raise UnknownDocumentError(f"document {unknown[0]!r} is not in bank {resources.params.bank.uri}")
+        raise UnknownDocumentError(
+            f"document {unknown[0]!r} is not in bank {resources.params.bank.uri}"
+        )
     return with_values(resources.open_bank(), changes) if changes else []
 
 
-def set_states(resources: Resources, *, reject: Collection[str] = (), restore: Collection[str] = ()) -> None:
+def set_states(
+    resources: Resources, *, reject: Collection[str] = (), restore: Collection[str] = ()
+) -> None:
     """Reject changes, and restore rejected ones, by id, in one commit; waits for a running round.
 
     Raises RoundError if an id is unknown or in both lists; nothing is changed then.

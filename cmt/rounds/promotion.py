@@ -1,7 +1,8 @@
 """Promotion: a registered compressor becomes the champion, and the way back.
 
-The file that names the champion (`cmt.modeling.champion`) is written before the aliases in MLflow: it is what commands
-read. The bank before it answers until `cmt.rounds.recompression` has filled the champion's.
+The file that names the champion (`cmt.modeling.champion`) is written before the aliases in MLflow:
+it is what commands read. The bank before it answers until `cmt.rounds.recompression` has filled the
+champion's.
 """
 
 import logging
@@ -16,7 +17,14 @@ from cmt.common.storage import write_json
 from cmt.errors import RoundError
 from cmt.evaluation.challenger import compare_with_challenger
 from cmt.evaluation.challenger_decision import Figures, decide
-from cmt.modeling.champion import Champion, Promoted, champion_folder, keep_compressor, read_champion, write_champion
+from cmt.modeling.champion import (
+    Champion,
+    Promoted,
+    champion_folder,
+    keep_compressor,
+    read_champion,
+    write_champion,
+)
 from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use
 from cmt.resources import Resources
 from cmt.rounds.recovery import updating
@@ -41,13 +49,18 @@ class Promotion:
 
 
 def promote_version(
-    resources: Resources, version: str | None = None, *, slice_id: str | None = None, progress: Progress | None = None
+    resources: Resources,
+    version: str | None = None,
+    *,
+    slice_id: str | None = None,
+    progress: Progress | None = None,
 ) -> Promotion:
-    """Compare a version of the registry (default: the newest) with the compressor in use, and promote it if it wins.
+    """Compare a version of the registry (default: the newest) with the compressor in use, and
+    promote it if it wins.
 
-    A version of the compressor in use becomes the champion without a comparison. `slice_id`: the slice that decides.
-    Raises what `compare_with_challenger` raises, NotFoundError on an unknown version, and ServiceError without MLflow.
-    Of two promotions at once, one waits.
+    A version of the compressor in use becomes the champion without a comparison. `slice_id`: the
+    slice that decides. Raises what `compare_with_challenger` raises, NotFoundError on an unknown
+    version, and ServiceError without MLflow. Of two promotions at once, one waits.
     """
     registry = resources.registry
     challenger = registry.version(version)
@@ -57,16 +70,24 @@ def promote_version(
         in_use = checkpoint_digest(resources.params.compressor.path)
         if challenger.digest in (in_use, named and named.champion.digest):
             if challenger.champion:
-                return Promotion(challenger.version, False, f"version {challenger.version} is the champion already")
+                return Promotion(
+                    challenger.version,
+                    False,
+                    f"version {challenger.version} is the champion already",
+                )
             reason = f"it is the {'compressor in use' if challenger.digest == in_use else 'champion already'}"
             registry.set_champion(challenger, tags={DECISION: f"promoted: {reason}"})
             return Promotion(challenger.version, True, reason)
         with scratch_folder(resources.state) as scratch:
             folder = registry.download(challenger, scratch)
             # 1. The comparison.
-            figures = compare_with_challenger(resources, folder, slice_id=slice_id, progress=progress)
+            figures = compare_with_challenger(
+                resources, folder, slice_id=slice_id, progress=progress
+            )
             promoted, reason = decide(figures, resources.params.promotion)
-            tags = figures.to_tags() | {DECISION: f"{'promoted' if promoted else 'refused'}: {reason}"}
+            tags = figures.to_tags() | {
+                DECISION: f"{'promoted' if promoted else 'refused'}: {reason}"
+            }
             record = {"version": challenger.version, "promoted": promoted, "reason": reason}
             write_json(resources.state / DECISION_FILE, record | {"figures": figures.to_json()})
             if not promoted:
@@ -79,15 +100,21 @@ def promote_version(
 
 
 def roll_back_promotion(resources: Resources) -> Promotion:
-    """Make the compressor before the champion the champion again; `recompress` then adapts what came since.
+    """Make the compressor before the champion the champion again; `recompress` then adapts what
+    came since.
 
-    One that was interrupted before that is continued. Raises RoundError if no compressor was promoted.
+    One that was interrupted before that is continued. Raises RoundError if no compressor was
+    promoted.
     """
     with FileLock(resources.state / _LOCK), updating(resources):
         named = read_champion(resources.state)
         if named is None:
-            raise RoundError("no compressor was promoted, so there is none to go back to: see `cmt registry list`")
-        if not (named.going_back and resources.active_compressor == named.previous.bank):  # else it was interrupted
+            raise RoundError(
+                "no compressor was promoted, so there is none to go back to: see `cmt registry list`"
+            )
+        if not (
+            named.going_back and resources.active_compressor == named.previous.bank
+        ):  # else it was interrupted
             named = Champion(replace(named.previous, f1=None), named.champion, going_back=True)
             write_champion(resources.state, named)
     reason = f"rolled back from {named.previous.digest[:12]}"
@@ -99,7 +126,9 @@ def roll_back_promotion(resources: Resources) -> Promotion:
     return Promotion(named.champion.version, True, reason)
 
 
-def _name_champion(resources: Resources, folder: Path, challenger: Version, figures: Figures) -> None:
+def _name_champion(
+    resources: Resources, folder: Path, challenger: Version, figures: Figures
+) -> None:
     """Keep both compressors and write the file that names them."""
     state, window = resources.state, resources.params.compressor.window
     in_use = resources.params.compressor.path
@@ -119,4 +148,8 @@ def _name_champion(resources: Resources, folder: Path, challenger: Version, figu
         keep_compressor(state, in_use)
         keep_compressor(state, folder)
         write_champion(state, Champion(promoted, previous))
-    log.info("compressor %s is the champion, kept in %s", promoted.digest[:12], champion_folder(state, promoted.digest))
+    log.info(
+        "compressor %s is the champion, kept in %s",
+        promoted.digest[:12],
+        champion_folder(state, promoted.digest),
+    )

@@ -1,10 +1,11 @@
 """Recompression: the champion compresses the slices of the active bank into a bank of its own.
 
-It takes one slice at a time, oldest first, in a round without questions; a rerun skips committed slices. Each slice is
-compressed before the lock is taken, so that rounds with new documents hardly wait. The active compressor adapts slices
-that arrive meanwhile; once its gate has accepted one, the champion compresses it, too. Waiting and refused slices are
-left out, because these rounds have no gate. When no slice is left, the new bank answers the questions on which the
-promotion was decided, and the pointer moves, in one commit.
+It takes one slice at a time, oldest first, in a round without questions; a rerun skips committed
+slices. Each slice is compressed before the lock is taken, so that rounds with new documents hardly
+wait. The active compressor adapts slices that arrive meanwhile; once its gate has accepted one, the
+champion compresses it, too. Waiting and refused slices are left out, because these rounds have no
+gate. When no slice is left, the new bank answers the questions on which the promotion was decided,
+and the pointer moves, in one commit.
 """
 
 import logging
@@ -47,7 +48,9 @@ class _SliceRunner(RoundRunner):
 
     def __init__(self, resources: Resources, slice_id: str, *, progress: Progress) -> None:
         super().__init__(resources, slice_id, progress=progress)
-        self.folder = self.folder.with_name(f"{self.folder.name}@{resources.compressor_digest[:12]}")
+        self.folder = self.folder.with_name(
+            f"{self.folder.name}@{resources.compressor_digest[:12]}"
+        )
 
     def run(self) -> Round:
         """All steps; the lock is taken after the compression."""
@@ -55,7 +58,9 @@ class _SliceRunner(RoundRunner):
             self.tries.begin()
             self.compress()
         with updating(self.resources):
-            answering = _answering_rounds(self.resources).get((self.slice.slice_id, self.slice.digest))
+            answering = _answering_rounds(self.resources).get(
+                (self.slice.slice_id, self.slice.digest)
+            )
             if answering is None:
                 raise RoundError(
                     f"slice {self.slice.slice_id} left the bank that answers while it was compressed: "
@@ -81,12 +86,13 @@ def recompress(
     on_slice: Callable[[str, int], None] = lambda _slice_id, _left: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Recompression:
-    """Fill the champion's bank, check its answers, and let it answer; a part that was done before is not done again.
+    """Fill the champion's bank, check its answers, and let it answer; a part that was done before
+    is not done again.
 
-    `on_slice` is called with each slice and the number of those left. `sleep` waits some seconds: between two slices
-    the process rests, so that it works `promotion.duty_cycle` of the time. Raises RoundError if no compressor was
-    promoted, if a slice cannot be compressed, or if the answers are worse than those of its promotion; the bank before
-    it goes on answering then.
+    `on_slice` is called with each slice and the number of those left. `sleep` waits some seconds:
+    between two slices the process rests, so that it works `promotion.duty_cycle` of the time.
+    Raises RoundError if no compressor was promoted, if a slice cannot be compressed, or if the
+    answers are worse than those of its promotion; the bank before it goes on answering then.
     """
     progress, began = progress or NullProgress(), time.monotonic()
     named = read_champion(resources.state)
@@ -94,7 +100,9 @@ def recompress(
         raise RoundError("no compressor was promoted: run `cmt registry promote` first")
     # without canaries
     path = champion_folder(resources.state, named.champion.digest)
-    params = resources.declared.with_values(compressor={"path": path}, gate={"canaries": 0, "min_f1": 0.0})
+    params = resources.declared.with_values(
+        compressor={"path": path}, gate={"canaries": 0, "min_f1": 0.0}
+    )
     champion = Resources(params, resources.root, lm=resources.lm)
     with updating(champion):
         recover(champion)  # it sets a lost pointer again
@@ -107,7 +115,8 @@ def recompress(
             round_ = _SliceRunner(champion, pending[0], progress=progress).repeat()
             if round_.problem:
                 raise RoundError(f"{round_.problem}; the bank before it goes on answering")
-            slices, documents = slices + (not round_.already), documents + round_.documents * (not round_.already)
+            slices = slices + (not round_.already)
+            documents = documents + round_.documents * (not round_.already)
             sleep((time.monotonic() - started) * (1 / resources.params.promotion.duty_cycle - 1))
         # 2. The check, and unless slices came meanwhile, the pointer.
         _check_answers(champion, named.champion, progress)
@@ -116,11 +125,15 @@ def recompress(
             if not _pending(champion):
                 moved = move_pointer(champion, checked=True)
                 break
-    return Recompression(named.champion.digest, slices, documents, round(time.monotonic() - began, 1), moved)
+    return Recompression(
+        named.champion.digest, slices, documents, round(time.monotonic() - began, 1), moved
+    )
 
 
 def _answering_rounds(resources: Resources) -> dict[tuple[str, str], Round]:
-    """The committed rounds of the bank that answers, by slice and its digest; no other slice may become visible."""
+    """The committed rounds of the bank that answers, by slice and its digest; no other slice may
+    become visible.
+    """
     answering = resources.active_compressor
     return {
         (round_.slice_id, round_.slice_digest): round_
@@ -130,7 +143,9 @@ def _answering_rounds(resources: Resources) -> dict[tuple[str, str], Round]:
 
 
 def _pending(champion: Resources) -> list[str]:
-    """The slices that the bank that answers has and the champion's lacks, oldest first, failed ones included."""
+    """The slices that the bank that answers has and the champion's lacks, oldest first, failed ones
+    included.
+    """
     answering, row_format = _answering_rounds(champion), champion.row_format
     committed = {round_.identity for round_ in champion.rounds() if round_.state == "committed"}
     return [
@@ -142,7 +157,8 @@ def _pending(champion: Resources) -> list[str]:
 
 
 def _check_answers(champion: Resources, promoted: Promoted, progress: Progress) -> None:
-    """Raise RoundError if the questions that the champion was compared on have a lower F1 in its whole bank.
+    """Raise RoundError if the questions that the champion was compared on have a lower F1 in its
+    whole bank.
 
     A slice that is not in the bank cannot answer them.
     """

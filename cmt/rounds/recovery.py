@@ -1,7 +1,7 @@
 """Changes of a bank outside of rounds: the lock, recovery and rollback.
 
-The ledger is written before the bank is restored or promoted, so an interrupted change can be completed by the next
-process.
+The ledger is written before the bank is restored or promoted, so an interrupted change can be
+completed by the next process.
 """
 
 import logging
@@ -24,15 +24,16 @@ LOCK_SECONDS = 600.0
 
 @contextmanager
 def updating(resources: Resources) -> Iterator[None]:
-    """Hold the lock and the lease that every change of the bank needs; waits up to LOCK_SECONDS for another update.
+    """Hold the lock and the lease that every change of the bank needs; waits up to LOCK_SECONDS for
+    another update.
 
-    The lock is a file of this machine, the lease a row of the bank that other machines see. A forgetting that was
-    interrupted is finished first; if it cannot be, its documents stay hidden and a warning says why, because the
-    command may be the one that repairs the bank. The compressor is the one that answers by then, see
-    `Resources.reload_if_promoted`.
+    The lock is a file of this machine, the lease a row of the bank that other machines see. A
+    forgetting that was interrupted is finished first; if it cannot be, its documents stay hidden
+    and a warning says why, because the command may be the one that repairs the bank. The compressor
+    is the one that answers by then, see `Resources.reload_if_promoted`.
 
-    Raises RoundError if another update still holds one of them then, or if the lock file cannot be written, and
-    BankError if the lease cannot.
+    Raises RoundError if another update still holds one of them then, or if the lock file cannot be
+    written, and BankError if the lease cannot.
     """
     from cmt.bank.lease import hold_lease
     from cmt.rounds.care import forgetting
@@ -42,20 +43,32 @@ def updating(resources: Resources) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.warning("another update is changing this bank: waiting for it (up to %d minutes)", LOCK_SECONDS // 60)
+        log.warning(
+            "another update is changing this bank: waiting for it (up to %d minutes)",
+            LOCK_SECONDS // 60,
+        )
         try:
             lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
-            raise RoundError(f"another update still holds {path}: wait for it, or end it, and repeat") from None
+            raise RoundError(
+                f"another update still holds {path}: wait for it, or end it, and repeat"
+            ) from None
     except OSError as error:
-        raise RoundError(f"{path} cannot be written: {error.strerror or error}; check space and rights") from error
+        raise RoundError(
+            f"{path} cannot be written: {error.strerror or error}; check space and rights"
+        ) from error
     try:
         with hold_lease(resources.params.bank.uri, timeout=LOCK_SECONDS) as resources.lease:
             try:
                 if report := forgetting.finish(resources):
-                    log.warning("a forgetting was interrupted: it is finished now, documents: %d", len(report.doc_ids))
+                    log.warning(
+                        "a forgetting was interrupted: it is finished now, documents: %d",
+                        len(report.doc_ids),
+                    )
             except CmtError as error:
-                log.warning("documents are still being forgotten, the next command tries again: %s", error)
+                log.warning(
+                    "documents are still being forgotten, the next command tries again: %s", error
+                )
             resources.reload_if_promoted()
             resources.read_newest()
             yield
@@ -65,16 +78,19 @@ def updating(resources: Resources) -> Iterator[None]:
 
 
 def recover(resources: Resources) -> str | None:
-    """Undo an interrupted round, or complete an interrupted rollback or promotion; call it inside `updating`.
+    """Undo an interrupted round, or complete an interrupted rollback or promotion; call it inside
+    `updating`.
 
-    Every round and rollback starts with it. It covers the rounds of all compressors. Returns a description of the
-    interrupted round or rollback, None if there was none.
+    Every round and rollback starts with it. It covers the rounds of all compressors. Returns a
+    description of the interrupted round or rollback, None if there was none.
     """
     message = None
     for round_ in reversed(resources.all_rounds()):
         if round_.state == "started":
             message = f"round {round_.round_id} was interrupted: bank restored to version {round_.version_before}"
-            recovered = replace(round_, state="interrupted", reason="interrupted before its decision")
+            recovered = replace(
+                round_, state="interrupted", reason="interrupted before its decision"
+            )
         elif round_.state == "rolling_back":
             message = f"the {round_.reason} was interrupted: bank restored to version {round_.version_before}"
             recovered = replace(round_, state="rolled_back")
@@ -88,12 +104,14 @@ def recover(resources: Resources) -> str | None:
 
 
 def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
-    """Let the bank of the compressor in use answer if its rounds cover the stream; call it inside `updating`.
+    """Let the bank of the compressor in use answer if its rounds cover the stream; call it inside
+    `updating`.
 
-    It waits for slices that the table which answers has and whose rounds failed. The champion waits for `checked`: that
-    its bank has every slice of the one before it, and that its answers were checked (`cmt.rounds.recompression`). A
-    pointer that is missing, damaged, or names a missing table is set again from the ledger. Neither LM nor compressor
-    is loaded. Returns whether the pointer moved; repeating it changes nothing.
+    It waits for slices that the table which answers has and whose rounds failed. The champion waits
+    for `checked`: that its bank has every slice of the one before it, and that its answers were
+    checked (`cmt.rounds.recompression`). A pointer that is missing, damaged, or names a missing
+    table is set again from the ledger. Neither LM nor compressor is loaded. Returns whether the
+    pointer moved; repeating it changes nothing.
     """
     from cmt.bank import tables
 
@@ -106,7 +124,8 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
     rounds_of = Counter(tables.table_name(round_.compressor) for round_ in committed)
     existing = tables.memory_tables(ledger.connection)
     filled = [name for name in existing if name in rounds_of]
-    # 2. The table that answers; None if the pointer is missing, damaged, or names a table that is gone.
+    # 2. The table that answers; None if the pointer is missing, damaged, or names a table that is
+    #    gone.
     answering = None
     with suppress(BankError), tables.translate_errors("the pointer cannot be read"):
         name = tables.current_table(ledger.connection)
@@ -115,10 +134,21 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
     in_use = tables.table_name(resources.compressor_digest)
     complete = in_use in filled and (checked or not resources.pending())
     if complete and (checked or not _waits(resources, answering)):
-        answered = {round_.slice_id for round_ in committed if tables.table_name(round_.compressor) == answering}
-        failed = [r.slice_id for r in rounds if r.state == "failed" and tables.table_name(r.compressor) == in_use]
+        answered = {
+            round_.slice_id
+            for round_ in committed
+            if tables.table_name(round_.compressor) == answering
+        }
+        failed = [
+            r.slice_id
+            for r in rounds
+            if r.state == "failed" and tables.table_name(r.compressor) == in_use
+        ]
         if lost := sorted(answered.intersection(failed)):
-            log.warning("the bank before it goes on answering: repeat `cmt update --slice %s`, which failed", lost[0])
+            log.warning(
+                "the bank before it goes on answering: repeat `cmt update --slice %s`, which failed",
+                lost[0],
+            )
             return False
         chosen = in_use
     elif filled and answering is None:
@@ -128,7 +158,9 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
     # 4. Move the pointer.
     if chosen == answering:
         return False
-    with tables.translate_errors(f"bank {resources.params.bank.uri} cannot be written", "check free space and rights"):
+    with tables.translate_errors(
+        f"bank {resources.params.bank.uri} cannot be written", "check free space and rights"
+    ):
         resources.check_lease()
         tables.set_current_table(ledger.connection, chosen, anew=answering is None)
     log.info("the bank of compressor %s answers now", chosen.removeprefix(tables.MEMORIES))
@@ -136,8 +168,8 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
 
 
 def restore(resources: Resources, round_: Round) -> None:
-    """Restore the bank to the version before `round_`, then apply what the stream gained since: delete the forgotten
-    documents, and follow `supersedes` through the new ones.
+    """Restore the bank to the version before `round_`, then apply what the stream gained since:
+    delete the forgotten documents, and follow `supersedes` through the new ones.
 
     A bank whose table was removed has nothing to restore.
     """
@@ -154,7 +186,9 @@ def restore(resources: Resources, round_: Round) -> None:
 
 
 def _waits(resources: Resources, answering: str | None) -> bool:
-    """Whether the compressor in use is the champion, and the one before it answers, whose table is `answering`."""
+    """Whether the compressor in use is the champion, and the one before it answers, whose table is
+    `answering`.
+    """
     from cmt.bank.tables import table_name
     from cmt.modeling.champion import champion_folder, read_champion
 
@@ -162,23 +196,33 @@ def _waits(resources: Resources, answering: str | None) -> bool:
     if named is None:
         return False
     champion = champion_folder(resources.state, named.champion.digest)
-    return resources.params.compressor.path == champion and answering == table_name(named.previous.bank)
+    return resources.params.compressor.path == champion and answering == table_name(
+        named.previous.bank
+    )
 
 
 def rollback(resources: Resources, round_id: str) -> Round:
-    """Restore the bank to the version before a committed round; this round and all later ones are pending again.
+    """Restore the bank to the version before a committed round; this round and all later ones are
+    pending again.
 
-    So are the banks of other compressors that have the round; one that cannot be restored keeps it, with a warning.
-    Raises RoundError if there is no committed round `round_id`, and BankError if the version was dropped.
+    So are the banks of other compressors that have the round; one that cannot be restored keeps it,
+    with a warning. Raises RoundError if there is no committed round `round_id`, and BankError if
+    the version was dropped.
     """
     with updating(resources):
-        interrupted = {round_.round_id for round_ in resources.all_rounds() if round_.state == "rolling_back"}
+        interrupted = {
+            round_.round_id for round_ in resources.all_rounds() if round_.state == "rolling_back"
+        }
         recover(resources)
         reason = f"rollback of {round_id}"
         if round_id not in interrupted:  # otherwise recover() has just completed this rollback
             _roll_back(resources, round_id, reason)
         # Record it in MLflow; an unreachable server is a warning.
-        rounds = [round_ for round_ in resources.rounds() if round_.state == "rolled_back" and round_.reason == reason]
+        rounds = [
+            round_
+            for round_ in resources.rounds()
+            if round_.state == "rolled_back" and round_.reason == reason
+        ]
         if resources.params.tracking.enabled:
             try:
                 resources.tracker.mark_rolled_back(rounds)
@@ -192,16 +236,27 @@ def _roll_back(resources: Resources, round_id: str, reason: str) -> None:
     committed = [round_ for round_ in resources.all_rounds() if round_.state == "committed"]
     targets = {round_.compressor: round_ for round_ in committed if round_.round_id == round_id}
     if resources.compressor_digest not in targets:
-        names = ", ".join(round_.round_id for round_ in resources.rounds() if round_.state == "committed") or "none"
+        names = (
+            ", ".join(
+                round_.round_id for round_ in resources.rounds() if round_.state == "committed"
+            )
+            or "none"
+        )
         raise RoundError(f"no committed round {round_id!r}; there are: {names}")
-    targets = {compressor: target for compressor, target in targets.items() if _can_restore(resources, target)}
+    targets = {
+        compressor: target
+        for compressor, target in targets.items()
+        if _can_restore(resources, target)
+    }
     # 2. Announce it in one commit. After a kill, recover() continues from here.
     later = [
         replace(round_, state="rolled_back", reason=reason)
         for round_ in committed
         if round_.compressor in targets and round_.number > targets[round_.compressor].number
     ]
-    announced = [replace(target, state="rolling_back", reason=reason) for target in targets.values()]
+    announced = [
+        replace(target, state="rolling_back", reason=reason) for target in targets.values()
+    ]
     resources.ledger.write(*announced, *later)
     # 3. Restore the banks.
     for target in announced:
@@ -210,7 +265,9 @@ def _roll_back(resources: Resources, round_id: str, reason: str) -> None:
 
 
 def _can_restore(resources: Resources, target: Round) -> bool:
-    """Whether the bank of `target` has the version before it, or was removed. Raises BankError for the one in use."""
+    """Whether the bank of `target` has the version before it, or was removed. Raises BankError for
+    the one in use.
+    """
     from cmt.bank.tables import how_to_refill, memory_tables, table_name
 
     table = table_name(target.compressor)
@@ -220,7 +277,9 @@ def _can_restore(resources: Resources, target: Round) -> bool:
         resources.open_bank(target.compressor).check_version(target.version_before)
     except BankError as error:
         if target.compressor == resources.compressor_digest:
-            raise BankError(f"{error}. To undo it all the same, {how_to_refill(resources.params.bank.uri)}") from None
+            raise BankError(
+                f"{error}. To undo it all the same, {how_to_refill(resources.params.bank.uri)}"
+            ) from None
         log.warning(
             "%s, of a compressor that is not in use, keeps round %s (%s): name a new bank.uri before it answers again",
             table,

@@ -1,8 +1,9 @@
 """A round: adapt the bank to one slice with one compressor, in one commit.
 
-The steps are begin → compress → choose_canaries → upsert_memories → ask_canaries → evaluate → decide → track. A kill at
-any point leaves a ledger row `started`; the next round restores the bank to the version before it
-(`cmt.rounds.recovery`). The bank is therefore always in the state before a round or after it.
+The steps are begin → compress → choose_canaries → upsert_memories → ask_canaries → evaluate →
+decide → track. A kill at any point leaves a ledger row `started`; the next round restores the bank
+to the version before it (`cmt.rounds.recovery`). The bank is therefore always in the state before a
+round or after it.
 """
 
 import json
@@ -39,12 +40,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SET_ASIDE = "set_aside.json"
-"""In the folder of a round: the doc_ids of the documents of the slice that are left out of the bank."""
+"""In the folder of a round: the doc_ids of the documents of the slice that are left out of the
+bank.
+"""
 
 FEWEST_QUESTIONS = 30
-"""Questions of a round whose measuring is limited in time; with fewer, the interval of F1 is wider than 30 points."""
+"""Questions of a round whose measuring is limited in time; with fewer, the interval of F1 is wider
+than 30 points.
+"""
 FEWEST_CANARIES = 12
-"""Canaries of a round whose measuring is limited in time: three of the fixed sample, nine near the new documents."""
+"""Canaries of a round whose measuring is limited in time: three of the fixed sample, nine near the
+new documents.
+"""
 MEASURE_STAGES = ("canaries", "changes")
 """Stages before the evaluation that count as measuring."""
 
@@ -52,18 +59,25 @@ MEASURE_STAGES = ("canaries", "changes")
 class RoundRunner:
     """The steps of one round, to be called in order inside `recovery.updating`.
 
-    Each step can be repeated. Steps pass their results through files in the state folder and the ledger, so they may
-    run in different processes. The constructor raises StreamError if there is no slice `slice_id`; the steps raise the
-    CmtError of what they use.
+    Each step can be repeated. Steps pass their results through files in the state folder and the
+    ledger, so they may run in different processes. The constructor raises StreamError if there is
+    no slice `slice_id`; the steps raise the CmtError of what they use.
     """
 
     recompresses = False
     """Whether it fills the bank of a champion."""
 
     def __init__(
-        self, resources: Resources, slice_id: str, *, progress: Progress | None = None, prefect_run: str = ""
+        self,
+        resources: Resources,
+        slice_id: str,
+        *,
+        progress: Progress | None = None,
+        prefect_run: str = "",
     ) -> None:
-        self.resources, self.progress, self.prefect_run = resources, progress or NullProgress(), prefect_run
+        self.resources = resources
+        self.progress = progress or NullProgress()
+        self.prefect_run = prefect_run
         self.slice = resources.store.slice(slice_id)
         self.folder = round_folder(resources.state, slice_id)
 
@@ -81,7 +95,9 @@ class RoundRunner:
         return self.track()
 
     def repeat(self) -> Round:
-        """Call `run` until it returns, or raises an error that another try would raise again (`failed`)."""
+        """Call `run` until it returns, or raises an error that another try would raise again
+        (`failed`).
+        """
         while True:
             try:
                 return self.run()
@@ -90,11 +106,13 @@ class RoundRunner:
                     raise
 
     def begin(self) -> Round:
-        """Write the ledger row `started`; a round that was committed with the same identity is returned instead.
+        """Write the ledger row `started`; a round that was committed with the same identity is
+        returned instead.
 
-        No further step is needed if the returned round has another state. It has `already` set if it was committed
-        before, and is `failed` after TRIES tries; the next call tries again. Raises StreamError if the slice does not
-        match its digest, and DamageError if the bank is not as the last round left it.
+        No further step is needed if the returned round has another state. It has `already` set if
+        it was committed before, and is `failed` after TRIES tries; the next call tries again.
+        Raises StreamError if the slice does not match its digest, and DamageError if the bank is
+        not as the last round left it.
         """
         resources = self.resources
         # 1. Repair what an interrupted round or rollback left.
@@ -104,7 +122,8 @@ class RoundRunner:
         previous = others.pop(self.slice.slice_id, None)
         if previous and previous.state == "committed" and previous.identity == self._identity:
             return replace(previous, already=True)
-        # 3. Count the try, then check what the round reads: the slice by its digest, the bank by version and rows.
+        # 3. Count the try, then check what the round reads: the slice by its digest, the bank by
+        #    version and rows.
         self.folder.mkdir(parents=True, exist_ok=True)
         ends = self.tries.ends()
         failed = len(ends) >= TRIES
@@ -112,22 +131,33 @@ class RoundRunner:
             self.tries.begin()
             resources.store.check(self.slice)
         resources.check_bank(idle=True)
-        # 4. Delete files of earlier attempts, and staged memories of rounds that were killed before they could.
+        # 4. Delete files of earlier attempts, and staged memories of rounds that were killed before
+        #    they could.
         for name in ("seconds.json", "scores.json", ANSWERS, CANARIES, SET_ASIDE):
             (self.folder / name).unlink(missing_ok=True)
         for staged in (resources.state / "rounds").glob("*/memories-*"):
-            if staged.parent != self.folder and (self.recompresses or "@" not in staged.parent.name):
+            if staged.parent != self.folder and (
+                self.recompresses or "@" not in staged.parent.name
+            ):
                 staged.unlink()
         # 5. Open the round in the ledger.
-        command = "cmt recompress" if self.recompresses else f"cmt update --slice {self.slice.slice_id}"
+        command = (
+            "cmt recompress" if self.recompresses else f"cmt update --slice {self.slice.slice_id}"
+        )
         started = Round(
             round_id=self.slice.slice_id,
-            number=1 + max((round_.number for round_ in others.values() if round_.state == "committed"), default=0),
+            number=1
+            + max(
+                (round_.number for round_ in others.values() if round_.state == "committed"),
+                default=0,
+            ),
             slice_id=self.slice.slice_id,
             slice_digest=self.slice.digest,
             compressor=resources.model.digest,
             row_format=resources.row_format,
-            params_digest=resources.params.digest("seed", "selection", "answering", "evaluation", "gate"),
+            params_digest=resources.params.digest(
+                "seed", "selection", "answering", "evaluation", "gate"
+            ),
             state="failed" if failed else "started",
             reason=f"{TRIES} tries ended without a decision ({', '.join(ends)}): take its largest documents out, or "
             f"repeat `{command}` with more memory"
@@ -149,7 +179,9 @@ class RoundRunner:
         return started
 
     def failed(self, error: BaseException) -> bool:
-        """Note that a step raised `error`; returns whether to begin again, which restores the bank (`Tries.fail`)."""
+        """Note that a step raised `error`; returns whether to begin again, which restores the bank
+        (`Tries.fail`).
+        """
         again = self.tries.fail(error)
         if again:
             log.warning("round %s: a try ended with %s", self.slice.slice_id, type(error).__name__)
@@ -159,7 +191,8 @@ class RoundRunner:
     def compress(self) -> Path:
         """Compress the documents of the slice into a staged Parquet file; returns its path.
 
-        Staging keeps the write to the bank short. A staged file of an interrupted round is used again if it is sound.
+        Staging keeps the write to the bank short. A staged file of an interrupted round is used
+        again if it is sound.
         """
         from cmt.retrieval.indexer import compress_documents
         from cmt.rounds.staging import read_staged, write_staged
@@ -205,14 +238,16 @@ class RoundRunner:
     def choose_canaries(self, *, seconds: float | None = None) -> int:
         """Choose the canaries, before the bank changes; returns their number.
 
-        `seconds` is the time limit for measuring. Half of it is for the canaries, at the speed of the latest round: at
-        least FEWEST_CANARIES are chosen, and never more than `gate.canaries`.
+        `seconds` is the time limit for measuring. Half of it is for the canaries, at the speed of
+        the latest round: at least FEWEST_CANARIES are chosen, and never more than `gate.canaries`.
         """
         from cmt.bank.change_values import with_values
         from cmt.evaluation.gate.choice import choose
         from cmt.evaluation.gate.storage import write_canaries
 
-        resources, path, limit = self.resources, self.folder / CANARIES, self.resources.params.gate.canaries
+        resources = self.resources
+        path = self.folder / CANARIES
+        limit = self.resources.params.gate.canaries
         if not limit or path.exists():
             return len(self._canaries())
         if seconds is not None:
@@ -237,10 +272,11 @@ class RoundRunner:
         return len(canaries)
 
     def upsert_memories(self) -> int:
-        """Upsert the staged memories in one commit, and record the changes that they make to earlier documents.
+        """Upsert the staged memories in one commit, and record the changes that they make to
+        earlier documents.
 
-        Documents that were set aside stay out. Returns the version of the bank after it. Raises RoundError if the
-        staged file is damaged although it was just written.
+        Documents that were set aside stay out. Returns the version of the bank after it. Raises
+        RoundError if the staged file is damaged although it was just written.
         """
         from cmt.evaluation.changes.detection import find_changes
         from cmt.evaluation.changes.independence import admitted
@@ -252,12 +288,19 @@ class RoundRunner:
         if not self.recompresses:
             with self._timed("changes", rows.num_rows):
                 found = find_changes(resources.answerer, rows)
-                found = admitted(found, rows, resources.bank, authority=resources.authority, history=self._history)
+                found = admitted(
+                    found,
+                    rows,
+                    resources.bank,
+                    authority=resources.authority,
+                    history=self._history,
+                )
                 resources.ledger.write_changes(self._started, found)
         return resources.bank.version
 
     def ask_canaries(self) -> int:
-        """Ask the canaries as of now, after the bank has changed, and leave out the documents that harm them.
+        """Ask the canaries as of now, after the bank has changed, and leave out the documents that
+        harm them.
 
         Returns how many canaries the slice harmed.
         """
@@ -274,7 +317,10 @@ class RoundRunner:
             (self.folder / SET_ASIDE).unlink()
             restore(resources, self._started)
             self.upsert_memories()
-        columns = (resources.store.documents(self.slice)[name].to_pylist() for name in ("doc_id", *NewDocument._fields))
+        columns = (
+            resources.store.documents(self.slice)[name].to_pylist()
+            for name in ("doc_id", *NewDocument._fields)
+        )
         documents = {doc_id: NewDocument(*rest) for doc_id, *rest in zip(*columns, strict=True)}
         new = NewSlice(rows, documents, resources.authority, self._history)
         # 2. Ask.
@@ -293,9 +339,10 @@ class RoundRunner:
     def evaluate(self, *, seconds: float | None = None) -> ScoresBySystem:
         """Score a sample of the questions of this slice and of earlier ones; returns the scores.
 
-        `seconds` limits the measuring: the sample has as many questions as the round before answered in the time that
-        the canaries leave, but at least FEWEST_QUESTIONS, as in the first round. The record of each question is written
-        to `answers.parquet` in the folder of the round.
+        `seconds` limits the measuring: the sample has as many questions as the round before
+        answered in the time that the canaries leave, but at least FEWEST_QUESTIONS, as in the first
+        round. The record of each question is written to `answers.parquet` in the folder of the
+        round.
         """
         from cmt.evaluation.evaluate import evaluate, round_questions
         from cmt.evaluation.round_records import write_records
@@ -325,7 +372,9 @@ class RoundRunner:
         return scores
 
     def decide(self) -> Round:
-        """Apply the gate: commit the round, or restore the bank to the version before it (state `refused`)."""
+        """Apply the gate: commit the round, or restore the bank to the version before it (state
+        `refused`).
+        """
         from cmt.evaluation.gate.judgement import judge
 
         resources = self.resources
@@ -348,14 +397,18 @@ class RoundRunner:
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         # 2. Commit or roll back.
-        judgement, reason = judge(resources.params.gate, canaries=canaries, f1=decided.memory_scores.get("f1"))
+        judgement, reason = judge(
+            resources.params.gate, canaries=canaries, f1=decided.memory_scores.get("f1")
+        )
         decided = replace(decided, judgement=judgement, reason=reason)
         if judgement == "refused":
             restore(resources, started)
             decided = replace(decided, state="refused")
         else:
             version, set_aside = resources.bank.version, tuple(self._set_aside())
-            decided = replace(decided, state="committed", version_after=version, set_aside=set_aside)
+            decided = replace(
+                decided, state="committed", version_after=version, set_aside=set_aside
+            )
         if not self.recompresses:
             self._write_quarantine(decided, canaries)
         # 3. Write the ledger. The round is committed from here on.
@@ -367,35 +420,50 @@ class RoundRunner:
         )
         resources.ledger.write(decided)
         self.tries.clear()
-        # 4. If this round completes the stream, its bank answers from now on; after a kill, recover() sees to it.
+        # 4. If this round completes the stream, its bank answers from now on; after a kill,
+        #    recover() sees to it.
         move_pointer(resources)
         for staged in self.folder.glob("memories-*"):
             staged.unlink()
         return decided
 
     def track(self) -> Round:
-        """Record the round in MLflow, and earlier ones that an unreachable server missed; never fails the round."""
+        """Record the round in MLflow, and earlier ones that an unreachable server missed; never
+        fails the round.
+        """
         resources = self.resources
         history = resources.rounds()
         current = next(round_ for round_ in history if round_.round_id == self.slice.slice_id)
         missed = [
             round_
             for round_ in history
-            if round_.state == "committed" and not (round_.mlflow_run or round_.recompressed) and round_ != current
+            if round_.state == "committed"
+            and not (round_.mlflow_run or round_.recompressed)
+            and round_ != current
         ]
         for round_ in [*missed, current] if resources.params.tracking.enabled else []:
             folder = round_folder(resources.state, round_.slice_id)
             kept = [folder / ANSWERS, folder / CANARIES]
             try:
-                run = resources.tracker.log_round(round_, params=resources.params, history=history, artifacts=kept)
+                run = resources.tracker.log_round(
+                    round_, params=resources.params, history=history, artifacts=kept
+                )
             except CmtError as error:
-                log.warning("round %s is not in MLflow yet, the next round tries again: %s", round_.round_id, error)
+                log.warning(
+                    "round %s is not in MLflow yet, the next round tries again: %s",
+                    round_.round_id,
+                    error,
+                )
                 break
             resources.ledger.write(replace(round_, mlflow_run=run))
-        return next(round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id)
+        return next(
+            round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id
+        )
 
     def _affordable(self, seconds: float) -> tuple[int, int]:
-        """How many questions of the slice and how many earlier ones a round can answer if measuring takes `seconds`."""
+        """How many questions of the slice and how many earlier ones a round can answer if measuring
+        takes `seconds`.
+        """
         evaluation, speed = self.resources.params.evaluation, self._speed("evaluate")
         own, earlier = evaluation.questions, evaluation.earlier_questions
         if speed is None:  # a first slice has no earlier questions
@@ -408,7 +476,9 @@ class RoundRunner:
         return round(share * own), round(share * earlier)
 
     def _speed(self, stage: str) -> float | None:
-        """Questions a second in the `stage` "canaries" or "evaluate" of the latest round that asked some."""
+        """Questions a second in the `stage` "canaries" or "evaluate" of the latest round that asked
+        some.
+        """
         for round_ in reversed(self._rounds_of_this_bank()):
             count = round_.questions if stage == "evaluate" else round_.canaries.get("asked")
             if count and (taken := round_.seconds.get(stage)):
@@ -416,7 +486,9 @@ class RoundRunner:
         return None
 
     def _calibration(self, rounds: list[Round]) -> dict[str, float]:
-        """The calibration by the answers of the committed ones of `rounds`, see `Round.calibration`."""
+        """The calibration by the answers of the committed ones of `rounds`, see
+        `Round.calibration`.
+        """
         from cmt.evaluation.calibration import calibrated_by
         from cmt.evaluation.round_records import read_records
 
@@ -425,17 +497,27 @@ class RoundRunner:
             return {}
         committed = [round_ for round_ in reversed(rounds) if round_.state == "committed"]
         calibration, answers = calibrated_by(
-            records for round_ in committed if (records := read_records(resources, round_)) is not None
+            records
+            for round_ in committed
+            if (records := read_records(resources, round_)) is not None
         )
-        return {"slope": calibration.slope, "shift": calibration.shift, "answers": answers} if answers else {}
+        return (
+            {"slope": calibration.slope, "shift": calibration.shift, "answers": answers}
+            if answers
+            else {}
+        )
 
     def _changes_found(self, decided: Round) -> int:
         """The number of inferred changes with which `decided` is committed; 0 if it is not."""
         if decided.state != "committed":
             return 0
-        doc_ids = {*self.resources.store.documents(self.slice)["doc_id"].to_pylist()} - {*decided.set_aside}
+        doc_ids = {*self.resources.store.documents(self.slice)["doc_id"].to_pylist()} - {
+            *decided.set_aside
+        }
         own = decided.round_id, decided.compressor, "found"
-        found = [c for c in self.resources.changes(doc_ids) if (c.round_id, c.compressor, c.state) == own]
+        found = [
+            c for c in self.resources.changes(doc_ids) if (c.round_id, c.compressor, c.state) == own
+        ]
         return sum({*decided.set_aside}.isdisjoint(change.doc_ids) for change in found)
 
     @cached_property
@@ -454,11 +536,15 @@ class RoundRunner:
         staged = self.compress()
         rows = read_staged(staged)
         if rows is None:
-            raise RoundError(f"{staged} was written and reads back damaged: check the disk, then repeat")
+            raise RoundError(
+                f"{staged} was written and reads back damaged: check the disk, then repeat"
+            )
         return rows
 
     def _canaries(self) -> "list[Canary]":
-        """The canaries that were chosen in this round; RoundError if their file is missing or damaged."""
+        """The canaries that were chosen in this round; RoundError if their file is missing or
+        damaged.
+        """
         from cmt.evaluation.gate.storage import read_canaries
 
         if not self.resources.params.gate.canaries:
@@ -471,15 +557,22 @@ class RoundRunner:
     def _kept_canaries(self) -> "tuple[list[Canary], list[str]]":
         """The canaries of the round before, and the ids of the slices that came since.
 
-        Those are all earlier slices if nothing is kept. The canaries have the best outcome of earlier rounds, and the
-        last one, which is asked for again if it was given with other parameters.
+        Those are all earlier slices if nothing is kept. The canaries have the best outcome of
+        earlier rounds, and the last one, which is asked for again if it was given with other
+        parameters.
         """
         from cmt.evaluation.gate.storage import read_canaries
 
         # 1. The round before, and what it kept.
-        committed = [round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"]
+        committed = [
+            round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"
+        ]
         last = committed[-1] if committed else None
-        kept = read_canaries(round_folder(self.resources.state, last.slice_id) / CANARIES) if last else None
+        kept = (
+            read_canaries(round_folder(self.resources.state, last.slice_id) / CANARIES)
+            if last
+            else None
+        )
         canaries = [
             replace(
                 canary,
@@ -504,9 +597,15 @@ class RoundRunner:
         from cmt.evaluation.evaluate import RECORD_SCHEMA
         from cmt.evaluation.round_records import read_records
 
-        committed = [round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"]
+        committed = [
+            round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"
+        ]
         records = read_records(self.resources, committed[-1]) if committed else None
-        return records if records is not None and self._answers_like(committed[-1]) else RECORD_SCHEMA.empty_table()
+        return (
+            records
+            if records is not None and self._answers_like(committed[-1])
+            else RECORD_SCHEMA.empty_table()
+        )
 
     def _answers_like(self, round_: Round) -> bool:
         """Whether this round gives the same answer as `round_` from the same memories."""
@@ -516,25 +615,35 @@ class RoundRunner:
     def _slices_left_out(self) -> list[Slice]:
         """The slices whose rounds were refused or set documents aside, by period."""
         rounds = self._rounds_of_this_bank()
-        names = {round_.round_id for round_ in rounds if round_.state == "refused" or round_.set_aside}
+        names = {
+            round_.round_id for round_ in rounds if round_.state == "refused" or round_.set_aside
+        }
         return [slice_ for slice_ in self.resources.store.slices() if slice_.slice_id in names]
 
     @property
     def _started(self) -> Round:
         """The row of this round in the ledger."""
-        return next(round_ for round_ in self.resources.rounds() if round_.round_id == self.slice.slice_id)
+        return next(
+            round_ for round_ in self.resources.rounds() if round_.round_id == self.slice.slice_id
+        )
 
     def _history(self, sources: Collection[str]) -> dict[str, list[tuple[int, str]]]:
-        """The documents of `sources` in the committed slices before this one, see `independence.History`."""
+        """The documents of `sources` in the committed slices before this one, see
+        `independence.History`.
+        """
         left_out = {
-            round_.round_id: round_.set_aside for round_ in self._rounds_of_this_bank() if round_.state == "committed"
+            round_.round_id: round_.set_aside
+            for round_ in self._rounds_of_this_bank()
+            if round_.state == "committed"
         }
         found: dict[str, list[tuple[int, str]]] = {source: [] for source in sources}
         slices = self.resources.store.slices()
         for number, slice_ in enumerate(slices[: slices.index(self.slice)]):
             if slice_.slice_id in left_out:
                 rows = read_rows(slice_, "documents", columns=("doc_id", "source"))
-                rows = rows_without(rows_with(rows, "source", sources), "doc_id", left_out[slice_.slice_id])
+                rows = rows_without(
+                    rows_with(rows, "source", sources), "doc_id", left_out[slice_.slice_id]
+                )
                 for row in rows.to_pylist():
                     found[row["source"]].append((number, row["doc_id"]))
         return found
@@ -546,9 +655,11 @@ class RoundRunner:
         return doc_ids
 
     def _leave_out(self, rows: pa.Table, doc_ids: Collection[str]) -> None:
-        """Bring the bank to the state in which `rows`, the memories of the slice, came without the documents `doc_ids`.
+        """Bring the bank to the state in which `rows`, the memories of the slice, came without the
+        documents `doc_ids`.
 
-        Earlier versions of these documents stay. After a kill `recover` restores the bank before the round.
+        Earlier versions of these documents stay. After a kill `recover` restores the bank before
+        the round.
         """
         write_json(self.folder / SET_ASIDE, sorted(doc_ids))
         restore(self.resources, self._started)
@@ -557,17 +668,23 @@ class RoundRunner:
     def _upsert(self, rows: pa.Table) -> None:
         """Upsert `rows`, the memories of the slice, without the documents that are set aside."""
         resources, set_aside = self.resources, self._set_aside()
-        unbanked = resources.unbanked(resources.model.digest, banking=self.slice.slice_id, set_aside=set_aside)
+        unbanked = resources.unbanked(
+            resources.model.digest, banking=self.slice.slice_id, set_aside=set_aside
+        )
         resources.bank.upsert(rows_without(rows, "doc_id", set_aside), unbanked=unbanked)
 
     def _write_quarantine(self, round_: Round, canaries: "Sequence[Canary]") -> None:
-        """Write a row for each document that the round set aside, or remove those of an earlier attempt."""
+        """Write a row for each document that the round set aside, or remove those of an earlier
+        attempt.
+        """
         from cmt.evaluation.gate.judgement import why_set_aside
 
         store = self.resources.store
         documents = store.documents(self.slice).to_pylist() if round_.set_aside else []
         rejected = [
-            Rejected(self.slice.slice_id, number, why_set_aside(document, canaries), raw_text(document))
+            Rejected(
+                self.slice.slice_id, number, why_set_aside(document, canaries), raw_text(document)
+            )
             for number, document in enumerate(documents, 1)
             if document["doc_id"] in round_.set_aside
         ]
@@ -579,7 +696,9 @@ class RoundRunner:
 
     @contextmanager
     def _timed(self, stage: str, total: int | None = None, *, note: str = "") -> Iterator[None]:
-        """Report a stage of `total` steps and add the seconds that it took to `note`, or else to the stage's own."""
+        """Report a stage of `total` steps and add the seconds that it took to `note`, or else to
+        the stage's own.
+        """
         self.progress.stage(stage, total)
         began = time.perf_counter()
         yield

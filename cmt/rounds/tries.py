@@ -1,4 +1,6 @@
-"""Tries of a round: a slice that cannot be adapted fails after TRIES of them, so that later slices are adapted."""
+"""Tries of a round: a slice that cannot be adapted fails after TRIES of them, so that later slices
+are adapted.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +14,9 @@ _KILLED = "killed"
 
 
 class Tries:
-    """The tries of a round since the last one that decided, each a file in its folder: a kill leaves it empty."""
+    """The tries of a round since the last one that decided, each a file in its folder: a kill
+    leaves it empty.
+    """
 
     def __init__(self, folder: Path, identity: Sequence[str]) -> None:
         self._folder, self._identity, self._begun = folder, sha256_hex(*identity)[:12], False

@@ -39,7 +39,9 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 class Admin:
-    """Changes of the memory over `workspace`: one ingest and one forget at a time. A forget may wait for a round."""
+    """Changes of the memory over `workspace`: one ingest and one forget at a time. A forget may
+    wait for a round.
+    """
 
     def __init__(self, workspace: Workspace) -> None:
         # its own workspace: the one that answers has open tables
@@ -47,7 +49,8 @@ class Admin:
         self.ingesting, self.forgetting = CapacityLimiter(1), CapacityLimiter(1)
 
     def ingest(self, files: dict[str, bytes], token: Token) -> Ingested:
-        """Add the rows of `files` (name → JSON lines) to the stream; their publisher is the token's source.
+        """Add the rows of `files` (name → JSON lines) to the stream; their publisher is the token's
+        source.
 
         HTTPException (422) if no row is valid, without the path of the temporary folder.
         """
@@ -58,9 +61,13 @@ class Admin:
                 (folder / name).write_bytes(content)
             source = folder if len(files) > 1 else folder / next(iter(files))
             try:
-                report = self.workspace.ingest(source=source, file_format="jsonl", publisher=token.source)
+                report = self.workspace.ingest(
+                    source=source, file_format="jsonl", publisher=token.source
+                )
             except StreamError as error:
-                if not any(name in str(error) for name in (str(temporary), *files)):  # it is about the stream
+                if not any(
+                    name in str(error) for name in (str(temporary), *files)
+                ):  # it is about the stream
                     raise
                 raise HTTPException(422, public_message(error)) from None
         return Ingested.of(report)
@@ -82,7 +89,8 @@ router = APIRouter(tags=["admin"], dependencies=[Depends(admin_token)], response
 async def ingest(request: Request, token: AdminToken) -> Ingested:
     """Add documents and questions to the stream, as JSON, or as JSON lines (application/x-ndjson).
 
-    Each row is validated on its own; `rejected` lists the invalid ones. The next rounds adapt the new slices.
+    Each row is validated on its own; `rejected` lists the invalid ones. The next rounds adapt the
+    new slices.
     """
     admin: Admin = request.app.state.admin
     try:
@@ -97,19 +105,28 @@ async def ingest(request: Request, token: AdminToken) -> Ingested:
 async def forget(request: Forget, http_request: Request) -> Forgotten:
     """Remove the memories of documents from all banks for good. Waits for a running round."""
     admin: Admin = http_request.app.state.admin
-    return await to_thread.run_sync(admin.forget, request.doc_ids, request.everywhere, limiter=admin.forgetting)
+    return await to_thread.run_sync(
+        admin.forget, request.doc_ids, request.everywhere, limiter=admin.forgetting
+    )
 
 
 def _files(content_type: str, body: bytes) -> dict[str, bytes]:
-    """The body of an ingest as files of JSON lines. HTTPException (415) or RequestValidationError for another body."""
+    """The body of an ingest as files of JSON lines. HTTPException (415) or RequestValidationError
+    for another body.
+    """
     kind = content_type.partition(";")[0].strip().lower()
     if kind in _JSON_LINES:
         return {"body.jsonl": body}
     if kind != "application/json":
-        raise HTTPException(415, f"send application/json or {_JSON_LINES[0]}, not {kind or 'a body without a type'}")
+        raise HTTPException(
+            415, f"send application/json or {_JSON_LINES[0]}, not {kind or 'a body without a type'}"
+        )
     try:
         rows = Ingest.model_validate_json(body)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None
     parts = {"documents.jsonl": rows.documents, "questions.jsonl": rows.questions}
-    return {name: b"".join(json.dumps(row).encode() + b"\n" for row in part) for name, part in parts.items()}
+    return {
+        name: b"".join(json.dumps(row).encode() + b"\n" for row in part)
+        for name, part in parts.items()
+    }

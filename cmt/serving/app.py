@@ -27,8 +27,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 def create_app(workspace: Workspace, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
     """The application over `workspace`, with LM and compressor loaded.
 
-    `hosts`: allowed values of the Host header, `*` for any, against sites that resolve their own name to 127.0.0.1 (DNS
-    rebinding). Raises ModelError if LM or compressor is missing, CmtError if the tokens cannot be read.
+    `hosts`: allowed values of the Host header, `*` for any, against sites that resolve their own
+    name to 127.0.0.1 (DNS rebinding). Raises ModelError if LM or compressor is missing, CmtError if
+    the tokens cannot be read.
     """
     serving = workspace.params.serving
     tokens = TokenFile(serving.token_file) if serving.token_file else None
@@ -46,7 +47,12 @@ def create_app(workspace: Workspace, *, hosts: Sequence[str] = LOOPBACK) -> Fast
     # 1. Routes.
     about = "Answers from the memory of a stream of documents, as of a date, with their sources."
     app = FastAPI(
-        title="cmt", version=__version__, description=about, docs_url=None, redoc_url=None, lifespan=closing_log
+        title="cmt",
+        version=__version__,
+        description=about,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=closing_log,
     )
     app.state.batcher, app.state.browser = batcher, DocumentBrowser(workspace)
     app.include_router(routes.router)
@@ -60,9 +66,13 @@ def create_app(workspace: Workspace, *, hosts: Sequence[str] = LOOPBACK) -> Fast
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
     # 2. Middleware, the innermost first.
-    app.add_middleware(BodyLimit, larger={admin.INGEST: serving.ingest_megabytes * MEGABYTE} if tokens else {})
+    app.add_middleware(
+        BodyLimit, larger={admin.INGEST: serving.ingest_megabytes * MEGABYTE} if tokens else {}
+    )
     app.add_middleware(AllowedHosts, hosts=hosts)
     app.add_middleware(Gate, tokens=tokens, per_minute=serving.requests_per_minute)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(RequestLog, handler=log, questions=serving.log_questions, metrics=batcher.metrics)
+    app.add_middleware(
+        RequestLog, handler=log, questions=serving.log_questions, metrics=batcher.metrics
+    )
     return app

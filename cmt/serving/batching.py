@@ -1,6 +1,7 @@
 """Dynamic batching: questions that arrive while a batch is being answered go into the next batch.
 
-Answers do not depend on the batch. The LM answers one batch at a time; a streaming request is a batch of its own.
+Answers do not depend on the batch. The LM answers one batch at a time; a streaming request is a
+batch of its own.
 """
 
 import asyncio
@@ -36,7 +37,9 @@ class _Request:
 
     question: str
     as_of: datetime | None
-    on_text: Callable[[str], None] | None = None  # receives the answer in pieces; None: not a streaming request
+    on_text: Callable[[str], None] | None = (
+        None  # receives the answer in pieces; None: not a streaming request
+    )
     outcome: Future[ServedAnswer] = field(default_factory=Future)
 
 
@@ -46,13 +49,17 @@ class DynamicBatcher:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self._queue: deque[_Request] = deque()
-        self.metrics = Metrics(rows=lambda: workspace.active_bank().count_rows(), waiting=lambda: len(self._queue))
+        self.metrics = Metrics(
+            rows=lambda: workspace.active_bank().count_rows(), waiting=lambda: len(self._queue)
+        )
         self._turn = anyio.Lock()
         self._streams: set[asyncio.Task[ServedAnswer]] = set()
         self._seconds = 1.0  # of an answer in the latest batch
 
     def check_queue(self) -> None:
-        """Raise HTTPException 429, with the seconds to wait, if `serving.queue_length` questions wait already."""
+        """Raise HTTPException 429, with the seconds to wait, if `serving.queue_length` questions
+        wait already.
+        """
         waiting, limit = len(self._queue), self.workspace.params.serving.queue_length
         if limit and waiting >= limit:
             wait = math.ceil(waiting * self._seconds)
@@ -60,11 +67,16 @@ class DynamicBatcher:
             raise HTTPException(429, message, {"Retry-After": str(wait)})
 
     async def answer(self, question: str, as_of: datetime | None) -> ServedAnswer:
-        """Answer a question in one of the next batches. BankError when there is no bank to answer from."""
+        """Answer a question in one of the next batches. BankError when there is no bank to answer
+        from.
+        """
         return await self._process(_Request(question, as_of))
 
-    async def stream(self, question: str, as_of: datetime | None) -> AsyncGenerator[str | ServedAnswer, None]:
-        """Yield pieces of the answer's text while the LM generates it, then the whole answer; BankError as above.
+    async def stream(
+        self, question: str, as_of: datetime | None
+    ) -> AsyncGenerator[str | ServedAnswer, None]:
+        """Yield pieces of the answer's text while the LM generates it, then the whole answer;
+        BankError as above.
 
         A disconnecting client does not affect others: the LM finishes the answer.
         """
@@ -77,7 +89,8 @@ class DynamicBatcher:
                 task.exception()  # marks it as retrieved, else asyncio logs it
 
         request = _Request(question, as_of, pieces.put_nowait)
-        # its own task: it may answer a batch of other requests first, and a disconnect must not cancel these
+        # its own task: it may answer a batch of other requests first, and a disconnect must not
+        # cancel these
         task = asyncio.create_task(self._process(request))
         self._streams.add(task)
         task.add_done_callback(on_done)
@@ -89,7 +102,9 @@ class DynamicBatcher:
             self._withdraw(request)
 
     async def _process(self, request: _Request) -> ServedAnswer:
-        """Queue a request and answer batches until it is done; the holder of the lock answers for all."""
+        """Queue a request and answer batches until it is done; the holder of the lock answers for
+        all.
+        """
         started = perf_counter()
         self._queue.append(request)
         try:
@@ -103,7 +118,9 @@ class DynamicBatcher:
         return served
 
     async def _answer_next_batch(self) -> None:
-        """Answer the oldest request and the following ones for the same batch; a streaming request is a batch."""
+        """Answer the oldest request and the following ones for the same batch; a streaming request
+        is a batch.
+        """
         batch = [self._queue.popleft()]
         size = 1 if batch[0].on_text else self.workspace.params.answering.batch_size
         while len(batch) < size and self._queue and not self._queue[0].on_text:
@@ -121,7 +138,8 @@ class DynamicBatcher:
 
     def _answer_batch(self, batch: Sequence[_Request]) -> list[ServedAnswer]:
         """Runs in a worker thread; the event loop receives the pieces of a streamed answer."""
-        questions, dates = [request.question for request in batch], [request.as_of for request in batch]
+        questions = [request.question for request in batch]
+        dates = [request.as_of for request in batch]
         answerer = self.workspace.current_answerer()
         if on_text := batch[0].on_text:
 
@@ -136,7 +154,10 @@ class DynamicBatcher:
             Answered.of(answer, as_of, compressor=answerer.model.digest)
             for answer, as_of in zip(answers, dates, strict=True)
         ]
-        return [ServedAnswer(one, len(tokenize(one.question)), len(tokenize(one.answer))) for one in answered]
+        return [
+            ServedAnswer(one, len(tokenize(one.question)), len(tokenize(one.answer)))
+            for one in answered
+        ]
 
     def _withdraw(self, request: _Request) -> None:
         """Remove a request whose client has disconnected."""

@@ -34,17 +34,26 @@ class DocumentBrowser:
         first, last = (dates[-1], dates[0]) if dates else (None, None)
         return Range(first=first, last=last, documents=len(dates))
 
-    def page(self, *, since: datetime | None, until: datetime | None, offset: int, limit: int) -> Page:
+    def page(
+        self, *, since: datetime | None, until: datetime | None, offset: int, limit: int
+    ) -> Page:
         """At most `limit` documents published from `since` to `until`, newest first."""
         documents = self._newest_first()
         if since:
-            documents = documents.filter(pc.greater_equal(documents["published_at"], pa.scalar(since)))
+            documents = documents.filter(
+                pc.greater_equal(documents["published_at"], pa.scalar(since))
+            )
         if until:
             documents = documents.filter(pc.less_equal(documents["published_at"], pa.scalar(until)))
         rows = documents.slice(offset, limit).to_pylist()
         changes = self.changes([row["doc_id"] for row in rows])
         entries = [
-            Entry(**row, changes=[one for one in changes if row["doc_id"] in (one.old.doc_id, one.new.doc_id)])
+            Entry(
+                **row,
+                changes=[
+                    one for one in changes if row["doc_id"] in (one.old.doc_id, one.new.doc_id)
+                ],
+            )
             for row in rows
         ]
         return Page(total=documents.num_rows, offset=offset, documents=entries)
@@ -56,15 +65,28 @@ class DocumentBrowser:
         if not matches:
             return None
         memory_ids = {f"{doc_id}#{number}" for number in range(matches[0]["memories"])}
-        rows = self.workspace.active_bank().rows(["memory_id", "n_tokens", "text"], memory_ids).to_pylist()
+        rows = (
+            self.workspace.active_bank()
+            .rows(["memory_id", "n_tokens", "text"], memory_ids)
+            .to_pylist()
+        )
         rows.sort(key=lambda row: int(row["memory_id"].rpartition("#")[2]))
-        content = [Memory(memory_id=row["memory_id"], tokens=row["n_tokens"], text=row["text"]) for row in rows]
+        content = [
+            Memory(memory_id=row["memory_id"], tokens=row["n_tokens"], text=row["text"])
+            for row in rows
+        ]
         return Document(**matches[0], content=content, changes=self.changes([doc_id]))
 
     def changes(self, doc_ids: Collection[str] | None = None) -> list[ChangeEntry]:
-        """The changes of `doc_ids`, or of all documents, by the date from which the new value holds."""
+        """The changes of `doc_ids`, or of all documents, by the date from which the new value
+        holds.
+        """
         bank, changes = self.workspace.active_bank(), self.workspace.changes(doc_ids)
-        return [ChangeEntry(**report.to_json()) for report in with_values(bank, changes)] if changes else []
+        return (
+            [ChangeEntry(**report.to_json()) for report in with_values(bank, changes)]
+            if changes
+            else []
+        )
 
     def _newest_first(self) -> pa.Table:
         """The latest version of each document, newest first, with the number of its memories."""
@@ -72,10 +94,15 @@ class DocumentBrowser:
             bank = self.workspace.active_bank()
             state = bank.name, bank.version, bank.excluded_doc_ids
             if state != self._cached_for:
-                rows = latest_versions(rows_without(bank.rows(_COLUMNS), "doc_id", bank.excluded_doc_ids))
+                rows = latest_versions(
+                    rows_without(bank.rows(_COLUMNS), "doc_id", bank.excluded_doc_ids)
+                )
                 counts = rows.group_by("doc_id").aggregate([("memory_id", "count")])
                 counts = counts.rename_columns({"memory_id_count": "memories"})
-                first = rows.filter(pc.ends_with(rows["memory_id"], "#0")).drop_columns(["memory_id"])
+                first = rows.filter(pc.ends_with(rows["memory_id"], "#0")).drop_columns(
+                    ["memory_id"]
+                )
                 order = [("published_at", "descending"), ("doc_id", "ascending")]
-                self._documents, self._cached_for = first.join(counts, "doc_id").sort_by(order), state
+                self._documents = first.join(counts, "doc_id").sort_by(order)
+                self._cached_for = state
             return self._documents

@@ -33,7 +33,10 @@ def problem(
     code: str | None = None,
 ) -> JSONResponse:
     """An error response; `kind`, `param` and `code` as in OpenAI's errors."""
-    return JSONResponse(Problem(error=Fault(message=message, type=kind, param=param, code=code)).model_dump(), status)
+    return JSONResponse(
+        Problem(error=Fault(message=message, type=kind, param=param, code=code)).model_dump(),
+        status,
+    )
 
 
 async def _invalid(request: Request, error: Any) -> JSONResponse:
@@ -43,12 +46,16 @@ async def _invalid(request: Request, error: Any) -> JSONResponse:
 
 
 def public_message(error: CmtError) -> str:
-    """The message of `error`, each absolute path cut to its last name: clients learn no folders of the server."""
+    """The message of `error`, each absolute path cut to its last name: clients learn no folders of
+    the server.
+    """
     return _PATH.sub(r"\1", str(error))
 
 
 def stream_message(error: Exception) -> str:
-    """The message of an error after a response has begun; the log gets the paths, or the traceback."""
+    """The message of an error after a response has begun; the log gets the paths, or the
+    traceback.
+    """
     if isinstance(error, CmtError):
         log.warning("%s", error)
         return public_message(error)
@@ -60,15 +67,28 @@ async def _cmt_error(_: Request, error: Any) -> JSONResponse:
     log.warning("%s", error)  # with its paths
     if isinstance(error, ConfigError):
         return problem(422, public_message(error))
-    return problem(503 if isinstance(error, BankError) else 500, public_message(error), kind="server_error")
+    return problem(
+        503 if isinstance(error, BankError) else 500, public_message(error), kind="server_error"
+    )
 
 
 async def _http_error(request: Request, error: Any) -> JSONResponse:
-    if isinstance(error.__cause__, (ValueError, RecursionError)):  # a body that FastAPI cannot decode
-        fault = {"loc": ("body",), "type": "json_invalid", "msg": "", "ctx": {"error": str(error.__cause__)}}
+    if isinstance(
+        error.__cause__, (ValueError, RecursionError)
+    ):  # a body that FastAPI cannot decode
+        fault = {
+            "loc": ("body",),
+            "type": "json_invalid",
+            "msg": "",
+            "ctx": {"error": str(error.__cause__)},
+        }
         return await _invalid(request, RequestValidationError([fault]))
-    kind = {403: "permission_error", 429: "rate_limit_error"}.get(error.status_code, "invalid_request_error")
-    response = problem(error.status_code, str(error.detail), kind=kind, code=getattr(error, "code", None))
+    kind = {403: "permission_error", 429: "rate_limit_error"}.get(
+        error.status_code, "invalid_request_error"
+    )
+    response = problem(
+        error.status_code, str(error.detail), kind=kind, code=getattr(error, "code", None)
+    )
     response.headers.update(error.headers or {})
     return response
 

@@ -1,4 +1,6 @@
-"""Prometheus metrics: requests, seconds to an answer, abstentions, waiting questions, rows of the bank."""
+"""Prometheus metrics: requests, seconds to an answer, abstentions, waiting questions, rows of the
+bank.
+"""
 
 import math
 from collections.abc import Callable
@@ -10,7 +12,9 @@ from cmt.serving.schemas import Answered
 
 
 class Metrics:
-    """The metrics of one server; `rows` counts the bank, and `waiting` the questions in the queue, at every scrape."""
+    """The metrics of one server; `rows` counts the bank, and `waiting` the questions in the queue,
+    at every scrape.
+    """
 
     def __init__(self, *, rows: Callable[[], int], waiting: Callable[[], int] = int) -> None:
         self._registry = CollectorRegistry()
@@ -26,13 +30,21 @@ class Metrics:
         self._abstentions = Counter(
             "cmt_abstentions", "Questions answered with 'not in memory'.", registry=self._registry
         )
-        banked = Gauge("cmt_bank_rows", "Memories in the bank; NaN when there is no bank.", registry=self._registry)
+        banked = Gauge(
+            "cmt_bank_rows",
+            "Memories in the bank; NaN when there is no bank.",
+            registry=self._registry,
+        )
         banked.set_function(lambda: _count(rows))
-        queue = Gauge("cmt_waiting_questions", "Questions that wait in the queue.", registry=self._registry)
+        queue = Gauge(
+            "cmt_waiting_questions", "Questions that wait in the queue.", registry=self._registry
+        )
         queue.set_function(waiting)
 
     def count_request(self, *, method: str, route: str, status: int) -> None:
-        """Count a request. `route` is the template of its path; both labels must come from a bounded set."""
+        """Count a request. `route` is the template of its path; both labels must come from a
+        bounded set.
+        """
         self._requests.labels(method, route, str(status)).inc()
 
     def count_answer(self, answer: Answered, *, seconds: float) -> None:

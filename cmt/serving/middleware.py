@@ -42,7 +42,9 @@ class AllowedHosts:
 
 
 class BodyLimit:
-    """Refuses a body of more than MAX_BODY_BYTES, declared or not. `larger`: path → its own limit in bytes."""
+    """Refuses a body of more than MAX_BODY_BYTES, declared or not. `larger`: path → its own limit
+    in bytes.
+    """
 
     def __init__(self, app: ASGIApp, *, larger: Mapping[str, int]) -> None:
         self.app, self.larger = app, larger

@@ -1,7 +1,8 @@
-"""The part of OpenAI's HTTP interface that chat clients use: `/v1/models` and `/v1/chat/completions`.
+"""The part of OpenAI's HTTP interface that chat clients use: `/v1/models` and
+`/v1/chat/completions`.
 
-The last user message is the question. Earlier messages and sampling options are ignored, because the memory answers
-single questions. Sources are extra fields of the response.
+The last user message is the question. Earlier messages and sampling options are ignored, because
+the memory answers single questions. Sources are extra fields of the response.
 """
 
 import json
@@ -25,7 +26,9 @@ from cmt.serving.schemas import AsOf, Fault, Problem
 
 MODEL = "cmt"
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"], responses={code: {"model": Problem} for code in ("4XX", 503)})
+router = APIRouter(
+    prefix="/v1", tags=["OpenAI"], responses={code: {"model": Problem} for code in ("4XX", 503)}
+)
 
 
 class Part(BaseModel):
@@ -56,7 +59,9 @@ class StreamOptions(BaseModel):
 
 
 class Completion(BaseModel):
-    """A request as OpenAI's clients send it; unknown fields are ignored, and null is a missing field."""
+    """A request as OpenAI's clients send it; unknown fields are ignored, and null is a missing
+    field.
+    """
 
     model: str
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -121,13 +126,21 @@ async def complete(request: Completion, http_request: Request, batcher: ReadyBat
 
 
 async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerator[bytes, None]:
-    """The answer as OpenAI's chunks: role, pieces of text, end with sources, usage if asked for, [DONE]."""
+    """The answer as OpenAI's chunks: role, pieces of text, end with sources, usage if asked for,
+    [DONE].
+    """
     header, with_usage = _header(), request.stream_options and request.stream_options.include_usage
     if with_usage:
         header["usage"] = None  # of all chunks but the last one
 
-    def chunk(delta: dict[str, Any] | None = None, *, finish: str | None = None, **extra: Any) -> bytes:
-        choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]
+    def chunk(
+        delta: dict[str, Any] | None = None, *, finish: str | None = None, **extra: Any
+    ) -> bytes:
+        choices = (
+            []
+            if delta is None
+            else [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]
+        )
         return _event({**header, "object": "chat.completion.chunk", "choices": choices, **extra})
 
     yield chunk({"role": "assistant", "content": ""})
@@ -142,7 +155,9 @@ async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerato
                     yield chunk(usage=_usage(part))
                 yield format_sse_event(data_str="[DONE]")
     except Exception as error:
-        yield _event(Problem(error=Fault(message=stream_message(error), type="server_error")).model_dump())
+        yield _event(
+            Problem(error=Fault(message=stream_message(error), type="server_error")).model_dump()
+        )
 
 
 def _header() -> dict[str, Any]:
@@ -159,7 +174,11 @@ def _provenance(served: ServedAnswer) -> dict[str, Any]:
 def _usage(served: ServedAnswer) -> dict[str, int]:
     """Tokens of question and answer, without the tokens of memories that the LM reads."""
     prompt, completion = served.question_tokens, served.answer_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
 
 
 def _event(value: dict[str, Any]) -> bytes:

@@ -1,4 +1,5 @@
-"""HTTP/1.1 as uvicorn speaks it, with limits of time and number for connections that wait for a request.
+"""HTTP/1.1 as uvicorn speaks it, with limits of time and number for connections that wait for a
+request.
 
 uvicorn limits the time between two requests, but not the time that a client takes to send one.
 """
@@ -16,7 +17,9 @@ _FILES = 64  # descriptors that the server needs for other things
 
 
 class TimedProtocol(H11Protocol):
-    """Closes a connection whose request takes too long to arrive; if there are too many, the one that waits longest."""
+    """Closes a connection whose request takes too long to arrive; if there are too many, the one
+    that waits longest.
+    """
 
     header_seconds, body_seconds = 10.0, 60.0
     _timer: asyncio.TimerHandle | None = None
@@ -28,7 +31,9 @@ class TimedProtocol(H11Protocol):
         super().connection_made(transport)
         self._watch()
         if self.limit_concurrency and len(self.connections) >= self.limit_concurrency:
-            waiting = [one for one in self.connections if isinstance(one, TimedProtocol) and one._timer]
+            waiting = [
+                one for one in self.connections if isinstance(one, TimedProtocol) and one._timer
+            ]
             min(waiting, key=lambda one: one._since)._close()
 
     def data_received(self, data: bytes) -> None:
@@ -40,7 +45,9 @@ class TimedProtocol(H11Protocol):
         """Wait for the next request; uvicorn limits the time until its first byte."""
         self._stop()
         super().on_response_complete()
-        if self.conn.their_state is h11.SEND_BODY:  # the next request began before this answer ended
+        if (
+            self.conn.their_state is h11.SEND_BODY
+        ):  # the next request began before this answer ended
             self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -69,7 +76,9 @@ class TimedProtocol(H11Protocol):
 
 
 def server_config(app: Any, *, proxies: tuple[str, ...]) -> uvicorn.Config:
-    """uvicorn's configuration of `cmt serve`. `proxies`: addresses whose X-Forwarded-For header counts."""
+    """uvicorn's configuration of `cmt serve`. `proxies`: addresses whose X-Forwarded-For header
+    counts.
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = MAX_CONNECTIONS if files < 0 else max(8, min(MAX_CONNECTIONS, files - _FILES))
     return uvicorn.Config(

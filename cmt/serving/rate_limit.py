@@ -14,11 +14,15 @@ MAX_CLIENTS = 10_000  # whose buckets are kept
 
 
 class TokenBuckets:
-    """A bucket for each client: it starts with `per_minute` tokens, a request takes one, time refills it."""
+    """A bucket for each client: it starts with `per_minute` tokens, a request takes one, time
+    refills it.
+    """
 
     def __init__(self, per_minute: int, *, clock: Callable[[], float] = monotonic) -> None:
         self.per_minute, self._clock = per_minute, clock
-        self._buckets = LRUCache[str, tuple[float, float]](MAX_CLIENTS)  # client → tokens, time of the last request
+        self._buckets = LRUCache[str, tuple[float, float]](
+            MAX_CLIENTS
+        )  # client → tokens, time of the last request
 
     def take(self, client: str) -> int:
         """Take a token of `client`; returns 0, or the seconds until the next token."""
@@ -31,7 +35,9 @@ class TokenBuckets:
 
 
 def client_of(scope: Scope) -> str:
-    """The name of the token, or else the address; for IPv6 the /64 network, which one client may own."""
+    """The name of the token, or else the address; for IPv6 the /64 network, which one client may
+    own.
+    """
     if token := request_state(scope).get("token"):
         return f"token {token.name}"
     address: str = (scope.get("client") or ("", 0))[0]

@@ -1,4 +1,6 @@
-"""The request log and the count of requests; each request gets an id, which X-Request-ID returns."""
+"""The request log and the count of requests; each request gets an id, which X-Request-ID
+returns.
+"""
 
 import json
 import logging
@@ -32,20 +34,26 @@ class _PrivateFile(WatchedFileHandler):
 class RequestLog:
     """Counts every request and logs it as a line of JSON.
 
-    A line has id, time, method, route, status, milliseconds and the name of the token. Addresses and paths are never
-    logged, questions only with `questions`. `handler`: see `log_handler`.
+    A line has id, time, method, route, status, milliseconds and the name of the token. Addresses
+    and paths are never logged, questions only with `questions`. `handler`: see `log_handler`.
     """
 
-    def __init__(self, app: ASGIApp, *, handler: logging.Handler, questions: bool, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, handler: logging.Handler, questions: bool, metrics: Metrics
+    ) -> None:
         self.app, self.questions, self.metrics = app, questions, metrics
-        self._logger = logging.Logger("cmt.requests")  # not in the logger hierarchy, so no other log repeats it
+        self._logger = logging.Logger(
+            "cmt.requests"
+        )  # not in the logger hierarchy, so no other log repeats it
         self._logger.addHandler(handler)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         began, time, status, answered = perf_counter(), datetime.now(UTC), 500, False
-        method = scope["method"] if scope["method"] in _METHODS else "other"  # a client may send any word
+        method = (
+            scope["method"] if scope["method"] in _METHODS else "other"
+        )  # a client may send any word
         state = request_state(scope)
         state["request_id"] = uuid.uuid4().hex
 

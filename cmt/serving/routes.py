@@ -15,10 +15,25 @@ from cmt.answering import answer as answers
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
 from cmt.serving.errors import stream_message
-from cmt.serving.schemas import Alive, Answered, Ask, ChangeEntry, Document, Health, Page, Problem, Range, Since, Until
+from cmt.serving.schemas import (
+    Alive,
+    Answered,
+    Ask,
+    ChangeEntry,
+    Document,
+    Health,
+    Page,
+    Problem,
+    Range,
+    Since,
+    Until,
+)
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "The server needs a token, which is missing or not valid."},
+    401: {
+        "model": Problem,
+        "description": "The server needs a token, which is missing or not valid.",
+    },
     422: {"model": Problem, "description": "The question or a date is invalid."},
     429: {
         "model": Problem,
@@ -51,14 +66,18 @@ Browser = Annotated[DocumentBrowser, Depends(_browser)]
 
 
 def check_request(request: Request, batcher: DynamicBatcher, question: str, *, field: str) -> None:
-    """Raise RequestValidationError if a question is too long, and HTTPException 429 if the queue is full.
+    """Raise RequestValidationError if a question is too long, and HTTPException 429 if the queue is
+    full.
 
-    Checked before a stream starts, because its status cannot change later. Keeps the question for the request log.
+    Checked before a stream starts, because its status cannot change later. Keeps the question for
+    the request log.
     """
     try:
         answers.check_length(question, longest=batcher.workspace.params.serving.question_characters)
     except ValueError as error:
-        raise RequestValidationError([{"loc": ("body", field), "msg": str(error), "type": "value_error"}]) from None
+        raise RequestValidationError(
+            [{"loc": ("body", field), "msg": str(error), "type": "value_error"}]
+        ) from None
     batcher.check_queue()
     request.state.question = question
 
@@ -79,9 +98,11 @@ async def ask(request: Question, batcher: Batcher) -> Answered:
 
 @router.post("/ask/stream", tags=["answers"], response_class=EventSourceResponse)
 async def ask_stream(request: Question, batcher: ReadyBatcher) -> AsyncIterator[ServerSentEvent]:
-    """The same as server-sent events: `text` events with pieces of the answer, then one `answer` event, or `error`.
+    """The same as server-sent events: `text` events with pieces of the answer, then one `answer`
+    event, or `error`.
 
-    Pieces are sent while the answer is generated. Whether it is "not in memory" is decided before the first piece.
+    Pieces are sent while the answer is generated. Whether it is "not in memory" is decided before
+    the first piece.
     """
     try:
         async with aclosing(batcher.stream(request.question, request.as_of)) as parts:
@@ -117,9 +138,15 @@ def documents(
     return browser.page(since=since, until=until, offset=offset, limit=limit)
 
 
-@router.get("/document", tags=["bank"], responses={404: {"model": Problem, "description": "No such document."}})
+@router.get(
+    "/document",
+    tags=["bank"],
+    responses={404: {"model": Problem, "description": "No such document."}},
+)
 def document(browser: Browser, doc_id: str) -> Document:
-    """One document with the texts of its memories. The id is a query parameter because it may contain any character."""
+    """One document with the texts of its memories. The id is a query parameter because it may
+    contain any character.
+    """
     document = browser.document(doc_id)
     if document is None:
         raise HTTPException(404, f"document {doc_id!r} is not in the bank")
@@ -143,10 +170,17 @@ def health(batcher: Batcher) -> Health:
     """200 if the server can answer questions, else 503, or 500 if the compressor is damaged."""
     bank, digest = batcher.workspace.active_bank(), batcher.workspace.model.digest
     rows = bank.count_rows()
-    return Health(status="ok", version=__version__, compressor=digest, bank_version=bank.version, rows=rows)
+    return Health(
+        status="ok", version=__version__, compressor=digest, bank_version=bank.version, rows=rows
+    )
 
 
-@router.get("/metrics", tags=["server"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    tags=["server"],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
 def metrics(batcher: Batcher) -> Response:
     """Requests, seconds to an answer, abstentions and rows of the bank in Prometheus' format."""
     return Response(batcher.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)

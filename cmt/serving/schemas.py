@@ -16,21 +16,31 @@ _LISTED_ROWS = 100
 
 def _parsed_by(parse: Callable[[str], datetime]) -> BeforeValidator:
     """Validate a date with `parse`; None and datetimes pass unchanged."""
-    return BeforeValidator(lambda value: value if value is None or isinstance(value, datetime) else parse(str(value)))
+    return BeforeValidator(
+        lambda value: value if value is None or isinstance(value, datetime) else parse(str(value))
+    )
 
 
 def _date_schema(meaning: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "description": meaning, "examples": [EXAMPLE_DATE]})
 
 
-Question = Annotated[str, AfterValidator(clean_question), Field(examples=["Who is the mayor of Port Ellery?"])]
+Question = Annotated[
+    str, AfterValidator(clean_question), Field(examples=["Who is the mayor of Port Ellery?"])
+]
 AsOf = Annotated[
     datetime | None,
     _parsed_by(parse_end),
-    _date_schema("Answer as of the end of that day (UTC), or of a date-time with zone. Default: now."),
+    _date_schema(
+        "Answer as of the end of that day (UTC), or of a date-time with zone. Default: now."
+    ),
 ]
-Since = Annotated[datetime | None, _parsed_by(parse_start), _date_schema("Published on that day or later.")]
-Until = Annotated[datetime | None, _parsed_by(parse_end), _date_schema("Published on that day or earlier.")]
+Since = Annotated[
+    datetime | None, _parsed_by(parse_start), _date_schema("Published on that day or later.")
+]
+Until = Annotated[
+    datetime | None, _parsed_by(parse_end), _date_schema("Published on that day or earlier.")
+]
 
 
 class Ask(BaseModel):
@@ -43,9 +53,13 @@ class Ask(BaseModel):
 
 
 class Answered(BaseModel):
-    """An answer with its sources, best first; `known` is false when `verdict` is "not_in_memory"."""
+    """An answer with its sources, best first; `known` is false when `verdict` is
+    "not_in_memory".
+    """
 
-    id: str  # argument of `cmt lineage`: compressor, version of the bank, and a digest of question and answer
+    # argument of `cmt lineage`: compressor, version of the bank, and a digest of question and
+    # answer
+    id: str
     question: str
     as_of: datetime | None
     answer: str
@@ -53,10 +67,16 @@ class Answered(BaseModel):
     known: bool
     confidence: float
     uncalibrated: float  # confidence before calibration; used for abstention
-    day: date | None  # the day that a relative date in the answer names, such as "yesterday"; null without one
+    day: (
+        date | None
+    )  # the day that a relative date in the answer names, such as "yesterday"; null without one
     other_value: OtherValue | None
-    """The value before a change, or a value that may have replaced the answer; null if no document states one."""
-    missing: tuple[str, ...]  # names and numbers of the question that the document of the answer lacks
+    """The value before a change, or a value that may have replaced the answer; null if no document
+    states one.
+    """
+    missing: tuple[
+        str, ...
+    ]  # names and numbers of the question that the document of the answer lacks
     sources: tuple[Source, ...]
     compressor: str  # first 12 digits of the compressor whose bank answered
 
@@ -70,7 +90,9 @@ class Answered(BaseModel):
 
 
 class ChangedValue(BaseModel):
-    """A value that a document states; null where the bank keeps no text, or has another text than the round read."""
+    """A value that a document states; null where the bank keeps no text, or has another text than
+    the round read.
+    """
 
     doc_id: str
     published_at: datetime
@@ -101,7 +123,9 @@ class Entry(BaseModel):
 
 
 class Page(BaseModel):
-    """A page of the bank's documents, newest first; `total` counts all documents within the dates."""
+    """A page of the bank's documents, newest first; `total` counts all documents within the
+    dates.
+    """
 
     total: int
     offset: int
@@ -142,7 +166,10 @@ class Ingest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     documents: list[dict[str, Any]] = Field(
-        default=[], examples=[[{"doc_id": "mayor", "published_at": EXAMPLE_DATE, "text": "Moss is the mayor."}]]
+        default=[],
+        examples=[
+            [{"doc_id": "mayor", "published_at": EXAMPLE_DATE, "text": "Moss is the mayor."}]
+        ],
     )
     questions: list[dict[str, Any]] = []
 
@@ -156,7 +183,9 @@ class NewSlice(BaseModel):
 
 
 class RejectedRow(BaseModel):
-    """An invalid row; `row` counts from 1 in `documents` or `questions`, or the lines of the body."""
+    """An invalid row; `row` counts from 1 in `documents` or `questions`, or the lines of the
+    body.
+    """
 
     file: str
     row: int
@@ -181,10 +210,22 @@ class Ingested(BaseModel):
     def of(cls, report: IngestReport) -> "Ingested":
         """The response form of `report`."""
         slices = [
-            NewSlice(slice_id=s.slice_id, documents=s.n_documents, questions=s.n_questions) for s in report.slices
+            NewSlice(slice_id=s.slice_id, documents=s.n_documents, questions=s.n_questions)
+            for s in report.slices
         ]
-        rejected = [RejectedRow(file=r.file, row=r.row, reason=r.reason) for r in report.rejected[:_LISTED_ROWS]]
-        names = ("accepted", "versions", "repeats", "duplicates", "questions", "question_duplicates", "waiting")
+        rejected = [
+            RejectedRow(file=r.file, row=r.row, reason=r.reason)
+            for r in report.rejected[:_LISTED_ROWS]
+        ]
+        names = (
+            "accepted",
+            "versions",
+            "repeats",
+            "duplicates",
+            "questions",
+            "question_duplicates",
+            "waiting",
+        )
         counts = {name: getattr(report, name) for name in names}
         return cls(slices=slices, rejected_total=len(report.rejected), rejected=rejected, **counts)
 
@@ -195,7 +236,9 @@ class Forget(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     doc_ids: Annotated[list[str], Field(min_length=1, max_length=1000, examples=[["mayor"]])]
-    everywhere: bool = False  # refuse near-copies from every source, not only from the documents' own
+    everywhere: bool = (
+        False  # refuse near-copies from every source, not only from the documents' own
+    )
 
 
 class Forgotten(BaseModel):

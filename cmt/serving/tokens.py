@@ -1,4 +1,5 @@
-"""The bearer tokens of `cmt serve`: a file with their names, scopes and SHA-256 digests, but not the tokens.
+"""The bearer tokens of `cmt serve`: a file with their names, scopes and SHA-256 digests, but not
+the tokens.
 
 A token has 256 random bits, too many to guess, so a fast digest is as safe as a slow one.
 """
@@ -24,7 +25,9 @@ from cmt.common.secrets import TOKEN_PREFIX
 from cmt.common.storage import atomic_path, read_json
 from cmt.errors import CmtError, ConfigError
 
-Scope = Literal["ask", "admin"]  # `ask`: ask questions and read the bank; `admin`: also ingest and forget documents
+Scope = Literal[
+    "ask", "admin"
+]  # `ask`: ask questions and read the bank; `admin`: also ingest and forget documents
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RANDOM_BYTES = 32
@@ -45,7 +48,8 @@ class Token:
 class TokenFile:
     """The file `path` of tokens; the next request reads a changed file.
 
-    Methods raise CmtError if it is missing, damaged or not private, and ConfigError for a malformed name.
+    Methods raise CmtError if it is missing, damaged or not private, and ConfigError for a malformed
+    name.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,21 +58,30 @@ class TokenFile:
         self._tokens: list[Token] = []
 
     def tokens(self) -> list[Token]:
-        """All tokens, sorted by name. CmtError if the file is missing, damaged, or writable by other users."""
+        """All tokens, sorted by name. CmtError if the file is missing, damaged, or writable by
+        other users.
+        """
         try:
             info = self.path.stat()
             state = info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
             if state != self._state:
-                if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or info.st_uid not in (0, os.geteuid()):
+                if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or info.st_uid not in (
+                    0,
+                    os.geteuid(),
+                ):
                     raise CmtError(
                         f"{self.path} can be written by other users: make it your own (chown, chmod 600), and look for "
                         "tokens that you did not make with `cmt token list`"
                     )
                 self._tokens, self._state = read_json(self.path, list[Token]), state
         except FileNotFoundError:
-            raise CmtError(f"no tokens in {self.path}: make one with `cmt token add NAME`") from None
+            raise CmtError(
+                f"no tokens in {self.path}: make one with `cmt token add NAME`"
+            ) from None
         except (OSError, ValueError) as error:
-            raise CmtError(f"the tokens in {self.path} cannot be read ({error}): restore the file") from None
+            raise CmtError(
+                f"the tokens in {self.path} cannot be read ({error}): restore the file"
+            ) from None
         return self._tokens
 
     def find(self, secret: str) -> Token | None:
@@ -80,7 +93,9 @@ class TokenFile:
         return found
 
     def add(self, name: str, *, scope: Scope, source: str | None = None) -> str:
-        """Add a token and return its secret, which is stored nowhere. `source`: by default `name`."""
+        """Add a token and return its secret, which is stored nowhere. `source`: by default
+        `name`.
+        """
         source = name if source is None else source
         if not _NAME.fullmatch(name):
             raise ConfigError(
@@ -89,10 +104,14 @@ class TokenFile:
         if not source.strip() or not source.isprintable():
             raise ConfigError(f"{source!r} is not a valid source: write one line of text")
         secret = TOKEN_PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
-        token = Token(name, scope, source, sha256_hex(secret), datetime.now(UTC).isoformat(timespec="seconds"))
+        token = Token(
+            name, scope, source, sha256_hex(secret), datetime.now(UTC).isoformat(timespec="seconds")
+        )
         with self._changing() as tokens:
             if any(other.name == name for other in tokens):
-                raise CmtError(f"{self.path} has a token {name!r}: revoke it first, or take another name")
+                raise CmtError(
+                    f"{self.path} has a token {name!r}: revoke it first, or take another name"
+                )
             tokens.append(token)
         return secret
 
@@ -119,6 +138,10 @@ class TokenFile:
                     temporary.touch(mode=0o600)
                     temporary.write_text(json.dumps(entries, indent=1) + "\n")
         except Timeout:
-            raise CmtError(f"another process is changing {self.path}: wait for it and repeat") from None
+            raise CmtError(
+                f"another process is changing {self.path}: wait for it and repeat"
+            ) from None
         except OSError as error:
-            raise CmtError(f"{self.path} cannot be written: {error.strerror}; check space and rights") from None
+            raise CmtError(
+                f"{self.path} cannot be written: {error.strerror}; check space and rights"
+            ) from None

@@ -1,1 +1,3 @@
-"""Sources that the stream follows: connectors list and fetch what a source has, `sync` compares it with the stream."""
+"""Sources that the stream follows: connectors list and fetch what a source has, `sync` compares it
+with the stream.
+"""

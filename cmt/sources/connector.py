@@ -14,14 +14,19 @@ from cmt.stream.limits import Limits
 from cmt.stream.readers import Record, records_of
 from cmt.text.date_formats import DateReader
 
-GROUP = "cmt.sources"  # entry points: kind → a function of SourceParams and Setting that returns a Connector
+# entry points: kind → a function of SourceParams and Setting that returns a Connector
+GROUP = "cmt.sources"
 
 
 class Item(NamedTuple):
-    """A unit of a source that is fetched as a whole: a file, a page, an entry of a feed, a row of a table."""
+    """A unit of a source that is fetched as a whole: a file, a page, an entry of a feed, a row of a
+    table.
+    """
 
     key: str  # names the item for good; without credentials, because it is stored and shown
-    order: datetime | None = None  # when the item last changed, with a time zone: the date of records without one
+    order: datetime | None = (
+        None  # when the item last changed, with a time zone: the date of records without one
+    )
     fingerprint: str = ""  # changes with the content, from which a listing may compute it
 
 
@@ -30,11 +35,16 @@ class Unchanged(Exception):  # noqa: N818 - a signal, no error
 
 
 class Connector(Protocol):
-    """What a source has. `list` and `fetch` may raise any error; an item that fails does not stop the others."""
+    """What a source has. `list` and `fetch` may raise any error; an item that fails does not stop
+    the others.
+    """
 
-    complete: bool = True  # whether `list` has every item; otherwise an item that is missing in it has not vanished
+    # whether `list` has every item; otherwise an item that is missing in it has not vanished
+    complete: bool = True
     cursor: dict[str, str] = {}
-    """With it `list` asks only for changes. Stored after a sync without failures and set again before `list`."""
+    """With it `list` asks only for changes. Stored after a sync without failures and set again
+    before `list`.
+    """
     problems: Sequence[str] = ()  # what `list` left out, a line each
 
     def list(self) -> Iterator[Item]:
@@ -51,16 +61,22 @@ class Setting:
     """What a connector gets beside its parameters."""
 
     limits: Limits
-    secrets: Mapping[str, str] = field(default_factory=lambda: os.environ)  # name → value, for `${NAME}`
+    secrets: Mapping[str, str] = field(
+        default_factory=lambda: os.environ
+    )  # name → value, for `${NAME}`
     names: Sequence[str] = ()  # of the secrets to conceal
 
     def expand(self, text: str) -> str:
-        """`text` with the values of its `${NAME}`. Raises ConfigError for a name without a value."""
+        """`text` with the values of its `${NAME}`. Raises ConfigError for a name without a
+        value.
+        """
         try:
             return re.sub(ENVIRONMENT_NAME, lambda match: self.secrets[match[1]], text)
         except KeyError as error:
             name = error.args[0]
-            raise ConfigError(f"${{{name}}} has no value: set the environment variable {name}") from None
+            raise ConfigError(
+                f"${{{name}}} has no value: set the environment variable {name}"
+            ) from None
 
     def conceal(self, text: str) -> str:
         """`text` with `${NAME}` in place of the values of `names`."""
@@ -70,7 +86,9 @@ class Setting:
         return text
 
     def read(self, name: str, blocks: Iterable[bytes], file_format: str | None) -> Iterator[Record]:
-        """The records of a file, which the folders of its path `name` may date. Raises StreamError above the limit."""
+        """The records of a file, which the folders of its path `name` may date. Raises StreamError
+        above the limit.
+        """
         content = bytearray()
         for block in blocks:
             content += block
@@ -81,7 +99,9 @@ class Setting:
 
 
 def instant_of(value: Any) -> datetime | None:
-    """The instant of a date in any form that `DateReader` reads, in UTC if it has no zone; None for anything else."""
+    """The instant of a date in any form that `DateReader` reads, in UTC if it has no zone; None for
+    anything else.
+    """
     try:
         return DateReader().read(value).start
     except ValueError:
@@ -89,7 +109,9 @@ def instant_of(value: Any) -> datetime | None:
 
 
 def open_connector(source: SourceParams, setting: Setting) -> Connector:
-    """The connector of `source`. Raises ConfigError if no package has its kind, or a parameter is missing."""
+    """The connector of `source`. Raises ConfigError if no package has its kind, or a parameter is
+    missing.
+    """
     from cmt.sources import folder, remote, sql, web
 
     on_web = source.address.startswith(("http://", "https://"))

@@ -14,7 +14,9 @@ _DATES = ("LastModified", "last_modified", "updated", "mtime", "created")
 
 
 class StorageSource(Connector):
-    """Files on object storage, whose credentials fsspec finds: `address` names one, a folder, or a pattern."""
+    """Files on object storage, whose credentials fsspec finds: `address` names one, a folder, or a
+    pattern.
+    """
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         import fsspec
@@ -22,7 +24,9 @@ class StorageSource(Connector):
         self._format, self._setting = source.format, setting
         address = setting.expand(source.address)
         try:
-            self._files, self._path = fsspec.core.url_to_fs(address, skip_instance_cache=True, use_listings_cache=False)
+            self._files, self._path = fsspec.core.url_to_fs(
+                address, skip_instance_cache=True, use_listings_cache=False
+            )
         except (ImportError, ValueError) as error:
             raise ConfigError(
                 f"sources.{source.name}: {error}; `pip install 'cmt-memory[sources]'` reads s3, other packages "
@@ -36,7 +40,11 @@ class StorageSource(Connector):
             if info["type"] == "file" and not PurePosixPath(path).name.startswith("."):
                 date = next((info[name] for name in _DATES if info.get(name)), None)
                 marks = [str(info[name]) for name in _MARKS if info.get(name)]
-                yield Item(path, instant_of(date), " ".join([*(marks or [str(date)]), str(info.get("size"))]))
+                yield Item(
+                    path,
+                    instant_of(date),
+                    " ".join([*(marks or [str(date)]), str(info.get("size"))]),
+                )
 
     def fetch(self, key: str) -> Iterator[Record]:
         with self._files.open(key, "rb") as file:

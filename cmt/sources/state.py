@@ -1,4 +1,6 @@
-"""What the stream has of a source: a table of keys, fingerprints and doc_ids, without texts, replaced as a whole."""
+"""What the stream has of a source: a table of keys, fingerprints and doc_ids, without texts,
+replaced as a whole.
+"""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
@@ -38,7 +40,9 @@ class SourceState:
     entries: dict[str, Entry] = field(default_factory=dict)
     cursor: Mapping[str, str] = field(default_factory=dict)
     slices: Collection[str] = ("unknown",)
-    """Digests of the slices at the last write; the stream has lost no document while it has them all."""
+    """Digests of the slices at the last write; the stream has lost no document while it has them
+    all.
+    """
 
     @classmethod
     @contextmanager
@@ -49,7 +53,9 @@ class SourceState:
             with filelock.FileLock(path.with_suffix(".lock"), timeout=0):
                 yield cls.read(path)
         except filelock.Timeout:
-            raise StreamError(f"the source {path.stem} is being read by another process: wait until it ends") from None
+            raise StreamError(
+                f"the source {path.stem} is being read by another process: wait until it ends"
+            ) from None
 
     @classmethod
     def read(cls, path: Path) -> "SourceState":
@@ -61,7 +67,10 @@ class SourceState:
                 rows = file.read()
             cursor, slices = (json.loads(rows.schema.metadata[name]) for name in (_CURSOR, _SLICES))
             rows = rows.select(_SCHEMA.names)  # earlier versions wrote a column more
-            items = [(row.pop("key"), row | {"doc_ids": tuple(row["doc_ids"])}) for row in rows.to_pylist()]
+            items = [
+                (row.pop("key"), row | {"doc_ids": tuple(row["doc_ids"])})
+                for row in rows.to_pylist()
+            ]
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise StreamError(
                 f"{path} cannot be read ({' '.join(str(error).split())}): remove it; the next sync reads the whole "
@@ -72,7 +81,10 @@ class SourceState:
     def write(self) -> None:
         """Replace the table. Raises OSError."""
         rows = [{"key": fsencode(key), **entry._asdict()} for key, entry in self.entries.items()]
-        metadata = {_CURSOR: json.dumps(dict(self.cursor)), _SLICES: json.dumps(sorted(self.slices))}
+        metadata = {
+            _CURSOR: json.dumps(dict(self.cursor)),
+            _SLICES: json.dumps(sorted(self.slices)),
+        }
         write_table(self.path, pa.Table.from_pylist(rows, schema=_SCHEMA.with_metadata(metadata)))
 
     @property

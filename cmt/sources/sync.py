@@ -1,9 +1,9 @@
-"""Synchronise the stream with a source: new items are ingested, changed ones become corrections or new versions, and
-vanished ones stay, expire or are forgotten.
+"""Synchronise the stream with a source: new items are ingested, changed ones become corrections or
+new versions, and vanished ones stay, expire or are forgotten.
 
-Each batch is fetched, then ingested, then recorded. After a kill in between, the next sync repeats the batch, and its
-documents are duplicates. Items are compared by their fingerprints, so neither the clock nor the order of a listing
-matters.
+Each batch is fetched, then ingested, then recorded. After a kill in between, the next sync repeats
+the batch, and its documents are duplicates. Items are compared by their fingerprints, so neither
+the clock nor the order of a listing matters.
 """
 
 import logging
@@ -35,7 +35,10 @@ from cmt.timeline import Find, Version, related
 
 log = logging.getLogger(__name__)
 
-_BATCH_ROWS, _BATCH_CHARACTERS = 10_000, 50_000_000  # after either of them a batch is ingested and recorded
+_BATCH_ROWS, _BATCH_CHARACTERS = (
+    10_000,
+    50_000_000,
+)  # after either of them a batch is ingested and recorded
 _PROBLEMS = 20  # that a report has in words
 _WITHDRAWN_ROWS = "withdrawn documents"  # in place of the key of an item
 
@@ -70,7 +73,11 @@ class SyncReport:
     def summary(self) -> str:
         """The result in one line."""
         counts = ((getattr(self, name), name) for name in COUNTS)
-        parts = (f"{count:,} {name.removesuffix('s') if count == 1 else name}" for count, name in counts if count)
+        parts = (
+            f"{count:,} {name.removesuffix('s') if count == 1 else name}"
+            for count, name in counts
+            if count
+        )
         return ", ".join(parts) or "nothing there"
 
     def add(self, taken: IngestReport, files: Collection[str]) -> None:
@@ -104,16 +111,23 @@ class Sync:
     forget: Callable[[Collection[str]], object]
     conceal: Callable[[str], str] = mask_secrets  # hides credentials in a text that is shown
     settled: Callable[[str, str | None], bool] | None = None
-    """Whether a key may be taken with a fingerprint, or as vanished (None); others wait for a later sync."""
-    newest: bool = False  # whether the newest documents become a slice of their own, if the last one is large
+    """Whether a key may be taken with a fingerprint, or as vanished (None); others wait for a later
+    sync.
+    """
+    newest: bool = (
+        False  # whether the newest documents become a slice of their own, if the last one is large
+    )
     siblings: Collection[str] = ()  # names of the other sources with the publisher of this one
     progress: Progress = field(default_factory=NullProgress)
 
-    def run(self, *, dry_run: bool = False, everything: bool = False, accept_vanished: bool = False) -> SyncReport:
+    def run(
+        self, *, dry_run: bool = False, everything: bool = False, accept_vanished: bool = False
+    ) -> SyncReport:
         """Synchronise; with `dry_run` only compare.
 
-        `everything`: fetch all items, even unchanged ones. `accept_vanished`: continue however much vanished. Raises
-        VanishedError if too much vanished, and StreamError if the source cannot be listed, or the store not be written.
+        `everything`: fetch all items, even unchanged ones. `accept_vanished`: continue however much
+        vanished. Raises VanishedError if too much vanished, and StreamError if the source cannot be
+        listed, or the store not be written.
         """
         with SourceState.locked(self.folder / f"{self.source.name}.parquet") as state:
             report = SyncReport(self.source.name, dry_run)
@@ -127,7 +141,11 @@ class Sync:
                 return report
             # 2. Compare.
             known = {key: entry.fingerprint for key, entry in state.entries.items()}
-            todo = [item for key, item in items.items() if not item.fingerprint or known.get(key) != item.fingerprint]
+            todo = [
+                item
+                for key, item in items.items()
+                if not item.fingerprint or known.get(key) != item.fingerprint
+            ]
             vanished = [key for key in known if key not in items] if self.connector.complete else []
             waiting = 0
             if self.settled:
@@ -146,9 +164,14 @@ class Sync:
             # 3. Fetch, ingest and record.
             todo.sort(key=lambda item: (item.order or datetime.min.replace(tzinfo=UTC), item.key))
             final = self._take(todo, state, report, vanished)
-            # 4. What vanished. To forget is for good, and an item that failed or waits may have the document.
+            # 4. What vanished. To forget is for good, and an item that failed or waits may have the
+            #    document.
             unread = report.failed or waiting
-            if deletes and (vanished or final) and not (unread and self.source.on_delete == "forget"):
+            if (
+                deletes
+                and (vanished or final)
+                and not (unread and self.source.on_delete == "forget")
+            ):
                 self._remove(vanished, final, state, report, accepted=accept_vanished)
             # 5. Record from where the next listing continues.
             state.cursor = {} if report.failed or report.refused else self.connector.cursor
@@ -158,7 +181,9 @@ class Sync:
             return report
 
     def _mark_lost(self, state: SourceState, *, everything: bool) -> None:
-        """Mark the items to read again: those whose documents the stream has lost, or `everything`."""
+        """Mark the items to read again: those whose documents the stream has lost, or
+        `everything`.
+        """
         if not everything and (not state.entries or self._digests().issuperset(state.slices)):
             return
         stored = set(self.store.forgotten())
@@ -181,7 +206,9 @@ class Sync:
         except Unchanged:
             return None
         except Exception as error:  # of a connector of another package, too
-            raise StreamError(self.conceal(f"source {self.source.name} cannot be listed: {_message(error)}")) from error
+            raise StreamError(
+                self.conceal(f"source {self.source.name} cannot be listed: {_message(error)}")
+            ) from error
 
     def _check_vanished(self, what: str, gone: int, known: int) -> None:
         if gone > self.source.max_vanished * known:
@@ -191,22 +218,28 @@ class Sync:
                 f"gone, run `cmt sync {self.source.name} --accept-vanished`"
             )
 
-    def _take(self, todo: list[Item], state: SourceState, report: SyncReport, vanished: list[str]) -> dict[str, Entry]:
-        """Take the items `todo`; return the entries that are final once the documents that they lost are removed."""
+    def _take(
+        self, todo: list[Item], state: SourceState, report: SyncReport, vanished: list[str]
+    ) -> dict[str, Entry]:
+        """Take the items `todo`; return the entries that are final once the documents that they
+        lost are removed.
+        """
         self.progress.stage("fetch", len(todo))
         final, notes = dict[str, Entry](), Notes()
         read = {item.key for item in todo}.union(vanished)
         rejected = [row for row in self._quarantined() if row.file not in read]
         for batch in self._batches(todo, report):
-            # 1. Ingest, after it is recorded which documents come, in case that their item vanishes after a kill. The
-            # quarantine has the refused rows of all items of the source.
+            # 1. Ingest, after it is recorded which documents come, in case that their item vanishes
+            #    after a kill. The quarantine has the refused rows of all items of the source.
             def announce(doc_ids: DocIds, items: Sequence[Item] = batch.items) -> None:
                 for item in items:
                     known = state.entries.get(item.key, Entry()).doc_ids
                     state.entries[item.key] = Entry("", _union(known, doc_ids.get(item.key, ())))
                 state.write()
 
-            before = {item.key: state.entries.get(item.key, Entry()).doc_ids for item in batch.items}
+            before = {
+                item.key: state.entries.get(item.key, Entry()).doc_ids for item in batch.items
+            }
             rows = replace(batch.rows, rejected=[*batch.rows.rejected, *rejected])
             taken, doc_ids_of = self._ingest(rows, batch.undated, notes, announce)
             rejected = list(taken.rejected)
@@ -220,7 +253,9 @@ class Sync:
                 doc_ids, known = doc_ids_of.get(item.key, ()), before[item.key]
                 entry = Entry(item.fingerprint, doc_ids)
                 both = entry._replace(doc_ids=_union(known, doc_ids))
-                if item.key in refused:  # a document that it lost may be a refused row, or one dated in the future
+                if (
+                    item.key in refused
+                ):  # a document that it lost may be a refused row, or one dated in the future
                     entry = both._replace(fingerprint="") if item.key in early else both
                 elif self.source.on_delete != "keep" and not set(doc_ids).issuperset(known):
                     final[item.key] = entry
@@ -231,7 +266,9 @@ class Sync:
         write_quarantine(self.store.quarantine, name=self._quarantine, rejected=rejected)
         for change, count in notes.changes.items():
             if "left out" in change:
-                report.add_problem(self.conceal(f"{count:,} × {change}, such as {notes.examples[change]}"))
+                report.add_problem(
+                    self.conceal(f"{count:,} × {change}, such as {notes.examples[change]}")
+                )
         return final
 
     def _batches(self, todo: list[Item], report: SyncReport) -> Iterator["_Batch"]:
@@ -253,13 +290,23 @@ class Sync:
             yield batch
 
     def _rows(self, item: Item, records: Iterable[Record], report: SyncReport) -> RawRows:
-        """The records of an item with the columns of the schema. The only document of an item is named after it."""
+        """The records of an item with the columns of the schema. The only document of an item is
+        named after it.
+        """
         numbered = list[Record]()
         for number, one in enumerate(records, 1):
-            error = f"{one.where}: {one.error}" if one.error and not one.error.startswith(one.where) else one.error
-            numbered.append(Record({} if error else one.fields, f"{item.key} row {number}", error, one.left_out))
+            error = (
+                f"{one.where}: {one.error}"
+                if one.error and not one.error.startswith(one.where)
+                else one.error
+            )
+            numbered.append(
+                Record({} if error else one.fields, f"{item.key} row {number}", error, one.left_out)
+            )
             for part in one.left_out:
-                report.add_problem(self.conceal(f"{item.key}: {part} is not a document and is left out"))
+                report.add_problem(
+                    self.conceal(f"{item.key}: {part} is not a document and is left out")
+                )
         rows = collect(numbered, self._columns)
         if len(rows.documents) == 1:
             own = {"doc_id": f"{self.source.name}/{item.key.lstrip('/')}"}
@@ -281,8 +328,9 @@ class Sync:
     ) -> tuple[IngestReport, DocIds]:
         """Ingest `rows`, with dates that make each row the current version of its document.
 
-        Returns the report and the documents of each item. `undated`: the rows whose date is not their own.
-        `notes` counts the values left out; `announce` is called with the documents before they are taken or refused.
+        Returns the report and the documents of each item. `undated`: the rows whose date is not
+        their own. `notes` counts the values left out; `announce` is called with the documents
+        before they are taken or refused.
         """
         found: dict[Place, str] = {}
 
@@ -290,7 +338,9 @@ class Sync:
             doc_ids = documents.table["doc_id"].to_pylist()
             found.update(zip((row[:2] for row in documents.origins), doc_ids, strict=True))
             announce(_by_file(found))
-            dates = revised_dates(documents, find(doc_ids, ()), undated=undated, now=self.stream.now())
+            dates = revised_dates(
+                documents, find(doc_ids, ()), undated=undated, now=self.stream.now()
+            )
             return documents.with_column("published_at", dates)
 
         report = ingest_rows(
@@ -309,11 +359,23 @@ class Sync:
         return report, _by_file(found)
 
     def _remove(
-        self, vanished: list[str], final: dict[str, Entry], state: SourceState, report: SyncReport, *, accepted: bool
+        self,
+        vanished: list[str],
+        final: dict[str, Entry],
+        state: SourceState,
+        report: SyncReport,
+        *,
+        accepted: bool,
     ) -> None:
-        """Expire or forget the documents of vanished items, and documents that vanished from an item."""
+        """Expire or forget the documents of vanished items, and documents that vanished from an
+        item.
+        """
         # 1. Which.
-        listed = {key: final.get(key, entry) for key, entry in state.entries.items() if key not in vanished}
+        listed = {
+            key: final.get(key, entry)
+            for key, entry in state.entries.items()
+            if key not in vanished
+        }
         gone = self._gone(state, listed, report)
         if not accepted:
             self._check_vanished("documents", len(gone), len(state.doc_ids))
@@ -324,8 +386,12 @@ class Sync:
             report.forgotten = len(gone)
         elif gone:
             now = self.stream.now()
-            texts = [{"doc_id": name, "published_at": now, "text": withdrawn(name)} for name in gone]
-            rows = [RawRow(_WITHDRAWN_ROWS, number, values) for number, values in enumerate(texts, 1)]
+            texts = [
+                {"doc_id": name, "published_at": now, "text": withdrawn(name)} for name in gone
+            ]
+            rows = [
+                RawRow(_WITHDRAWN_ROWS, number, values) for number, values in enumerate(texts, 1)
+            ]
             undated = {row[:2] for row in rows}  # a repetition keeps the date of the first try
             taken, _ = self._ingest(RawRows(rows, rejected=self._quarantined()), undated, Notes())
             report.add(taken, {_WITHDRAWN_ROWS})
@@ -334,18 +400,27 @@ class Sync:
         state.entries = listed
 
     def _gone(self, state: SourceState, listed: dict[str, Entry], report: SyncReport) -> list[str]:
-        """Return the vanished documents of `state`: no item in `listed` and no sibling has them or their texts.
+        """Return the vanished documents of `state`: no item in `listed` and no sibling has them or
+        their texts.
 
-        An item that has the text of an unlisted document, such as a renamed file, takes over its doc_id, so that both
-        ids are removed together.
+        An item that has the text of an unlisted document, such as a renamed file, takes over its
+        doc_id, so that both ids are removed together.
         """
         # 1. The documents that no item has.
-        siblings = [SourceState.read(self.folder / f"{name}.parquet").doc_ids for name in self.siblings]
+        siblings = [
+            SourceState.read(self.folder / f"{name}.parquet").doc_ids for name in self.siblings
+        ]
         elsewhere = set[str]().union(*siblings)
-        unlisted = state.doc_ids.difference(elsewhere, *(entry.doc_ids for entry in listed.values()))
+        unlisted = state.doc_ids.difference(
+            elsewhere, *(entry.doc_ids for entry in listed.values())
+        )
         # 2. Their texts, and the items and siblings that have these texts.
         versions = sorted(related(unlisted, self.store.find_versions()), key=attrgetter("order"))
-        texts = {one.doc_id: one.sha256 for one in versions if one.source == self._publisher and one.banked}
+        texts = {
+            one.doc_id: one.sha256
+            for one in versions
+            if one.source == self._publisher and one.banked
+        }
         keys = {texts.get(doc_id): key for key, entry in listed.items() for doc_id in entry.doc_ids}
         texts_elsewhere = {texts.get(doc_id) for doc_id in elsewhere}
         # 3. A document without a version of this publisher is of another one.
@@ -355,7 +430,9 @@ class Sync:
                 listed[key] = listed[key]._replace(doc_ids=_union(listed[key].doc_ids, (doc_id,)))
             elif texts[doc_id] in texts_elsewhere:
                 why = "another source of its publisher has the same text under another doc_id"
-                report.add_problem(f"{doc_id} is kept, because {why}; to remove the text, run cmt forget {doc_id}")
+                report.add_problem(
+                    f"{doc_id} is kept, because {why}; to remove the text, run cmt forget {doc_id}"
+                )
             else:
                 gone.append(doc_id)
         return gone
@@ -383,7 +460,9 @@ class _Batch:
 
     items: list[Item] = field(default_factory=list)
     rows: RawRows = field(default_factory=RawRows)
-    undated: set[Place] = field(default_factory=set)  # the documents that got the date of their item
+    undated: set[Place] = field(
+        default_factory=set
+    )  # the documents that got the date of their item
     characters: int = 0
 
     def add(self, item: Item, rows: RawRows, *, now: datetime) -> None:
@@ -392,7 +471,9 @@ class _Batch:
         for row in rows.documents:
             if is_blank(row.values.get("published_at")):
                 self.undated.add(row[:2])
-                row = row._replace(values={**row.values, "published_at": min(item.order or now, now)})
+                row = row._replace(
+                    values={**row.values, "published_at": min(item.order or now, now)}
+                )
             self.rows.documents.append(row)
             self.characters += len(str(row.values.get("text", "")))
         self.rows.questions.extend(rows.questions)
@@ -400,15 +481,22 @@ class _Batch:
 
 
 def revised_dates(
-    documents: ValidatedRows, stored: Iterable[Version], *, undated: Collection[Place], now: datetime
+    documents: ValidatedRows,
+    stored: Iterable[Version],
+    *,
+    undated: Collection[Place],
+    now: datetime,
 ) -> list[datetime]:
-    """The dates of `documents` with which the latest row of each document becomes its current version.
+    """The dates of `documents` with which the latest row of each document becomes its current
+    version.
 
-    - The text of the latest version in the stream keeps the date of that version, if its own date is older or is only
-      the date of its item.
+    - The text of the latest version in the stream keeps the date of that version, if its own date
+      is older or is only the date of its item.
     - Another text with an older date than the latest one holds from `now` on.
-    - Any other row keeps its own date: with a later one it is a new version, with the same one a correction.
-    - A text that was there before another one, at the same date, holds again from just after that one.
+    - Any other row keeps its own date: with a later one it is a new version, with the same one a
+      correction.
+    - A text that was there before another one, at the same date, holds again from just after that
+      one.
     """
     dates: list[datetime] = documents.table["published_at"].to_pylist()
     hashes = documents.table["sha256"].to_pylist()

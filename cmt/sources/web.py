@@ -1,4 +1,6 @@
-"""Files, pages and feeds on the web, fetched politely and never from a private network that was not allowed."""
+"""Files, pages and feeds on the web, fetched politely and never from a private network that was not
+allowed.
+"""
 
 import fnmatch
 import ipaddress
@@ -55,12 +57,16 @@ class StatusError(StreamError):
 
 
 class _CheckedNetwork(httpcore.SyncBackend):
-    """Connects only to addresses of the public network. A name is resolved once, so its address cannot change between
-    the check and the connection."""
+    """Connects only to addresses of the public network. A name is resolved once, so its address
+    cannot change between the check and the connection."""
 
-    def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+    def connect_tcp(
+        self, host: str, port: int, *args: Any, **kwargs: Any
+    ) -> httpcore.NetworkStream:
         try:
-            found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+            found = [
+                str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            ]
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(f"{host} has no address: {error}") from None
         if private := [address for address in found if not ipaddress.ip_address(address).is_global]:
@@ -87,8 +93,12 @@ class Web:
         self._robots: dict[str, Robots] = {}
         self.unread: dict[str, str] = {}  # host that could not say which pages may be read → why
 
-    def get(self, url: str, *, method: str = "GET", conditions: Mapping[str, str] | None = None) -> Response:
-        """Request `url`, again after transient failures, and follow redirects. Raises StreamError unless 200 or 304."""
+    def get(
+        self, url: str, *, method: str = "GET", conditions: Mapping[str, str] | None = None
+    ) -> Response:
+        """Request `url`, again after transient failures, and follow redirects. Raises StreamError
+        unless 200 or 304.
+        """
         for attempt in range(1, ATTEMPTS + 1):
             wanted = ""
             try:
@@ -97,23 +107,32 @@ class Web:
                     return response
                 if response.status not in RETRIED:
                     raise StatusError(url, response.status)
-                reason, wanted = f"status {response.status}", response.headers.get("retry-after", "")
+                reason = f"status {response.status}"
+                wanted = response.headers.get("retry-after", "")
             except httpx.HTTPError as error:
                 reason = str(error) or type(error).__name__
             if attempt < ATTEMPTS:
-                time.sleep(min(float(wanted), LONGEST) if wanted.isdecimal() else _FIRST_PAUSE * 2**attempt)
+                time.sleep(
+                    min(float(wanted), LONGEST) if wanted.isdecimal() else _FIRST_PAUSE * 2**attempt
+                )
         raise StreamError(f"{url} cannot be read: {reason}, after {ATTEMPTS} attempts")
 
     def get_changed(self, url: str, cursor: Mapping[str, str]) -> Response:
-        """`get`, but raises Unchanged if the response would be the one of the validators `cursor`."""
+        """`get`, but raises Unchanged if the response would be the one of the validators
+        `cursor`.
+        """
         names = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}
-        response = self.get(url, conditions={names[name]: value for name, value in cursor.items() if name in names})
+        response = self.get(
+            url, conditions={names[name]: value for name, value in cursor.items() if name in names}
+        )
         if response.status == 304:
             raise Unchanged
         return response
 
     def page(self, url: str, *, method: str = "GET") -> Response:
-        """`get` for a page that a link named, at the pace that `robots.txt` of its host asks for."""
+        """`get` for a page that a link named, at the pace that `robots.txt` of its host asks
+        for.
+        """
         time.sleep(min(self.robots_of(url).delay, LONGEST))
         return self.get(url, method=method)
 
@@ -123,7 +142,10 @@ class Web:
             target = httpx.URL(url)
             if target.scheme not in ("http", "https"):
                 raise StreamError(f"{url} is neither http nor https")
-            same = all(getattr(target, part) == getattr(self._origin, part) for part in ("scheme", "host", "port"))
+            same = all(
+                getattr(target, part) == getattr(self._origin, part)
+                for part in ("scheme", "host", "port")
+            )
             if same and not target.userinfo:
                 target = target.copy_with(userinfo=self._origin.userinfo)
             headers = {"User-Agent": AGENT, **conditions, **(self._headers if same else {})}
@@ -135,12 +157,16 @@ class Web:
                 for block in response.iter_bytes():
                     body += block
                     if len(body) > self._limits.file_bytes or time.monotonic() > until:
-                        raise StreamError(f"{url} is larger than stream.file_megabytes, or takes over {LONGEST:g} s")
+                        raise StreamError(
+                            f"{url} is larger than stream.file_megabytes, or takes over {LONGEST:g} s"
+                        )
                 return Response(url, response.status_code, response.headers, bytes(body))
         raise StreamError(f"{url} redirects more than {REDIRECTS} times")
 
     def robots_of(self, url: str) -> Robots:
-        """The rules of the host of `url`: no rules without a file, nothing allowed if the request fails (RFC 9309)."""
+        """The rules of the host of `url`: no rules without a file, nothing allowed if the request
+        fails (RFC 9309).
+        """
         host = _host(url)
         if host not in self._robots:
             try:
@@ -154,7 +180,9 @@ class Web:
 
 
 class WebSource(Connector):
-    """A file, the pages of a sitemap, or the links that match an address with `*`; as far as `robots.txt` allows."""
+    """A file, the pages of a sitemap, or the links that match an address with `*`; as far as
+    `robots.txt` allows.
+    """
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         self._address, self._format, self._setting = source.address, source.format, setting
@@ -166,7 +194,9 @@ class WebSource(Connector):
         self._url = f"{base}/" if self._pattern else url
         self.web = Web(source, setting)
         self._whole: Response | None = None  # the only file of the source
-        self._urls: dict[str, str] = {}  # key of a page → its address, which a site wrote, so ${…} in it is no variable
+        self._urls: dict[
+            str, str
+        ] = {}  # key of a page → its address, which a site wrote, so ${…} in it is no variable
 
     def list(self) -> Iterator[Item]:
         response = self.web.get_changed(self._url, {} if self._pattern else self.cursor)
@@ -190,11 +220,15 @@ class WebSource(Connector):
             yield from self._page(url, pages[url])
 
     def fetch(self, key: str) -> Iterator[Record]:
-        response = self._whole if self._whole and key == self._address else self.web.page(self._urls[key])
+        response = (
+            self._whole if self._whole and key == self._address else self.web.page(self._urls[key])
+        )
         yield from self._setting.read(urlsplit(response.url).path, [response.body], self._format)
 
     def _links(self, response: Response) -> Iterator[tuple[str, str | None]]:
-        for href in re.findall(r"""(?i)\bhref\s*=\s*["']?([^"'>\s]+)""", response.body.decode("utf-8", "replace")):
+        for href in re.findall(
+            r"""(?i)\bhref\s*=\s*["']?([^"'>\s]+)""", response.body.decode("utf-8", "replace")
+        ):
             try:
                 url = urljoin(response.url, unescape(href)).partition("#")[0]
             except ValueError:  # no address, such as http://[server]/
@@ -203,7 +237,9 @@ class WebSource(Connector):
                 yield url, None
 
     def _sitemap(self, response: Response, depth: int = 0) -> Iterator[tuple[str, str | None]]:
-        """The pages of a sitemap and of the sitemaps in it, each with its date; none if it is not a sitemap."""
+        """The pages of a sitemap and of the sitemaps in it, each with its date; none if it is not a
+        sitemap.
+        """
         body, limits = response.body, self._setting.limits
         if compression_of(body) == "gz":
             body = decompress(body, "gz", response.url, limits.file_bytes, limits)
@@ -211,7 +247,9 @@ class WebSource(Connector):
         if not re.search(r"<(?:\w+:)?(?:urlset|sitemapindex)\b", text[:2000]):
             return
         text = re.sub(r"<!\[CDATA\[(.*?)]]>", lambda found: escape(found[1]), text, flags=re.DOTALL)
-        for prefix, kind, entry in re.findall(r"<((?:\w+:)?)(url|sitemap)>(.*?)</\1\2>", text, re.DOTALL):
+        for prefix, kind, entry in re.findall(
+            r"<((?:\w+:)?)(url|sitemap)>(.*?)</\1\2>", text, re.DOTALL
+        ):
             # other prefixes are of images, videos and news
             fields = re.findall(rf"<{prefix}(loc|lastmod)>\s*(.*?)\s*<", entry)
             found = {name: unescape(value) for name, value in reversed(fields)}
@@ -242,18 +280,25 @@ class WebSource(Connector):
 
 
 class FeedSource(Connector):
-    """The entries of the feed `address`. A feed shows only its newest entries, so an entry never counts as vanished."""
+    """The entries of the feed `address`. A feed shows only its newest entries, so an entry never
+    counts as vanished.
+    """
 
     complete = False
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
-        self._address, self._format, self._setting = source.address, source.format or "feed", setting
+        self._address = source.address
+        self._format = source.format or "feed"
+        self._setting = setting
         self.web = Web(source, setting)
-        self._entries: dict[str, dict[str, Record]] = {}  # key → its different records by their digests
+        self._entries: dict[
+            str, dict[str, Record]
+        ] = {}  # key → its different records by their digests
 
     def list(self) -> Iterator[Item]:
         # 1. Read it. An error of the feed as a whole is no entry.
-        response, name = self.web.get_changed(self._setting.expand(self._address), self.cursor), "feed.xml"
+        response = self.web.get_changed(self._setting.expand(self._address), self.cursor)
+        name = "feed.xml"
         read = list(self._setting.read(name, [response.body], self._format))
         broken = [record for record in read if record.error and record.where == name]
         errors = [str(record.error).replace(name, self._address) for record in broken]
@@ -261,16 +306,24 @@ class FeedSource(Connector):
         records = [record for record in read if record not in broken]
         if self.problems and not records:
             raise StreamError("; ".join(self.problems))
-        self.cursor = {} if self.problems else validators(response)  # else the rest would count as unchanged
+        self.cursor = (
+            {} if self.problems else validators(response)
+        )  # else the rest would count as unchanged
         # 2. The entries.
         self._entries = defaultdict(dict)
-        links = Counter(record.fields.get("url") for record in records if not record.fields.get("doc_id"))
+        links = Counter(
+            record.fields.get("url") for record in records if not record.fields.get("doc_id")
+        )
         for record in records:
             content = json.dumps([record.fields, record.error], sort_keys=True, default=str)
             digest = sha256_hex(content.encode("utf-8", "surrogatepass"))
             url = record.fields.get("url")
-            own = f"{url}#{digest[:16]}" if links[url] > 1 else url  # entries without an id may share a link
-            key = self._setting.conceal(str(record.fields.get("doc_id") or (own if url else digest)))
+            own = (
+                f"{url}#{digest[:16]}" if links[url] > 1 else url
+            )  # entries without an id may share a link
+            key = self._setting.conceal(
+                str(record.fields.get("doc_id") or (own if url else digest))
+            )
             self._entries[key].setdefault(digest, record)
         for key, entries in self._entries.items():
             yield Item(key, None, " ".join(sorted(entries)))
@@ -292,7 +345,9 @@ def _host(url: str) -> str:
 
 
 def validators(response: Response) -> dict[str, str]:
-    """The entity tag or the date of a response, to ask later whether it has changed; empty if it has neither."""
+    """The entity tag or the date of a response, to ask later whether it has changed; empty if it
+    has neither.
+    """
     headers = response.headers
     if etag := headers.get("etag"):
         return {"etag": etag}

@@ -1,7 +1,7 @@
 """The columns of a source, matched with those of the schema by their names.
 
-A row with a question is a question, any other a document. Each row is matched by the columns that it fills. Between two
-columns that may both hold the text nothing is guessed: the row is rejected.
+A row with a question is a question, any other a document. Each row is matched by the columns that
+it fills. Between two columns that may both hold the text nothing is guessed: the row is rejected.
 """
 
 import difflib
@@ -18,7 +18,9 @@ from cmt.text.date_formats import WITHOUT_ZONE
 
 Kind = Literal["document", "question"]
 
-_TEXT = (  # the first line with a column of the row counts; the last two are the text of a row without a better one
+# the first line with a column of the row counts; the last two are the text of a row without a
+# better one
+_TEXT = (
     "text",
     "body content article maintext fulltext articlebody articletext bodytext contenttext textcontent story plaintext "
     "inhalt volltext texte contenu texto contenido cuerpo testo tekst",
@@ -60,7 +62,18 @@ _COLUMNS = {
     )
     for name in names.split()
 }  # name → column
-_CONTAINERS = {"fields", "attributes", "properties", "data", "_source", "article", "post", "item", "node", "record"}
+_CONTAINERS = {
+    "fields",
+    "attributes",
+    "properties",
+    "data",
+    "_source",
+    "article",
+    "post",
+    "item",
+    "node",
+    "record",
+}
 """Keys of objects whose keys count as columns."""
 _BEFORE_DATE = re.compile(r"(?<=[^\W_])[\s_-]+(?:am|vom|le|el|il|em|op|den)$")
 _DRAFT = {
@@ -74,20 +87,28 @@ _LISTED, _LONGEST = 8, 100  # names in a message, and characters of one
 
 
 def column_of(key: str) -> str | None:
-    """The document's column that a source calls `key`: `url` for `permalink`, `summary` for a text of last resort."""
+    """The document's column that a source calls `key`: `url` for `permalink`, `summary` for a text
+    of last resort.
+    """
     return _COLUMNS.get(_name(key))
 
 
 def is_draft(fields: Mapping[Any, Any]) -> bool:
-    """Whether a row or front matter says that it is not published: `draft: true`, `published: 0`, `status: draft`."""
+    """Whether a row or front matter says that it is not published: `draft: true`, `published: 0`,
+    `status: draft`.
+    """
     names = ((str(key).casefold().replace("_", ""), value) for key, value in fields.items())
     return any(name in _DRAFT and _word(value) in _DRAFT[name] for name, value in names)
 
 
 def is_flag(key: str, value: Any) -> bool:
-    """Whether a column of dates holds true or false instead; `published` may also hold 1, 0, yes or no."""
+    """Whether a column of dates holds true or false instead; `published` may also hold 1, 0, yes or
+    no.
+    """
     word = _word(value)
-    return word in ("true", "false") or (word in ("1", "0", "yes", "no") and _name(key) == "published")
+    return word in ("true", "false") or (
+        word in ("1", "0", "yes", "no") and _name(key) == "published"
+    )
 
 
 def _word(value: Any) -> str:
@@ -98,7 +119,9 @@ class Columns:
     """Matches the rows of an ingest and counts what was matched."""
 
     def __init__(self, chosen: Mapping[Any, str] | None = None) -> None:
-        """`chosen`: column of the schema → column of the source, `fields.body` inside an object; blank: not read."""
+        """`chosen`: column of the schema → column of the source, `fields.body` inside an object;
+        blank: not read.
+        """
         self._chosen: dict[str, str] = {**(chosen or {})}
         self._found: set[str] = set()
         self._match = lru_cache(maxsize=1_000)(self._match_shape)
@@ -106,9 +129,13 @@ class Columns:
         self._unread: Counter[str] = Counter()
 
     def match(self, fields: Mapping[str, Any]) -> tuple[Kind, Mapping[str, Any]]:
-        """The kind of a row, and its values by column of the schema. Raises ValueError if it has no text, or two."""
+        """The kind of a row, and its values by column of the schema. Raises ValueError if it has no
+        text, or two.
+        """
         if not self._chosen and fields.keys() <= _OWN:
-            is_question = "question" in fields and not ("text" in fields and is_blank(fields["question"]))
+            is_question = "question" in fields and not (
+                "text" in fields and is_blank(fields["question"])
+            )
             return "question" if is_question else "document", fields
         filled = _flat(fields)
         kind, keys, unread, rivals = self._match(tuple(filled))
@@ -119,13 +146,17 @@ class Columns:
             )
         if kind == "document" and "text" not in keys and "text" not in fields:
             names = _listed([repr(key) for key in fields if isinstance(key, str)])
-            raise ValueError(f"no text in its columns, {names or 'which are empty'}: name one with --map text=COLUMN")
+            raise ValueError(
+                f"no text in its columns, {names or 'which are empty'}: name one with --map text=COLUMN"
+            )
         self._matched.update(keys.items())
         self._unread.update(unread)
         return kind, {column: filled[key] for column, key in keys.items()}
 
     def matched(self, notes: Notes) -> str:
-        """What was read from which column, and in which form its dates were; blank for the columns of the schema."""
+        """What was read from which column, and in which form its dates were; blank for the columns
+        of the schema.
+        """
         parts = []
         for column in dict.fromkeys((*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names)):
             forms, keys = (
@@ -138,41 +169,70 @@ class Columns:
         return ", ".join(parts)
 
     def chosen(self) -> dict[Column, str]:
-        """Column of the schema → the column of another name that most rows have for it, for `stream.columns`."""
+        """Column of the schema → the column of another name that most rows have for it, for
+        `stream.columns`.
+        """
         commonest = dict(reversed([pair for pair, _ in self._matched.most_common()]))
-        return {column: commonest[column] for column in get_args(Column) if commonest.get(column, column) != column}
+        return {
+            column: commonest[column]
+            for column in get_args(Column)
+            if commonest.get(column, column) != column
+        }
 
     def notices(self, notes: Notes) -> list[str]:
-        """One line each: the columns that are not read, values that were changed or left out, dates without a zone."""
+        """One line each: the columns that are not read, values that were changed or left out, dates
+        without a zone.
+        """
         lines = []
         if self._unread:
             unread = [key for key, _ in self._unread.most_common()]
             for number, key in enumerate(unread[:_LISTED]):
-                close = difflib.get_close_matches(key[:_LONGEST].casefold(), sorted(_OWN), n=1, cutoff=0.8)
+                close = difflib.get_close_matches(
+                    key[:_LONGEST].casefold(), sorted(_OWN), n=1, cutoff=0.8
+                )
                 if close and _name(close[0]) != _name(key):
                     unread[number] = f"{key} (did you mean {close[0]}?)"
             lines.append(f"not read: {_listed(unread)}")
-        lines += [f"{count:,} × {change}, such as {notes.examples[change]}" for change, count in notes.changes.items()]
+        lines += [
+            f"{count:,} × {change}, such as {notes.examples[change]}"
+            for change, count in notes.changes.items()
+        ]
         if missing := sorted({key for key in self._chosen.values() if key} - self._found):
-            lines.append(f"no row has the column {_listed(missing)}, which --map or stream.columns names")
-        if zoneless := sum(count for (_, form), count in notes.forms.items() if form.endswith(WITHOUT_ZONE)):
+            lines.append(
+                f"no row has the column {_listed(missing)}, which --map or stream.columns names"
+            )
+        if zoneless := sum(
+            count for (_, form), count in notes.forms.items() if form.endswith(WITHOUT_ZONE)
+        ):
             lines.append(f"{zoneless:,} × a date has no time zone and is read in stream.timezone")
         return lines
 
-    def _match_shape(self, shape: tuple[str, ...]) -> tuple[Kind, dict[str, str], list[str], list[str]]:
-        """The kind of the rows with these columns, column of the schema → column, unread columns, and rival texts."""
-        chosen = {column: key for column, key in self._chosen.items() if key in shape}  # which serve no other purpose
+    def _match_shape(
+        self, shape: tuple[str, ...]
+    ) -> tuple[Kind, dict[str, str], list[str], list[str]]:
+        """The kind of the rows with these columns, column of the schema → column, unread columns,
+        and rival texts.
+        """
+        chosen = {
+            column: key for column, key in self._chosen.items() if key in shape
+        }  # which serve no other purpose
         self._found.update(chosen.values())
         free = {_name(key): key for key in reversed(shape) if key not in chosen.values()}
         kind: Kind = "question" if "question" in free or "question" in chosen else "document"
-        keys = {column: key for column, key in chosen.items() if column in _NAMES[kind] or column == "text"}
+        keys = {
+            column: key
+            for column, key in chosen.items()
+            if column in _NAMES[kind] or column == "text"
+        }
         rivals: list[str] = []
         if kind == "document" and "text" not in keys and self._chosen.get("text") != "":
             others = [key for key in shape if key not in chosen.values()]
             ranks = ([key for key in others if _name(key) in rank.split()] for rank in _TEXT)
             rivals = next(filter(None, ranks), [])
             named = {_name(key): key for key in rivals}
-            if named.keys() == {"summary", "description"} and free.keys().isdisjoint(_NAMES[kind]["title"].split()):
+            if named.keys() == {"summary", "description"} and free.keys().isdisjoint(
+                _NAMES[kind]["title"].split()
+            ):
                 keys = {"title": named["summary"], **keys}  # of a ticket
                 rivals = [named["description"]]
             keys |= {"text": rivals[0]} if rivals else {}
@@ -185,7 +245,9 @@ class Columns:
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that are not blank, those of an object by `object.key` too. A date of true or false is blank."""
+    """The values that are not blank, those of an object by `object.key` too. A date of true or
+    false is blank.
+    """
     own = {
         key: unwrap(value)
         for key, value in fields.items()
@@ -203,7 +265,9 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(key: str) -> str:
-    """`dcdate` of `dc:date` and `Dc Date`, `bodytext` of `fields.bodyText`, `veroffentlicht` of `Veröffentlicht am`."""
+    """`dcdate` of `dc:date` and `Dc Date`, `bodytext` of `fields.bodyText`, `veroffentlicht` of
+    `Veröffentlicht am`.
+    """
     outer, _, inner = key.partition(".")
     known = inner if inner and outer.casefold() in _CONTAINERS else key
     if known == "@context":  # of JSON-LD: the address of its vocabulary

@@ -1,4 +1,6 @@
-"""The language of a text by its most frequent words, or by its script, for counts over many texts."""
+"""The language of a text by its most frequent words, or by its script, for counts over many
+texts.
+"""
 
 import re
 import unicodedata
@@ -22,7 +24,12 @@ _WORDS = {
     "Polish": "i w na z do się nie że jest to od za przez o po jak dla oraz był został ale roku tego jego",
 }
 _LANGUAGES = {name: frozenset(words.split()) for name, words in _WORDS.items()}
-_SCRIPTS = {"CJK": "Chinese or Japanese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean"}
+_SCRIPTS = {
+    "CJK": "Chinese or Japanese",
+    "HIRAGANA": "Japanese",
+    "KATAKANA": "Japanese",
+    "HANGUL": "Korean",
+}
 
 
 def language_of(text: str) -> str | None:
@@ -30,20 +37,28 @@ def language_of(text: str) -> str | None:
     start = text[:_CHARACTERS]
     # 1. another script than the Latin one
     letters = [letter for letter in start if letter.isalpha()]
-    foreign = Counter(unicodedata.name(letter, "").split(" ")[0] for letter in letters if letter > "\u024f")
+    foreign = Counter(
+        unicodedata.name(letter, "").split(" ")[0] for letter in letters if letter > "\u024f"
+    )
     if foreign.total() > len(letters) / 2:
         script = foreign.most_common(1)[0][0]
         return _SCRIPTS.get(script, f"in {script.capitalize()} script")
     # 2. the frequent words
     words = re.findall(r"[^\W\d_]+", start.casefold())
-    counts = {name: sum(word in frequent for word in words) for name, frequent in _LANGUAGES.items()}
+    counts = {
+        name: sum(word in frequent for word in words) for name, frequent in _LANGUAGES.items()
+    }
     best = max(counts, key=counts.__getitem__)
     return best if len(words) >= _FEWEST and counts[best] >= _SHARE * len(words) else None
 
 
 def language_notice(texts: Sequence[str], *, sampled: bool = False) -> str | None:
-    """A line about the texts that are not English, the language that the shipped compressor reads; None without any."""
-    foreign = Counter(name for text in texts if (name := language_of(text)) not in (None, "English"))
+    """A line about the texts that are not English, the language that the shipped compressor reads;
+    None without any.
+    """
+    foreign = Counter(
+        name for text in texts if (name := language_of(text)) not in (None, "English")
+    )
     if not foreign:
         return None
     listed = ", ".join(str(name) for name, _ in foreign.most_common(3))

@@ -40,7 +40,9 @@ class Limits:
         )
 
     def check_rows(self, path: Path | str, rows: int, *, columns: int = 1) -> None:
-        """Raise StreamError if a file has more `rows` than `stream.file_rows`, or too many values in all `columns`."""
+        """Raise StreamError if a file has more `rows` than `stream.file_rows`, or too many values
+        in all `columns`.
+        """
         if rows > self.stream.file_rows:
             raise StreamError(
                 f"{path} has more than {self.stream.file_rows:,} rows: split it, or raise stream.file_rows if you "
@@ -54,16 +56,26 @@ class Limits:
 
     def check_length(self, key: str, text: str) -> None:
         """Raise ValueError if `text`, the field `key` of a row, is longer than its limit."""
-        longest = min(LONGEST.get(key, self.stream.document_characters), self.stream.document_characters)
+        longest = min(
+            LONGEST.get(key, self.stream.document_characters), self.stream.document_characters
+        )
         if len(text) > longest:
-            remedy = "shorten it" if key in LONGEST else "split the document, or raise stream.document_characters"
+            remedy = (
+                "shorten it"
+                if key in LONGEST
+                else "split the document, or raise stream.document_characters"
+            )
             raise ValueError(f"{key} has {len(text):,} characters, more than {longest:,}: {remedy}")
 
 
 def check_xml(data: bytes, name: str) -> None:
-    """Raise StreamError if an XML file declares entities, which can expand to gigabytes or read other files."""
+    """Raise StreamError if an XML file declares entities, which can expand to gigabytes or read
+    other files.
+    """
     if b"<!ENTITY" in data[:1_000_000].replace(b"\0", b"").upper():
-        raise StreamError(f"{name} is XML that declares entities, which can name other files: remove its <!DOCTYPE …>")
+        raise StreamError(
+            f"{name} is XML that declares entities, which can name other files: remove its <!DOCTYPE …>"
+        )
 
 
 DEFAULT_LIMITS = Limits(StreamParams())

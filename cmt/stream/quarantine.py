@@ -13,8 +13,12 @@ Row = TypeVar("Row")
 
 
 def write_quarantine(folder: Path, *, name: str, rejected: Sequence[Rejected]) -> Path | None:
-    """Replace `folder`/`name` by `rejected` as JSON lines and return the path; without rows, delete it."""
-    rows = [{"file": row.file, "row": row.row, "reason": row.reason, "raw": row.raw} for row in rejected]
+    """Replace `folder`/`name` by `rejected` as JSON lines and return the path; without rows, delete
+    it.
+    """
+    rows = [
+        {"file": row.file, "row": row.row, "reason": row.reason, "raw": row.raw} for row in rejected
+    ]
     return write_lines(folder / name, [json.dumps(row, ensure_ascii=False) for row in rows])
 
 
@@ -29,7 +33,9 @@ def write_lines(path: Path, lines: Collection[str]) -> Path | None:
 
 
 def read_lines(path: Path, row: Callable[..., Row], *, remedy: str) -> list[Row]:
-    """The lines that `write_lines` wrote, each as a `row`; none without a file. Raises StreamError with `remedy`."""
+    """The lines that `write_lines` wrote, each as a `row`; none without a file. Raises StreamError
+    with `remedy`.
+    """
     try:
         return [row(**json.loads(line)) for line in path.read_text("utf-8").split("\n") if line]
     except FileNotFoundError:

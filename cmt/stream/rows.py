@@ -62,7 +62,9 @@ class ValidatedRows:
             return self
         kept = [row for row in range(self.table.num_rows) if row not in reasons]
         rejected = [reject(self.origins[row], reason) for row, reason in reasons.items()]
-        return ValidatedRows(take(self.table, kept), [self.origins[row] for row in kept], self.rejected + rejected)
+        return ValidatedRows(
+            take(self.table, kept), [self.origins[row] for row in kept], self.rejected + rejected
+        )
 
     def with_column(self, name: str, values: Sequence[Any]) -> "ValidatedRows":
         """The rows with `values` (n,) in the column `name`."""
@@ -70,16 +72,26 @@ class ValidatedRows:
 
 
 def read(path: Path, *, file_format: str | None = None, limits: Limits = DEFAULT_LIMITS) -> RawRows:
-    """The rows of the file or folder `path`. Raises StreamError if it has none, ConfigError for an unknown format."""
+    """The rows of the file or folder `path`. Raises StreamError if it has none, ConfigError for an
+    unknown format.
+    """
     raw = collect(records(path, format=file_format, limits=limits), Columns())
     if not (raw.documents or raw.questions):
-        problem = f"has no row that can be read: {raw.rejected[0].reason}" if raw.rejected else UNPUBLISHED
+        problem = (
+            f"has no row that can be read: {raw.rejected[0].reason}"
+            if raw.rejected
+            else UNPUBLISHED
+        )
         raise StreamError(f"{path} {problem}")
     return raw
 
 
-def collect(found: Iterable[Record], columns: Columns, *, published_at: str | None = None) -> RawRows:
-    """The rows of `found` by the columns of the schema. `published_at`: the date of rows without one, and of SQuAD."""
+def collect(
+    found: Iterable[Record], columns: Columns, *, published_at: str | None = None
+) -> RawRows:
+    """The rows of `found` by the columns of the schema. `published_at`: the date of rows without
+    one, and of SQuAD.
+    """
     documents, questions, rejected = list[RawRow](), list[RawRow](), list[Rejected]()
     digest = hashlib.sha256()
     for fields, where, error, left_out in found:
@@ -127,7 +139,9 @@ def validate_rows(raw: RawRows, checks: Checks) -> tuple[ValidatedRows, Validate
             except ValueError as error:
                 early = row.values if isinstance(error, EarlyError) else None
                 rejected.append(replace(reject(row, str(error)), early=early))
-        parts.append(ValidatedRows(pa.Table.from_pylist(accepted, schema=schema), origins, rejected))
+        parts.append(
+            ValidatedRows(pa.Table.from_pylist(accepted, schema=schema), origins, rejected)
+        )
     return parts[0], parts[1]
 
 

@@ -1,4 +1,6 @@
-"""Documents and questions: their Arrow schemas, and the validation of a row before it enters a slice."""
+"""Documents and questions: their Arrow schemas, and the validation of a row before it enters a
+slice.
+"""
 
 import json
 import math
@@ -47,11 +49,18 @@ QUESTION_SCHEMA = pa.schema(
 AHEAD = timedelta(days=1)  # after the clock: rows dated up to it wait for their time
 RAW_LENGTH = 2000  # characters of a rejected row that the quarantine keeps
 
-# C0 and C1 controls, the byte order mark, and lone surrogates, which JSON can carry and UTF-8 cannot
+# C0 and C1 controls, the byte order mark, and lone surrogates, which JSON can carry and UTF-8
+# cannot
 _DROPPED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ud800-\udfff]")
 _LINE_END = re.compile("\r\n|[\r\x0b\x0c\x85]")
 _CUT_AT_SOURCE = re.compile(r"\[\+\d+ chars\]$")  # of NewsAPI
-_WRAPPERS = ("name", "rendered", "value", "$oid", "$date")  # keys of an object that stands for a string
+_WRAPPERS = (
+    "name",
+    "rendered",
+    "value",
+    "$oid",
+    "$date",
+)  # keys of an object that stands for a string
 _NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\ufeff\ud800-\udfff\u2028\u2029]")
 
 
@@ -62,9 +71,13 @@ class Rejected:
     file: str
     row: int  # number of the row, counted from 1; in text files the number of the line
     reason: str
-    raw: str = field(default="", repr=False)  # the row before validation, cut at RAW_LENGTH characters
+    raw: str = field(
+        default="", repr=False
+    )  # the row before validation, cut at RAW_LENGTH characters
     early: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
-    """All values of a row that is dated at most AHEAD after the clock, and valid otherwise; else None."""
+    """All values of a row that is dated at most AHEAD after the clock, and valid otherwise; else
+    None.
+    """
 
 
 @dataclass
@@ -73,7 +86,9 @@ class Notes:
 
     forms: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Column and form of its dates (`cmt.text.date_formats`) → number of rows."""
-    changes: Counter[str] = field(default_factory=Counter)  # such as `title is left out …` → number of rows
+    changes: Counter[str] = field(
+        default_factory=Counter
+    )  # such as `title is left out …` → number of rows
     examples: dict[str, str] = field(default_factory=dict)  # the first value of each change
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     """File → its format, and its encoding if it is a text that declares none."""
@@ -96,9 +111,11 @@ class Checks:
 
 
 def normalise(text: str) -> str:
-    """Normalise `text`: NFC, LF as line end, no control characters except LF and tab, no trailing or outer blanks.
+    """Normalise `text`: NFC, LF as line end, no control characters except LF and tab, no trailing
+    or outer blanks.
 
-    Byte order marks are removed; direction marks, joiners and emoji stay. The function is idempotent.
+    Byte order marks are removed; direction marks, joiners and emoji stay. The function is
+    idempotent.
     """
     if text.isascii() and text.isprintable():  # the common case, and several times as fast
         return text.strip()
@@ -107,7 +124,9 @@ def normalise(text: str) -> str:
 
 
 def document_id(text: str) -> str:
-    """The doc_id of a document without one: the first 16 hex digits of the hash of its normalised text."""
+    """The doc_id of a document without one: the first 16 hex digits of the hash of its normalised
+    text.
+    """
     return sha256_hex(normalise(text))[:16]
 
 
@@ -116,10 +135,11 @@ class EarlyError(ValueError):
 
 
 def validate_document(values: Mapping[str, Any], checks: Checks) -> dict[str, Any]:
-    """`values` as a row of DOCUMENT_SCHEMA. Raises ValueError with the reason if they are not valid.
+    """`values` as a row of DOCUMENT_SCHEMA. Raises ValueError with the reason if they are not
+    valid.
 
-    A plain date as `published_at` means the start of that day in UTC. An optional field of another type is converted or
-    left out, and counted in `checks.notes`.
+    A plain date as `published_at` means the start of that day in UTC. An optional field of another
+    type is converted or left out, and counted in `checks.notes`.
     """
     text = normalise(_required(values, "text", checks))
     if not text:
@@ -134,15 +154,26 @@ def validate_document(values: Mapping[str, Any], checks: Checks) -> dict[str, An
     doc_id = _identifier(values, "doc_id", checks) or address or sha256[:16]
     supersedes = _identifier(values, "supersedes", checks)
     if supersedes and doc_id in (supersedes, url_identity(supersedes)):
-        raise ValueError(f"supersedes is the document's own doc_id {doc_id!r}; name the earlier one, or leave it out")
+        raise ValueError(
+            f"supersedes is the document's own doc_id {doc_id!r}; name the earlier one, or leave it out"
+        )
     published_at = _instant(values, "published_at", checks)
-    return dict(lines, doc_id=doc_id, published_at=published_at, text=text, supersedes=supersedes, sha256=sha256)
+    return dict(
+        lines,
+        doc_id=doc_id,
+        published_at=published_at,
+        text=text,
+        supersedes=supersedes,
+        sha256=sha256,
+    )
 
 
 def validate_question(values: Mapping[str, Any], checks: Checks) -> dict[str, Any]:
-    """`values` as a row of QUESTION_SCHEMA. Raises ValueError with the reason if they are not valid.
+    """`values` as a row of QUESTION_SCHEMA. Raises ValueError with the reason if they are not
+    valid.
 
-    A plain date as `asked_at` means the end of that day in UTC, so that the question sees the documents of that day.
+    A plain date as `asked_at` means the end of that day in UTC, so that the question sees the
+    documents of that day.
     """
     question = " ".join(normalise(_required(values, "question", checks)).split())
     if not question:
@@ -153,10 +184,18 @@ def validate_question(values: Mapping[str, Any], checks: Checks) -> dict[str, An
             "no doc_id; a question names the document that answers it; if its answer is to be the document, "
             "cmt ingest takes --map text=answer --map title=question"
         )
-    question_id = _identifier(values, "question_id", checks) or sha256_hex(f"{doc_id}\n{question}")[:16]
+    question_id = (
+        _identifier(values, "question_id", checks) or sha256_hex(f"{doc_id}\n{question}")[:16]
+    )
     answers = _answers(values, checks)
     asked_at = _instant(values, "asked_at", checks)
-    return dict(question_id=question_id, doc_id=doc_id, question=question, answers=answers, asked_at=asked_at)
+    return dict(
+        question_id=question_id,
+        doc_id=doc_id,
+        question=question,
+        answers=answers,
+        asked_at=asked_at,
+    )
 
 
 def is_blank(value: Any) -> bool:
@@ -165,7 +204,9 @@ def is_blank(value: Any) -> bool:
 
 
 def unwrap(value: Any) -> Any:
-    """The string that an object such as `{"id": null, "name": "Courier"}` stands for; any other value unchanged."""
+    """The string that an object such as `{"id": null, "name": "Courier"}` stands for; any other
+    value unchanged.
+    """
     if isinstance(value, Mapping):
         return next((value[name] for name in _WRAPPERS if isinstance(value.get(name), str)), value)
     return value
@@ -180,13 +221,17 @@ def raw_text(values: object) -> str:
 
 
 def _answers(values: Mapping[str, Any], checks: Checks) -> list[str]:
-    """A string, or a list of strings, numbers or objects with the key `text`, also SQuAD's `{"text": [...]}`."""
+    """A string, or a list of strings, numbers or objects with the key `text`, also SQuAD's
+    `{"text": [...]}`.
+    """
     given = values.get("answers")
     if given is None or given != given:
         raise ValueError("no answers")
     raw = given.get("text") if isinstance(given, Mapping) else given
     listed = raw if isinstance(raw, list) else [raw]
-    texts: list[Any] = [answer.get("text") if isinstance(answer, Mapping) else answer for answer in listed]
+    texts: list[Any] = [
+        answer.get("text") if isinstance(answer, Mapping) else answer for answer in listed
+    ]
     texts = [_number_text(answer) or answer for answer in texts if answer is not None]
     if not all(isinstance(answer, str) for answer in texts):
         raise ValueError(f"answers must be a list of strings, not {reprlib.repr(given)}")
@@ -208,7 +253,9 @@ def _required(values: Mapping[str, Any], key: str, checks: Checks) -> str:
 
 
 def _optional(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
-    """A string, UUID or number as text; of an object its name, of a list its only item. Other values are left out."""
+    """A string, UUID or number as text; of an object its name, of a list its only item. Other
+    values are left out.
+    """
     given = values.get(key)
     value = unwrap(given[0] if isinstance(given, list) and len(given) == 1 else given)
     value = str(value) if isinstance(value, UUID) else value
@@ -216,7 +263,10 @@ def _optional(values: Mapping[str, Any], key: str, checks: Checks) -> str | None
         return value if isinstance(value, str) else None
     text = _number_text(value)
     checks.notes.add(
-        f"{key} is a number and is read as text" if text else f"{key} is left out, because it is no string", given
+        f"{key} is a number and is read as text"
+        if text
+        else f"{key} is left out, because it is no string",
+        given,
     )
     return text
 
@@ -230,11 +280,15 @@ def _number_text(value: Any) -> str | None:
 
 
 def one_line(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
-    """The string on one line; None if it is missing or blank. An overlong title is cut, another field left out."""
+    """The string on one line; None if it is missing or blank. An overlong title is cut, another
+    field left out.
+    """
     value, longest = _optional(values, key, checks), LONGEST[key]
     line = " ".join(normalise(value).split()) if value else ""
     if len(line) > longest:
-        done = "cut" if key == "title" else "left out"  # a part of an address or a name is another one
+        done = (
+            "cut" if key == "title" else "left out"
+        )  # a part of an address or a name is another one
         checks.notes.add(f"{key} has more than {longest:,} characters and is {done}", line)
         line = line[:longest].rstrip() if key == "title" else ""
     return line or None

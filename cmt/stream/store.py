@@ -1,7 +1,7 @@
 """The slice store: the rows that each ingest admitted for each period, immutable and in time order.
 
-`<store>/<period>/<seq>.documents.parquet` and `.questions.parquet` hold the rows. The manifest `<seq>.json` is written
-last; without it the slice does not exist.
+`<store>/<period>/<seq>.documents.parquet` and `.questions.parquet` hold the rows. The manifest
+`<seq>.json` is written last; without it the slice does not exist.
 """
 
 import hashlib
@@ -52,51 +52,73 @@ class SliceStore:
     lock_timeout: float = 10.0  # seconds to wait for another process that is writing to the store
 
     def forgotten(self) -> list[str]:
-        """doc_ids of the forgotten documents, sorted; no bank keeps a memory of them. Raises StreamError."""
+        """doc_ids of the forgotten documents, sorted; no bank keeps a memory of them. Raises
+        StreamError.
+        """
         return sorted(read_doc_ids(self.path).doc_ids)
 
     def forgotten_among(self, documents: pa.Table) -> dict[str, str]:
-        """doc_id → reason for the rows of `documents` (DOCUMENT_SCHEMA) that are forgotten or nearly equal to one.
+        """doc_id → reason for the rows of `documents` (DOCUMENT_SCHEMA) that are forgotten or
+        nearly equal to one.
 
-        Ingest admits none of them; slices that another project wrote may have some. Raises StreamError.
+        Ingest admits none of them; slices that another project wrote may have some. Raises
+        StreamError.
         """
         doc_ids = documents["doc_id"].to_pylist()
-        return {doc_ids[row]: reason for row, reason in Forgotten.read(self.path).reasons(documents).items()}
+        return {
+            doc_ids[row]: reason
+            for row, reason in Forgotten.read(self.path).reasons(documents).items()
+        }
 
-    def forget(self, texts: Mapping[str, Collection[str]], *, everywhere: bool = False) -> list[Similar]:
-        """Forget documents until `purge` removes them; returns those with nearly the same text, which stay.
+    def forget(
+        self, texts: Mapping[str, Collection[str]], *, everywhere: bool = False
+    ) -> list[Similar]:
+        """Forget documents until `purge` removes them; returns those with nearly the same text,
+        which stay.
 
-        `texts`: doc_id → further texts, which the slices do not have. `everywhere`: refuse nearly equal texts of every
-        source, not only of the document's own; the same if no slice has the document. Raises StreamError.
+        `texts`: doc_id → further texts, which the slices do not have. `everywhere`: refuse nearly
+        equal texts of every source, not only of the document's own; the same if no slice has the
+        document. Raises StreamError.
         """
         with self.locked():
             # 1. their texts and sources, and documents with nearly the same text
             documents = self.all_documents()
             all_texts = {doc_id: set(versions) for doc_id, versions in texts.items()}
             sources = defaultdict[str, set[str]](set)
-            for doc_id, text, source in rows_of(rows_with(documents, "doc_id", texts), "doc_id", "text", "source"):
+            for doc_id, text, source in rows_of(
+                rows_with(documents, "doc_id", texts), "doc_id", "text", "source"
+            ):
                 all_texts[doc_id].add(text)
                 sources[doc_id].add(source)
             forgotten, similar = Forgotten.read(self.path).with_documents(
-                all_texts, rows_of(documents, "doc_id", "text"), sources=None if everywhere else sources
+                all_texts,
+                rows_of(documents, "doc_id", "text"),
+                sources=None if everywhere else sources,
             )
             # 2. the versions whose names still lead on
             versions = related(texts, self.find_versions())
-            repeats, names = Timeline(versions).repeats, {version[:3]: version for version in forgotten.names}
+            repeats = Timeline(versions).repeats
+            names = {version[:3]: version for version in forgotten.names}
             for version in versions:
                 if version.doc_id in texts and version.banked:
                     supersedes = repeats.get(version[:2], version.supersedes)
-                    names[version[:3]] = version._replace(sha256="", supersedes=supersedes, banked=False)
+                    names[version[:3]] = version._replace(
+                        sha256="", supersedes=supersedes, banked=False
+                    )
             replace(forgotten, names=tuple(names.values())).write(self.path)
         return similar
 
     def remember(self, doc_ids: Collection[str]) -> None:
-        """Take the forgetting of documents back, after their texts were purged. Raises StreamError."""
+        """Take the forgetting of documents back, after their texts were purged. Raises
+        StreamError.
+        """
         with self.locked():
             Forgotten.read(self.path).without(doc_ids).write(self.path)
 
     def copies(self, doc_ids: Collection[str]) -> set[str]:
-        """The documents that are only other names of `doc_ids`: all their versions repeat one. Raises StreamError."""
+        """The documents that are only other names of `doc_ids`: all their versions repeat one.
+        Raises StreamError.
+        """
         versions = related(doc_ids, self.find_versions())
         timeline = Timeline(versions)
         own = {version.doc_id for version in versions if version[:2] not in timeline.repeats}
@@ -113,13 +135,19 @@ class SliceStore:
         return list(Forgotten.read(self.path).names)
 
     def find_versions(self) -> Find:
-        """Reads all versions once, for `cmt.timeline.related`; of a forgotten document only its names."""
+        """Reads all versions once, for `cmt.timeline.related`; of a forgotten document only its
+        names.
+        """
         tables = []
         for slice_ in self.slices():
             rows = read_rows(slice_, "documents", columns=_VERSION_COLUMNS)
-            tables.append(rows.append_column("slice_id", pa.array([slice_.slice_id] * len(rows), pa.string())))
+            tables.append(
+                rows.append_column("slice_id", pa.array([slice_.slice_id] * len(rows), pa.string()))
+            )
         forgotten = Forgotten.read(self.path)
-        rows = rows_without(pa.concat_tables(tables), "doc_id", forgotten.doc_ids) if tables else None
+        rows = (
+            rows_without(pa.concat_tables(tables), "doc_id", forgotten.doc_ids) if tables else None
+        )
         of_forgotten = in_memory(forgotten.names)
 
         def find(doc_ids: Collection[str], texts: Collection[str]) -> Iterator[Version]:
@@ -133,18 +161,24 @@ class SliceStore:
 
     def add(self, period: str, documents: pa.Table, questions: pa.Table) -> Slice:
         """Write a new slice of `period`. The caller holds the lock. Raises OSError."""
-        seq = max((int(path.stem) for path in (self.path / period).glob("[0-9]*.json")), default=0) + 1
+        seq = (
+            max((int(path.stem) for path in (self.path / period).glob("[0-9]*.json")), default=0)
+            + 1
+        )
         return self._write(period, seq, documents, questions)
 
     def purged_digest(self, slice_: Slice, doc_ids: Collection[str]) -> str:
-        """The digest of `slice_` without the documents `doc_ids` and the questions about them. Raises StreamError."""
+        """The digest of `slice_` without the documents `doc_ids` and the questions about them.
+        Raises StreamError.
+        """
         return rows_digest(*self._without(slice_, doc_ids))
 
     def purge(self, slice_id: str, doc_ids: Collection[str], *, digest: str) -> None:
         """Rewrite a slice without the documents `doc_ids` and the questions about them.
 
-        `digest`: the digest of the slice afterwards. The manifest is written last. After a kill before it the slice
-        does not match its digest; repeating the call completes it. Raises StreamError, also if the rest was altered.
+        `digest`: the digest of the slice afterwards. The manifest is written last. After a kill
+        before it the slice does not match its digest; repeating the call completes it. Raises
+        StreamError, also if the rest was altered.
         """
         with self.locked():
             slice_ = self.slice(slice_id)
@@ -155,10 +189,14 @@ class SliceStore:
             self._write(slice_.period, slice_.seq, documents, questions)
 
     def slices_containing(self, doc_ids: Collection[str]) -> list[Slice]:
-        """The slices with one of the documents `doc_ids` or a question about one. Raises StreamError."""
+        """The slices with one of the documents `doc_ids` or a question about one. Raises
+        StreamError.
+        """
         found = []
         for slice_ in self.slices():
-            tables = (read_rows(slice_, name, columns=("doc_id",)) for name in ("documents", "questions"))
+            tables = (
+                read_rows(slice_, name, columns=("doc_id",)) for name in ("documents", "questions")
+            )
             if any(rows_with(table, "doc_id", doc_ids).num_rows for table in tables):
                 found.append(slice_)
         return found
@@ -170,7 +208,9 @@ class SliceStore:
                 path.unlink()
 
     def slices(self) -> list[Slice]:
-        """All slices, by period and within it by `seq`. Raises StreamError if a manifest is damaged."""
+        """All slices, by period and within it by `seq`. Raises StreamError if a manifest is
+        damaged.
+        """
         return sorted(map(_read_manifest, self._manifests()), key=attrgetter("period", "seq"))
 
     def slice(self, slice_id: str) -> Slice:
@@ -186,20 +226,30 @@ class SliceStore:
         return read_rows(slice_, "documents")
 
     def questions(self, slice_: Slice) -> pa.Table:
-        """The questions in QUESTION_SCHEMA, by `asked_at`, except about forgotten documents. Raises StreamError."""
+        """The questions in QUESTION_SCHEMA, by `asked_at`, except about forgotten documents. Raises
+        StreamError.
+        """
         return rows_without(read_rows(slice_, "questions"), "doc_id", self.forgotten())
 
     def all_documents(self) -> pa.Table:
-        """The documents of all slices in time order. A corrected document has a row for each version."""
-        return pa.concat_tables([DOCUMENT_SCHEMA.empty_table(), *map(self.documents, self.slices())])
+        """The documents of all slices in time order. A corrected document has a row for each
+        version.
+        """
+        return pa.concat_tables(
+            [DOCUMENT_SCHEMA.empty_table(), *map(self.documents, self.slices())]
+        )
 
     def all_questions(self) -> pa.Table:
         """The questions of all slices in time order."""
         tables = [read_rows(slice_, "questions") for slice_ in self.slices()]
-        return rows_without(pa.concat_tables([QUESTION_SCHEMA.empty_table(), *tables]), "doc_id", self.forgotten())
+        return rows_without(
+            pa.concat_tables([QUESTION_SCHEMA.empty_table(), *tables]), "doc_id", self.forgotten()
+        )
 
     def check(self, slice_: Slice) -> None:
-        """Raise StreamError if a file of `slice_` is missing or damaged, or its rows do not match its digest."""
+        """Raise StreamError if a file of `slice_` is missing or damaged, or its rows do not match
+        its digest.
+        """
         if self.purged_digest(slice_, ()) != slice_.digest:
             stem = slice_.path.with_suffix("")
             raise StreamError(
@@ -208,7 +258,9 @@ class SliceStore:
             )
 
     def verify(self, *, skip: Collection[str] = ()) -> list[str]:
-        """A line for each damaged slice or list of forgotten documents. `skip`: slices that a purge is rewriting."""
+        """A line for each damaged slice or list of forgotten documents. `skip`: slices that a purge
+        is rewriting.
+        """
         problems = []
         try:
             Forgotten.read(self.path)
@@ -249,7 +301,9 @@ class SliceStore:
 
     def _without(self, slice_: Slice, doc_ids: Collection[str]) -> tuple[pa.Table, pa.Table]:
         documents, questions = read_rows(slice_, "documents"), read_rows(slice_, "questions")
-        return rows_without(documents, "doc_id", doc_ids), rows_without(questions, "doc_id", doc_ids)
+        return rows_without(documents, "doc_id", doc_ids), rows_without(
+            questions, "doc_id", doc_ids
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -265,7 +319,9 @@ class SliceStore:
                 f"which holds {lock}; waited {self.lock_timeout:g} s, run the command again when it has ended"
             ) from None
         except OSError as error:
-            raise StreamError(f"cannot write {error.filename or self.path}: {error.strerror or error}") from error
+            raise StreamError(
+                f"cannot write {error.filename or self.path}: {error.strerror or error}"
+            ) from error
 
 
 def rows_digest(documents: pa.Table, questions: pa.Table) -> str:
@@ -273,7 +329,9 @@ def rows_digest(documents: pa.Table, questions: pa.Table) -> str:
     digest = hashlib.sha256()
     for name, table in (("documents", documents), ("questions", questions)):
         digest.update(f"{name} {table.num_rows}\n".encode())
-        schema = pa.schema([f.with_type(pa.int64()) if pa.types.is_timestamp(f.type) else f for f in table.schema])
+        schema = pa.schema(
+            [f.with_type(pa.int64()) if pa.types.is_timestamp(f.type) else f for f in table.schema]
+        )
         lines = list[bytes]()  # each row as a JSON list, with instants as microseconds since 1970
         for batch in table.cast(schema).to_batches(max_chunksize=_BATCH_ROWS):
             rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
@@ -284,7 +342,9 @@ def rows_digest(documents: pa.Table, questions: pa.Table) -> str:
 
 
 def read_rows(slice_: Slice, table: str, *, columns: tuple[str, ...] | None = None) -> pa.Table:
-    """The `documents` or `questions` of a slice, or some of their `columns`. Raises StreamError if they are damaged."""
+    """The `documents` or `questions` of a slice, or some of their `columns`. Raises StreamError if
+    they are damaged.
+    """
     path, stem = slice_.path.with_suffix(f".{table}.parquet"), slice_.path.with_suffix("")
     remedy = f"restore it from a backup or DVC, or delete {stem}.* and ingest again"
     try:
@@ -292,7 +352,11 @@ def read_rows(slice_: Slice, table: str, *, columns: tuple[str, ...] | None = No
             schema, rows = file.schema_arrow, file.read(columns=list(columns) if columns else None)
     except FileNotFoundError:
         raise StreamError(f"{path} is missing; {remedy}") from None
-    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: of names that are no UTF-8
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+    ) as error:  # ValueError: of names that are no UTF-8
         raise StreamError(f"{path} is damaged ({' '.join(str(error).split())}); {remedy}") from None
     if not schema.equals(DOCUMENT_SCHEMA if table == "documents" else QUESTION_SCHEMA):
         raise StreamError(f"{path} has other columns than this version of cmt writes; {remedy}")

@@ -12,9 +12,11 @@ _PORTS = {"http": ":80", "https": ":443"}
 
 
 def url_identity(url: str | None) -> str | None:
-    """`url` with https, without tracking parameters, the last slash, and a fragment that is only a place in the page.
+    """`url` with https, without tracking parameters, the last slash, and a fragment that is only a
+    place in the page.
 
-    None for the address of a whole site, and for anything else than a page: they do not tell documents apart.
+    None for the address of a whole site, and for anything else than a page: they do not tell
+    documents apart.
     """
     try:
         parts = urlsplit((url or "").strip())
@@ -26,7 +28,9 @@ def url_identity(url: str | None) -> str | None:
     except ValueError:
         return None
     path, host = parts.path.rstrip("/"), parts.netloc.lower()
-    fragment = f"#{parts.fragment}" if parts.fragment[:1] in ("!", "/") else ""  # `#!/story` is a page of its own
+    fragment = (
+        f"#{parts.fragment}" if parts.fragment[:1] in ("!", "/") else ""
+    )  # `#!/story` is a page of its own
     if parts.scheme not in _PORTS or not host or not (path or query or fragment):
         return None
     arguments = f"?{urlencode(query, errors='surrogateescape')}" if query else ""

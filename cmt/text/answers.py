@@ -7,8 +7,12 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalise_answer(text: str) -> str:
-    """`text` in lower case, without ASCII punctuation and the articles a, an, the; with single spaces."""
-    return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", text.lower().translate(_NO_PUNCTUATION)).split())
+    """`text` in lower case, without ASCII punctuation and the articles a, an, the; with single
+    spaces.
+    """
+    return " ".join(
+        re.sub(r"\b(?:a|an|the)\b", " ", text.lower().translate(_NO_PUNCTUATION)).split()
+    )
 
 
 def words_of(text: str) -> set[str]:

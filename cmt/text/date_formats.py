@@ -1,4 +1,6 @@
-"""Dates as people and programs write them: ISO 8601, RFC 2822, seconds since 1970, day/month/year, names of months."""
+"""Dates as people and programs write them: ISO 8601, RFC 2822, seconds since 1970, day/month/year,
+names of months.
+"""
 
 import re
 from contextlib import suppress
@@ -12,26 +14,57 @@ from dateutil import parser as dateutil
 
 from cmt.common.dates import INSTANT_OR_DATE, to_utc
 
-WITHOUT_ZONE = " without a time zone"  # ends the name of a form whose dates were read in the zone of the reader
+# ends the name of a form whose dates were read in the zone of the reader
+WITHOUT_ZONE = " without a time zone"
 _LONGEST = 64  # characters of a date
 _DAY = timedelta(days=1, microseconds=-1)
 _NUMERIC = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?!\d)(.*)", re.DOTALL)
 _YEAR_FIRST = re.compile(r"(\d{4})([./-])(\d{1,2})\2(\d{1,2})(?!\d)(.*)", re.DOTALL)
-_STAMP = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?")
+_STAMP = re.compile(
+    r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?"
+)
 _DOTTED_TIME = re.compile(r"(?<=[\d,][T ])(\d\d)\.(\d\d)(?![\d.])")
-_NO_INSTANT = re.compile(r"\d{4}-\d\d-\d\d/|\d[T ]\d\d[.,]\d")  # an interval, or hours with a fraction
+_NO_INSTANT = re.compile(
+    r"\d{4}-\d\d-\d\d/|\d[T ]\d\d[.,]\d"
+)  # an interval, or hours with a fraction
 _RFC_2822 = re.compile(
     r"([A-Z][a-z]{2}, +)?\d{1,2} [A-Z][a-z]{2} (?:\d\d)?\d\d \d{1,2}:\d\d(:\d\d)? ([+-]\d{4}|GMT|UTC?|[ECMP][SD]T)"
 )
-_ZERO_OF_OFFSET = re.compile(r"(?:GMT|UTC) *(?=[+-]\d)")  # dateutil reads GMT+2 by the rule of POSIX, as -02:00
+_ZERO_OF_OFFSET = re.compile(
+    r"(?:GMT|UTC) *(?=[+-]\d)"
+)  # dateutil reads GMT+2 by the rule of POSIX, as -02:00
 _COMMENT = re.compile(r"\s*\([^()]*\)$")  # such as the name of the zone after its offset
 _WEEKDAY = re.compile(r"[^\W\d_]+\.?,\s*")  # in any language
-_ZONES = {"EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7}  # RFC 2822
-_ZONES |= {"WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "MEZ": 1, "MESZ": 2, "EET": 2, "EEST": 3, "BST": 1, "MSK": 3}
+_ZONES = {
+    "EST": -5,
+    "EDT": -4,
+    "CST": -6,
+    "CDT": -5,
+    "MST": -7,
+    "MDT": -6,
+    "PST": -8,
+    "PDT": -7,
+}  # RFC 2822
+_ZONES |= {
+    "WET": 0,
+    "WEST": 1,
+    "CET": 1,
+    "CEST": 2,
+    "MEZ": 1,
+    "MESZ": 2,
+    "EET": 2,
+    "EEST": 3,
+    "BST": 1,
+    "MSK": 3,
+}
 _EPOCHS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
-_EARLIEST_EPOCH, _LATEST_EPOCH = 10**8, 10**11  # seconds, 1973 to 5138; smaller numbers are years, days or counters
+_EARLIEST_EPOCH, _LATEST_EPOCH = (
+    10**8,
+    10**11,
+)  # seconds, 1973 to 5138; smaller numbers are years, days or counters
 
-_MONTHS = (  # in English, German, French, Spanish, Italian, Portuguese, Dutch and the Nordic languages
+# in English, German, French, Spanish, Italian, Portuguese, Dutch and the Nordic languages
+_MONTHS = (
     "jan january januar januari janvier janv enero ene gennaio gen janeiro",
     "feb february februar februari février févr febrero febbraio fevereiro fev",
     "mar march märz mär mars marzo março maart mrt marts",
@@ -58,7 +91,21 @@ class ReadDate(NamedTuple):
 class _Months(dateutil.parserinfo):
     """Names of months in several languages, and words between the parts of a date."""
 
-    JUMP = [*dateutil.parserinfo.JUMP, "de", "del", "den", "der", "le", "um", "uhr", "kl", "à", "às", "ore", "om"]
+    JUMP = [
+        *dateutil.parserinfo.JUMP,
+        "de",
+        "del",
+        "den",
+        "der",
+        "le",
+        "um",
+        "uhr",
+        "kl",
+        "à",
+        "às",
+        "ore",
+        "om",
+    ]
     MONTHS: Any = [tuple(names.split()) for names in _MONTHS]
 
 
@@ -70,7 +117,9 @@ class DateReader:
     day_first: bool | None = None  # whether 05/03/2026 is 5 March; with None such a date is refused
 
     def read(self, value: Any) -> ReadDate:
-        """Read a string, a number, a date or a datetime. Raises ValueError, which says what to do."""
+        """Read a string, a number, a date or a datetime. Raises ValueError, which says what to
+        do.
+        """
         if isinstance(value, str):
             if len(value) > 10 * _LONGEST:  # the cache would keep it
                 raise _refused(value)
@@ -91,7 +140,9 @@ class DateReader:
         # 1. numbers, ISO 8601 and RFC 2822, the quick ones
         if _STAMP.fullmatch(text):  # as milliseconds since 1970 a day in 1976, or after 2600
             with suppress(ValueError):
-                return self._instant(datetime.strptime(text, "%Y%m%d%H%M%S"[: len(text) - 2]), "digits")
+                return self._instant(
+                    datetime.strptime(text, "%Y%m%d%H%M%S"[: len(text) - 2]), "digits"
+                )
             raise _refused(value)
         if text.isdecimal() and len(text) != len("20310215"):
             return _number(int(text))
@@ -101,21 +152,30 @@ class DateReader:
             return found
         if _RFC_2822.fullmatch(text):
             with suppress(ValueError):
-                instant = parsedate_to_datetime(text)  # without a zone for -0000, which is UTC (RFC 5322)
-                return self._instant(instant if instant.tzinfo else instant.replace(tzinfo=UTC), "RFC 2822")
+                instant = parsedate_to_datetime(
+                    text
+                )  # without a zone for -0000, which is UTC (RFC 5322)
+                return self._instant(
+                    instant if instant.tzinfo else instant.replace(tzinfo=UTC), "RFC 2822"
+                )
         # 2. numbers of day, month and year, which become ISO 8601
         form = "names of months"
         if match := _YEAR_FIRST.fullmatch(text):
             year, separator, month, day, rest = match.groups()
-            form, text = f"year{separator}month{separator}day", _joined(value, year, month, day, rest)
+            form = f"year{separator}month{separator}day"
+            text = _joined(value, year, month, day, rest)
         elif match := _NUMERIC.fullmatch(text):
             first, separator, second, year, rest = match.groups()
             month, day, order = self._ordered(value, first, second)
             form, text = order.replace("/", separator), _joined(value, year, month, day, rest)
         if form != "names of months" and (found := self._iso(text)):
-            return found._replace(form=form + (WITHOUT_ZONE if found.form.endswith(WITHOUT_ZONE) else ""))
+            return found._replace(
+                form=form + (WITHOUT_ZONE if found.form.endswith(WITHOUT_ZONE) else "")
+            )
         # 3. the rest
-        return self._names(value, _WEEKDAY.sub("", text, count=1) if _WEEKDAY.match(text) else text, form)
+        return self._names(
+            value, _WEEKDAY.sub("", text, count=1) if _WEEKDAY.match(text) else text, form
+        )
 
     def _iso(self, text: str) -> ReadDate | None:
         try:
@@ -128,7 +188,11 @@ class DateReader:
     def _ordered(self, value: str, first: str, second: str) -> tuple[str, str, str]:
         """Month, day and the form of a date of which the month's place is open."""
         orders = {True: (second, first, "day/month/year"), False: (first, second, "month/day/year")}
-        possible = [order for key, order in orders.items() if self.day_first in (None, key) and int(order[0]) <= 12]
+        possible = [
+            order
+            for key, order in orders.items()
+            if self.day_first in (None, key) and int(order[0]) <= 12
+        ]
         if not possible:
             order = "a date" if self.day_first is None else orders[self.day_first][2]
             raise ValueError(f"{value[:40]!r} is not {order}; correct it, or set stream.day_first")
@@ -139,14 +203,21 @@ class DateReader:
         return possible[0]
 
     def _names(self, value: str, text: str, form: str) -> ReadDate:
-        """Names of months, and times such as 2:30 PM. What the date lacks would come from the default: two differ."""
-        defaults, text = (datetime(2000, 1, 1), datetime(2003, 2, 2, 1)), _ZERO_OF_OFFSET.sub("", text)
+        """Names of months, and times such as 2:30 PM. What the date lacks would come from the
+        default: two differ.
+        """
+        defaults = (datetime(2000, 1, 1), datetime(2003, 2, 2, 1))
+        text = _ZERO_OF_OFFSET.sub("", text)
         try:
-            first, second = (_PARSER.parse(text, default=default, tzinfos=_zone) for default in defaults)
+            first, second = (
+                _PARSER.parse(text, default=default, tzinfos=_zone) for default in defaults
+            )
         except (OverflowError, TypeError, AttributeError, dateutil.ParserError) as error:
             raise _refused(value) from error
         if first.date() != second.date() or str(first.year) not in text:
-            raise ValueError(f"{value[:40]!r} lacks a day, a month or a year of four digits; write {INSTANT_OR_DATE}")
+            raise ValueError(
+                f"{value[:40]!r} lacks a day, a month or a year of four digits; write {INSTANT_OR_DATE}"
+            )
         return _day(first.date(), form) if first.hour != second.hour else self._instant(first, form)
 
     def _instant(self, instant: datetime, form: str) -> ReadDate:
@@ -172,9 +243,13 @@ def _number(value: float) -> ReadDate:
             return _day(date.fromisoformat(str(value)), "plain date")
         except ValueError:
             raise _refused(value) from None
-    for unit, a_second in _EPOCHS.items() if abs(value) < _LATEST_EPOCH * max(_EPOCHS.values()) else ():
+    for unit, a_second in (
+        _EPOCHS.items() if abs(value) < _LATEST_EPOCH * max(_EPOCHS.values()) else ()
+    ):
         if _EARLIEST_EPOCH <= value / a_second < _LATEST_EPOCH:
-            whole, rest = divmod(int(value * 10**6) if unit == "seconds" else int(value) * 10**6 // a_second, 10**6)
+            whole, rest = divmod(
+                int(value * 10**6) if unit == "seconds" else int(value) * 10**6 // a_second, 10**6
+            )
             instant = datetime.fromtimestamp(whole, UTC).replace(microsecond=rest)
             return ReadDate(instant, instant, f"epoch {unit}")
     raise _refused(value)
@@ -194,7 +269,9 @@ def _zone(name: str | None, offset: int | None) -> tzinfo | None:
     if name is None:
         return None
     if name not in _ZONES:
-        raise ValueError(f"the time zone {name[:20]!r} is not known; write an offset such as +02:00")
+        raise ValueError(
+            f"the time zone {name[:20]!r} is not known; write an offset such as +02:00"
+        )
     return timezone(timedelta(hours=_ZONES[name]))
 
 

@@ -11,23 +11,30 @@ _KEY = re.compile(r"[a-z0-9._-]+")
 
 
 def plain(text: object) -> str:
-    """`text` on one line without control characters and lone surrogates; direction marks and emoji stay."""
+    """`text` on one line without control characters and lone surrogates; direction marks and emoji
+    stay.
+    """
     line = " ".join(str(text).split())
-    return "".join(character for character in line if unicodedata.category(character) not in ("Cc", "Cs"))
+    return "".join(
+        character for character in line if unicodedata.category(character) not in ("Cc", "Cs")
+    )
 
 
 def heading(title: str | None, publisher: str | None) -> str:
-    """The first line of a document for the models: the name of its publisher and its title; empty without both.
+    """The first line of a document for the models: the name of its publisher and its title; empty
+    without both.
 
-    A document says "our ground" or "the secretary", and only its publisher tells whose. The name of a file and a key
-    such as `posts` are no names.
+    A document says "our ground" or "the secretary", and only its publisher tells whose. The name of
+    a file and a key such as `posts` are no names.
     """
     named = publisher and not publisher.startswith(FILE_PREFIX) and not _KEY.fullmatch(publisher)
     return ": ".join(filter(None, (publisher if named else None, title)))
 
 
 def without_publisher(memory: Mapping[str, Any]) -> str:
-    """The text of a bank row without the publisher's name in its heading, which many texts share."""
+    """The text of a bank row without the publisher's name in its heading, which many texts
+    share.
+    """
     text, line = str(memory["text"] or ""), heading(memory["title"], memory["source"])
     own = (memory["title"] or "") + text[len(line) :]
     return own.lstrip("\n") if line and text.startswith(f"{line}\n") else text

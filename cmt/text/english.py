@@ -1,6 +1,7 @@
 """Names, dates, numbers and sentence ends of English text, as regular expressions.
 
-Question generation and quoting recognise the same thing by different rules, and scores depend on every rule.
+Question generation and quoting recognise the same thing by different rules, and scores depend on
+every rule.
 """
 
 import re
@@ -26,9 +27,7 @@ PERIOD = rf"{_DECADE}|(?:\bbetween )?(?:{_DAY})(?: (?:and|to) (?:{_DAY}))?"
 # 2. numbers
 NUMBER = r"\b\d(?:[\d,.:]*\d)?\b"
 DECIMAL = re.compile(r"\d[\d,]*(?:\.\d+)?")
-_NUMBER_WORD = (
-    r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|ninety)\b(?!-)"
-)
+_NUMBER_WORD = r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|ninety)\b(?!-)"
 _UNIT = "years?|months?|weeks?|days?|hours?|minutes?|km|kilomet(?:re|er)s|miles|met(?:re|er)s|feet|°C|tonnes|tons"
 QUANTITY = (
     rf"(?:[$£€] ?)?(?:{NUMBER}|{_NUMBER_WORD})(?:-?%| ?%| percent\b| (?:million|billion|trillion|thousand|hundred)\b)*"
@@ -52,16 +51,24 @@ LONG_NAME = (
     rf"(?: (?:(?:of|of the|de|von|van|the (?=Great|Elder)) )?(?:[A-Z]\.|{NAME_WORD}))+"
     rf"|(?<=[\w,;(] )(?<![.!?] ){NAME_WORD}|(?<=\(){NAME_WORD}"
 )  # as NAME, with initials and particles
-NAME_OR_YEAR = re.compile(rf"(?<=[a-z,] )[A-Z][\w.-]*\w(?: (?:(?:of|the|de|la|von|van) ){{0,2}}[A-Z][\w.-]*\w)*|{YEAR}")
+NAME_OR_YEAR = re.compile(
+    rf"(?<=[a-z,] )[A-Z][\w.-]*\w(?: (?:(?:of|the|de|la|von|van) ){{0,2}}[A-Z][\w.-]*\w)*|{YEAR}"
+)
 """Capitalised words inside a question, with particles; or a year."""
 NAMES_AND_NUMBERS = re.compile(r"(?<!^)\b(?:[A-Z]\w+|\d\w*)\b")
 """Single capitalised words and numbers, except for the first word."""
-INNER_NAME = re.compile(r"(?<=[\w,;] )[A-Z][^\W\d_]{2,}")  # single capitalised words inside a sentence
+INNER_NAME = re.compile(
+    r"(?<=[\w,;] )[A-Z][^\W\d_]{2,}"
+)  # single capitalised words inside a sentence
 
 # 4. sentences
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-INITIAL = re.compile(r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|No|vs|Jr)\.$")  # a full stop that ends no sentence
-END_MARK = re.compile(r"(?P<word>\w+)\W?(?P<mark>[.!?])[\"”’)\]]*(?=\s+[\"“‘(\[]*(?P<next>[^\W\d_]))")
+INITIAL = re.compile(
+    r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|No|vs|Jr)\.$"
+)  # a full stop that ends no sentence
+END_MARK = re.compile(
+    r"(?P<word>\w+)\W?(?P<mark>[.!?])[\"”’)\]]*(?=\s+[\"“‘(\[]*(?P<next>[^\W\d_]))"
+)
 """A sentence end with the word before it and the first letter behind it."""
 ABBREVIATIONS = frozenset(
     """
@@ -112,6 +119,8 @@ _WAYS = {
     """,
 }
 WAYS_OF_TELLING = {
-    way: re.compile(rf"\b(?:{''.join(line.strip() for line in words.splitlines())})\b", re.IGNORECASE)
+    way: re.compile(
+        rf"\b(?:{''.join(line.strip() for line in words.splitlines())})\b", re.IGNORECASE
+    )
     for way, words in _WAYS.items()
 }  # by which a text tells that a value is new, to come, conditional, heard, denied, past or remembered

@@ -1,6 +1,8 @@
-"""Names and numbers of a question that a document lacks, by rules of English (docs/method.md#names).
+"""Names and numbers of a question that a document lacks, by rules of English
+(docs/method.md#names).
 
-A question about Paris is not answered by a document about Port Ellery, however well the rest of it fits.
+A question about Paris is not answered by a document about Port Ellery, however well the rest of it
+fits.
 """
 
 import re
@@ -54,7 +56,13 @@ _SAME = {
     **dict.fromkeys(["roman", "romans"], "rome"),
     **{form: month[:3].lower() for month in MONTHS for form in (month.lower(), month[:3].lower())},
     **dict(
-        french="france", spanish="spain", swiss="switzerland", welsh="wales", irish="ireland", st="saint", mt="mount"
+        french="france",
+        spanish="spain",
+        swiss="switzerland",
+        welsh="wales",
+        irish="ireland",
+        st="saint",
+        mt="mount",
     ),
 }  # forms of one name that share too few letters
 _ENDINGS = _words("""
@@ -65,14 +73,18 @@ _SMALL = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
     eighteen nineteen
 """.split()  # noqa: SIM905
-_VALUES = {word: value for value, word in [*enumerate(_SMALL), *zip(range(20, 100, 10), _TENS, strict=True)]}
+_VALUES = {
+    word: value
+    for value, word in [*enumerate(_SMALL), *zip(range(20, 100, 10), _TENS, strict=True)]
+}
 _COMPOUND = re.compile(rf"\b({'|'.join(_TENS)})[ -]({'|'.join(_SMALL[1:10])})\b", re.IGNORECASE)
 _NUMBER = re.compile(r"(\d[\d.:]*)(?:st|nd|rd|th|s)?")
 _CENTURY = re.compile(r"\b\d+(?:st|nd|rd|th)(?=(?:(?: and| or| to|,) \d+th)* centur)")
 _WORD = re.compile(r"[^\W_]+(?:[.:]\d+)*")
 _NAME = re.compile(r"(?<!\w)(?:[A-Z]\w*(?:[ -][A-Z]\w*)*|\d\w*(?:[.:]\d\w*)*)")
 _LONG_NAME = re.compile(r"\b(?!The )[A-Z]\w*(?:(?: (?:of|the|and|for|de|&))*[ -][A-Z]\w*)+")
-_PAST, _FUTURE = re.compile(r"\b(?:last|previous|past|ago|earlier|before)\b"), re.compile(r"\b(?:next|coming|will)\b")
+_PAST = re.compile(r"\b(?:last|previous|past|ago|earlier|before)\b")
+_FUTURE = re.compile(r"\b(?:next|coming|will)\b")
 
 
 class NamesFound(NamedTuple):
@@ -80,8 +92,8 @@ class NamesFound(NamedTuple):
 
     found: tuple[str, ...]
     doubtful: tuple[str, ...]
-    """The document has another spelling or a part of the name, or it may well tell of it in other words: acronyms,
-    numbers other than years, and names such as "Town Council"."""
+    """The document has another spelling or a part of the name, or it may well tell of it in other
+    words: acronyms, numbers other than years, and names such as "Town Council"."""
     missing: tuple[str, ...]
 
     @property
@@ -93,25 +105,32 @@ class NamesFound(NamedTuple):
 NO_NAMES = NamesFound((), (), ())  # of a question without any
 
 
-def find_names(question: str, document: str, *, day: date | None = None, others: Sequence[str] = ()) -> NamesFound:
+def find_names(
+    question: str, document: str, *, day: date | None = None, others: Sequence[str] = ()
+) -> NamesFound:
     """Look for the names and numbers of `question` in `document`: its text, title and publisher.
 
-    `day`: the date of the document, which supplies a year and months. `others`: more texts that show by their capitals
-    which words of a question in lower case are names.
+    `day`: the date of the document, which supplies a year and months. `others`: more texts that
+    show by their capitals which words of a question in lower case are names.
     """
     text = _plain(document)
     words = _WORD.findall(text)
     forms = {*map(_form, words), *re.findall(r"\d+", text), *(_dated(text, day) if day else ())}
     initials = [re.sub(r"(?<=\w)[a-z]+|\W|\b[a-z]", "", name) for name in _LONG_NAME.findall(text)]
-    joined, capitalised = "".join(words).lower(), sorted({word for word in words if word[0].isupper()})
+    joined = "".join(words).lower()
+    capitalised = sorted({word for word in words if word[0].isupper()})
 
     def has(word: str) -> bool:
         if _form(word) in forms or (len(word) >= STEM and word.lower() in joined):
             return True
         if number := _NUMBER.fullmatch(word):  # the 1990s have 1994
-            return word.endswith("0s") and any(len(form) == 4 and form[:3] == number[1][:3] for form in forms)
+            return word.endswith("0s") and any(
+                len(form) == 4 and form[:3] == number[1][:3] for form in forms
+            )
         short = word.rstrip("s")
-        if short.isupper() and any(short == run or (len(short) > 2 and short in run) for run in initials):
+        if short.isupper() and any(
+            short == run or (len(short) > 2 and short in run) for run in initials
+        ):
             return True
         return any(_related(word.lower(), other.lower()) for other in words)
 
@@ -124,7 +143,11 @@ def find_names(question: str, document: str, *, day: date | None = None, others:
         elif any(present) or any(map(_unreliable, tells_which)):
             group = doubtful
         else:
-            spellings = (get_close_matches(word, capitalised, 1, MISSPELT) for word in tells_which if len(word) > 4)
+            spellings = (
+                get_close_matches(word, capitalised, 1, MISSPELT)
+                for word in tells_which
+                if len(word) > 4
+            )
             group = doubtful if any(spellings) else missing
         group.append(" ".join(name))
     return NamesFound(tuple(found), tuple(doubtful), tuple(missing))
@@ -134,20 +157,27 @@ def _names(question: str, texts: Sequence[str]) -> Iterator[list[str]]:
     """The words of each name and number of a question."""
 
     def named(word: str) -> bool:
-        """Whether the texts write a word with a capital inside their sentences, and never in lower case."""
+        """Whether the texts write a word with a capital inside their sentences, and never in lower
+        case.
+        """
         capital = re.compile(rf"(?<=[a-z,;] ){word.capitalize()}\b")
-        return any(map(capital.search, texts)) and not any(re.search(rf"\b{word.lower()}\b", text) for text in texts)
+        return any(map(capital.search, texts)) and not any(
+            re.search(rf"\b{word.lower()}\b", text) for text in texts
+        )
 
     # 1. a question in lower case
     if not re.search(r"[A-Z]", question[1:]):
-        words = (word for word in re.findall(r"[a-z]{3,}", question[1:]) if word not in _OPENERS | _KINDS)
+        words = (
+            word for word in re.findall(r"[a-z]{3,}", question[1:]) if word not in _OPENERS | _KINDS
+        )
         yield from ([word.capitalize()] for word in words if named(word))
     # 2. capitals and digits; the first word is a name only if the texts say so
     for match in _NAME.finditer(_CENTURY.sub("", question)):
         name = [word for word in _WORD.findall(match[0]) if len(word) > 1 or word.isdigit()]
         first = not question[: match.start()].strip("\"'“‘( ")
         if name and (
-            name[0].lower() in _OPENERS or (first and name[0].isalpha() and len(name) == 1 and not named(name[0]))
+            name[0].lower() in _OPENERS
+            or (first and name[0].isalpha() and len(name) == 1 and not named(name[0]))
         ):
             name = name[1:]
         number = _NUMBER.fullmatch(name[0]) if len(name) == 1 else None
@@ -157,13 +187,19 @@ def _names(question: str, texts: Sequence[str]) -> Iterator[list[str]]:
 
 def _plain(text: str) -> str:
     """`text` without accents and possessives; U.S. as US, 1,500 as 1500, twenty-five as 25."""
-    text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).replace("’", "'")
+    text = "".join(
+        c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)
+    ).replace("’", "'")
     text = re.sub(r"(?<=[^\W\d])'s\b|(?<=s)'(?!\w)", ";", text)
     text = re.sub(r"(?<=\w)'(?=\w)|(?<=\d),(?=\d{3})", "", text)
-    text = re.sub(r"\b(?:[A-Z]\.){2,}|\b[A-Z]\.[A-Z]\b", lambda match: match[0].replace(".", ""), text)
+    text = re.sub(
+        r"\b(?:[A-Z]\.){2,}|\b[A-Z]\.[A-Z]\b", lambda match: match[0].replace(".", ""), text
+    )
     text = re.sub(r"(\b[A-Z][a-z]{0,2})\.(?= [A-Z])", r"\1", text)
     text = text.replace("United States", "US").replace("United Kingdom", "UK")
-    return _COMPOUND.sub(lambda match: str(_VALUES[match[1].lower()] + _VALUES[match[2].lower()]), text)
+    return _COMPOUND.sub(
+        lambda match: str(_VALUES[match[1].lower()] + _VALUES[match[2].lower()]), text
+    )
 
 
 def _form(word: str) -> str:
@@ -175,13 +211,17 @@ def _form(word: str) -> str:
 
 
 def _related(word: str, other: str) -> bool:
-    """Whether two words in lower case differ in their endings alone, after four letters at least."""
+    """Whether two words in lower case differ in their endings alone, after four letters at
+    least.
+    """
     shared = len(commonprefix([word, other]))
     return shared >= 4 and word[shared:] in _ENDINGS and other[shared:] in _ENDINGS
 
 
 def _unreliable(word: str) -> bool:
-    """Whether a text may tell of a word without using it: acronyms, numbers other than years, kinds of things."""
+    """Whether a text may tell of a word without using it: acronyms, numbers other than years, kinds
+    of things.
+    """
     if any(character.isdigit() for character in word):
         return not re.fullmatch(r"[12]\d{3}s?", word)
     return word.lower() in _KINDS or sum(map(str.isupper, word)) > 1

@@ -1,6 +1,8 @@
-"""Compressors in MLflow's model registry: every version can be served, and one of them is the champion.
+"""Compressors in MLflow's model registry: every version can be served, and one of them is the
+champion.
 
-A version holds the weights as safetensors, their configuration and card, and the code that answers; no pickles.
+A version holds the weights as safetensors, their configuration and card, and the code that answers;
+no pickles.
 """
 
 import os
@@ -22,14 +24,25 @@ from cmt.tracking.session import MlflowSession
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-# aliases: the version promoted last, the version added last, and the champion before the present one
+# aliases: the version promoted last, the version added last, and the champion before the present
+# one
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 DECISION = "cmt.decision"  # tag of a version: the decision about it
 EXAMPLE = {"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"}
 
 # the imports of answering: serving a version elsewhere needs neither Prefect nor DVC
 NEEDED = (
-    *("anyio", "filelock", "lancedb", "mlflow", "numpy", "prometheus-client", "pyarrow", "pydantic", "pyyaml"),
+    *(
+        "anyio",
+        "filelock",
+        "lancedb",
+        "mlflow",
+        "numpy",
+        "prometheus-client",
+        "pyarrow",
+        "pydantic",
+        "pyyaml",
+    ),
     *("rich", "safetensors", "torch", "transformers", "typer"),
 )
 
@@ -60,12 +73,20 @@ class Registry:
         self.session, self.name = MlflowSession(params, root), params.registered_model
 
     def add(
-        self, folder: Path, *, project: Path, params: Params, scores: Mapping[str, float | None], held_out: str
+        self,
+        folder: Path,
+        *,
+        project: Path,
+        params: Params,
+        scores: Mapping[str, float | None],
+        held_out: str,
     ) -> str:
-        """Register the compressor in `folder` as a version that can be served, with `scores`, if any, on `held_out`.
+        """Register the compressor in `folder` as a version that can be served, with `scores`, if
+        any, on `held_out`.
 
-        `project`: the params.yaml whose LM and bank a server of the version uses by default. Registering the same
-        weights again updates the scores of their version. Returns the version. ServiceError when MLflow cannot be used.
+        `project`: the params.yaml whose LM and bank a server of the version uses by default.
+        Registering the same weights again updates the scores of their version. Returns the version.
+        ServiceError when MLflow cannot be used.
         """
         digest = checkpoint_digest(folder)
         tags = {"cmt.digest": digest} | ({"cmt.held_out": held_out} if scores else {})
@@ -88,7 +109,9 @@ class Registry:
         if not self.session.exists:
             return []
         with self.session.translate_errors():
-            found = self.session.client.search_model_versions(f"name = '{self.name}'", order_by=["version_number DESC"])
+            found = self.session.client.search_model_versions(
+                f"name = '{self.name}'", order_by=["version_number DESC"]
+            )
             aliases = self._aliases() if found else {}
         return [
             Version(
@@ -99,7 +122,11 @@ class Registry:
                 decision=one.tags.get(DECISION, ""),
                 run=one.run_id or "",
                 slices=one.tags.get("cmt.slices", ""),
-                aliases=tuple(sorted(alias for alias, version in aliases.items() if version == str(one.version))),
+                aliases=tuple(
+                    sorted(
+                        alias for alias, version in aliases.items() if version == str(one.version)
+                    )
+                ),
             )
             for one in found
         ]
@@ -109,18 +136,29 @@ class Registry:
         versions = self.versions()
         found = next((known for known in versions if name in (None, known.version)), None)
         if found is None:
-            names = ", ".join(known.version for known in versions) or "none: `cmt registry add` one first"
-            raise NotFoundError(f"no version {name or ''} of {self.name} is registered; there are: {names}")
+            names = (
+                ", ".join(known.version for known in versions)
+                or "none: `cmt registry add` one first"
+            )
+            raise NotFoundError(
+                f"no version {name or ''} of {self.name} is registered; there are: {names}"
+            )
         return found
 
     def download(self, version: Version, folder: Path) -> Path:
-        """Copy the compressor of a version to a folder below `folder`; returns it. Raises ServiceError."""
+        """Copy the compressor of a version to a folder below `folder`; returns it. Raises
+        ServiceError.
+        """
         from mlflow import artifacts
 
         with self.session.translate_errors():
             source = self.session.client.get_model_version(self.name, version.version).source
             uri = f"{source}/artifacts/compressor"
-            return Path(artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=self.session.uri))
+            return Path(
+                artifacts.download_artifacts(
+                    uri, dst_path=str(folder), tracking_uri=self.session.uri
+                )
+            )
 
     def started_by(self, version: Version) -> str:
         """The event that started the training of a version; "" if none is known."""
@@ -129,7 +167,9 @@ class Registry:
         return str(tags.get(STARTED_BY, ""))
 
     def set_champion(self, version: Version, *, tags: Mapping[str, str]) -> None:
-        """Give a version the alias `champion` and `tags`; the champion before it becomes `previous`."""
+        """Give a version the alias `champion` and `tags`; the champion before it becomes
+        `previous`.
+        """
         with self.session.translate_errors():
             client, aliases = self.session.client, self._aliases()
             self._set_tags(version, tags)
@@ -151,7 +191,9 @@ class Registry:
         for name, value in tags.items():
             self.session.client.set_model_version_tag(self.name, version.version, name, value)
 
-    def _create(self, folder: Path, *, project: Path, params: Params, tags: Mapping[str, str]) -> str:
+    def _create(
+        self, folder: Path, *, project: Path, params: Params, tags: Mapping[str, str]
+    ) -> str:
         """Store the model as an artifact of its training's run, and register it."""
         from mlflow.exceptions import MlflowException
 
@@ -163,9 +205,13 @@ class Registry:
                 raise
         with scratch_folder(state_folder(params, self.session.root)) as scratch:
             _write_model(scratch / "model", folder, project.resolve())
-            self.session.client.log_artifacts(run.info.run_id, str(scratch / "model"), artifact_path)
+            self.session.client.log_artifacts(
+                run.info.run_id, str(scratch / "model"), artifact_path
+            )
         source = f"{run.info.artifact_uri}/{artifact_path}"
-        created = self.session.client.create_model_version(self.name, source, run.info.run_id, tags=dict(tags))
+        created = self.session.client.create_model_version(
+            self.name, source, run.info.run_id, tags=dict(tags)
+        )
         self.session.end(run, "FINISHED")  # the run of a shipped compressor starts here
         return str(created.version)
 
@@ -176,14 +222,18 @@ class Registry:
 
 
 def _write_model(path: Path, folder: Path, project: Path) -> None:
-    """Write the MLflow model of the compressor in `folder`: weights, code, signature, example, requirements."""
+    """Write the MLflow model of the compressor in `folder`: weights, code, signature, example,
+    requirements.
+    """
     import pandas as pd
     from mlflow import pyfunc
 
     package = Path(__file__).parents[1]
     weights = path.with_name("compressor")
     copy_compressor(folder, weights)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read when files are copied
+    os.environ.setdefault(
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"
+    )  # read when files are copied
     pyfunc.save_model(
         path,
         python_model=str(package / "serving/mlflow_model.py"),
@@ -191,11 +241,16 @@ def _write_model(path: Path, folder: Path, project: Path) -> None:
         artifacts={"compressor": str(weights)},
         model_config={"params": str(project)},
         signature=_signature(),
-        # plain objects as column names: MLflow compares them in a way that pandas 4 refuses for strings
+        # plain objects as column names: MLflow compares them in a way that pandas 4 refuses for
+        # strings
         input_example=pd.DataFrame([EXAMPLE.values()], columns=pd.Index(EXAMPLE, dtype=object)),
-        pip_requirements=[f"{name}=={installed_version(name).partition('+')[0]}" for name in NEEDED],
+        pip_requirements=[
+            f"{name}=={installed_version(name).partition('+')[0]}" for name in NEEDED
+        ],
     )
-    shutil.rmtree(path / "code" / package.name / "shipped")  # `artifacts` has the compressor of this version
+    shutil.rmtree(
+        path / "code" / package.name / "shipped"
+    )  # `artifacts` has the compressor of this version
 
 
 def _signature() -> "ModelSignature":
@@ -204,11 +259,15 @@ def _signature() -> "ModelSignature":
     from mlflow.types.schema import Array, Object, Property
 
     text, real, integer = DataType.string, DataType.double, DataType.long
-    span = Object([Property("first", integer), Property("last", integer), Property("probability", real)])
+    span = Object(
+        [Property("first", integer), Property("last", integer), Property("probability", real)]
+    )
     texts = [Property(name, text) for name in ("doc_id", "published_at")]
     texts += [Property(name, text, required=False) for name in ("title", "text", "supersedes")]
     numbers = [Property(name, real) for name in ("similarity", "weight")]
-    source = Object([*texts, *numbers, Property("spans", Array(span)), Property("quote", span, required=False)])
+    source = Object(
+        [*texts, *numbers, Property("spans", Array(span)), Property("quote", span, required=False)]
+    )
     answer = [ColSpec(text, name) for name in ("answer", "verdict")]
     answer += [ColSpec(DataType.boolean, "known"), ColSpec(real, "confidence")]
     return ModelSignature(

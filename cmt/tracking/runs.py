@@ -1,7 +1,7 @@
 """Runs of MLflow: one parent run per stream, one child run per round, one run per training.
 
-Metrics carry the round's own date and number, so recording a round again changes its run and duplicates nothing. A
-round that runs again after a rollback is another run.
+Metrics carry the round's own date and number, so recording a round again changes its run and
+duplicates nothing. A round that runs again after a rollback is another run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,14 @@ class Tracker:
     def __init__(self, params: TrackingParams, root: Path) -> None:
         self.session, self.root = MlflowSession(params, root), root
 
-    def log_round(self, round_: Round, *, params: Params, history: Sequence[Round], artifacts: Sequence[Path]) -> str:
+    def log_round(
+        self, round_: Round, *, params: Params, history: Sequence[Round], artifacts: Sequence[Path]
+    ) -> str:
         """Record a round as a child run of its stream; returns the id of the child run.
 
-        `history`: rounds of the ledger, which the description of the stream lists. Missing `artifacts` are skipped.
-        Raises ServiceError within seconds if MLflow cannot be reached or written.
+        `history`: rounds of the ledger, which the description of the stream lists. Missing
+        `artifacts` are skipped. Raises ServiceError within seconds if MLflow cannot be reached or
+        written.
         """
         session = self.session
         stream, bank = relative(params.stream.path, self.root), relative(params.bank.uri, self.root)
@@ -50,7 +53,13 @@ class Tracker:
                 f"round-{round_.number:04d} {round_.slice_id}",
                 tags={"mlflow.parentRunId": parent.info.run_id},
                 key=sha256_hex(
-                    *("round", parent.info.run_id, round_.round_id, *round_.identity, round_.params_digest),
+                    *(
+                        "round",
+                        parent.info.run_id,
+                        round_.round_id,
+                        *round_.identity,
+                        round_.params_digest,
+                    ),
                     round_.started_at,
                 ),
                 started=round_.started_at,
@@ -64,7 +73,9 @@ class Tracker:
                 params=flat_params(params),
                 tags=lineage(round_) | describe([round_]),
             )
-            tags = describe([r for r in history if r.number <= round_.number and r.state == "committed"])
+            tags = describe(
+                [r for r in history if r.number <= round_.number and r.state == "committed"]
+            )
             session.log(parent, metrics, step=round_.number, at=round_.finished_at, tags=tags)
             for file in filter(Path.exists, artifacts):
                 session.client.log_artifact(child.info.run_id, str(file))
@@ -82,7 +93,9 @@ class Tracker:
                     self.session.end(run, _STATUS.get(round_.state, "KILLED"), round_.finished_at)
 
     def log_training(self, params: Params) -> "TrainerCallback":
-        """A callback that logs the curves of a new or resumed training; an unreachable MLflow is a warning."""
+        """A callback that logs the curves of a new or resumed training; an unreachable MLflow is a
+        warning.
+        """
         from transformers import TrainerCallback
 
         session = self.session
@@ -97,10 +110,16 @@ class Tracker:
                     self.run = training_run(session, params)
                     session.client.update_run(self.run.info.run_id, status="RUNNING")
 
-            def on_log(self, _: Any, state: Any, __: Any, logs: dict[str, Any] | None = None, **___: Any) -> None:
+            def on_log(
+                self, _: Any, state: Any, __: Any, logs: dict[str, Any] | None = None, **___: Any
+            ) -> None:
                 if not self.run:
                     return
-                metrics = {f"train/{name}": float(v) for name, v in (logs or {}).items() if isinstance(v, int | float)}
+                metrics = {
+                    f"train/{name}": float(v)
+                    for name, v in (logs or {}).items()
+                    if isinstance(v, int | float)
+                }
                 with session.log_errors():
                     session.log(self.run, metrics, step=state.global_step)
 
@@ -111,11 +130,17 @@ class Tracker:
 
         return Curves()
 
-    def finish_training(self, *, params: Params, scores: Mapping[str, float | None], started_by: str = "") -> None:
-        """End the run of a training with its held-out `scores` and what started it. ServiceError as `log_round`."""
+    def finish_training(
+        self, *, params: Params, scores: Mapping[str, float | None], started_by: str = ""
+    ) -> None:
+        """End the run of a training with its held-out `scores` and what started it. ServiceError as
+        `log_round`.
+        """
         with self.session.translate_errors():
             run = training_run(self.session, params)
-            metrics = {f"heldout/{name}": value for name, value in scores.items() if value is not None}
+            metrics = {
+                f"heldout/{name}": value for name, value in scores.items() if value is not None
+            }
             self.session.log(run, metrics, step=0)
             if started_by:
                 self.session.client.set_tag(run.info.run_id, STARTED_BY, started_by)
@@ -124,5 +149,9 @@ class Tracker:
 
 def training_run(session: MlflowSession, params: Params) -> "Run":
     """The run of a training, found by the parameters that shape the weights."""
-    digest = params.digest("seed", "lm", "compressor", "aggregator", "alignment", "objective", "train")
-    return session.run("training", tags={"cmt.params_digest": digest}, key=sha256_hex("training", digest))
+    digest = params.digest(
+        "seed", "lm", "compressor", "aggregator", "alignment", "objective", "train"
+    )
+    return session.run(
+        "training", tags={"cmt.params_digest": digest}, key=sha256_hex("training", digest)
+    )

@@ -1,6 +1,7 @@
 """One experiment of one MLflow server or database: runs found by key, metrics, tags and artifacts.
 
-A run is found by a key made from what it records, so recording the same thing again updates its run.
+A run is found by a key made from what it records, so recording the same thing again updates its
+run.
 """
 
 import logging
@@ -49,7 +50,9 @@ _INSTALL = (
 
 
 class MlflowSession:
-    """A connection that opens on first use. `translate_errors` turns every failure of MLflow into a ServiceError."""
+    """A connection that opens on first use. `translate_errors` turns every failure of MLflow into a
+    ServiceError.
+    """
 
     def __init__(self, params: TrackingParams, root: Path) -> None:
         self.uri = os.environ.get("MLFLOW_TRACKING_URI") or params.uri
@@ -57,7 +60,9 @@ class MlflowSession:
 
     @property
     def exists(self) -> bool:
-        """Whether there is something to read: False only for a local database that was not created yet."""
+        """Whether there is something to read: False only for a local database that was not created
+        yet.
+        """
         return not self.uri.startswith(_SQLITE) or Path(self.uri.removeprefix(_SQLITE)).exists()
 
     @cached_property
@@ -77,8 +82,8 @@ class MlflowSession:
     def experiment_id(self) -> str:
         """The experiment of `tracking.experiment`, created when there is none.
 
-        An experiment keeps the artifact folder that it was created with. In a copy of a project that would be the
-        original's folder, so a copy uses an experiment of its own.
+        An experiment keeps the artifact folder that it was created with. In a copy of a project
+        that would be the original's folder, so a copy uses an experiment of its own.
         """
         location = None if self.uri.startswith("http") else (self.root / "mlruns").as_uri()
         found = self._find_or_create(self._experiment, location)
@@ -96,11 +101,16 @@ class MlflowSession:
 
     def run(self, name: str, *, tags: Mapping[str, str], key: str, started: str = "") -> "Run":
         """The run with this key, created when there is none."""
-        found = self.client.search_runs([self.experiment_id], f"tags.`cmt.key` = '{key}'", max_results=1)
+        found = self.client.search_runs(
+            [self.experiment_id], f"tags.`cmt.key` = '{key}'", max_results=1
+        )
         if found:
             return found[0]
         return self.client.create_run(
-            self.experiment_id, start_time=_milliseconds(started), tags={**tags, "cmt.key": key}, run_name=name
+            self.experiment_id,
+            start_time=_milliseconds(started),
+            tags={**tags, "cmt.key": key},
+            run_name=name,
         )
 
     def log(
@@ -117,10 +127,14 @@ class MlflowSession:
         from mlflow.entities import Metric, Param, RunTag
 
         # a parameter of a run is immutable: what an earlier attempt wrote stays
-        new_params = {name: value for name, value in (params or {}).items() if name not in run.data.params}
+        new_params = {
+            name: value for name, value in (params or {}).items() if name not in run.data.params
+        }
         self.client.log_batch(
             run.info.run_id,
-            metrics=[Metric(name, value, _milliseconds(at), step) for name, value in metrics.items()],
+            metrics=[
+                Metric(name, value, _milliseconds(at), step) for name, value in metrics.items()
+            ],
             params=[Param(name, value) for name, value in new_params.items()],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
@@ -131,7 +145,9 @@ class MlflowSession:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Turn failures of MLflow, of its database or of the disk, and a missing driver, into a ServiceError."""
+        """Turn failures of MLflow, of its database or of the disk, and a missing driver, into a
+        ServiceError.
+        """
         try:
             yield
         except ModuleNotFoundError as error:
@@ -154,7 +170,9 @@ class MlflowSession:
 
     @contextmanager
     def log_errors(self) -> Iterator[None]:
-        """As `translate_errors`, but a failure is logged as a warning: tracking never stops a training."""
+        """As `translate_errors`, but a failure is logged as a warning: tracking never stops a
+        training.
+        """
         try:
             with self.translate_errors():
                 yield
@@ -178,12 +196,16 @@ class MlflowSession:
 def _prepare_database(path: Path, client: type) -> None:
     """Create and migrate the database at `path` unless it exists.
 
-    Two first uses at once, or a kill during one, leave a database that MLflow never accepts again. So one process
-    creates it under another name and moves it into place.
+    Two first uses at once, or a kill during one, leave a database that MLflow never accepts again.
+    So one process creates it under another name and moves it into place.
     """
     if path.exists():
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            connection.execute("PRAGMA schema_version")  # fails at once where MLflow would retry for minutes
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        ) as connection:
+            connection.execute(
+                "PRAGMA schema_version"
+            )  # fails at once where MLflow would retry for minutes
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock", timeout=_LOCK_SECONDS):

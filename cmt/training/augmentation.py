@@ -1,8 +1,8 @@
 """Augmentation of training text: an outdated value is added beside some answers.
 
-An update says "two euros instead of three"; encyclopedic training text rarely does. So some answers get a second value
-of their kind – another figure, another name – in a phrase that marks the current one. Questions and answers stay
-unchanged.
+An update says "two euros instead of three"; encyclopedic training text rarely does. So some answers
+get a second value of their kind – another figure, another name – in a phrase that marks the current
+one. Questions and answers stay unchanged.
 """
 
 import random
@@ -48,9 +48,11 @@ _ANSWER_END = re.compile(r"\W*(?:$|[,.;:)?!]| [^A-Z\d])")
 
 
 def add_changed_values(documents: pa.Table, questions: pa.Table, *, seed: int) -> pa.Table:
-    """`documents` with earlier values added to the `text` of some; a pure function of the tables and the seed.
+    """`documents` with earlier values added to the `text` of some; a pure function of the tables
+    and the seed.
 
-    Every answer that is verbatim in a text stays in it, and no added value is an answer to a question on that document.
+    Every answer that is verbatim in a text stays in it, and no added value is an answer to a
+    question on that document.
     """
     # 1. the answers of each document, and all answers of each kind
     answers_by_document, answers_by_kind = defaultdict(list), defaultdict(set)
@@ -68,18 +70,28 @@ def add_changed_values(documents: pa.Table, questions: pa.Table, *, seed: int) -
         rng = random.Random(f"{seed} {row['doc_id']}")
         is_changed = rng.random() < DOCUMENT_SHARE
         answers = answers_by_document[row["doc_id"]]
-        texts.append(_with_earlier_values(row["text"], answers, names, rng) if is_changed else row["text"])
+        texts.append(
+            _with_earlier_values(row["text"], answers, names, rng) if is_changed else row["text"]
+        )
     return replace_column(documents, "text", texts)
 
 
 def _with_earlier_values(
-    text: str, answers_with_kind: Sequence[tuple[str, str]], names: dict[str, list[str]], rng: random.Random
+    text: str,
+    answers_with_kind: Sequence[tuple[str, str]],
+    names: dict[str, list[str]],
+    rng: random.Random,
 ) -> str:
     """The text with an earlier value beside some of its answers."""
     answers = [answer for answer, _ in answers_with_kind]
     for answer, kind in answers_with_kind:
-        # 1. an earlier value that is neither in the text nor part of an answer, beside a complete answer
-        old = _earlier_value(answer, names.get(kind, []), rng) if rng.random() < ANSWER_SHARE else None
+        # 1. an earlier value that is neither in the text nor part of an answer, beside a complete
+        #    answer
+        old = (
+            _earlier_value(answer, names.get(kind, []), rng)
+            if rng.random() < ANSWER_SHARE
+            else None
+        )
         match = re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
         if old is None or match is None or old in text or not _ANSWER_END.match(text, match.end()):
             continue
@@ -92,19 +104,24 @@ def _with_earlier_values(
             phrase = phrase.removesuffix(",")
         direction = "up" if _value(answer) > _value(old) else "down"
         # 3. keep the change if all answers are still in the text
-        changed = text[: match.start()] + phrase.format(new=answer, old=old, direction=direction) + rest
+        changed = (
+            text[: match.start()] + phrase.format(new=answer, old=old, direction=direction) + rest
+        )
         if all(other in changed for other in answers if other in text):
             text = changed
     return text
 
 
 def _earlier_value(answer: str, names: Sequence[str], rng: random.Random) -> str | None:
-    """Another value of the answer's kind: a figure with other digits, or one of `names`; None without one."""
+    """Another value of the answer's kind: a figure with other digits, or one of `names`; None
+    without one.
+    """
     if len(answer.split()) > MAX_ANSWER_WORDS:
         return None
     if number := DECIMAL.search(answer):
         digits = [index for index in range(*number.span()) if answer[index].isdigit()]
-        # only the last digits of a longer figure, so that it keeps its magnitude: 365 and 340, 1987 and 1983
+        # only the last digits of a longer figure, so that it keeps its magnitude: 365 and 340, 1987
+        # and 1983
         replaced = digits[-min(2, max(1, len(digits) - 1)) :]
         new_digits = {index: rng.choice("123456789") for index in replaced}
         old = "".join(new_digits.get(index, letter) for index, letter in enumerate(answer))
@@ -114,7 +131,9 @@ def _earlier_value(answer: str, names: Sequence[str], rng: random.Random) -> str
 
 
 def _kind(question: str, answer: str) -> str:
-    """The question word with the shape of the name that answers it, such as "who XX"; empty if it is not a name."""
+    """The question word with the shape of the name that answers it, such as "who XX"; empty if it
+    is not a name.
+    """
     asked_for = _ASKED_FOR.search(question.lower())
     shape = "".join("X" if word[0].isupper() else "x" for word in answer.split())
     return f"{asked_for[1] or asked_for[2]} {shape}" if asked_for and shape.startswith("X") else ""

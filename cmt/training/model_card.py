@@ -1,4 +1,6 @@
-"""The model card of a compressor: its training data, parameters, held-out scores and training curve."""
+"""The model card of a compressor: its training data, parameters, held-out scores and training
+curve.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,32 +16,48 @@ from cmt.modeling.checkpoint import SLICES_ROW, seen_slices
 
 log = logging.getLogger(__name__)
 
-CURVES = {"answer": "answer NLL", "span": "span loss", "matching": "self-matching", "begin_found": "begin found"}
+CURVES = {
+    "answer": "answer NLL",
+    "span": "span loss",
+    "matching": "self-matching",
+    "begin_found": "begin found",
+}
 SQUAD = {"train-v1.1", "rajpurkar/squad"}  # names under which SQuAD's training set is published
 SMOOTHED_STEPS = 9  # logged steps in a running mean
 
 
 def write_card(
-    folder: Path, *, params: Params, digest: str, documents: int, scores: Mapping[str, Any], slices: Sequence[str] = ()
+    folder: Path,
+    *,
+    params: Params,
+    digest: str,
+    documents: int,
+    scores: Mapping[str, Any],
+    slices: Sequence[str] = (),
 ) -> None:
-    """Write `card.md` and `curve.png` to `folder`, which holds the weights and `log.json` of a training.
+    """Write `card.md` and `curve.png` to `folder`, which holds the weights and `log.json` of a
+    training.
 
-    `documents`: number of paragraphs trained on. `scores`: JSON of the system `cmt` on the held-out articles. `slices`:
-    slices of the stream trained on; the card also names the slices of `train.start`. Raises ModelError if the log is
-    missing or damaged.
+    `documents`: number of paragraphs trained on. `scores`: JSON of the system `cmt` on the held-out
+    articles. `slices`: slices of the stream trained on; the card also names the slices of
+    `train.start`. Raises ModelError if the log is missing or damaged.
     """
     path = folder / "log.json"
     try:
         history = [entry for entry in read_json(path, list[dict[str, Any]]) if "answer" in entry]
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is not the log of a training ({error}): run `cmt train` again") from None
+        raise ModelError(
+            f"{path} is not the log of a training ({error}): run `cmt train` again"
+        ) from None
     _plot(history, folder / "curve.png")
     train, objective = params.train, params.objective
     source, licence = _describe_sources(train.shares or {train.source: 1.0})
     seen = sorted({*slices, *(seen_slices(train.start) if train.start else ())})
     stream = f"| {SLICES_ROW} | {', '.join(seen)} |\n" if seen else ""
     held_out = f"{train.validation_articles} articles{' of each' if train.mix else ''} held out"
-    schedule = f"constant, the last {train.decay_steps} steps down to 0" if train.decay_steps else "cosine"
+    schedule = (
+        f"constant, the last {train.decay_steps} steps down to 0" if train.decay_steps else "cosine"
+    )
     low, high = scores["ci"]
     write_bytes(
         folder / "card.md",
@@ -72,8 +90,12 @@ def _describe_sources(sources: Mapping[str, float]) -> tuple[str, str]:
     if len(names) == 1:
         return names[0], f"The terms of the base LM apply; {licences[0]} and not contained."
     total = sum(sources.values())
-    shares = [f"{name} ({share / total:.1%})" for name, share in zip(names, sources.values(), strict=True)]
-    return ", ".join(shares), f"The terms of the base LM apply; {', '.join(licences)}; no source is contained."
+    shares = [
+        f"{name} ({share / total:.1%})" for name, share in zip(names, sources.values(), strict=True)
+    ]
+    return ", ".join(
+        shares
+    ), f"The terms of the base LM apply; {', '.join(licences)}; no source is contained."
 
 
 def describe_source(source: str) -> tuple[str, str]:
@@ -81,14 +103,18 @@ def describe_source(source: str) -> tuple[str, str]:
     if source == STREAM:
         return "documents of the stream", "the stream's documents have their own licences"
     scheme, _, location = source.partition(":")
-    name = location.partition("@")[0] if scheme == "hub" else Path(location).name.partition(".json")[0]
+    name = (
+        location.partition("@")[0] if scheme == "hub" else Path(location).name.partition(".json")[0]
+    )
     if name in SQUAD:
         return "SQuAD 1.1 train", "SQuAD is CC BY-SA 4.0"
     return name, f"{name} has its own licence"
 
 
 def _plot(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Plot the parts of the loss against the step, each as a running mean; a warning where matplotlib is missing."""
+    """Plot the parts of the loss against the step, each as a running mean; a warning where
+    matplotlib is missing.
+    """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:

@@ -1,4 +1,6 @@
-"""The plan of a training: a few of its steps, run with the same Trainer, say what the whole run takes."""
+"""The plan of a training: a few of its steps, run with the same Trainer, say what the whole run
+takes.
+"""
 
 import time
 from collections.abc import Callable
@@ -31,8 +33,12 @@ class TrainingPlan:
 
     device: str
     processes: int
-    peak_bytes: int | None  # peak resident memory of a process, with libraries and LM; None except on Linux
-    device_peak_bytes: int | None  # peak memory that torch allocated on the accelerator; None without one
+    peak_bytes: (
+        int | None
+    )  # peak resident memory of a process, with libraries and LM; None except on Linux
+    device_peak_bytes: (
+        int | None
+    )  # peak memory that torch allocated on the accelerator; None without one
     pairs: int  # question-answer pairs of the timed steps
     seconds: float  # wall-clock time of the timed steps
     compressor_bytes: int  # size of the trained compressor's folder, without codebook and card
@@ -42,7 +48,9 @@ class TrainingPlan:
         return 3600 * self.pairs / self.seconds
 
     def curve(self) -> list[tuple[int, float, float | None]]:
-        """(pairs, hours, F1 of LEARNING_CURVE) for its pairs and PLANNED_PAIRS, in ascending order."""
+        """(pairs, hours, F1 of LEARNING_CURVE) for its pairs and PLANNED_PAIRS, in ascending
+        order.
+        """
         pairs = sorted({*LEARNING_CURVE, *PLANNED_PAIRS})
         return [(count, count / self.pairs_per_hour, LEARNING_CURVE.get(count)) for count in pairs]
 
@@ -73,7 +81,9 @@ def measure_plan(
     params: Params,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingPlan:
-    """Run the largest and some typical steps, an update after each, in each process. Raises as `trainer.train`."""
+    """Run the largest and some typical steps, an update after each, in each process. Raises as
+    `trainer.train`.
+    """
     processes, watch = params.train.processes, Stopwatch(clock)
     with (
         TemporaryDirectory() as name,
@@ -103,23 +113,32 @@ def measure_plan(
         processes=processes,
         peak_bytes=peak.resident,
         device_peak_bytes=peak.device,
-        pairs=processes * sum(bool(question.answer) for index in typical for question in steps[index]["questions"]),
+        pairs=processes
+        * sum(bool(question.answer) for index in typical for question in steps[index]["questions"]),
         seconds=sum(watch.seconds[len(largest) :]),
         compressor_bytes=size,
     )
 
 
 def choose_steps(steps: StepDataset) -> tuple[list[int], list[int]]:
-    """Indices of a warm-up step and the largest step of each window, and of TIMED_STEPS steps of all sizes."""
+    """Indices of a warm-up step and the largest step of each window, and of TIMED_STEPS steps of
+    all sizes.
+    """
     items = [steps[index] for index in range(len(steps))]
     order = sorted(range(len(items)), key=lambda index: _positions_read(items[index]))
-    largest = {items[index]["window"]: index for index in order}  # the last one of a window is its largest
-    typical = [order[(2 * number + 1) * len(order) // (2 * TIMED_STEPS)] for number in range(TIMED_STEPS)]
+    largest = {
+        items[index]["window"]: index for index in order
+    }  # the last one of a window is its largest
+    typical = [
+        order[(2 * number + 1) * len(order) // (2 * TIMED_STEPS)] for number in range(TIMED_STEPS)
+    ]
     return [typical[0], *largest.values()], typical
 
 
 def _positions_read(item: dict[str, Any]) -> float:
     """Positions that Θ and ψ read in a step, without the negatives."""
     lengths = [len(tokens) for tokens in item["documents"]]
-    asked = [len(one.question) + lengths[one.document] / item["window"] for one in item["questions"]]
+    asked = [
+        len(one.question) + lengths[one.document] / item["window"] for one in item["questions"]
+    ]
     return float(sum(lengths) + sum(asked))

@@ -1,4 +1,6 @@
-"""Sources of training data: question-answer pairs, fetched once into `train.path`, all in SQuAD's layout."""
+"""Sources of training data: question-answer pairs, fetched once into `train.path`, all in SQuAD's
+layout.
+"""
 
 import json
 import re
@@ -27,7 +29,8 @@ _ALTERNATIVE = "download the file by other means and set train.source to path:<f
 def source_name(source: str) -> str:
     """The name of a source and of its file in `train.path`.
 
-    The name does not depend on local folders, so DVC can restore the file. Raises ConfigError for a malformed source.
+    The name does not depend on local folders, so DVC can restore the file. Raises ConfigError for a
+    malformed source.
     """
     if source == STREAM:
         return STREAM
@@ -42,12 +45,15 @@ def source_name(source: str) -> str:
     )
 
 
-def pull_sources(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> dict[str, tuple[int, int]]:
+def pull_sources(
+    train: TrainParams, *, limits: Limits = DEFAULT_LIMITS
+) -> dict[str, tuple[int, int]]:
     """Copy (`path:`) or download (`hub:`) the sources of `train.base` into `train.path`.
 
-    Returns source → its numbers of documents and questions; `installed_sources` names the files. A source of
-    `train.mix` needs only questions, with or without answers. Raises ConfigError for a malformed source or two with one
-    name; StreamError if a source cannot be fetched or written, or holds no question-answer pair.
+    Returns source → its numbers of documents and questions; `installed_sources` names the files. A
+    source of `train.mix` needs only questions, with or without answers. Raises ConfigError for a
+    malformed source or two with one name; StreamError if a source cannot be fetched or written, or
+    holds no question-answer pair.
     """
     counts = {}
     for source, file in _files(train).items():
@@ -62,16 +68,22 @@ def pull_sources(train: TrainParams, *, limits: Limits = DEFAULT_LIMITS) -> dict
             try:
                 write_bytes(file, content)
             except OSError as error:
-                raise StreamError(f"cannot write {error.filename or file}: {error.strerror or error}") from error
+                raise StreamError(
+                    f"cannot write {error.filename or file}: {error.strerror or error}"
+                ) from error
     return counts
 
 
 def installed_sources(train: TrainParams) -> dict[str, Path]:
-    """Source → the file that `pull_sources` wrote for it. Raises StreamError if a file is missing."""
+    """Source → the file that `pull_sources` wrote for it. Raises StreamError if a file is
+    missing.
+    """
     files = _files(train)
     for source, file in files.items():
         if not file.is_file():
-            raise StreamError(f"the training data {source} is not in {train.path}: run `cmt data pull`")
+            raise StreamError(
+                f"the training data {source} is not in {train.path}: run `cmt data pull`"
+            )
     return files
 
 
@@ -80,8 +92,8 @@ def read_pairs(
 ) -> tuple[pa.Table, pa.Table]:
     """Documents (DOCUMENT_SCHEMA) and questions (QUESTION_SCHEMA) of `file`, without duplicates.
 
-    A question that its document does not answer (SQuAD 2.0) has no `answers`. Raises StreamError if there is no
-    question, or with `require_answers` no question-answer pair.
+    A question that its document does not answer (SQuAD 2.0) has no `answers`. Raises StreamError if
+    there is no question, or with `require_answers` no question-answer pair.
     """
     raw = read(file, file_format="squad", limits=limits)
     accepted = select_with_unanswerable(raw, now=datetime.now(UTC), limits=limits)
@@ -93,7 +105,9 @@ def read_pairs(
 
 
 def _files(train: TrainParams) -> dict[str, Path]:
-    """Source of `train.base` → its file in `train.path`. Raises ConfigError if two sources have one file."""
+    """Source of `train.base` → its file in `train.path`. Raises ConfigError if two sources have one
+    file.
+    """
     files: dict[str, Path] = {}
     for source in train.base:
         file = train.path / f"{source_name(source)}.json"
@@ -106,7 +120,9 @@ def _files(train: TrainParams) -> dict[str, Path]:
 
 
 def _download(name: str, folder: Path) -> Path:
-    """Download the train split of a dataset on the hub; returns it as a file in SQuAD's layout. Raises StreamError."""
+    """Download the train split of a dataset on the hub; returns it as a file in SQuAD's layout.
+    Raises StreamError.
+    """
     from huggingface_hub import snapshot_download
 
     # 1. the train split, in Parquet
@@ -125,7 +141,9 @@ def _download(name: str, folder: Path) -> Path:
         ) from error
     parts = sorted(folder.rglob("*.parquet"))
     if not parts:
-        raise StreamError(f"{name} has no train split in Parquet on the hub: name another dataset, or {_ALTERNATIVE}")
+        raise StreamError(
+            f"{name} has no train split in Parquet on the hub: name another dataset, or {_ALTERNATIVE}"
+        )
     # 2. its rows, by article and paragraph
     columns = ["id", "title", "context", "question", "answers"]
     articles: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
@@ -142,7 +160,10 @@ def _download(name: str, folder: Path) -> Path:
             ) from None
     # 3. the official layout
     data = [
-        {"title": title, "paragraphs": [{"context": context, "qas": qas} for context, qas in paragraphs.items()]}
+        {
+            "title": title,
+            "paragraphs": [{"context": context, "qas": qas} for context, qas in paragraphs.items()],
+        }
         for title, paragraphs in articles.items()
     ]
     file = folder / "train.json"

@@ -1,7 +1,8 @@
 """The forward pass of one training step: paragraphs and questions on them → the total loss.
 
-Every question trains the selection (self-matching) and ψ (span loss). The frozen LM answers the fraction
-`train.answer_fraction` of the questions. A step holds up to four paragraphs of an article, as hard negatives.
+Every question trains the selection (self-matching) and ψ (span loss). The frozen LM answers the
+fraction `train.answer_fraction` of the questions. A step holds up to four paragraphs of an article,
+as hard negatives.
 """
 
 import random
@@ -47,56 +48,87 @@ class TrainingStep(nn.Module):
         negatives_draw: float,
         window: int,
     ) -> dict[str, Any]:
-        """The `loss` of one item of `StepDataset`: N documents and Q questions on them, A of which have an answer.
+        """The `loss` of one item of `StepDataset`: N documents and Q questions on them, A of which
+        have an answer.
 
-        `documents`: token ids, with or without title. `questions`: in random order, the unanswerable ones last.
-        `teacher_forcing`: probability that the gold span is the quote. `negatives_draw`: uniform draw in [0, 1) that
-        selects the questions without negatives. `window`: tokens in a window.
-        `logs` has its parts, and the shares of questions with the right best key and with the right first token.
+        `documents`: token ids, with or without title. `questions`: in random order, the
+        unanswerable ones last. `teacher_forcing`: probability that the gold span is the quote.
+        `negatives_draw`: uniform draw in [0, 1) that selects the questions without negatives.
+        `window`: tokens in a window. `logs` has its parts, and the shares of questions with the
+        right best key and with the right first token.
         """
         model, objective = self.model, self.params.objective
         # 1. encode documents and questions with Θ
         memories = model.encode(documents, window=window)  # key (N, p), vectors (N, k, D)
-        encoding = model.encode([question.question for question in questions], group=32)  # key (Q, p)
-        gold = torch.tensor([question.document for question in questions], device=model.lm.device)  # (Q,)
+        encoding = model.encode(
+            [question.question for question in questions], group=32
+        )  # key (Q, p)
+        gold = torch.tensor(
+            [question.document for question in questions], device=model.lm.device
+        )  # (Q,)
         # 2. self-matching
         similarity = encoding.key @ memories.key.T  # (Q, N)
         answerable = sum(bool(question.gold_spans) for question in questions)  # A; they come first
         matching = in_batch_contrastive_loss(
-            encoding.key[:answerable], memories.key, gold[:answerable], model.temperature, objective.uniformity_weight
+            encoding.key[:answerable],
+            memories.key,
+            gold[:answerable],
+            model.temperature,
+            objective.uniformity_weight,
         )
-        logs = {"matching": matching, "recall_at_1": (similarity.argmax(1) == gold)[:answerable].float().mean()}
+        logs = {
+            "matching": matching,
+            "recall_at_1": (similarity.argmax(1) == gold)[:answerable].float().mean(),
+        }
         loss = objective.beta * matching
-        # 3. the LM answers the first questions; ψ does not see the document of the last answerable ones
+        # 3. the LM answers the first questions; ψ does not see the document of the last answerable
+        #    ones
         count = max(1, round(self.params.train.answer_fraction * answerable))
         first_without_gold = max(count, answerable - round(NO_ANSWER_RATE * answerable))
         order = torch.arange(len(gold), device=gold.device)  # (Q,)
         nowhere = order >= first_without_gold
         without_gold = nowhere & (order < answerable)
-        candidates = self._candidates(similarity.detach(), gold, negatives_draw, without_gold)  # (Q, S)
+        candidates = self._candidates(
+            similarity.detach(), gold, negatives_draw, without_gold
+        )  # (Q, S)
         # 4. ψ and π: the prompts of the answered questions
         answered = questions[:count]
         answered_encoding = Encoding(*(part[:count] for part in vars(encoding).values()))
         if isinstance(model.alignment, PrefixAlignment):
             prompt = self._published_prompt(answered_encoding, answered, memories)
         elif isinstance(model.aggregator, SpanReader):
-            scores = self._token_scores(encoding, memories, documents, candidates, window)  # (Q, S, n, 2)
+            scores = self._token_scores(
+                encoding, memories, documents, candidates, window
+            )  # (Q, S, n, 2)
             span, begin_found, refused = self._span_loss(scores, questions, nowhere)
             logs |= {"span": span, "begin_found": begin_found}
             if nowhere.any():
                 logs["refused"] = refused
             loss = loss + objective.gamma * span
             prompt = self._window_prompt(
-                answered_encoding, answered, documents, candidates, scores[:count], window, teacher_forcing
+                answered_encoding,
+                answered,
+                documents,
+                candidates,
+                scores[:count],
+                window,
+                teacher_forcing,
             )
         else:
             prompt = self._whole_text_prompt(answered_encoding, answered, documents, candidates)
         # 5. answer likelihood
         logs["answer"] = self._answer_loss(prompt, answered)
-        return {"loss": loss + logs["answer"], "logs": {name: value.detach() for name, value in logs.items()}}
+        return {
+            "loss": loss + logs["answer"],
+            "logs": {name: value.detach() for name, value in logs.items()},
+        }
 
-    def _candidates(self, similarity: Tensor, gold: Tensor, negatives_draw: float, without_gold: Tensor) -> Tensor:
-        """(Q, S) documents that ψ sees: the gold one and the HARD_NEGATIVES most similar others; −1 for none."""
+    def _candidates(
+        self, similarity: Tensor, gold: Tensor, negatives_draw: float, without_gold: Tensor
+    ) -> Tensor:
+        """(Q, S) documents that ψ sees: the gold one and the HARD_NEGATIVES most similar others; −1
+        for none.
+        """
         # 1. the most similar other documents
         others = similarity.scatter(1, gold[:, None], -2.0)  # below every cosine
         negatives = others.topk(min(HARD_NEGATIVES, similarity.shape[1] - 1), dim=1).indices
@@ -108,11 +140,19 @@ class TrainingStep(nn.Module):
         return torch.cat([visible_gold, negatives.masked_fill(without_negatives[:, None], -1)], 1)
 
     def _token_scores(
-        self, encoding: Encoding, memories: Encoding, documents: list[list[int]], candidates: Tensor, window: int
+        self,
+        encoding: Encoding,
+        memories: Encoding,
+        documents: list[list[int]],
+        candidates: Tensor,
+        window: int,
     ) -> Tensor:
         """ψ's scores (Q, S, n, 2) of the tokens of each question's candidates."""
         assert isinstance(self.model.aggregator, SpanReader)  # noqa: S101 - narrows the type
-        rows, is_present = candidates.clamp(min=0), (candidates >= 0).unsqueeze(-1)  # (Q, S), (Q, S, 1)
+        rows, is_present = (
+            candidates.clamp(min=0),
+            (candidates >= 0).unsqueeze(-1),
+        )  # (Q, S), (Q, S, 1)
         width = memories.vectors.shape[1] * window
         ids = torch.full((len(documents), width), -1, device=candidates.device)  # (N, n)
         for row, tokens in enumerate(documents):
@@ -126,11 +166,12 @@ class TrainingStep(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Span loss, the share of found beginnings, and the share of right refusals.
 
-        A beginning is found if the best first token begins an occurrence of a visible answer. A question in `nowhere`
-        (Q,) is refused if no token scores above 0, the score of "nowhere".
+        A beginning is found if the best first token begins an occurrence of a visible answer. A
+        question in `nowhere` (Q,) is refused if no token scores above 0, the score of "nowhere".
         """
         # 1. gold tokens (Q, G, 2): the occurrences in the first candidate, or the class "nowhere"
-        most, nowhere_class = max(len(question.gold_spans) for question in questions), scores[0, ..., 0].numel()
+        most = max(len(question.gold_spans) for question in questions)
+        nowhere_class = scores[0, ..., 0].numel()
         gold = torch.full((len(questions), most, 2), -1, device=scores.device)
         for row, question in enumerate(questions):
             if question.gold_spans:
@@ -140,15 +181,23 @@ class TrainingStep(nn.Module):
         # 2. loss and shares
         best, best_begin = scores[..., 0].flatten(1).max(1, keepdim=True)  # (Q, 1)
         begin_found = (best_begin == gold[..., 0]).any(1)
-        return span_loss(scores, gold), begin_found[~nowhere].float().mean(), (best[nowhere] < 0).float().mean()
+        return (
+            span_loss(scores, gold),
+            begin_found[~nowhere].float().mean(),
+            (best[nowhere] < 0).float().mean(),
+        )
 
-    def _published_prompt(self, encoding: Encoding, questions: list[TrainingQuestion], memories: Encoding) -> Prompt:
+    def _published_prompt(
+        self, encoding: Encoding, questions: list[TrainingQuestion], memories: Encoding
+    ) -> Prompt:
         """The published ψ and π over all memories of the step (MAC, arXiv 2403.04317)."""
         shape = len(questions), *memories.vectors.shape  # (Q, N, k, D)
         vectors, mask = memories.vectors.expand(shape), memories.vector_mask.expand(shape[:-1])
         assert isinstance(self.model.aggregator, CrossAttention)  # noqa: S101 - narrows the type
         aggregated = self.model.aggregator(encoding, vectors, mask)
-        return self.model.prompts.prefix_prompt(encoding, aggregated, self._prompt_ends(questions), left=False)
+        return self.model.prompts.prefix_prompt(
+            encoding, aggregated, self._prompt_ends(questions), left=False
+        )
 
     def _window_prompt(
         self,
@@ -160,29 +209,45 @@ class TrainingStep(nn.Module):
         window: int,
         teacher_forcing: float,
     ) -> Prompt:
-        """The best windows and the quote, which is the gold span with probability `teacher_forcing`."""
+        """The best windows and the quote, which is the gold span with probability
+        `teacher_forcing`.
+        """
         selection, rng = self.params.selection, random.Random(teacher_forcing)
         log_probability = token_log_probabilities(scores)  # (Q, S, n, 2)
         decoding = log_probability.detach().cpu().clone()
-        texts = [[documents[max(row, 0)] for row in rows] for rows in candidates[: len(questions)].tolist()]
-        # 1. the quote: ψ's likeliest span, or the likeliest occurrence of the answer, whose window then ranks first
+        texts = [
+            [documents[max(row, 0)] for row in rows]
+            for rows in candidates[: len(questions)].tolist()
+        ]
+        # 1. the quote: ψ's likeliest span, or the likeliest occurrence of the answer, whose window
+        #    then ranks first
         quotes = []
         for part, text, question in zip(decoding, texts, questions, strict=True):
             quote = self.model.quote(part, text, question.question).span
             if rng.random() < teacher_forcing:
-                gold_span = max(question.gold_spans, key=lambda span: float(part[0, span, [0, 1]].sum()))  # noqa: B023
+                gold_span = max(
+                    question.gold_spans, key=lambda span: float(part[0, span, [0, 1]].sum())
+                )  # noqa: B023
                 quote = TokenSpan(0, *gold_span)
                 part[0, gold_span[0], 0] = 1e4
             quotes.append(quote.tokens_of(text))
         # 2. the windows, with the same amount of text at every window size
         neighbours = neighbours_at(selection.neighbour_windows, self.model.window, window)
-        windows = [choose_windows(part, window, selection.best_windows, neighbours) for part in decoding]
+        windows = [
+            choose_windows(part, window, selection.best_windows, neighbours) for part in decoding
+        ]
         # 3. the prompt
         ends = self._prompt_ends(questions, quotes)
-        return self.model.prompts.text_prompt(encoding, windows, texts, log_probability.exp(), ends, left=False)
+        return self.model.prompts.text_prompt(
+            encoding, windows, texts, log_probability.exp(), ends, left=False
+        )
 
     def _whole_text_prompt(
-        self, encoding: Encoding, questions: list[TrainingQuestion], documents: list[list[int]], candidates: Tensor
+        self,
+        encoding: Encoding,
+        questions: list[TrainingQuestion],
+        documents: list[list[int]],
+        candidates: Tensor,
     ) -> Prompt:
         """The whole texts of the candidates in random order, without ψ."""
         rng = random.Random(str(candidates.tolist()))
@@ -191,7 +256,9 @@ class TrainingStep(nn.Module):
             present = [documents[row] for row in rows if row >= 0]
             texts.append(rng.sample(present, len(present)))
         spans = [whole_memory_spans([len(tokens) for tokens in text]) for text in texts]
-        return self.model.prompts.text_prompt(encoding, spans, texts, None, self._prompt_ends(questions), left=False)
+        return self.model.prompts.text_prompt(
+            encoding, spans, texts, None, self._prompt_ends(questions), left=False
+        )
 
     def _prompt_ends(
         self, questions: list[TrainingQuestion], quotes: Sequence[Sequence[int]] | None = None
@@ -205,10 +272,14 @@ class TrainingStep(nn.Module):
     def _answer_loss(self, prompt: Prompt, questions: list[TrainingQuestion]) -> Tensor:
         """Memory-aware NLL of the answers at the ends of the prompts."""
         lm, answers = self.model.lm, [question.answer for question in questions]
-        target = torch.tensor([token for answer in answers for token in answer], device=lm.device)  # (A,)
+        target = torch.tensor(
+            [token for answer in answers for token in answer], device=lm.device
+        )  # (A,)
         alpha = self.params.objective.alpha
         # 1. logits with memory
-        with_memory = lm.logits(prompt, answer_positions(answers, prompt.mask.sum(1).tolist(), lm.device))  # (A, V)
+        with_memory = lm.logits(
+            prompt, answer_positions(answers, prompt.mask.sum(1).tolist(), lm.device)
+        )  # (A, V)
         # 2. logits without memory, from the frozen LM
         without_memory = torch.zeros_like(with_memory)
         if alpha:
@@ -219,8 +290,12 @@ class TrainingStep(nn.Module):
         return memory_aware_loss(with_memory, without_memory, target, alpha)
 
 
-def answer_positions(answers: Sequence[Sequence[int]], lengths: Sequence[int], device: torch.device) -> Tensor:
-    """(A, 2) row and column of the positions that predict the tokens of `answers`, given the rows' `lengths`."""
+def answer_positions(
+    answers: Sequence[Sequence[int]], lengths: Sequence[int], device: torch.device
+) -> Tensor:
+    """(A, 2) row and column of the positions that predict the tokens of `answers`, given the rows'
+    `lengths`.
+    """
     positions = [
         (row, column - 1)
         for row, (answer, length) in enumerate(zip(answers, lengths, strict=True))

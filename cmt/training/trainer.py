@@ -31,23 +31,34 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    *, lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params, callbacks: Sequence[TrainerCallback] = ()
+    *,
+    lm: FrozenLM,
+    documents: pa.Table,
+    questions: pa.Table,
+    params: Params,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Path:
-    """Train a compressor on `documents` and `questions`, or resume from the last checkpoint in `train.output`.
+    """Train a compressor on `documents` and `questions`, or resume from the last checkpoint in
+    `train.output`.
 
-    Returns the folder of the trained compressor, with the losses in `log.json`. A training that starts from another
-    compressor (`train.start`) ends as the mean of both (`train.start_weight`). Checkpoints are in the subfolder
-    `checkpoints`; another run (other data, seed or parameters) deletes them with a warning.
+    Returns the folder of the trained compressor, with the losses in `log.json`. A training that
+    starts from another compressor (`train.start`) ends as the mean of both (`train.start_weight`).
+    Checkpoints are in the subfolder `checkpoints`; another run (other data, seed or parameters)
+    deletes them with a warning.
 
-    Raises StreamError if there is nothing to train on, ModelError if `train.start` cannot be loaded, or if
-    `train.compile` is set and torch cannot compile here.
+    Raises StreamError if there is nothing to train on, ModelError if `train.start` cannot be
+    loaded, or if `train.compile` is set and torch cannot compile here.
     """
     output = params.train.output
     with training_attention(lm), explain_out_of_memory(params, lm.device):
         # 1. the model and its steps
-        model, start_weights, steps = prepare(lm=lm, documents=documents, questions=questions, params=params)
+        model, start_weights, steps = prepare(
+            lm=lm, documents=documents, questions=questions, params=params
+        )
         # 2. train, or resume
-        trainer = make_trainer(model, steps, steps.params, folder=output / "checkpoints", callbacks=callbacks)
+        trainer = make_trainer(
+            model, steps, steps.params, folder=output / "checkpoints", callbacks=callbacks
+        )
         with trainer.args.main_process_first():
             claim_folder(output / "checkpoints", run_identity(model, steps))
             checkpoint = last_checkpoint(output / "checkpoints")
@@ -58,7 +69,9 @@ def train(
     if trainer.is_world_process_zero():
         share, trained = params.train.start_weight, model.trained_tensors()
         if start_weights:
-            model.load_tensors({name: tensor.lerp(start_weights[name], share) for name, tensor in trained.items()})
+            model.load_tensors(
+                {name: tensor.lerp(start_weights[name], share) for name, tensor in trained.items()}
+            )
         model.save(output)
         write_json(output / "log.json", trainer.state.log_history, indent=1)
     return output
@@ -67,11 +80,15 @@ def train(
 def prepare(
     *, lm: FrozenLM, documents: pa.Table, questions: pa.Table, params: Params
 ) -> tuple[MemoryModel, dict[str, torch.Tensor], StepDataset]:
-    """The model to train, the weights of `train.start` in it, and all steps of the run. Raises as `train`."""
+    """The model to train, the weights of `train.start` in it, and all steps of the run. Raises as
+    `train`.
+    """
     # 1. the settings
     if params.train.compile:
         _check_compiler(lm.device)
-    if params.train.start and not params.train.window_frequencies:  # the windows of `start`, equally often
+    if (
+        params.train.start and not params.train.window_frequencies
+    ):  # the windows of `start`, equally often
         frequencies = dict.fromkeys(load_checkpoint(params.train.start).config.windows, 1.0)
         params = params.with_values(train={"window_frequencies": frequencies})
     torch.manual_seed(params.seed)
@@ -79,21 +96,32 @@ def prepare(
     model, start_weights = _untrained_model(lm, params)
     if not _autocasts(model, params):
         cast_lora_inputs(model)
-    if params.train.compile:  # each layer of Θ and ψ in place, once for all widths; tensor names do not change
+    if (
+        params.train.compile
+    ):  # each layer of Θ and ψ in place, once for all widths; tensor names do not change
         for part in filter(None, (model.compressor, model.aggregator)):
-            layers = next(module for module in part.modules() if isinstance(module, torch.nn.ModuleList))
+            layers = next(
+                module for module in part.modules() if isinstance(module, torch.nn.ModuleList)
+            )
             for layer in layers:
                 layer.compile(dynamic=True)
     # 3. the steps
     augmented = add_changed_values(documents, questions, seed=params.seed)
     if params.train.unanswerable_per_paragraph:
-        questions = pa.concat_tables([questions, entity_swaps(documents, questions, seed=params.seed)])
+        questions = pa.concat_tables(
+            [questions, entity_swaps(documents, questions, seed=params.seed)]
+        )
     pool = paragraphs(augmented, questions, lm=lm, longest=params.compressor.chunk_tokens)
     return model, start_weights, StepDataset(pool, params)
 
 
 def make_trainer(
-    model: MemoryModel, steps: Sized, params: Params, *, folder: Path, callbacks: Sequence[TrainerCallback]
+    model: MemoryModel,
+    steps: Sized,
+    params: Params,
+    *,
+    folder: Path,
+    callbacks: Sequence[TrainerCallback],
 ) -> "CompressorTrainer":
     """A Trainer of `model` on `steps`, with its checkpoints in `folder`."""
     bf16, device = _autocasts(model, params), model.lm.device
@@ -120,17 +148,27 @@ def _autocasts(model: MemoryModel, params: Params) -> bool:
 
 
 def _untrained_model(lm: FrozenLM, params: Params) -> tuple[MemoryModel, dict[str, torch.Tensor]]:
-    """The model to train, and the weights of `train.start` in it; no weights if it starts from a random state."""
+    """The model to train, and the weights of `train.start` in it; no weights if it starts from a
+    random state.
+    """
     design = CompressorConfig.of(params)
     if not params.train.start:
         return MemoryModel(lm, design).train(), {}
     start = MemoryModel.load(params.train.start, lm=lm, window=design.compressor.window)
     model = MemoryModel(lm, replace(design, key_dim=start.config.key_dim)).train()
     weights = start.trained_tensors()
-    if start.config.aggregator.kind != design.aggregator.kind:  # the weights of ψ are the random ones
+    if (
+        start.config.aggregator.kind != design.aggregator.kind
+    ):  # the weights of ψ are the random ones
         psi = "aggregator."
-        random = {name: tensor.clone() for name, tensor in model.trained_tensors().items() if name.startswith(psi)}
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(psi)} | random
+        random = {
+            name: tensor.clone()
+            for name, tensor in model.trained_tensors().items()
+            if name.startswith(psi)
+        }
+        weights = {
+            name: tensor for name, tensor in weights.items() if not name.startswith(psi)
+        } | random
     model.load_tensors(weights)
     return model, weights
 
@@ -139,7 +177,8 @@ def _untrained_model(lm: FrozenLM, params: Params) -> tuple[MemoryModel, dict[st
 def training_attention(lm: FrozenLM) -> Iterator[None]:
     """Eager attention of the shared LM during training on a CPU; always reset afterwards."""
     previous = lm.model.config._attn_implementation
-    # up to 1.7 × faster than sdpa for passes forward and backward over short sequences; for answering, sdpa is faster
+    # up to 1.7 × faster than sdpa for passes forward and backward over short sequences; for
+    # answering, sdpa is faster
     if lm.device.type == "cpu":
         lm.model.set_attn_implementation("eager")
     try:
@@ -150,11 +189,18 @@ def training_attention(lm: FrozenLM) -> Iterator[None]:
 
 @contextmanager
 def explain_out_of_memory(params: Params, device: torch.device) -> Iterator[None]:
-    """Turn a failed allocation of a training into a ModelError that names the keys which save memory."""
+    """Turn a failed allocation of a training into a ModelError that names the keys which save
+    memory.
+    """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError; on a CPU torch has no own
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+    except (
+        MemoryError,
+        RuntimeError,
+    ) as error:  # torch.OutOfMemoryError is a RuntimeError; on a CPU torch has no own
+        if not isinstance(
+            error, MemoryError | torch.OutOfMemoryError
+        ) and "DefaultCPUAllocator" not in str(error):
             raise
         names = ["paragraphs", "questions_per_paragraph", "answer_fraction"]
         names += ["processes"] if params.train.processes > 1 else []
@@ -166,7 +212,9 @@ def explain_out_of_memory(params: Params, device: torch.device) -> Iterator[None
 
 
 class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not followed
-    """A Trainer with checkpoints of the trained tensors only and with the steps in the order of the dataset."""
+    """A Trainer with checkpoints of the trained tensors only and with the steps in the order of the
+    dataset.
+    """
 
     last_logs: dict[str, float] = {}  # parts of the loss of the latest step
 
@@ -201,7 +249,9 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
 
 
 def _check_compiler(device: torch.device) -> None:
-    """Compile a minimal function, so that a missing compiler shows before the first step. Raises ModelError."""
+    """Compile a minimal function, so that a missing compiler shows before the first step. Raises
+    ModelError.
+    """
     try:
         torch.compile(torch.neg)(torch.ones(2, device=device))
     except Exception as error:  # of dynamo, of inductor, of the compiler

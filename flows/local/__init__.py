@@ -1,1 +1,3 @@
-"""Launchers: a Prefect server, a worker and PostgreSQL on this machine, and the two demos that run on them."""
+"""Launchers: a Prefect server, a worker and PostgreSQL on this machine, and the two demos that run
+on them.
+"""

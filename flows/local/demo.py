@@ -1,7 +1,9 @@
-"""`make demo`: the bundled newspaper through a Prefect server, a worker and the deployment, with a table of scores.
+"""`make demo`: the bundled newspaper through a Prefect server, a worker and the deployment, with a
+table of scores.
 
-One flow run adapts every month that is pending; a row is printed as soon as its round is committed. A second flow run
-asks closed-book and RAG the same sample of questions as the memory. A month that is adapted is not adapted again.
+One flow run adapts every month that is pending; a row is printed as soon as its round is committed.
+A second flow run asks closed-book and RAG the same sample of questions as the memory. A month that
+is adapted is not adapted again.
 """
 
 import signal
@@ -27,8 +29,12 @@ from flows.local.prefect import local_prefect
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".prefect/demo"
-FINAL_QUESTIONS = 60  # sample of all months' questions that memory, closed-book and RAG are asked at the end
-MONTH_SECONDS = 40  # time limit for measuring a month, in seconds: `make demo` asks as many questions as fit
+FINAL_QUESTIONS = (
+    60  # sample of all months' questions that memory, closed-book and RAG are asked at the end
+)
+MONTH_SECONDS = (
+    40  # time limit for measuring a month, in seconds: `make demo` asks as many questions as fit
+)
 # key of a row → title, width (negative: left-justified), decimals
 COLUMNS = {
     "slice": ("slice", -14, 0),
@@ -58,13 +64,19 @@ def main() -> int:
             demo()
             return 0
     except Timeout:
-        message = f"another demo is running in this folder (it holds {HOME}.lock): wait for it, or end it"
+        message = (
+            f"another demo is running in this folder (it holds {HOME}.lock): wait for it, or end it"
+        )
     except CmtError as error:
         message = str(error)
     except KeyboardInterrupt:
-        write_line("interrupted: `make demo` resumes with the round that was not finished", stderr=True)
+        write_line(
+            "interrupted: `make demo` resumes with the round that was not finished", stderr=True
+        )
         return 130
-    console(stderr=True).print(f"error: {message}", style="red", soft_wrap=True)  # the message may have several lines
+    console(stderr=True).print(
+        f"error: {message}", style="red", soft_wrap=True
+    )  # the message may have several lines
     return 1
 
 
@@ -90,10 +102,14 @@ def demo() -> None:
     with nullcontext() if final else local_prefect(root=ROOT, home=HOME) as prefect:
         table.print_committed()
         if prefect and pending:
-            prefect.run("cmt/online-update", on_poll=table.print_committed, measure_seconds=MONTH_SECONDS)
+            prefect.run(
+                "cmt/online-update", on_poll=table.print_committed, measure_seconds=MONTH_SECONDS
+            )
             table.print_committed()
         if table.missing:
-            raise RoundError(f"no committed round for {table.missing[0]}: see `cmt rounds` and {HOME / 'worker.log'}")
+            raise RoundError(
+                f"no committed round for {table.missing[0]}: see `cmt rounds` and {HOME / 'worker.log'}"
+            )
         if prefect:
             prefect.run("cmt/evaluate", limit=FINAL_QUESTIONS)
             final = _final_scores(workspace)
@@ -116,21 +132,34 @@ class _Table:
         self._workspace, self._already = workspace, already
         self.missing = slice_ids
         self.rows: list[dict[str, Any]] = []
-        console().print(_line({name: title for name, (title, *_) in COLUMNS.items()}), style="bold", soft_wrap=True)
+        console().print(
+            _line({name: title for name, (title, *_) in COLUMNS.items()}),
+            style="bold",
+            soft_wrap=True,
+        )
 
     def print_committed(self) -> None:
         """Print the rounds that were committed since the last call."""
         if not self.missing:
             return
-        committed = {round_.slice_id: round_ for round_ in self._workspace.rounds() if round_.state == "committed"}
+        committed = {
+            round_.slice_id: round_
+            for round_ in self._workspace.rounds()
+            if round_.state == "committed"
+        }
         while self.missing and self.missing[0] in committed:
             slice_id, *self.missing = self.missing
             round_ = committed[slice_id]
-            row = {"slice": slice_id} | {name: getattr(round_, name) for name in ("documents", "rows", "questions")}
+            row = {"slice": slice_id} | {
+                name: getattr(round_, name) for name in ("documents", "rows", "questions")
+            }
             names = ("em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall")
             scores = flat_scores(round_.scores)
             row |= {name: scores.get(name) for name in names}
-            row |= {name: round(getattr(round_, name), 1) for name in ("adapt_seconds", "measure_seconds")}
+            row |= {
+                name: round(getattr(round_, name), 1)
+                for name in ("adapt_seconds", "measure_seconds")
+            }
             self.rows.append(row | {"seconds": round(sum(round_.seconds.values()), 1)})
             note = "  already there" if slice_id in self._already else ""
             console().print(_line(self.rows[-1]) + note, soft_wrap=True)
@@ -148,10 +177,15 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _final_scores(workspace: Workspace) -> dict[str, Any] | None:
-    """Scores of the last `cmt/evaluate` as one row; None when it was of another bank, sample, or never run."""
+    """Scores of the last `cmt/evaluate` as one row; None when it was of another bank, sample, or
+    never run.
+    """
     try:
         record = read_json(workspace.state / EVALUATION_FILE, dict[str, Any])
-        if record["bank_digest"] != workspace.open_bank().digest() or record["limit"] != FINAL_QUESTIONS:
+        if (
+            record["bank_digest"] != workspace.open_bank().digest()
+            or record["limit"] != FINAL_QUESTIONS
+        ):
             return None
     except (OSError, ValueError, LookupError):
         return None
@@ -170,24 +204,40 @@ def _final_scores(workspace: Workspace) -> dict[str, Any] | None:
 
 
 def _register(workspace: Workspace) -> None:
-    """Register the compressor in use, without scores; champion if there was none. A failure is a warning."""
+    """Register the compressor in use, without scores; champion if there was none. A failure is a
+    warning.
+    """
     from cmt.rounds.promotion import promote_version
 
     folder, project = workspace.params.compressor.path, ROOT / "params.yaml"
     try:
-        version = workspace.registry.add(folder, project=project, params=workspace.params, scores={}, held_out="")
+        version = workspace.registry.add(
+            folder, project=project, params=workspace.params, scores={}, held_out=""
+        )
         promote_version(workspace, version)
     except CmtError as error:
-        write_line(f"warning: the compressor is not registered: {error}", style="yellow", stderr=True)
+        write_line(
+            f"warning: the compressor is not registered: {error}", style="yellow", stderr=True
+        )
 
 
-def _finish(workspace: Workspace, rows: list[dict[str, Any]], final: dict[str, Any], *, seconds: float) -> None:
+def _finish(
+    workspace: Workspace, rows: list[dict[str, Any]], final: dict[str, Any], *, seconds: float
+) -> None:
     """Write metrics/demo.json and print the last two lines."""
     digest = workspace.open_bank().digest()
-    write_json(ROOT / "metrics/demo.json", {"rounds": rows, "final": final, "bank_digest": digest, "seconds": seconds})
+    write_json(
+        ROOT / "metrics/demo.json",
+        {"rounds": rows, "final": final, "bank_digest": digest, "seconds": seconds},
+    )
     last = [round_ for round_ in workspace.rounds() if round_.state == "committed"][-1].bank_digest
-    same = "as the last round left it" if digest == last else f"changed since the last round, which left {last}"
-    documents, adapt = sum(row["documents"] for row in rows), sum(row["adapt_seconds"] for row in rows)
+    same = (
+        "as the last round left it"
+        if digest == last
+        else f"changed since the last round, which left {last}"
+    )
+    documents = sum(row["documents"] for row in rows)
+    adapt = sum(row["adapt_seconds"] for row in rows)
     lines = [
         f"{documents} articles adapted in {adapt:.1f} s; EM and F1 (0–100) of as many questions a month as fit into "
         f"{MONTH_SECONDS} s, at least {FEWEST_QUESTIONS}; baselines on {final['questions']} of all months",

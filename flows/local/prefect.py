@@ -1,8 +1,8 @@
 """A temporary Prefect server and worker, stopped when they are no longer needed.
 
-They listen on a free port of 127.0.0.1 and keep their state and logs in one folder, which is created anew: the user's
-own Prefect profile and database are neither read nor written. Pools and flow runs are requested over HTTP: a `prefect`
-command takes seconds to import Prefect.
+They listen on a free port of 127.0.0.1 and keep their state and logs in one folder, which is
+created anew: the user's own Prefect profile and database are neither read nor written. Pools and
+flow runs are requested over HTTP: a `prefect` command takes seconds to import Prefect.
 """
 
 import json
@@ -44,17 +44,21 @@ _WARNING_OR_WORSE = re.compile(r"\| (WARNING|ERROR|CRITICAL) +\|")
 class LocalPrefect:
     """The Prefect processes of one folder and the requests to their server.
 
-    `root`: working directory of every process. `home`: folder of the database and of one log a process. `variables`:
-    more environment variables of the processes.
+    `root`: working directory of every process. `home`: folder of the database and of one log a
+    process. `variables`: more environment variables of the processes.
     """
 
-    def __init__(self, *, root: Path, home: Path, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *, root: Path, home: Path, variables: Mapping[str, str] | None = None
+    ) -> None:
         self.root, self.home, self.port = root, home, free_port()
         self.environment = _environment(home, self.port) | dict(variables or {})
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start `prefect` with `arguments` in a process group of its own; its log is `<name>.log`."""
+        """Start `prefect` with `arguments` in a process group of its own; its log is
+        `<name>.log`.
+        """
         with (self.home / f"{name}.log").open("wb") as log:
             self.running[name] = subprocess.Popen(  # noqa: S603 - fixed arguments
                 [sys.executable, "-m", "prefect", *arguments],
@@ -68,17 +72,23 @@ class LocalPrefect:
         return self.running[name]
 
     def start_server(self) -> None:
-        """Start the server and wait until it answers. ServiceError when it ends or takes too long."""
+        """Start the server and wait until it answers. ServiceError when it ends or takes too
+        long.
+        """
         self.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(self.port))
         self.request("GET", "health")
 
     def start_worker(self, name: str, *, pool: str) -> None:
         """Create the work pool `pool` of processes, and start a worker that takes its flow runs."""
-        self.request("POST", "work_pools/", {"name": pool, "type": "process"})  # the worker adds its template
+        self.request(
+            "POST", "work_pools/", {"name": pool, "type": "process"}
+        )  # the worker adds its template
         self.start(name, "worker", "start", "--pool", pool, "--type", "process", "--name", name)
 
     def call(self, name: str, *arguments: str) -> None:
-        """Run `prefect` with `arguments`. ServiceError when it fails, or when server or worker end meanwhile."""
+        """Run `prefect` with `arguments`. ServiceError when it fails, or when server or worker end
+        meanwhile.
+        """
         process = self.start(name, *arguments)
         with spinner() as show:
             show(f"prefect {shlex.join(arguments)}")
@@ -96,12 +106,17 @@ class LocalPrefect:
             if process is not None and process.poll() is not None:
                 raise ServiceError(f"the Prefect {name} ended unexpectedly:\n{self._tail(name)}")
 
-    def run(self, deployment: str, *, on_poll: Callable[[], None] | None = None, **parameters: object) -> None:
-        """Run `deployment` with `parameters` and watch it to its end; `on_poll` is called while it runs.
+    def run(
+        self, deployment: str, *, on_poll: Callable[[], None] | None = None, **parameters: object
+    ) -> None:
+        """Run `deployment` with `parameters` and watch it to its end; `on_poll` is called while it
+        runs.
 
-        RoundError with the warnings and errors of its log unless it completes, ServiceError when server or worker end.
+        RoundError with the warnings and errors of its log unless it completes, ServiceError when
+        server or worker end.
         """
-        # `python -m prefect.engine` directly: the run stays in the worker's process group and starts one process less
+        # `python -m prefect.engine` directly: the run stays in the worker's process group and
+        # starts one process less
         command = shlex.join([sys.executable, "-m", "prefect.engine"])
         body = {
             "parameters": parameters,
@@ -114,15 +129,21 @@ class LocalPrefect:
         self._watch(deployment, run, first_line=first_line, on_poll=on_poll)
 
     def schedule(self, deployment: str, **parameters: object) -> None:
-        """Give `deployment` a schedule whose first run, with `parameters`, is in a moment; the next is years away."""
+        """Give `deployment` a schedule whose first run, with `parameters`, is in a moment; the next
+        is years away.
+        """
         identifier = self.request("GET", f"deployments/name/{deployment}")["id"]
-        first = datetime.now(UTC) + timedelta(seconds=3 * _SCHEDULER_SECONDS)  # the scheduler creates no past runs
+        first = datetime.now(UTC) + timedelta(
+            seconds=3 * _SCHEDULER_SECONDS
+        )  # the scheduler creates no past runs
         schedule = {"interval": 10 * 365 * 86_400, "anchor_date": first.isoformat()}
         body = [{"active": True, "schedule": schedule, "parameters": parameters}]
         self.request("POST", f"deployments/{identifier}/schedules", body)
 
     def await_run(self, deployment: str) -> None:
-        """Watch the newest run that a schedule or trigger starts. Raises as `run`, and ServiceError if none starts."""
+        """Watch the newest run that a schedule or trigger starts. Raises as `run`, and ServiceError
+        if none starts.
+        """
         deadline = time.monotonic() + START_SECONDS
         body = {
             "deployments": {"name": {"any_": [deployment.partition("/")[2]]}},
@@ -132,40 +153,59 @@ class LocalPrefect:
         }
         while not (found := self.request("POST", "flow_runs/filter", body)):
             if time.monotonic() > deadline:
-                raise ServiceError(f"no schedule or trigger started {deployment} in {START_SECONDS} s: see {self.home}")
+                raise ServiceError(
+                    f"no schedule or trigger started {deployment} in {START_SECONDS} s: see {self.home}"
+                )
             self.check()
             time.sleep(_POLL_SECONDS)
         self._watch(deployment, found[0], first_line=len(self._log("worker")))
 
     def _watch(
-        self, deployment: str, run: dict[str, Any], *, first_line: int, on_poll: Callable[[], None] | None = None
+        self,
+        deployment: str,
+        run: dict[str, Any],
+        *,
+        first_line: int,
+        on_poll: Callable[[], None] | None = None,
     ) -> None:
         """Watch a flow run to its end; its log begins at `first_line` of the worker's."""
         with spinner() as show:
             while run["state_type"] not in _FINAL_STATES:
                 self.check()
-                show([run["state_name"], *self._log("worker")[first_line:]][-1].rpartition(" | ")[2])
+                show(
+                    [run["state_name"], *self._log("worker")[first_line:]][-1].rpartition(" | ")[2]
+                )
                 if on_poll:
                     on_poll()
                 time.sleep(_WATCH_SECONDS)
                 run = self.request("GET", f"flow_runs/{run['id']}")
         if run["state_type"] != "COMPLETED":
-            problems = [line for line in self._log("worker")[first_line:] if _WARNING_OR_WORSE.search(line)]
+            problems = [
+                line for line in self._log("worker")[first_line:] if _WARNING_OR_WORSE.search(line)
+            ]
             problems = problems or [f"{run['state_name']}: {run['state']['message']}"]
             lines = [f"the flow run of {deployment} did not complete", *problems]
             raise RoundError("\n".join([*lines, f"more in {self.home / 'worker.log'}"]))
 
     def request(self, method: str, path: str, body: object = None) -> Any:
-        """The JSON that the server's API answers; repeated while it is unavailable, as at its start.
+        """The JSON that the server's API answers; repeated while it is unavailable, as at its
+        start.
 
         ServiceError when the server refuses or stays unavailable, or when it or the worker ends.
         """
         deadline = time.monotonic() + REQUEST_SECONDS
-        timeout = READ_SECONDS if method == "GET" else REQUEST_SECONDS  # any other request may have been carried out
+        timeout = (
+            READ_SECONDS if method == "GET" else REQUEST_SECONDS
+        )  # any other request may have been carried out
         while True:
             connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
             try:
-                connection.request(method, f"/api/{path}", json.dumps(body or {}), {"Content-Type": "application/json"})
+                connection.request(
+                    method,
+                    f"/api/{path}",
+                    json.dumps(body or {}),
+                    {"Content-Type": "application/json"},
+                )
                 response = connection.getresponse()
                 status, answer = response.status, response.read().decode(errors="replace")
             except (OSError, HTTPException) as error:
@@ -176,11 +216,15 @@ class LocalPrefect:
                 return json.loads(answer)
             self.check()
             if status != SERVICE_UNAVAILABLE or time.monotonic() > deadline:
-                raise ServiceError(f"the Prefect server answers {method} {path} with {status}: {answer}")
+                raise ServiceError(
+                    f"the Prefect server answers {method} {path} with {status}: {answer}"
+                )
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
-        """Stop every process that was started and its children, latest first: SIGTERM, then SIGKILL."""
+        """Stop every process that was started and its children, latest first: SIGTERM, then
+        SIGKILL.
+        """
         for process in reversed(self.running.values()):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
@@ -191,7 +235,9 @@ class LocalPrefect:
             process.wait()
 
     def _log(self, name: str) -> list[str]:
-        return (self.home / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        return (
+            (self.home / f"{name}.log").read_text(encoding="utf-8", errors="replace").splitlines()
+        )
 
     def _tail(self, name: str) -> str:
         return "\n".join(self._log(name)[-LOG_LINES:])
@@ -203,9 +249,13 @@ def local_prefect(*, root: Path, home: Path, params: Path | None = None) -> Iter
 
     `params`: their params.yaml; default: the one in `root`.
     """
-    shutil.rmtree(home, ignore_errors=True)  # a flow run that was killed would stay Running in the old database
+    shutil.rmtree(
+        home, ignore_errors=True
+    )  # a flow run that was killed would stay Running in the old database
     home.mkdir(parents=True)
-    prefect = LocalPrefect(root=root, home=home, variables={"CMT_PARAMS": str(params)} if params else None)
+    prefect = LocalPrefect(
+        root=root, home=home, variables={"CMT_PARAMS": str(params)} if params else None
+    )
     empty = empty_database(home)
     if empty.exists():
         shutil.copy(empty, home / "prefect.db")
@@ -217,7 +267,9 @@ def local_prefect(*, root: Path, home: Path, params: Path | None = None) -> Iter
         prefect.call("deploy", "--no-prompt", "deploy", "--all")
         yield prefect
     finally:
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave orphans
+        previous = signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # a second Ctrl-C would leave orphans
         prefect.stop()
         signal.signal(signal.SIGINT, previous)
 
@@ -227,7 +279,9 @@ def spinner() -> Iterator[Callable[[str], None]]:
     """A spinner with the elapsed time on a terminal; call the result with the text to show."""
     screen = console(stderr=True)
     columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+    with Progress(
+        *columns, console=screen, transient=True, disable=not screen.is_terminal
+    ) as progress:
         task = progress.add_task("")
         yield lambda text: progress.update(task, description=plain(text)[: screen.width - 20])
 
@@ -242,8 +296,14 @@ def free_port() -> int:
 
 def _environment(home: Path, port: int) -> dict[str, str]:
     """This process's environment without the user's own Prefect and MLflow settings."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-    no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")), "127.0.0.1"]))
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "MLFLOW_"))
+    }
+    no_proxy = ",".join(
+        filter(None, [os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")), "127.0.0.1"])
+    )
     return inherited | {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
@@ -259,7 +319,9 @@ def _environment(home: Path, port: int) -> dict[str, str]:
 
 
 def empty_database(home: Path) -> Path:
-    """Where the first server of a Prefect version leaves its database for later ones, to which it saves migrations."""
+    """Where the first server of a Prefect version leaves its database for later ones, to which it
+    saves migrations.
+    """
     return home.parent / f"empty-{version('prefect')}.db"
 
 

@@ -1,9 +1,10 @@
 """`make year`: the bundled newspaper month by month through a pipeline that adapts itself.
 
-Months 1 to 3 are adapted with the shipped compressor. A schedule starts `cmt/retrain` on them; the round of month 4
-decides on the challenger; a promotion starts `cmt/recompress`, while `cmt serve` answers. Months 5 to 8 are adapted
-with what answers then. At the end all questions of these months are asked of both compressors. Everything runs on a
-Prefect server and worker of its own and in `data/year`; its compressor is never shipped.
+Months 1 to 3 are adapted with the shipped compressor. A schedule starts `cmt/retrain` on them; the
+round of month 4 decides on the challenger; a promotion starts `cmt/recompress`, while `cmt serve`
+answers. Months 5 to 8 are adapted with what answers then. At the end all questions of these months
+are asked of both compressors. Everything runs on a Prefect server and worker of its own and in
+`data/year`; its compressor is never shipped.
 """
 
 import json
@@ -53,7 +54,10 @@ SCORED = 50  # questions of the held-out evaluation after the training; the deci
 
 def main(
     base: Annotated[
-        str, typer.Option(help="The base data: replayed in the training, and its held-out articles in the decision.")
+        str,
+        typer.Option(
+            help="The base data: replayed in the training, and its held-out articles in the decision."
+        ),
     ] = "hub:rajpurkar/squad",
 ) -> None:
     """Run the year, print its table, and write metrics/year.json and plots/year.png."""
@@ -81,7 +85,9 @@ def main(
 
 
 def write_project(base: str) -> Path:
-    """Write the project in `data/year`, and the months of the newspaper as sources; returns its params.yaml."""
+    """Write the project in `data/year`, and the months of the newspaper as sources; returns its
+    params.yaml.
+    """
     shutil.rmtree(YEAR, ignore_errors=True)
     params = load_params(ROOT / "params.yaml").model_dump(mode="json")
     source = Path(params["stream"]["source"])
@@ -89,11 +95,22 @@ def write_project(base: str) -> Path:
     params["bank"] |= {"uri": "data/bank"}
     if base.startswith("path:"):  # relative to here, not to the project
         base = f"path:{Path(base.removeprefix('path:')).resolve()}"
-    params["train"] |= {"source": "stream", "mix": {base: 1.0}, "path": "train", "output": "trained"}
-    params["train"] |= {"questions": PAIRS, "learning_rate": 3e-4, "warmup_steps": 10, "unanswerable_per_paragraph": 1}
+    params["train"] |= {
+        "source": "stream",
+        "mix": {base: 1.0},
+        "path": "train",
+        "output": "trained",
+    }
+    params["train"] |= {
+        "questions": PAIRS,
+        "learning_rate": 3e-4,
+        "warmup_steps": 10,
+        "unanswerable_per_paragraph": 1,
+    }
     params["train"] |= {"window_frequencies": {1: 0.5, 4: 0.5}, "validation_articles": 8}
     params["evaluation"] |= {"questions": 30, "earlier_questions": 10}
-    # an interval of so few questions excludes no loss of 1; the recompression may use the whole machine
+    # an interval of so few questions excludes no loss of 1; the recompression may use the whole
+    # machine
     params["promotion"] |= {"questions": 250, "max_loss": 3.0, "duty_cycle": 1.0}
     params["tracking"] |= {"enabled": True, "uri": "sqlite:///mlflow.db", "experiment": "year"}
     YEAR.mkdir(parents=True)
@@ -112,8 +129,15 @@ def write_project(base: str) -> Path:
 
 
 def _recompress(prefect: LocalPrefect, project: Path) -> dict[str, Any]:
-    """Wait for the recompression while questions are answered; zeros if the challenger was refused."""
-    counts: dict[str, Any] = {"documents": 0, "seconds": 0.0, "answered_meanwhile": 0, "wrong_version": 0}
+    """Wait for the recompression while questions are answered; zeros if the challenger was
+    refused.
+    """
+    counts: dict[str, Any] = {
+        "documents": 0,
+        "seconds": 0.0,
+        "answered_meanwhile": 0,
+        "wrong_version": 0,
+    }
     workspace = open(params=project)
     if read_champion(workspace.state) is None:
         return counts
@@ -132,9 +156,18 @@ def _recompress(prefect: LocalPrefect, project: Path) -> dict[str, Any]:
 
 @contextmanager
 def _asking(workspace: Workspace) -> Iterator[list[str]]:
-    """Ask a server one question after the other meanwhile; yields the compressors that the answers name."""
+    """Ask a server one question after the other meanwhile; yields the compressors that the answers
+    name.
+    """
     port, stop, compressors = free_port(), Event(), list[str]()
-    command = [sys.executable, "-m", "cmt", "--params", str(workspace.root / "params.yaml"), "serve"]
+    command = [
+        sys.executable,
+        "-m",
+        "cmt",
+        "--params",
+        str(workspace.root / "params.yaml"),
+        "serve",
+    ]
     with (HOME / "serve.log").open("wb") as log:
         server = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log)  # noqa: S603
     questions = workspace.store.all_questions()["question"].to_pylist()
@@ -161,30 +194,46 @@ def _asking(workspace: Workspace) -> Iterator[list[str]]:
 
 
 def _answered_by(port: int, question: str) -> str:
-    """The compressor whose bank answers. Raises ConnectError if no server listens, ServiceError if it refuses."""
-    reply = httpx.post(f"http://127.0.0.1:{port}/ask", json={"question": question}, timeout=60, trust_env=False)
+    """The compressor whose bank answers. Raises ConnectError if no server listens, ServiceError if
+    it refuses.
+    """
+    reply = httpx.post(
+        f"http://127.0.0.1:{port}/ask", json={"question": question}, timeout=60, trust_env=False
+    )
     if reply.is_error:
-        raise ServiceError(f"the server of the year answered {question!r} with {reply.status_code}: {reply.text[:200]}")
+        raise ServiceError(
+            f"the server of the year answered {question!r} with {reply.status_code}: {reply.text[:200]}"
+        )
     return str(reply.json()["compressor"])
 
 
 def _f1_by_month(project: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """F1 (n,) in points of questions of each slice: of the compressor that answers, and of the shipped one.
+    """F1 (n,) in points of questions of each slice: of the compressor that answers, and of the
+    shipped one.
 
-    Up to the month that decides these are the questions that its round asked of the shipped compressor, later all
-    questions, asked of both. Each compressor gets a process with half of the cores.
+    Up to the month that decides these are the questions that its round asked of the shipped
+    compressor, later all questions, asked of both. Each compressor gets a process with half of the
+    cores.
     """
     workspace = open(params=project)
-    rounds = {round_.slice_id: round_ for round_ in reversed(workspace.all_rounds()) if round_.questions}
+    rounds = {
+        round_.slice_id: round_ for round_ in reversed(workspace.all_rounds()) if round_.questions
+    }
     shipped: dict[str, Floats] = {}
     for name in _slices(workspace)[: LEARNED + 1]:
         records = read_records(workspace, rounds[name])
         if records is None:
             raise ServiceError(f"the answers of round {name} are gone: run `make year` again")
-        shipped[name] = 100 * records.filter(is_own(workspace, rounds[name], records))["cmt_f1"].to_numpy()
-    folders = list(dict.fromkeys([workspace.declared.compressor.path, workspace.params.compressor.path]))
+        shipped[name] = (
+            100 * records.filter(is_own(workspace, rounds[name], records))["cmt_f1"].to_numpy()
+        )
+    folders = list(
+        dict.fromkeys([workspace.declared.compressor.path, workspace.params.compressor.path])
+    )
     threads = max(1, torch.get_num_threads() // len(folders))
-    with ProcessPoolExecutor(len(folders), get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+    with ProcessPoolExecutor(
+        len(folders), get_context("spawn"), torch.set_num_threads, (threads,)
+    ) as pool:
         later = list(pool.map(_ask_later_months, [project] * len(folders), folders))
     return shipped | later[-1], shipped | later[0]
 
@@ -194,11 +243,15 @@ def _slices(workspace: Workspace) -> list[str]:
 
 
 def _ask_later_months(project: Path, folder: Path) -> dict[str, Floats]:
-    """Ask the compressor in `folder` all questions of the months after the one that decides, from all documents."""
+    """Ask the compressor in `folder` all questions of the months after the one that decides, from
+    all documents.
+    """
     workspace = open(params=project)
     store, params = workspace.store, workspace.params
     documents = store.all_documents()
-    bank = TemporaryBank.of(folder, lm=workspace.lm, documents=documents, params=params, as_in_use=True)
+    bank = TemporaryBank.of(
+        folder, lm=workspace.lm, documents=documents, params=params, as_in_use=True
+    )
     f1: dict[str, Floats] = {}
     with bank.answerer() as answerer:
         for name in _slices(workspace)[LEARNED + 1 :]:
@@ -208,11 +261,16 @@ def _ask_later_months(project: Path, folder: Path) -> dict[str, Floats]:
 
 
 def _record(
-    workspace: Workspace, f1: dict[str, Floats], shipped: dict[str, Floats], recompressed: dict[str, Any]
+    workspace: Workspace,
+    f1: dict[str, Floats],
+    shipped: dict[str, Floats],
+    recompressed: dict[str, Any],
 ) -> dict[str, Any]:
     """The content of metrics/year.json."""
     slices, seed = list(f1), workspace.params.seed
-    adapted = {round_.slice_id: round_.compressor for round_ in workspace.all_rounds() if round_.questions}
+    adapted = {
+        round_.slice_id: round_.compressor for round_ in workspace.all_rounds() if round_.questions
+    }
     months = [
         {
             "slice": name,
@@ -223,7 +281,9 @@ def _record(
         for name in slices
     ]
     later = slices[LEARNED + 1 :]
-    gain = paired_bootstrap(*(np.concatenate([of[name] for name in later]) for of in (f1, shipped)), seed=seed)
+    gain = paired_bootstrap(
+        *(np.concatenate([of[name] for name in later]) for of in (f1, shipped)), seed=seed
+    )
     decision = read_json(workspace.state / DECISION_FILE, dict[str, Any])
     figures = decision["figures"]
     return {
@@ -246,13 +306,18 @@ def _record(
 
 def _show(record: dict[str, Any]) -> None:
     """Print the months and the decision, and draw the picture."""
-    rows = [[month[name] for name in ("slice", "champion", "f1_shipped", "f1")] for month in record["months"]]
+    rows = [
+        [month[name] for name in ("slice", "champion", "f1_shipped", "f1")]
+        for month in record["months"]
+    ]
     write_table(["slice", "adapted by", "F1 shipped", "F1 with retraining"], rows, left=2)
     later = record["later"]
     out = console()
     out.print(f"decision: {record['decision']['reason']}", soft_wrap=True)
     low, high = later["ci"]
-    out.print(f"later months, {later['n']} questions: {later['gain']:+.1f} F1 ({low:+.1f} to {high:+.1f})")
+    out.print(
+        f"later months, {later['n']} questions: {later['gain']:+.1f} F1 ({low:+.1f} to {high:+.1f})"
+    )
     out.print(f"metrics/year.json and plots/year.png written; {record['seconds']:.0f} s")
     month_curve(months=record["months"], path=ROOT / "plots/year.png")
 

@@ -13,6 +13,8 @@ __all__ = ["bank", "lm", "other_lm", "script", "textless_bank"]
 
 
 @pytest.fixture(scope="session")
-def mayors(tiny_lm: Callable[[str], FrozenLM], tmp_path_factory: pytest.TempPathFactory) -> Answerer:
+def mayors(
+    tiny_lm: Callable[[str], FrozenLM], tmp_path_factory: pytest.TempPathFactory
+) -> Answerer:
     """An answerer over MAYORS."""
     return untrained_answerer(tiny_lm("llama"), tmp_path_factory.mktemp("mayors"), MAYORS)

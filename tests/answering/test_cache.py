@@ -13,7 +13,10 @@ from cmt.lm.decoding import complete
 from cmt.lm.model import FrozenLM
 
 HEAD = "Question: who?\nAnswer: Vell\n"
-PROMPTS = [f"\nQuestion: who built {place}?\nAnswer:" for place in ("the lighthouse", "it", "Port Ellery", "it", "żuk")]
+PROMPTS = [
+    f"\nQuestion: who built {place}?\nAnswer:"
+    for place in ("the lighthouse", "it", "Port Ellery", "it", "żuk")
+]
 OPTIONS: dict[str, Any] = {"max_new_tokens": 6, "batch_size": 2, "shared": HEAD}
 
 
@@ -49,11 +52,15 @@ def test_a_removed_answer_is_not_in_the_bytes_of_the_file(path: Path) -> None:
     assert (answers.remove(bool), path.exists()) == (0, False)
 
 
-def test_another_lm_head_or_length_has_its_own_answer(lm: FrozenLM, other_lm: FrozenLM, path: Path) -> None:
+def test_another_lm_head_or_length_has_its_own_answer(
+    lm: FrozenLM, other_lm: FrozenLM, path: Path
+) -> None:
     cache_of(path, lm).complete(PROMPTS, **OPTIONS)
     longer = OPTIONS | {"max_new_tokens": 9}
     headless = OPTIONS | {"shared": ""}
-    assert cache_of(path, other_lm).complete(PROMPTS, **OPTIONS) == complete(other_lm, PROMPTS, **OPTIONS)
+    assert cache_of(path, other_lm).complete(PROMPTS, **OPTIONS) == complete(
+        other_lm, PROMPTS, **OPTIONS
+    )
     assert cache_of(path, lm).complete(PROMPTS, **longer) == complete(lm, PROMPTS, **longer)
     assert cache_of(path, lm).complete(PROMPTS, **headless) == complete(lm, PROMPTS, **headless)
 
@@ -92,7 +99,9 @@ def change_type(path: Path) -> None:
     [
         lambda path: path.write_bytes(b"not a database here" * 400),
         lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-        lambda path: path.write_bytes(path.read_bytes()[:100] + b"\xff" * (path.stat().st_size - 100)),
+        lambda path: path.write_bytes(
+            path.read_bytes()[:100] + b"\xff" * (path.stat().st_size - 100)
+        ),
         lambda path: path.write_bytes(path.read_bytes().replace(b"nobody", b"nobo\xffy")),
         change_type,
     ],

@@ -37,7 +37,9 @@ def test_the_evidence_is_that_of_the_quoted_memory() -> None:
     found = evidence(QUESTION, Selection(ROWS, lead=2.0), TEXTS, begin_probability, quote(1))
     assert found.reader == pytest.approx(math.log(0.8 / 0.2), rel=1e-5)
     assert found.agreement == pytest.approx(0.0)
-    assert found.coverage == pytest.approx(5 / 15)  # "ferry" of the letters of "ferry", "saltby" and "cost"
+    assert found.coverage == pytest.approx(
+        5 / 15
+    )  # "ferry" of the letters of "ferry", "saltby" and "cost"
     assert (found.names, found.lead) == (0.0, 2.0)
     other = evidence(QUESTION, Selection(ROWS, lead=2.0), TEXTS, begin_probability, quote(0))
     assert (other.coverage, other.names) == (0.0, 0.0)
@@ -47,7 +49,9 @@ def test_the_evidence_is_that_of_the_quoted_memory() -> None:
 def test_the_confidence_grows_with_each_piece_of_evidence() -> None:
     base = Evidence(reader=1.0, agreement=0.0, coverage=0.5, names=0.5, lead=1.0)
     low = confidence_of(base)
-    assert low == pytest.approx(1 / (1 + math.exp(-sum(map(math.prod, zip(WEIGHTS, base, strict=True))) - CONSTANT)))
+    assert low == pytest.approx(
+        1 / (1 + math.exp(-sum(map(math.prod, zip(WEIGHTS, base, strict=True))) - CONSTANT))
+    )
     for name in Evidence._fields:
         assert low < confidence_of(base._replace(**{name: getattr(base, name) + 0.1})) < 1
 
@@ -99,18 +103,33 @@ def test_the_threshold_margin_is_the_distance_in_log_odds() -> None:
     assert threshold_margin(0.7, -1.0, temperature=20.0) == pytest.approx(34.0)
 
 
-def test_the_basis_of_an_answer_gives_its_confidence_at_another_lead_of_the_same_selection() -> None:
-    row = {"memory_id": "ferry#0", "published_at": None, "supersedes": None, "text": "6 crowns", "prior": -0.1}
+def test_the_basis_of_an_answer_gives_its_confidence_at_another_lead_of_the_same_selection() -> (
+    None
+):
+    row = {
+        "memory_id": "ferry#0",
+        "published_at": None,
+        "supersedes": None,
+        "text": "6 crowns",
+        "prior": -0.1,
+    }
     selection = Selection([row], lead=10.0)
     found = Evidence(reader=4.0, agreement=2.0, coverage=0.8, names=1.0, lead=10.0)
     basis = Basis(selection.digest, 10.0, confidence_of(found))
     for lead in (4.0, 10.0, 15.0):
         expected = confidence_of(found._replace(lead=lead))
-        assert basis.confidence_in(selection._replace(lead=lead), threshold=0.1) == pytest.approx(expected)
+        assert basis.confidence_in(selection._replace(lead=lead), threshold=0.1) == pytest.approx(
+            expected
+        )
     # an answer that is refused from now on, or was so far, is another one
     limit = confidence_of(found._replace(lead=8.0))
     assert basis.confidence_in(selection._replace(lead=7.0), threshold=limit) is None
-    assert basis._replace(confidence=limit - 0.01).confidence_in(selection._replace(lead=20.0), threshold=limit) is None
+    assert (
+        basis._replace(confidence=limit - 0.01).confidence_in(
+            selection._replace(lead=20.0), threshold=limit
+        )
+        is None
+    )
     # other memories, texts or log-probabilities are another selection; the order is none
     for change in ({"text": "9 crowns"}, {"prior": -0.2}, {"memory_id": "ferry#1"}):
         assert basis.confidence_in(Selection([row | change], lead=10.0), threshold=0.1) is None

@@ -1,4 +1,6 @@
-"""Prompts of the baselines: their wording, what they are cut to, and which documents RAG puts into them."""
+"""Prompts of the baselines: their wording, what they are cut to, and which documents RAG puts into
+them.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +12,11 @@ from cmt.lm.model import FrozenLM
 
 OPTIONS: dict[str, Any] = {"max_new_tokens": 6, "batch_size": 2}
 JANUARY, MARCH, JUNE = (datetime(2031, month, 15, tzinfo=UTC) for month in (1, 3, 6))
-QUESTIONS = ["Who is the mayor of Port Ellery?", "What does the Saltby ferry cost?", "Who is the mayor of Port Ellery?"]
+QUESTIONS = [
+    "Who is the mayor of Port Ellery?",
+    "What does the Saltby ferry cost?",
+    "Who is the mayor of Port Ellery?",
+]
 
 
 def test_an_answer_not_in_memory_is_an_empty_prediction() -> None:
@@ -32,43 +38,78 @@ def test_each_text_has_a_line_as_in_the_examples(script: Any) -> None:
     predictions = given_text(script, ["Who?"], [passages], complete=script.complete, **OPTIONS)
     prompt = script.prompts[0]
     assert prompt.endswith("\n\nText: Vell did it.\nText: Not Moss.\nQuestion: Who?\nAnswer:")
-    assert prompt.startswith(f"Text: {EXAMPLES[0].text}\nQuestion: {EXAMPLES[0].question}\nAnswer: ")
+    assert prompt.startswith(
+        f"Text: {EXAMPLES[0].text}\nQuestion: {EXAMPLES[0].question}\nAnswer: "
+    )
     assert (predictions[0].text, predictions[0].doc_ids) == ("Vell", ("d1", "d2"))
 
 
 def test_a_zero_shot_prompt_has_no_examples(script: Any) -> None:
     closed_book(script, ["Who?"], examples=(), complete=script.complete, **OPTIONS)
-    given_text(script, ["Who?"], [[Passage("d", "Vell did it.")]], examples=(), complete=script.complete, **OPTIONS)
-    assert script.prompts == ["Question: Who?\nAnswer:", "Text: Vell did it.\nQuestion: Who?\nAnswer:"]
+    given_text(
+        script,
+        ["Who?"],
+        [[Passage("d", "Vell did it.")]],
+        examples=(),
+        complete=script.complete,
+        **OPTIONS,
+    )
+    assert script.prompts == [
+        "Question: Who?\nAnswer:",
+        "Text: Vell did it.\nQuestion: Who?\nAnswer:",
+    ]
 
 
 def test_examples_and_prompt_have_the_tokens_of_the_whole_text(lm: FrozenLM, script: Any) -> None:
-    given_text(script, ["Who?", "What?"], [[Passage("d", "Vell did it.")], []], complete=script.complete, **OPTIONS)
+    given_text(
+        script,
+        ["Who?", "What?"],
+        [[Passage("d", "Vell did it.")], []],
+        complete=script.complete,
+        **OPTIONS,
+    )
     for prompt in script.prompts:
         head, separator, rest = prompt.rpartition("\n\n")
-        assert lm.tokenize(head + "\n") + lm.tokenize("\n" + rest) == lm.tokenize(head + separator + rest)
+        assert lm.tokenize(head + "\n") + lm.tokenize("\n" + rest) == lm.tokenize(
+            head + separator + rest
+        )
 
 
 def test_an_answer_ends_with_its_line(script: Any) -> None:
     script.rule = lambda prompt: " Tomas Vell, engineer \nQuestion: and who else?"
-    assert closed_book(script, ["Who?"], complete=script.complete, **OPTIONS)[0].text == "Tomas Vell, engineer"
+    assert (
+        closed_book(script, ["Who?"], complete=script.complete, **OPTIONS)[0].text
+        == "Tomas Vell, engineer"
+    )
 
 
 def test_rag_reads_the_document_that_was_valid_as_of_the_date(script: Any, bank: Bank) -> None:
-    predictions = rag(script, bank, QUESTIONS, [JANUARY, MARCH, JUNE], complete=script.complete, **OPTIONS)
+    predictions = rag(
+        script, bank, QUESTIONS, [JANUARY, MARCH, JUNE], complete=script.complete, **OPTIONS
+    )
     assert [(answer.text, answer.doc_ids) for answer in predictions] == [
         ("Moss", ("mayor-1",)),
         ("Tickets", ("ferry",)),
         ("Vell", ("mayor-2",)),
     ]
-    (both,) = rag(script, bank, ["mayor ferry"], [JUNE], top_k=2, complete=script.complete, **OPTIONS) or []
+    (both,) = (
+        rag(script, bank, ["mayor ferry"], [JUNE], top_k=2, complete=script.complete, **OPTIONS)
+        or []
+    )
     assert sorted(both.doc_ids) == ["ferry", "mayor-2"]
     assert script.prompts[-1].count("Text:") == len(EXAMPLES) + 2
 
 
 def test_rag_is_closed_book_if_search_finds_nothing(script: Any, bank: Bank) -> None:
     before = datetime(2030, 1, 1, tzinfo=UTC)
-    predictions = rag(script, bank, [QUESTIONS[0], QUESTIONS[1]], [before, MARCH], complete=script.complete, **OPTIONS)
+    predictions = rag(
+        script,
+        bank,
+        [QUESTIONS[0], QUESTIONS[1]],
+        [before, MARCH],
+        complete=script.complete,
+        **OPTIONS,
+    )
     assert [answer.doc_ids for answer in predictions] == [(), ("ferry",)]
     closed_book(script, [QUESTIONS[0]], complete=script.complete, **OPTIONS)
     assert script.prompts[0] == script.prompts[-1]
@@ -77,7 +118,13 @@ def test_rag_is_closed_book_if_search_finds_nothing(script: Any, bank: Bank) -> 
 def test_texts_longer_than_the_context_are_cut_to_equal_lengths(script: Any) -> None:
     script.model.config.max_position_embeddings = 1000
     long = [Passage("d", "é" * 5000), Passage("e", "ø" * 5000)]
-    given_text(script, ["Who?", "Who?"], [long, [Passage("f", "Vell built it.")]], complete=script.complete, **OPTIONS)
+    given_text(
+        script,
+        ["Who?", "Who?"],
+        [long, [Passage("f", "Vell built it.")]],
+        complete=script.complete,
+        **OPTIONS,
+    )
     cut, whole = script.prompts
     assert 950 < len(cut.encode()) < 1000
     assert cut.count("é") == cut.count("ø") > 50

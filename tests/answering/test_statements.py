@@ -1,4 +1,6 @@
-"""Changes at the question: which of two documents' statements holds, and what is shown beside it."""
+"""Changes at the question: which of two documents' statements holds, and what is shown beside
+it.
+"""
 
 import math
 from dataclasses import replace
@@ -31,7 +33,10 @@ from tests.helpers.shipped import shipped_bank
 
 
 def scores_of(statements: list[Statement], shifts: list[float]) -> list[float]:
-    return [statement.score + statement.prior + shift for statement, shift in zip(statements, shifts, strict=True)]
+    return [
+        statement.score + statement.prior + shift
+        for statement, shift in zip(statements, shifts, strict=True)
+    ]
 
 
 def encoder_with(*, holds: float, changed: float) -> CrossEncoder:
@@ -45,7 +50,10 @@ def encoder_with(*, holds: float, changed: float) -> CrossEncoder:
 
 
 def test_the_later_value_takes_over_where_it_is_told_as_a_fact() -> None:
-    statements = [stated(OLD, "8 crowns", MARCH, score=6.0), stated(NEW, "11 crowns", JULY, score=1.0)]
+    statements = [
+        stated(OLD, "8 crowns", MARCH, score=6.0),
+        stated(NEW, "11 crowns", JULY, score=1.0),
+    ]
     shifts, pairs = weigh(QUESTION, statements, lambda _one, _other: "yes")
     old, new = scores_of(statements, shifts)
     assert new > old
@@ -65,18 +73,23 @@ def test_the_later_value_takes_over_where_it_is_told_as_a_fact() -> None:
     ],
 )
 def test_other_statements_keep_their_scores_to_the_bit(other: Statement, comparable: Alike) -> None:
-    shifts, pairs = weigh(QUESTION, [stated(OLD, "8 crowns", MARCH), other], lambda _one, _other: comparable)
+    shifts, pairs = weigh(
+        QUESTION, [stated(OLD, "8 crowns", MARCH), other], lambda _one, _other: comparable
+    )
     assert (shifts, pairs) == ([0.0, 0.0], [])
 
 
 @pytest.mark.parametrize(
-    ("about", "changed", "counts"), [("yes", -8, True), ("perhaps", -8, False), ("perhaps", 2, True)]
+    ("about", "changed", "counts"),
+    [("yes", -8, True), ("perhaps", -8, False), ("perhaps", 2, True)],
 )
 def test_texts_that_may_be_about_the_same_count_where_a_change_is_possible(
     about: Alike, changed: float, counts: bool
 ) -> None:
     statements = [stated(OLD, "8 crowns", MARCH), stated(NEW, "11 crowns", JULY)]
-    _, pairs = weigh(QUESTION, statements, lambda _one, _other: about, encoder_with(holds=4.0, changed=changed))
+    _, pairs = weigh(
+        QUESTION, statements, lambda _one, _other: about, encoder_with(holds=4.0, changed=changed)
+    )
     assert [(pair.earlier, pair.later) for pair in pairs] == [(0, 1)] * counts
 
 
@@ -97,7 +110,9 @@ def test_a_later_text_with_both_values_is_read_without_the_earlier_one(
 ) -> None:
     statements = [stated(OLD, "8 crowns", MARCH), stated(BOTH, "8 crowns", JULY)]
     encoder = encoder_with(holds=4.0, changed=changed)
-    _, pairs = weigh(QUESTION, statements, lambda _one, _other: "yes", encoder, lambda _new, _old: second)
+    _, pairs = weigh(
+        QUESTION, statements, lambda _one, _other: "yes", encoder, lambda _new, _old: second
+    )
     assert [pair.second.answer for pair in pairs if pair.second] == answers
 
 
@@ -106,8 +121,13 @@ def test_a_later_text_with_both_values_is_read_without_the_earlier_one(
 def test_a_value_that_returns_is_compared_with_the_one_before_it(
     scores: tuple[float, float, float], second_to_third: Alike
 ) -> None:
-    again = stated(NEW.replace("11 crowns", "8 crowns"), "8 crowns", JULY + timedelta(days=90), score=scores[2])
-    statements = [stated(OLD, "8 crowns", MARCH, score=scores[0]), stated(NEW, "11 crowns", JULY, score=scores[1])]
+    again = stated(
+        NEW.replace("11 crowns", "8 crowns"), "8 crowns", JULY + timedelta(days=90), score=scores[2]
+    )
+    statements = [
+        stated(OLD, "8 crowns", MARCH, score=scores[0]),
+        stated(NEW, "11 crowns", JULY, score=scores[1]),
+    ]
     shifts, pairs = weigh(
         QUESTION,
         [*statements, again],
@@ -120,7 +140,9 @@ def test_a_value_that_returns_is_compared_with_the_one_before_it(
     assert found.index(max(found)) == 2
 
 
-@pytest.mark.parametrize(("second_to_third", "expected"), [("no", [(0, 1), (1, 2)]), ("barred", [(0, 1)])])
+@pytest.mark.parametrize(
+    ("second_to_third", "expected"), [("no", [(0, 1), (1, 2)]), ("barred", [(0, 1)])]
+)
 def test_a_third_text_of_a_chain_may_be_like_the_first_one_alone(
     second_to_third: Alike, expected: list[tuple[int, int]]
 ) -> None:
@@ -135,14 +157,22 @@ def test_a_third_text_of_a_chain_may_be_like_the_first_one_alone(
         stated(NEW.replace("11", "12"), "12 crowns", JULY + timedelta(days=90)),
     ]
     _, pairs = weigh(
-        QUESTION, statements, lambda *two: second_to_third if set(two) == {1, 2} else "yes", Sure.__new__(Sure)
+        QUESTION,
+        statements,
+        lambda *two: second_to_third if set(two) == {1, 2} else "yes",
+        Sure.__new__(Sure),
     )
     assert [(pair.earlier, pair.later) for pair in pairs] == expected
 
 
 def test_few_comparisons_are_made() -> None:
-    third = [stated(NEW.replace("11", str(12 + n)), f"{12 + n} crowns", JULY + timedelta(days=n)) for n in range(9)]
-    _, pairs = weigh(QUESTION, [stated(OLD, "8 crowns", MARCH, score=9.0), *third], lambda _one, _other: "yes")
+    third = [
+        stated(NEW.replace("11", str(12 + n)), f"{12 + n} crowns", JULY + timedelta(days=n))
+        for n in range(9)
+    ]
+    _, pairs = weigh(
+        QUESTION, [stated(OLD, "8 crowns", MARCH, score=9.0), *third], lambda _one, _other: "yes"
+    )
     assert len(pairs) == COMPARED
 
 
@@ -152,10 +182,15 @@ def test_few_comparisons_are_made() -> None:
         (NEW, "yes"),
         ("On Saltby we paid 11 crowns for one ferry ticket.", "perhaps"),  # names
         ("Rain fell on the harbour all day, and the band played on.", "no"),
-        ("Sailings leave each hour from the northern pier; passengers board, and bicycles stand on deck.", "no"),
+        (
+            "Sailings leave each hour from the northern pier; passengers board, and bicycles stand on deck.",
+            "no",
+        ),
     ],
 )
-def test_shared_words_and_names_tell_what_may_be_about_the_same(later: str, expected: Alike) -> None:
+def test_shared_words_and_names_tell_what_may_be_about_the_same(
+    later: str, expected: Alike
+) -> None:
     old = (
         f"{OLD} Sailings leave each hour from the northern pier; passengers board twenty minutes "
         "before departure, and bicycles stand on the open deck behind the funnel. "
@@ -181,10 +216,13 @@ def test_of_three_values_the_last_one_wins() -> None:
     assert [(pair.earlier, pair.later) for pair in pairs] == [(1, 2), (2, 0)]
 
 
-def comparisons(changes: tuple[Change, ...] = (), may_change: MayChange = anyone, **later: Any) -> Comparisons:
+def comparisons(
+    changes: tuple[Change, ...] = (), may_change: MayChange = anyone, **later: Any
+) -> Comparisons:
     rows = [
         {"doc_id": "a1", "published_at": MARCH, "title": None, "source": None, "supersedes": None},
-        {"doc_id": "a2", "published_at": JULY, "title": None, "source": None, "supersedes": None} | later,
+        {"doc_id": "a2", "published_at": JULY, "title": None, "source": None, "supersedes": None}
+        | later,
     ]
     selection = Selection(rows, changes=changes)
 
@@ -195,7 +233,9 @@ def comparisons(changes: tuple[Change, ...] = (), may_change: MayChange = anyone
 
 
 def read(compared: Comparisons) -> tuple[list[float], float]:
-    spans = [(text.index(answer), answer) for text, answer in ((OLD, "8 crowns"), (NEW, "11 crowns"))]
+    spans = [
+        (text.index(answer), answer) for text, answer in ((OLD, "8 crowns"), (NEW, "11 crowns"))
+    ]
     found = [ReadSpan(first, first + len(answer) - 1, 3.0, 0.0) for first, answer in spans]
     weighed = compared.weigh(found, lambda later, _earlier: found[later])
     return [*weighed.shifts], weighed.margin
@@ -212,7 +252,12 @@ def test_the_value_before_a_change_is_shown_beside_the_answer() -> None:
     before, later = compared.other_value(1), compared.other_value(0)
     assert shifts[1] > shifts[0]
     assert margin > 0
-    assert (before.text, before.doc_id, before.published_at, before.later) == ("8 crowns", "a1", MARCH, False)
+    assert (before.text, before.doc_id, before.published_at, before.later) == (
+        "8 crowns",
+        "a1",
+        MARCH,
+        False,
+    )
     assert later is None or later.later
 
 
@@ -233,7 +278,10 @@ def test_a_source_that_may_not_change_a_fact_needs_a_recorded_change() -> None:
 
     assert read(comparisons(may_change=strangers, source="Mallory"))[0] == [0.0, 0.0]
     assert read(comparisons(may_change=strangers, source="Desk"))[0] != [0.0, 0.0]
-    assert read(comparisons((change("found"),), may_change=strangers, source="Mallory"))[0] != [0.0, 0.0]
+    assert read(comparisons((change("found"),), may_change=strangers, source="Mallory"))[0] != [
+        0.0,
+        0.0,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +307,11 @@ def test_the_trained_reader_answers_with_the_value_in_force(bank: TemporaryBank)
         rows = {row["doc_id"]: [row] for row in bank.rows.to_pylist()}
         compared = compare(answerer, QUESTION, rows["a1"], rows["a2"])
     assert now.text.startswith("11 crowns")
-    assert (now.other_value.text, now.other_value.doc_id, now.other_value.later) == ("8 crowns", "a1", False)
+    assert (now.other_value.text, now.other_value.doc_id, now.other_value.later) == (
+        "8 crowns",
+        "a1",
+        False,
+    )
     assert before.text.startswith("8 crowns")
     assert before.other_value is None
     assert revoked.other_value is None
@@ -271,9 +323,13 @@ def test_memories_that_are_later_come_with_the_first_one(bank: TemporaryBank) ->
     with bank.answerer() as answerer:
         key = answerer.keys([QUESTION])[0]
         found = answerer.bank.later("a1#0", key=key, k=4, as_of=None)
-        named = answerer.bank.memories({"a1#0", "a2#0", "none#0"}, key=key, as_of=JULY - timedelta(days=1))
+        named = answerer.bank.memories(
+            {"a1#0", "a2#0", "none#0"}, key=key, as_of=JULY - timedelta(days=1)
+        )
         nothing = answerer.bank.later("a2#0", key=key, k=4, as_of=None)
     assert found["doc_id"].to_pylist()[0] == "a2"
     assert named["doc_id"].to_pylist() == ["a1"]
     assert nothing.num_rows == 0
-    assert SimpleNamespace(**found.to_pylist()[0]).similarity == pytest.approx(named["similarity"][0].as_py(), abs=0.5)
+    assert SimpleNamespace(**found.to_pylist()[0]).similarity == pytest.approx(
+        named["similarity"][0].as_py(), abs=0.5
+    )

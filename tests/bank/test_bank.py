@@ -1,4 +1,6 @@
-"""The bank on a real LanceDB in a temporary folder: opening, writing, versions, disks and concurrent writers."""
+"""The bank on a real LanceDB in a temporary folder: opening, writing, versions, disks and
+concurrent writers.
+"""
 
 import multiprocessing
 import os
@@ -47,7 +49,9 @@ def test_open_names_the_command_if_there_is_no_bank_and_creates_no_folder(tmp_pa
         open_bank(BankLocation(str(tmp_path)))  # an empty folder
 
 
-def test_a_new_compressor_fills_its_own_table_until_it_is_promoted(bank: Bank, tmp_path: Path) -> None:
+def test_a_new_compressor_fills_its_own_table_until_it_is_promoted(
+    bank: Bank, tmp_path: Path
+) -> None:
     bank.upsert(table(document("a")))
     green_schema = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="beef" * 16)
     green = open_bank(BankLocation(str(tmp_path / "bank")), schema=green_schema)
@@ -76,7 +80,11 @@ def test_a_repeated_upsert_changes_neither_rows_nor_digest_nor_version(bank: Ban
     assert bank.upsert(rows) == (3, 0, 0)
     version, digest = bank.version, bank.digest()
     assert bank.upsert(rows) == (0, 0, 0)
-    assert bank.upsert(table(document("b", supersedes="a", at=3, key=key_of("other")))) == (0, 0, 0)  # the same text
+    assert bank.upsert(table(document("b", supersedes="a", at=3, key=key_of("other")))) == (
+        0,
+        0,
+        0,
+    )  # the same text
     assert (bank.version, bank.digest()) == (version, digest)
 
 
@@ -84,7 +92,10 @@ def test_a_changed_text_replaces_its_rows_and_drops_surplus_chunks(bank: Bank) -
     bank.upsert(table(document("a", chunks=3, text="old"), document("b")))
     result = bank.upsert(table(document("a", chunks=1, sha="v2", text="new")))
     assert (result.inserted, result.updated) == (0, 1)
-    assert {name: row["text"] for name, row in stored(bank).items()} == {"a#0": "new", "b#0": "plain words"}
+    assert {name: row["text"] for name, row in stored(bank).items()} == {
+        "a#0": "new",
+        "b#0": "plain words",
+    }
     assert names(bank.full_text(text="old", k=5, as_of=None)) == []
 
 
@@ -105,12 +116,16 @@ def test_upsert_ignores_superseded_at_of_its_argument(bank: Bank) -> None:
     assert superseded(bank) == {"a#0": None}
 
 
-def test_a_purged_bank_has_the_same_rows_in_new_files_and_one_kind_of_content(bank: Bank, tmp_path: Path) -> None:
+def test_a_purged_bank_has_the_same_rows_in_new_files_and_one_kind_of_content(
+    bank: Bank, tmp_path: Path
+) -> None:
     bank.upsert(table(*map(lettered, range(40))))
     assert bank.remove({"d5", "d6", "nobody"}) == 2
     rows, hits, files = bank.digest(), bm25(bank), data_files(tmp_path / "bank")
     bank.optimize(keep=timedelta(milliseconds=1))
-    assert files & data_files(tmp_path / "bank")  # the file of the deleted rows: they are too few to write it again
+    assert files & data_files(
+        tmp_path / "bank"
+    )  # the file of the deleted rows: they are too few to write it again
     bank.purge_history()
     assert (bank.digest(), bm25(bank), problems(bank)) == (rows, hits, [])
     assert files.isdisjoint(data_files(tmp_path / "bank"))
@@ -120,7 +135,11 @@ def test_a_purged_bank_has_the_same_rows_in_new_files_and_one_kind_of_content(ba
 
 
 def test_excluded_documents_are_in_no_search(bank: Bank) -> None:
-    bank.upsert(table(document("a", text="old words"), document("it's", at=3, text="old ways"), document("c")))
+    bank.upsert(
+        table(
+            document("a", text="old words"), document("it's", at=3, text="old ways"), document("c")
+        )
+    )
     bank = bank.excluding({"it's", "gone"})
     for as_of in (None, day(9)):
         assert visible(bank, as_of) == {"a#0", "c#0"}
@@ -131,11 +150,19 @@ def test_excluded_documents_are_in_no_search(bank: Bank) -> None:
 
 def test_documents_with_all_words_include_superseded_ones(bank: Bank) -> None:
     bank.upsert(
-        table(document("a", chunks=2, text="blue boats"), document("b", supersedes="a", text="a blue boat sank"))
+        table(
+            document("a", chunks=2, text="blue boats"),
+            document("b", supersedes="a", text="a blue boat sank"),
+        )
     )
     bank.upsert(table(document("c", text="blue"), document("d", text=None)))
     assert set(bank.with_all_words("BLUE boat")) == {"a", "b"}
-    assert bank.with_all_words("boat train") == bank.with_all_words("' OR 1=1; --") == bank.with_all_words("") == []
+    assert (
+        bank.with_all_words("boat train")
+        == bank.with_all_words("' OR 1=1; --")
+        == bank.with_all_words("")
+        == []
+    )
 
 
 # Reading
@@ -146,14 +173,20 @@ def test_rows_returns_columns_of_all_rows_or_of_some_by_memory_id(bank: Bank) ->
     bank.upsert(rows)
     assert bank.rows(bank.schema.names).equals(rows.sort_by("memory_id"))
     selected = bank.rows(["memory_id", "text"], {"b#1", "a#0", "nobody#0"})
-    assert selected.to_pylist() == [{"memory_id": "a#0", "text": None}, {"memory_id": "b#1", "text": "plain words"}]
+    assert selected.to_pylist() == [
+        {"memory_id": "a#0", "text": None},
+        {"memory_id": "b#1", "text": "plain words"},
+    ]
     assert bank.rows(["memory_id"], set()).num_rows == 0
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ({"key": np.zeros(KEY_DIM, np.float16)}, "memory 'a#0' has a key with NaN, infinity or only zeros"),
+        (
+            {"key": np.zeros(KEY_DIM, np.float16)},
+            "memory 'a#0' has a key with NaN, infinity or only zeros",
+        ),
         ({"superseded_at": day(3)}, "a is misdated"),
         ({"memory_id": "a#5"}, "document 'a' has 'a#5' instead of chunks"),
     ],
@@ -171,7 +204,12 @@ def test_stats_counts_rows_bytes_and_the_mean_cosine(bank: Bank) -> None:
     assert np.isnan(bank.stats()["mean_pairwise_cosine"])
     bank.upsert(table(document("a", chunks=3), document("b")))
     stats = bank.stats()
-    assert (stats["rows"], stats["documents"], stats["version"], stats["indexed"]) == (4, 2, bank.version, 0)
+    assert (stats["rows"], stats["documents"], stats["version"], stats["indexed"]) == (
+        4,
+        2,
+        bank.version,
+        0,
+    )
     assert stats["bytes"] > 4 * 12 and stats["bytes_per_document"] == stats["bytes"] / 2
     keys = np.stack([key_of(name) for name in ("a#0", "a#1", "a#2", "b#0")])
     assert stats["mean_pairwise_cosine"] == pytest.approx(mean_cosine(keys))
@@ -230,8 +268,13 @@ def test_one_write_may_have_more_rows_than_lance_gives_a_merge(tmp_path: Path) -
     bank.upsert(table(*(document(f"d{n}", key=key_of(str(n))) for n in range(300))))
     bank.optimize()  # a merge has this limit where memory_id is indexed
     vectors = 4_000_000 // vector_bytes("int8", DIM)
-    row = document("large")[0] | {"n_vectors": vectors, "memory": bytes(vectors * vector_bytes("int8", DIM))}
-    bank.upsert(table([row | {"memory_id": f"large{n}#0", "doc_id": f"large{n}"} for n in range(50)]))  # 200 of 150 MB
+    row = document("large")[0] | {
+        "n_vectors": vectors,
+        "memory": bytes(vectors * vector_bytes("int8", DIM)),
+    }
+    bank.upsert(
+        table([row | {"memory_id": f"large{n}#0", "doc_id": f"large{n}"} for n in range(50)])
+    )  # 200 of 150 MB
     assert bank.count_rows() == 350
 
 
@@ -239,8 +282,13 @@ def test_a_full_disk_raises_a_bank_error_and_leaves_the_bank_unchanged(bank: Ban
     with file_size_limit(4_000_000):
         bank.upsert(table(document("a")))
         before = bank.version, bank.digest()
-        big = [{**row, "memory": os.urandom(6 * 3000), "n_vectors": 3000} for row in document("big", chunks=500)]
-        with pytest.raises(BankError, match="cannot be written: .*File too large.*check free space"):
+        big = [
+            {**row, "memory": os.urandom(6 * 3000), "n_vectors": 3000}
+            for row in document("big", chunks=500)
+        ]
+        with pytest.raises(
+            BankError, match="cannot be written: .*File too large.*check free space"
+        ):
             bank.upsert(table(big))
         assert (bank.version, bank.digest()) == before
         bank.upsert(table(document("b")))
@@ -274,7 +322,10 @@ def test_an_index_that_finds_no_space_in_the_temporary_folder_names_it_and_harms
     bank = open_bank(BankLocation(str(tmp_path / "bank"), 300), schema=SCHEMA)
     bank.upsert(table(*(document(f"d{n}", key=key_of(str(n))) for n in range(300))))
     digest, found = bank.digest(), len(visible(bank, None))
-    with monkeypatch.context() as patch, pytest.raises(BankError, match=r"also of the temporary folder \(TMPDIR\)"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(BankError, match=r"also of the temporary folder \(TMPDIR\)"),
+    ):
         patch.setenv("TMPDIR", str(tmp_path / "full"))  # no folder, as for Lance a full one
         bank.optimize()
     assert bank.digest() == digest and problems(bank) == []
@@ -291,14 +342,17 @@ def write_documents(uri: str, start: int, barrier: Any) -> None:
     bank = open_bank(BankLocation(uri), schema=SCHEMA)
     for n in range(start, start + 3):
         # Each supersedes a document of the other process.
-        bank.upsert(table(lettered(n), lettered(50), document(f"e{n}", at=n, supersedes=f"d{(n + 3) % 6}")))
+        bank.upsert(
+            table(lettered(n), lettered(50), document(f"e{n}", at=n, supersedes=f"d{(n + 3) % 6}"))
+        )
 
 
 def test_two_processes_that_write_at_once_leave_one_consistent_bank(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
     workers = [
-        context.Process(target=write_documents, args=(str(tmp_path / "both"), start, barrier)) for start in (0, 3)
+        context.Process(target=write_documents, args=(str(tmp_path / "both"), start, barrier))
+        for start in (0, 3)
     ]
     for worker in workers:
         worker.start()

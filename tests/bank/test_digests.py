@@ -1,4 +1,6 @@
-"""The recorded digest of a bank: that of its rows after every change, and computed again in case of doubt."""
+"""The recorded digest of a bank: that of its rows after every change, and computed again in case of
+doubt.
+"""
 
 from pathlib import Path
 
@@ -26,7 +28,9 @@ def test_every_change_records_the_digest_of_the_rows(bank: Bank) -> None:
     bank.upsert(table(document("a", chunks=2), document("b", at=2)))
     check(bank)
     first = bank.version
-    bank.upsert(table(document("c", at=3, supersedes="a")))  # changes superseded_at of another document
+    bank.upsert(
+        table(document("c", at=3, supersedes="a"))
+    )  # changes superseded_at of another document
     check(bank)
     bank.upsert(table(document("a", sha="v2", chunks=1)))  # fewer chunks
     check(bank)
@@ -62,14 +66,20 @@ def test_a_damaged_record_is_computed_again(bank: Bank) -> None:
     check(bank)
 
 
-@pytest.mark.parametrize("damage", ["damaged data", "missing _versions", "missing _transactions", "missing data"])
+@pytest.mark.parametrize(
+    "damage", ["damaged data", "missing _versions", "missing _transactions", "missing data"]
+)
 def test_records_in_damaged_or_missing_files_neither_stop_a_write_nor_count(
     bank: Bank, tmp_path: Path, damage: str
 ) -> None:
     bank.upsert(table(document("a")))
     kind, _, folder = damage.partition(" ")
-    for path in (tmp_path / "bank" / "digests.lance" / folder).glob("*" if kind == "missing" else "*.lance"):
-        path.unlink() if kind == "missing" else path.write_bytes(path.read_bytes()[:-8] + b"damaged!")
+    for path in (tmp_path / "bank" / "digests.lance" / folder).glob(
+        "*" if kind == "missing" else "*.lance"
+    ):
+        path.unlink() if kind == "missing" else path.write_bytes(
+            path.read_bytes()[:-8] + b"damaged!"
+        )
     again = open_bank(BankLocation(str(tmp_path / "bank")))
     assert again.digest() == again.audit().digest
     for name in "bc":
@@ -77,7 +87,9 @@ def test_records_in_damaged_or_missing_files_neither_stop_a_write_nor_count(
     check(again)
 
 
-def test_a_table_whose_manifest_names_a_column_differently_does_not_count(bank: Bank, tmp_path: Path) -> None:
+def test_a_table_whose_manifest_names_a_column_differently_does_not_count(
+    bank: Bank, tmp_path: Path
+) -> None:
     bank.upsert(table(document("a")))
     for manifest in (tmp_path / "bank" / "digests.lance" / "_versions").iterdir():
         manifest.write_bytes(manifest.read_bytes().replace(b"checksum", b"chacksum"))
@@ -100,7 +112,9 @@ def test_clean_up_drops_the_records_of_the_versions_that_it_drops(bank: Bank) ->
     assert kept == {f"{bank.name}@{bank.version}", "memories_other@1"}
 
 
-def test_a_damaged_row_that_is_replaced_makes_the_record_void_and_computed_again(bank: Bank) -> None:
+def test_a_damaged_row_that_is_replaced_makes_the_record_void_and_computed_again(
+    bank: Bank,
+) -> None:
     bank.upsert(table(document("a", at=1)))
     stored = bank.connection.open_table(bank.name)
     stored.update(where="memory_id = 'a#0'", values={"title": "damaged"})
@@ -136,9 +150,13 @@ def test_a_round_of_a_large_bank_builds_no_index_again(large_bank: Bank) -> None
     bank.upsert(table(document("new", at=9, text="herons nest", supersedes="d1")))
     assert bank.version == before + 1
     assert indexes(bank)["text"] > lacking
-    assert [row["doc_id"] for row in bank.full_text(text="herons", k=3, as_of=None).to_pylist()] == ["new"]
+    assert [
+        row["doc_id"] for row in bank.full_text(text="herons", k=3, as_of=None).to_pylist()
+    ] == ["new"]
     assert problems(bank) == []
-    assert bank.rows(["memory_id", "superseded_at"], {"d1#0"})["superseded_at"].to_pylist() == [day(9)]
+    assert bank.rows(["memory_id", "superseded_at"], {"d1#0"})["superseded_at"].to_pylist() == [
+        day(9)
+    ]
     check(bank)
 
 

@@ -59,13 +59,23 @@ def test_a_checksum_covers_every_column() -> None:
 
 def test_a_byte_that_changed_on_the_disk_is_noticed(bank: Bank, tmp_path: Path) -> None:
     ferry(bank)
-    assert replace_bytes(tmp_path / "bank" / f"{bank.name}.lance" / "data", b"six crowns", b"ten crowns") == 1
+    assert (
+        replace_bytes(
+            tmp_path / "bank" / f"{bank.name}.lance" / "data", b"six crowns", b"ten crowns"
+        )
+        == 1
+    )
     reopened = open_bank(BankLocation(str(tmp_path / "bank")))
     for read in READS:
-        with pytest.raises(DamageError, match=r"memory 'ferry#0' in .* is damaged.*run `cmt verify`"):
+        with pytest.raises(
+            DamageError, match=r"memory 'ferry#0' in .* is damaged.*run `cmt verify`"
+        ):
             read(reopened)
     audit = reopened.audit()
-    assert (audit.problems, audit.slices) == (["memory 'ferry#0' does not match its checksum"], ["2031-01/0001"])
+    assert (audit.problems, audit.slices) == (
+        ["memory 'ferry#0' does not match its checksum"],
+        ["2031-01/0001"],
+    )
 
 
 def test_a_row_that_occurs_twice_is_not_returned(bank: Bank) -> None:
@@ -78,7 +88,9 @@ def test_a_row_that_occurs_twice_is_not_returned(bank: Bank) -> None:
 
 def test_a_damaged_row_is_not_written_again_with_a_new_checksum(bank: Bank) -> None:
     ferry(bank)
-    bank.connection.open_table(bank.name).update(where="doc_id = 'ferry'", values={"text": "ten crowns"})
+    bank.connection.open_table(bank.name).update(
+        where="doc_id = 'ferry'", values={"text": "ten crowns"}
+    )
     with pytest.raises(DamageError, match="memory 'ferry#0'"):
         bank.upsert(table(document("ferry-2", at=3, supersedes="ferry")))
 
@@ -89,7 +101,10 @@ def test_dates_of_supersession_are_covered_by_new_checksums(bank: Bank) -> None:
     bank.upsert(table(document("ferry-2", at=3, supersedes="ferry", chunks=2)))
     assert stored(bank)["ferry#0"][CHECKSUM] != before
     assert bank.remove({"ferry-2"}) == 2
-    assert (stored(bank)["ferry#0"][CHECKSUM], bank.digest()) == (before, digest)  # and it is current again
+    assert (stored(bank)["ferry#0"][CHECKSUM], bank.digest()) == (
+        before,
+        digest,
+    )  # and it is current again
     bank.optimize(keep=timedelta(milliseconds=1))
     assert problems(bank) == []
 
@@ -100,13 +115,17 @@ ALTERED = "does not match its checksum: run `cmt bank optimize`"
 
 
 @pytest.mark.parametrize("part", ["docs", "metadata"])
-def test_a_damaged_full_text_index_is_named_and_optimize_repairs_it(bank: Bank, tmp_path: Path, part: str) -> None:
+def test_a_damaged_full_text_index_is_named_and_optimize_repairs_it(
+    bank: Bank, tmp_path: Path, part: str
+) -> None:
     bank.upsert(table(*(document(f"d{n}", text=f"six crowns {n}") for n in range(20))))
     before = READS[1](bank)
     files = newest_index(tmp_path / "bank" / f"{bank.name}.lance")
     garble([file for file in files if part in file.name])
     damaged = open_bank(BankLocation(str(tmp_path / "bank")), schema=SCHEMA)
-    with pytest.raises(BankError, match=r"the full-text index of .* cannot be read: .*; run `cmt bank optimize`"):
+    with pytest.raises(
+        BankError, match=r"the full-text index of .* cannot be read: .*; run `cmt bank optimize`"
+    ):
         READS[1](damaged)
     assert [ALTERED in problem for problem in problems(damaged)] == [True]
     for seal in (tmp_path / "bank").rglob("cmt-digest"):  # as on object storage
@@ -154,9 +173,18 @@ def test_a_damaged_vector_index_is_named_and_optimize_repairs_it(tmp_path: Path)
     bank.optimize()
     before = READS[0](bank)
     folder = tmp_path / "bank" / f"{bank.name}.lance" / "_indices"
-    garble([file for index in folder.iterdir() for file in index.iterdir() if file.name == "auxiliary.idx"])
+    garble(
+        [
+            file
+            for index in folder.iterdir()
+            for file in index.iterdir()
+            if file.name == "auxiliary.idx"
+        ]
+    )
     damaged = open_bank(BankLocation(uri, 50), schema=SCHEMA)
-    with pytest.raises(BankError, match=r"the vector index of .* cannot be read: .*; run `cmt bank optimize`"):
+    with pytest.raises(
+        BankError, match=r"the vector index of .* cannot be read: .*; run `cmt bank optimize`"
+    ):
         READS[0](damaged)
     damaged.optimize()
     assert READS[0](damaged).equals(before)

@@ -39,8 +39,12 @@ def holding(lease: Lease) -> Iterator[None]:
     lease.release()
 
 
-def test_only_one_of_many_machines_writes_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "SECONDS", 60.0)  # also a holder that gets no processor for a second is waited for
+def test_only_one_of_many_machines_writes_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        leases, "SECONDS", 60.0
+    )  # also a holder that gets no processor for a second is waited for
     numbers, inside = [], []
 
     def write(machine: int) -> None:
@@ -58,10 +62,14 @@ def test_only_one_of_many_machines_writes_at_a_time(tmp_path: Path, monkeypatch:
     assert numbers == list(range(1, 13))
 
 
-def test_a_holder_that_renews_its_lease_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_holder_that_renews_its_lease_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     other = on("north", str(tmp_path))
     with hold_lease(str(tmp_path), timeout=5) as lease:
-        with pytest.raises(RoundError, match=rf"\(process {os.getpid()}\) still changes bank .*: wait for it"):
+        with pytest.raises(
+            RoundError, match=rf"\(process {os.getpid()}\) still changes bank .*: wait for it"
+        ):
             other.acquire(timeout=1)  # longer than a lease lasts without renewal
         lease.check()
     other.acquire(timeout=0)
@@ -74,7 +82,9 @@ def test_a_holder_that_was_silent_too_long_is_followed_and_refused(tmp_path: Pat
     slow.check()
     quick.acquire(timeout=5)
     assert quick._own.number > slow._own.number
-    with pytest.raises(RoundError, match=r"quick \(process .*\) took over bank .*: it stops writing"):
+    with pytest.raises(
+        RoundError, match=r"quick \(process .*\) took over bank .*: it stops writing"
+    ):
         slow.check()
     slow.release()  # the other lease stays
     quick.check()
@@ -97,7 +107,9 @@ def test_the_lease_of_a_process_of_this_machine_that_ended_is_taken_at_once(
 
 
 @pytest.mark.parametrize("content", [b"", b"damaged", None], ids=["empty", "damaged", "missing"])
-def test_a_damaged_lease_is_created_again_and_its_holder_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_a_damaged_lease_is_created_again_and_its_holder_refused(
+    tmp_path: Path, content: bytes | None
+) -> None:
     before, after = on("before", str(tmp_path)), on("after", str(tmp_path))
     before.acquire(timeout=0)
     for manifest in (tmp_path / f"{LEASE}.lance/_versions").iterdir():
@@ -108,7 +120,9 @@ def test_a_damaged_lease_is_created_again_and_its_holder_refused(tmp_path: Path,
         before.check()
 
 
-def test_old_versions_of_the_lease_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_versions_of_the_lease_are_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(leases, "_TIDY_EVERY", 4)
     monkeypatch.setattr(leases, "_KEPT", timedelta(milliseconds=1))
     for _ in range(10):

@@ -1,4 +1,6 @@
-"""The ledger: rounds, inferred changes and forgotten documents in LanceDB, and the two forms of scores."""
+"""The ledger: rounds, inferred changes and forgotten documents in LanceDB, and the two forms of
+scores.
+"""
 
 import json
 from dataclasses import replace
@@ -22,11 +24,25 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_rounds_are_read_as_they_were_written_sorted_by_number(ledger: Ledger) -> None:
-    scores: dict[str, dict[str, float | None]] = {"cmt": {"f1": 50.0, "recall": None}, "closed": {"f1": 3.0}}
-    second = replace(ROUND, round_id="2031-02/0001", number=2, scores=scores, seconds={"bank": 1}, set_aside=("a2",))
+    scores: dict[str, dict[str, float | None]] = {
+        "cmt": {"f1": 50.0, "recall": None},
+        "closed": {"f1": 3.0},
+    }
+    second = replace(
+        ROUND,
+        round_id="2031-02/0001",
+        number=2,
+        scores=scores,
+        seconds={"bank": 1},
+        set_aside=("a2",),
+    )
     ledger.write(second)
     ledger.write(ROUND)
-    assert Ledger(lancedb.connect(ledger.connection.uri)).rounds() == ledger.rounds() == [ROUND, second]
+    assert (
+        Ledger(lancedb.connect(ledger.connection.uri)).rounds()
+        == ledger.rounds()
+        == [ROUND, second]
+    )
     committed = replace(ROUND, state="committed", version_after=3)
     ledger.write(committed)
     assert ledger.rounds() == [committed, second]
@@ -49,14 +65,20 @@ def test_forgotten_documents_are_kept_once_and_sorted(ledger: Ledger) -> None:
 
 def test_an_altered_forgotten_document_is_damage(ledger: Ledger) -> None:
     ledger.forget("ferry", "raft")
-    ledger.connection.open_table("forgotten").update(where="doc_id = 'raft'", values={"doc_id": "craft"})
-    with pytest.raises(DamageError, match="the forgotten document 'craft' does not match its checksum"):
+    ledger.connection.open_table("forgotten").update(
+        where="doc_id = 'raft'", values={"doc_id": "craft"}
+    )
+    with pytest.raises(
+        DamageError, match="the forgotten document 'craft' does not match its checksum"
+    ):
         ledger.forgotten()
 
 
 def test_a_table_with_an_altered_column_is_damage(ledger: Ledger) -> None:
     ledger.forget("ferry")
-    ledger.connection.open_table("forgotten").alter_columns({"path": "checksum", "rename": "chucksum"})  # type: ignore[dict-item]
+    ledger.connection.open_table("forgotten").alter_columns(
+        {"path": "checksum", "rename": "chucksum"}  # type: ignore[dict-item]
+    )
     with pytest.raises(DamageError, match="the table forgotten has no column checksum"):
         ledger.forgotten()
 
@@ -77,7 +99,9 @@ def test_a_damaged_ledger_raises_a_bank_error(tmp_path: Path) -> None:
         Ledger(lancedb.connect(str(tmp_path)))
 
 
-def test_stored_scores_have_bare_names_for_the_memory_and_a_prefix_for_baselines(ledger: Ledger) -> None:
+def test_stored_scores_have_bare_names_for_the_memory_and_a_prefix_for_baselines(
+    ledger: Ledger,
+) -> None:
     scores: dict[str, dict[str, float | None]] = {
         "cmt": {"f1": 60.0, "recall": 0.9},
         "rag": {"f1_low": 29.0, "recall": None},
@@ -87,19 +111,27 @@ def test_stored_scores_have_bare_names_for_the_memory_and_a_prefix_for_baselines
     ledger.write(replace(ROUND, scores=scores))
     assert json.loads(ledger._read("rounds")["record"][0].as_py())["scores"] == flat
     assert ledger.rounds()[0].scores == scores
-    systems = {name: dict.fromkeys(SCORE_NAMES, 1.0) for name in ("cmt", "rag_trained", "rag", "closed")}
+    systems = {
+        name: dict.fromkeys(SCORE_NAMES, 1.0) for name in ("cmt", "rag_trained", "rag", "closed")
+    }
     assert list(nested_scores(flat_scores(systems)).items()) == list(systems.items())
-    assert nested_scores({"f1": 1.0, "accuracy": 2.0}) == {"cmt": {"f1": 1.0, "accuracy": 2.0}}  # an unknown name
+    assert nested_scores({"f1": 1.0, "accuracy": 2.0}) == {
+        "cmt": {"f1": 1.0, "accuracy": 2.0}
+    }  # an unknown name
 
 
 @pytest.mark.parametrize("name", ["rounds", "changes", "forgotten"])
-def test_an_altered_file_is_named_before_lance_reads_it(ledger: Ledger, tmp_path: Path, name: str) -> None:
+def test_an_altered_file_is_named_before_lance_reads_it(
+    ledger: Ledger, tmp_path: Path, name: str
+) -> None:
     ledger.write(ROUND)
     ledger.write_changes(ROUND, [PRICE])
     ledger.forget("ferry")
     [file] = (tmp_path / f"{name}.lance" / "data").glob("*.lance")
     flip(file, -40, 248)
-    with pytest.raises(DamageError, match=rf"{file.name} does not match its checksum.*restore .* from a backup"):
+    with pytest.raises(
+        DamageError, match=rf"{file.name} does not match its checksum.*restore .* from a backup"
+    ):
         Ledger(ledger.connection)
     flip(file, -40, 248)
     assert Ledger(ledger.connection).rounds() == [ROUND]
@@ -108,8 +140,12 @@ def test_an_altered_file_is_named_before_lance_reads_it(ledger: Ledger, tmp_path
 # Inferred changes
 
 JANUARY, FEBRUARY = datetime(2031, 1, 5, tzinfo=UTC), datetime(2031, 2, 5, tzinfo=UTC)
-PRICE = Change(Span("ferry", JANUARY, 0, 10, 20, "ab"), Span("fares", FEBRUARY, 1, 3, 14, "cd"), FEBRUARY, 0.9)
-MAYOR = Change(Span("mayor", JANUARY, 0, 0, 4, "ef"), Span("vote", FEBRUARY, 0, 5, 9, "01"), JANUARY, 0.8)
+PRICE = Change(
+    Span("ferry", JANUARY, 0, 10, 20, "ab"), Span("fares", FEBRUARY, 1, 3, 14, "cd"), FEBRUARY, 0.9
+)
+MAYOR = Change(
+    Span("mayor", JANUARY, 0, 0, 4, "ef"), Span("vote", FEBRUARY, 0, 5, 9, "01"), JANUARY, 0.8
+)
 COMMITTED = replace(ROUND, state="committed", version_after=3)
 
 
@@ -122,7 +158,11 @@ def test_the_changes_of_a_committed_round_are_read_as_they_were_written(ledger: 
     ledger.write_changes(COMMITTED, [PRICE, MAYOR])
     read = ledger.changes()
     found_at = read[0].found_at
-    expected: dict[str, Any] = {"round_id": ROUND.round_id, "compressor": ROUND.compressor, "found_at": found_at}
+    expected: dict[str, Any] = {
+        "round_id": ROUND.round_id,
+        "compressor": ROUND.compressor,
+        "found_at": found_at,
+    }
     assert read == [replace(change, **expected) for change in (MAYOR, PRICE)]
     assert datetime.fromisoformat(found_at).tzinfo is not None
     assert Ledger(lancedb.connect(ledger.connection.uri)).changes() == read
@@ -137,10 +177,17 @@ def test_a_change_that_a_surer_one_makes_unlikely_is_left_out(ledger: Ledger) ->
 
     second = replace(COMMITTED, round_id="2031-03/0001", number=2)
     ledger.write(COMMITTED, second)
-    ledger.write_changes(COMMITTED, [change("jan", "mar", 0.8), change("jan", "may", 0.75), change("may", "mar", 0.7)])
+    ledger.write_changes(
+        COMMITTED,
+        [change("jan", "mar", 0.8), change("jan", "may", 0.75), change("may", "mar", 0.7)],
+    )
     ledger.write_changes(second, [change("jan", "x", 0.9)])
     assert {c.doc_ids for c in ledger.changes()} == {("jan", "x"), ("may", "mar")}
-    for doc_id, found in {"mar": [("may", "mar")], "jan": [("jan", "x")], "x": [("jan", "x")]}.items():
+    for doc_id, found in {
+        "mar": [("may", "mar")],
+        "jan": [("jan", "x")],
+        "x": [("jan", "x")],
+    }.items():
         assert [c.doc_ids for c in ledger.changes([doc_id])] == found
     ledger.write(replace(second, state="rolled_back"))
     assert {c.doc_ids for c in ledger.changes(["jan"])} == {("jan", "mar"), ("jan", "may")}
@@ -178,7 +225,10 @@ def test_a_rejection_holds_for_the_rounds_of_every_compressor(ledger: Ledger) ->
     ledger.write_changes(COMMITTED, [PRICE])
     ledger.set_change_states({PRICE.id: "rejected"})
     ledger.write_changes(second, [PRICE, MAYOR])
-    assert [(change.id, change.state) for change in ledger.changes()] == [(MAYOR.id, "found"), (PRICE.id, "rejected")]
+    assert [(change.id, change.state) for change in ledger.changes()] == [
+        (MAYOR.id, "found"),
+        (PRICE.id, "rejected"),
+    ]
     ledger.set_change_states({PRICE.id: "found"})
     ledger.write(replace(COMMITTED, state="rolled_back"))
     assert ids(ledger, "found") == {MAYOR.id, PRICE.id}  # found by the second compressor too
@@ -201,7 +251,9 @@ def test_a_rejection_holds_for_overlapping_spans_of_the_same_texts(ledger: Ledge
 def test_an_unknown_change_is_named_and_nothing_is_written(ledger: Ledger) -> None:
     ledger.write(COMMITTED)
     ledger.write_changes(COMMITTED, [PRICE])
-    with pytest.raises(RoundError, match="there is no change 'x': `cmt changes` lists them; nothing was changed"):
+    with pytest.raises(
+        RoundError, match="there is no change 'x': `cmt changes` lists them; nothing was changed"
+    ):
         ledger.set_change_states({PRICE.id: "rejected", "x": "rejected"})
     assert ids(ledger, "found") == {PRICE.id}
 
@@ -226,15 +278,22 @@ def test_a_document_that_its_round_set_aside_has_no_change(ledger: Ledger) -> No
     assert ids(ledger) == {PRICE.id}
 
 
-@pytest.mark.parametrize("values", [{"record": "REPLACED"}, {"old_doc_id": "craft"}, {"row_id": "x"}])
+@pytest.mark.parametrize(
+    "values", [{"record": "REPLACED"}, {"old_doc_id": "craft"}, {"row_id": "x"}]
+)
 def test_an_altered_change_is_damage(ledger: Ledger, values: dict[str, str]) -> None:
     ledger.write(COMMITTED)
     ledger.write_changes(COMMITTED, [PRICE])
-    altered = {"REPLACED": replace(PRICE, compressor=ROUND.compressor).to_record().replace("0.9", "1.0")}
+    altered = {
+        "REPLACED": replace(PRICE, compressor=ROUND.compressor).to_record().replace("0.9", "1.0")
+    }
     ledger.connection.open_table("changes").update(
         values={name: altered.get(value, value) for name, value in values.items()}
     )
-    with pytest.raises(DamageError, match="ledger in .* is damaged .*the change .*(cannot be read|match its record)"):
+    with pytest.raises(
+        DamageError,
+        match="ledger in .* is damaged .*the change .*(cannot be read|match its record)",
+    ):
         ledger.changes()
 
 
@@ -254,7 +313,9 @@ LEFT = replace(ROUND, state="committed", version_after=7, rows=6)
         (4, 6, False, "is at version 4, but round 2031-01/0001 left version 7"),
     ],
 )
-def test_a_bank_must_have_what_the_last_round_left(version: int, rows: int, idle: bool, problem: str | None) -> None:
+def test_a_bank_must_have_what_the_last_round_left(
+    version: int, rows: int, idle: bool, problem: str | None
+) -> None:
     earlier = replace(ROUND, state="committed", version_after=3, rows=3)
     assert contradiction([earlier, LEFT], version=version, rows=rows, idle=idle) == problem
     assert contradiction([replace(LEFT, state="rolled_back")], version=1, rows=0, idle=True) is None

@@ -30,7 +30,9 @@ def test_a_sketch_depends_neither_on_word_order_nor_on_the_process() -> None:
     shuffled.reverse()
     assert sketch(" ".join(shuffled)) == SKETCHES[0]
     # Part of the storage format: with another hash, stored sketches could not be searched.
-    places = np.flatnonzero(quantization.dequantize(sketch("tower"), lexical.CODES, lexical.SIZE)[0]).tolist()
+    places = np.flatnonzero(
+        quantization.dequantize(sketch("tower"), lexical.CODES, lexical.SIZE)[0]
+    ).tolist()
     assert places == [202, 227, 466, 477, 1041, 1049, 1076, 1151]
 
 

@@ -29,7 +29,11 @@ def test_every_version_answers_for_its_time_in_any_order_of_upserts(tmp_path: Pa
     assert visible(bank, day(4)) == {f"a#0{second}"}
     assert visible(bank, day(7)) == visible(bank, None) == {"a#0", "a#1", "a#2"}
     texts = {name: row["text"] for name, row in stored(bank).items()}
-    assert (texts[f"a#1{first}"], texts[f"a#0{second}"], texts["a#0"]) == ("first", "second", "third")
+    assert (texts[f"a#1{first}"], texts[f"a#0{second}"], texts["a#0"]) == (
+        "first",
+        "second",
+        "third",
+    )
     assert names(bank.documents({"a"})) == ["a#0", "a#1", "a#2"]
     assert problems(bank) == []
     copy = open_bank(BankLocation(str(tmp_path / "copy")), schema=SCHEMA)

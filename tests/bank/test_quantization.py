@@ -15,12 +15,16 @@ def vectors(count: int, dim: int) -> quantization.Vectors:
 
 
 def round_trip(values: quantization.Vectors, number_format: str) -> quantization.Vectors:
-    return quantization.dequantize(quantization.quantize(values, number_format), number_format, values.shape[1])
+    return quantization.dequantize(
+        quantization.quantize(values, number_format), number_format, values.shape[1]
+    )
 
 
 @pytest.mark.parametrize("number_format", ["int8", "int4"])
 def test_the_rounding_error_is_at_most_half_a_step(number_format: str) -> None:
-    values = vectors(20, 64) * np.geomspace(0.01, 100, 20, dtype=np.float32)[:, None]  # each has a scale of its own
+    values = (
+        vectors(20, 64) * np.geomspace(0.01, 100, 20, dtype=np.float32)[:, None]
+    )  # each has a scale of its own
     step = np.abs(values).max(1, keepdims=True) / quantization.LEVELS[number_format]
     error = np.abs(round_trip(values, number_format) - values) / step
     assert (error.max(1) < 0.5 + 0.08).all()  # the step itself is rounded to fp16
@@ -38,8 +42,13 @@ def test_integers_of_either_sign_are_stored_exactly(number_format: str) -> None:
 
 
 def test_unknown_codes_are_refused() -> None:
-    for use in (quantization.vector_bytes, lambda codes, dim: quantization.dequantize(b"", codes, dim)):
-        with pytest.raises(ConfigError, match="codes 'int3' are unknown: choose one of fp16, int8, int4"):
+    for use in (
+        quantization.vector_bytes,
+        lambda codes, dim: quantization.dequantize(b"", codes, dim),
+    ):
+        with pytest.raises(
+            ConfigError, match="codes 'int3' are unknown: choose one of fp16, int8, int4"
+        ):
             use("int3", 8)
 
 

@@ -23,7 +23,9 @@ from tests.helpers.banks import COMPRESSOR, DIM, KEY_DIM, SCHEMA, day, document,
 
 
 def test_opening_a_bank_without_texts_as_one_with_texts_names_the_parameter(tmp_path: Path) -> None:
-    vectors = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="c0ffee" * 10, sketched=True)
+    vectors = bank_schema(
+        key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="c0ffee" * 10, sketched=True
+    )
     open_bank(BankLocation(str(tmp_path / "bank")), schema=vectors)
     wanted = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="c0ffee" * 10)
     with pytest.raises(BankError, match=r"keeps no texts: .*bank\.keep_text back"):
@@ -33,18 +35,26 @@ def test_opening_a_bank_without_texts_as_one_with_texts_names_the_parameter(tmp_
 def test_a_bank_of_an_older_schema_is_refused_with_advice(bank: Bank, tmp_path: Path) -> None:
     old = SCHEMA.with_metadata({**SCHEMA.metadata, b"schema_version": b"0"})
     bank.connection.create_table(bank.name, schema=old, mode="overwrite")
-    with pytest.raises(BankError, match="written with schema 0, this cmt reads 2: set bank.uri to a new folder"):
+    with pytest.raises(
+        BankError, match="written with schema 0, this cmt reads 2: set bank.uri to a new folder"
+    ):
         open_bank(BankLocation(str(tmp_path / "bank")))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"codes": "fp16"}, "has codes int8, not fp16"), ({"dim": 8}, "has dim 4, not 8"), ({"key_dim": 8}, "key length")],
+    [
+        ({"codes": "fp16"}, "has codes int8, not fp16"),
+        ({"dim": 8}, "has dim 4, not 8"),
+        ({"key_dim": 8}, "key length"),
+    ],
 )
 def test_a_bank_with_other_codes_or_dimensions_is_refused(
     bank: Bank, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    other = bank_schema(**{"key_dim": KEY_DIM, "codes": "int8", "dim": DIM, "compressor": COMPRESSOR, **change})
+    other = bank_schema(
+        **{"key_dim": KEY_DIM, "codes": "int8", "dim": DIM, "compressor": COMPRESSOR, **change}
+    )
     with pytest.raises(BankError, match=message):
         open_bank(BankLocation(str(tmp_path / "bank")), schema=other)
 
@@ -54,20 +64,34 @@ def test_a_bank_with_other_codes_or_dimensions_is_refused(
 
 def broken(**values: Any) -> pa.Table:
     loose = pa.schema([field.with_nullable(True) for field in SCHEMA])
-    return pa.Table.from_pylist([*document("fine"), *({**row, **values} for row in document("bad"))], schema=loose)
+    return pa.Table.from_pylist(
+        [*document("fine"), *({**row, **values} for row in document("bad"))], schema=loose
+    )
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         (broken(key=np.full(KEY_DIM, np.nan, np.float16)), "memory 'bad#0' has a key with NaN"),
-        (broken(key=np.zeros(KEY_DIM, np.float16)), "memory 'bad#0' has a key with NaN, infinity or only zeros"),
-        (broken(compressor="f00d"), "memory 'bad#0' was made by another compressor than the bank's"),
-        (broken(memory=b"short"), r"memory 'bad#0' has a memory that is not n_vectors × 6 bytes \(int8\)"),
+        (
+            broken(key=np.zeros(KEY_DIM, np.float16)),
+            "memory 'bad#0' has a key with NaN, infinity or only zeros",
+        ),
+        (
+            broken(compressor="f00d"),
+            "memory 'bad#0' was made by another compressor than the bank's",
+        ),
+        (
+            broken(memory=b"short"),
+            r"memory 'bad#0' has a memory that is not n_vectors × 6 bytes \(int8\)",
+        ),
         (broken(memory=b"", n_vectors=0), "memory 'bad#0' has a memory"),
         (broken(sha256=None), "memory 'bad#0' has no sha256"),
         (broken(memory_id="fine#0", doc_id="fine"), "memory 'fine#0' occurs 2 times"),
-        (broken(memory_id="bad#1"), "document 'bad' has 'bad#1' instead of chunks numbered from #0"),
+        (
+            broken(memory_id="bad#1"),
+            "document 'bad' has 'bad#1' instead of chunks numbered from #0",
+        ),
         (broken(memory_id="good#0"), "document 'bad' has 'good#0'"),
         (broken().drop_columns(["key", "title"]), "memories lack the columns title, key"),
         (
@@ -76,7 +100,9 @@ def broken(**values: Any) -> pa.Table:
         ),
     ],
 )
-def test_invalid_rows_are_refused_by_name_and_nothing_is_written(bank: Bank, rows: pa.Table, message: str) -> None:
+def test_invalid_rows_are_refused_by_name_and_nothing_is_written(
+    bank: Bank, rows: pa.Table, message: str
+) -> None:
     version = bank.version
     with pytest.raises(BankError, match=message):
         bank.upsert(rows)
@@ -85,7 +111,9 @@ def test_invalid_rows_are_refused_by_name_and_nothing_is_written(bank: Bank, row
 
 def test_a_refusal_counts_the_other_invalid_rows(bank: Bank) -> None:
     rows = [{**row, "compressor": "f00d"} for row in document("a", chunks=4)]
-    with pytest.raises(BankError, match=r"memory 'a#0' .* \(and 3 more like it\); nothing was written"):
+    with pytest.raises(
+        BankError, match=r"memory 'a#0' .* \(and 3 more like it\); nothing was written"
+    ):
         bank.upsert(table(rows))
 
 

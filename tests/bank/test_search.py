@@ -28,7 +28,17 @@ from tests.helpers.banks import (
     visible,
 )
 
-HOSTILE = ["it's", 'say "hi"', "100%", "x';--", "'); DROP TABLE memories;--", "a#b#1", "*", "אבג", "👍"]
+HOSTILE = [
+    "it's",
+    'say "hi"',
+    "100%",
+    "x';--",
+    "'); DROP TABLE memories;--",
+    "a#b#1",
+    "*",
+    "אבג",
+    "👍",
+]
 
 
 # As-of dates
@@ -36,11 +46,15 @@ HOSTILE = ["it's", 'say "hi"', "100%", "x';--", "'); DROP TABLE memories;--", "a
 
 @pytest.fixture
 def story(bank: Bank) -> Bank:
-    bank.upsert(table(document("a", at=1), document("b", at=5, supersedes="a"), document("other", at=3)))
+    bank.upsert(
+        table(document("a", at=1), document("b", at=5, supersedes="a"), document("other", at=3))
+    )
     return bank
 
 
-def test_a_search_as_of_a_date_returns_what_was_published_and_not_yet_superseded(story: Bank) -> None:
+def test_a_search_as_of_a_date_returns_what_was_published_and_not_yet_superseded(
+    story: Bank,
+) -> None:
     before, after = {"a#0", "other#0"}, {"b#0", "other#0"}
     for as_of, expected in (
         (day(1) - timedelta(microseconds=1), set()),
@@ -57,7 +71,9 @@ def test_a_search_as_of_a_date_returns_what_was_published_and_not_yet_superseded
 
 
 def test_a_date_without_a_time_zone_is_refused_with_advice(story: Bank) -> None:
-    with pytest.raises(ConfigError, match="2031-02-15T06:00:00 has no time zone: write 2031-02-15T06:00:00Z"):
+    with pytest.raises(
+        ConfigError, match="2031-02-15T06:00:00 has no time zone: write 2031-02-15T06:00:00Z"
+    ):
         story.search(key=key_of("q"), text=None, k=1, as_of=datetime(2031, 2, 15, 6))
 
 
@@ -72,7 +88,11 @@ def test_documents_returns_superseded_rows_as_well(story: Bank) -> None:
 
 
 def test_search_returns_nearest_keys_and_best_texts_with_both_scores(bank: Bank) -> None:
-    bank.upsert(table(*(document(f"d{n}", text="harbour news" if n == 7 else f"word{n}") for n in range(40))))
+    bank.upsert(
+        table(
+            *(document(f"d{n}", text="harbour news" if n == 7 else f"word{n}") for n in range(40))
+        )
+    )
     key = key_of("d3#0").astype(np.float64) * 5
     hits = bank.search(key=key, text="the harbour", k=2, as_of=None)
     assert hits.column_names == [
@@ -83,12 +103,16 @@ def test_search_returns_nearest_keys_and_best_texts_with_both_scores(bank: Bank)
     cosine = keys @ key / np.linalg.norm(keys, axis=1) / np.linalg.norm(key)
     np.testing.assert_allclose(hits["similarity"].to_numpy(), cosine, atol=1e-9)
     assert names(hits)[0] == "d3#0" and "d7#0" in names(hits) and len(hits) == 3
-    assert [score > 0 for score in hits["bm25"].to_pylist()] == [name == "d7#0" for name in names(hits)]
+    assert [score > 0 for score in hits["bm25"].to_pylist()] == [
+        name == "d7#0" for name in names(hits)
+    ]
     assert hits["memory"][0].as_py() == bytes(range(12))
 
 
 def test_a_row_found_by_its_key_has_its_bm25_score_as_well(bank: Bank) -> None:
-    bank.upsert(table(*(document(f"d{n}", text="harbour " * (20 - n) + f"word{n} " * n) for n in range(20))))
+    bank.upsert(
+        table(*(document(f"d{n}", text="harbour " * (20 - n) + f"word{n} " * n) for n in range(20)))
+    )
     hits = bank.search(key=key_of("d15#0"), text="harbour", k=1, as_of=None)
     assert names(hits)[0] == "d15#0" and len(hits) == 2
     assert all(score > 0 for score in hits["bm25"].to_pylist())
@@ -116,8 +140,12 @@ def test_many_searches_at_once_find_the_same_rows_as_one_by_one(
     bank = bank.excluding({"d5", "d30"})
     if moved:  # while they are searched
         take = LanceTable.take_row_ids
-        monkeypatch.setattr(LanceTable, "take_row_ids", lambda table, row_ids: take(table, row_ids[1:]))
-    keys, texts, dates = key_matrix(rows["key"]), rows["text"].to_pylist(), rows["published_at"].to_pylist()
+        monkeypatch.setattr(
+            LanceTable, "take_row_ids", lambda table, row_ids: take(table, row_ids[1:])
+        )
+    keys = key_matrix(rows["key"])
+    texts = rows["text"].to_pylist()
+    dates = rows["published_at"].to_pylist()
     together = bank.search_each(keys=keys, texts=texts, k=3, as_of=dates)
     for key, text, date, found in list(zip(keys, texts, dates, together, strict=True))[::3]:
         assert found.equals(bank.search(key=key, text=text, k=3, as_of=date).drop_columns("bm25"))
@@ -147,7 +175,9 @@ def test_search_in_an_empty_bank_returns_no_rows(bank: Bank) -> None:
 def test_ties_are_ordered_by_memory_id_in_any_order_of_upserts(bank: Bank, order: int) -> None:
     numbers = list(range(100, 160))[::order]
     for start in range(0, 60, 20):
-        bank.upsert(table(*(document(f"d{n}", key=key_of("same")) for n in numbers[start : start + 20])))
+        bank.upsert(
+            table(*(document(f"d{n}", key=key_of("same")) for n in numbers[start : start + 20]))
+        )
     hits = bank.search(key=key_of("same"), text="plain", k=3, as_of=None)
     assert names(hits) == ["d100#0", "d101#0", "d102#0"]
     assert names(bank.full_text(text="plain", k=3, as_of=None)) == names(hits)
@@ -162,18 +192,38 @@ def test_rows_without_text_are_found_by_key_alone(bank: Bank) -> None:
 
 def test_any_text_can_be_searched_for(bank: Bank) -> None:
     bank.upsert(table(document("a")))
-    for text in ("", "   ", "the", "'", '"', "%", "';--", "a AND (", "x^2 *", "\0", "👍", "w" * 9000):
+    for text in (
+        "",
+        "   ",
+        "the",
+        "'",
+        '"',
+        "%",
+        "';--",
+        "a AND (",
+        "x^2 *",
+        "\0",
+        "👍",
+        "w" * 9000,
+    ):
         assert names(bank.search(key=key_of("q"), text=text, k=1, as_of=None)) == ["a#0"]
         assert len(bank.full_text(text=text, k=1, as_of=None)) == 0
 
 
 def test_ids_are_never_parsed_as_queries(bank: Bank) -> None:
-    bank.upsert(table(document("kept"), *(document(doc_id, chunks=2, text=doc_id) for doc_id in HOSTILE)))
-    bank.upsert(table(*(document(f"after {doc_id}", at=2, supersedes=doc_id) for doc_id in HOSTILE)))
+    bank.upsert(
+        table(document("kept"), *(document(doc_id, chunks=2, text=doc_id) for doc_id in HOSTILE))
+    )
+    bank.upsert(
+        table(*(document(f"after {doc_id}", at=2, supersedes=doc_id) for doc_id in HOSTILE))
+    )
     dates = superseded(bank)
     for doc_id in HOSTILE:
         assert dates[f"{doc_id}#1"] == day(2)
-        assert names(bank.search(key=key_of(f"{doc_id}#1"), text=doc_id, k=1, as_of=day(1)))[0] == f"{doc_id}#1"
+        assert (
+            names(bank.search(key=key_of(f"{doc_id}#1"), text=doc_id, k=1, as_of=day(1)))[0]
+            == f"{doc_id}#1"
+        )
     assert problems(bank) == []
     for removed, doc_id in enumerate(HOSTILE, 1):
         assert bank.remove({doc_id}) == 2
@@ -182,8 +232,15 @@ def test_ids_are_never_parsed_as_queries(bank: Bank) -> None:
 
 
 def test_an_invalid_search_key_is_refused(bank: Bank) -> None:
-    for key in (np.ones(KEY_DIM + 1), np.zeros(KEY_DIM), np.full(KEY_DIM, np.nan), np.ones((1, KEY_DIM))):
-        with pytest.raises(BankError, match="a search key of shape .* does not fit: it must have 16 finite numbers"):
+    for key in (
+        np.ones(KEY_DIM + 1),
+        np.zeros(KEY_DIM),
+        np.full(KEY_DIM, np.nan),
+        np.ones((1, KEY_DIM)),
+    ):
+        with pytest.raises(
+            BankError, match="a search key of shape .* does not fit: it must have 16 finite numbers"
+        ):
             bank.search(key=key, text=None, k=1, as_of=None)
 
 
@@ -209,7 +266,9 @@ def test_bm25_depends_on_the_rows_and_not_on_the_order_of_writes(tmp_path: Path)
 def plan(bank: Bank, exact_below: int) -> str:
     """The plan of LanceDB for a search by key."""
     opened = open_bank(BankLocation(bank.location.uri, exact_below))
-    query = search._nearest_keys(opened.latest(), key_of("q"), large=opened.is_large(opened.latest()))
+    query = search._nearest_keys(
+        opened.latest(), key_of("q"), large=opened.is_large(opened.latest())
+    )
     return str(query.limit(1).explain_plan())
 
 
@@ -221,15 +280,20 @@ def test_search_is_exact_below_the_bound_and_uses_the_index_from_it_on(tmp_path:
     assert bank.stats()["indexed"] == 0 and "ANN" not in plan(bank, 300)
     bank.upsert(table(rows[299]))
     bank.optimize()
-    assert bank.stats()["indexed"] == 300 and "ANN" in plan(bank, 300) and "ANN" not in plan(bank, 301)
-    # the share of the ten nearest visible rows that a search as of day 20 returns, mean of twenty keys
+    assert (
+        bank.stats()["indexed"] == 300 and "ANN" in plan(bank, 300) and "ANN" not in plan(bank, 301)
+    )
+    # the share of the ten nearest visible rows that a search as of day 20 returns, mean of twenty
+    # keys
     seen = [row for [row] in rows if row["published_at"] <= day(20)]
     keys = np.stack([row["key"] / np.linalg.norm(row["key"]) for row in seen])
     shares = []
     for number in range(20):
         key = key_of(f"query {number}")
         truth = {seen[place]["memory_id"] for place in np.argsort(-(keys @ key))[:10]}
-        shares.append(len(truth & set(names(bank.search(key=key, text=None, k=10, as_of=day(20))))) / 10)
+        shares.append(
+            len(truth & set(names(bank.search(key=key, text=None, k=10, as_of=day(20))))) / 10
+        )
     assert np.mean(shares) >= 0.95
 
 
@@ -248,7 +312,9 @@ def test_rows_are_found_by_key_before_and_after_the_vector_index_has_them(tmp_pa
     bank.upsert(table(*(document(f"n{n}") for n in range(1001))))
     segments = []
     for _ in range(2):
-        [parts] = [index.num_segments for index in bank.latest().list_indices() if index.columns == ["key"]]
+        [parts] = [
+            index.num_segments for index in bank.latest().list_indices() if index.columns == ["key"]
+        ]
         segments.append(parts or 0)
         bank.optimize()
     assert segments[0] > segments[1] == 1

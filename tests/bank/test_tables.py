@@ -51,7 +51,9 @@ def test_an_altered_pointer_is_named_before_lance_reads_it(tmp_path: Path) -> No
     set_current_table(connection, "memories_a")
     [file] = (tmp_path / "current.lance/data").glob("*.lance")
     file.write_bytes(file.read_bytes()[:-40] + bytes(40))
-    with pytest.raises(DamageError, match=r"the pointer in .* does not match its checksum.*run `cmt update --all`"):
+    with pytest.raises(
+        DamageError, match=r"the pointer in .* does not match its checksum.*run `cmt update --all`"
+    ):
         current_table(connection)
 
 
@@ -66,7 +68,11 @@ def test_a_commit_that_cannot_be_read_is_undone(tmp_path: Path) -> None:
             self._table = table
 
         def merge_insert(self, key: str) -> "Cut":
-            self._merge = self._table.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+            self._merge = (
+                self._table.merge_insert(key)
+                .when_matched_update_all()
+                .when_not_matched_insert_all()
+            )
             return self
 
         def __getattr__(self, name: str) -> Any:
@@ -85,7 +91,9 @@ def test_a_commit_that_cannot_be_read_is_undone(tmp_path: Path) -> None:
     assert current_table(connection) == "memories_a"
 
 
-@pytest.mark.filterwarnings("ignore:optimize.cleanup_older_than=0. removes every version")  # nobody reads them here
+@pytest.mark.filterwarnings(
+    "ignore:optimize.cleanup_older_than=0. removes every version"
+)  # nobody reads them here
 def test_the_files_of_a_small_table_do_not_grow_with_its_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,14 +102,18 @@ def test_the_files_of_a_small_table_do_not_grow_with_its_writes(
     set_current_table(connection, "memories_0")
     table = cast(LanceTable, connection.open_table("current"))
     for number in range(1, 45):
-        row = pa.table({"name": [f"n{number}"], "table": [f"memories_{number}"]}, schema=table.schema)
+        row = pa.table(
+            {"name": [f"n{number}"], "table": [f"memories_{number}"]}, schema=table.schema
+        )
         merge_and_read(table, row, key="name")
         assert altered_files(str(tmp_path), "current", "data") == []
     assert table.count_rows() == 45
     assert len(list(tmp_path.rglob("data/*.lance"))) <= 32
 
 
-def test_a_small_table_that_cannot_be_compacted_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_table_that_cannot_be_compacted_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def optimize(table: LanceTable, **_: Any) -> None:
         raise OSError("no space left on device")
 
@@ -123,20 +135,31 @@ def test_an_error_of_lancedb_becomes_a_bank_error_without_its_source_location() 
     ):
         raise RuntimeError("full")
     with (
-        pytest.raises(BankError, match="bank x cannot be written: .*; set LANCE_MEM_POOL_SIZE to more bytes"),
+        pytest.raises(
+            BankError, match="bank x cannot be written: .*; set LANCE_MEM_POOL_SIZE to more bytes"
+        ),
         translate_errors("bank x cannot be written", "make room"),
     ):
         raise RuntimeError("Resources exhausted: Additional allocation failed for HashJoinInput")
 
 
-@pytest.mark.parametrize("reason", ["Retryable commit conflict for version 3", "Too many concurrent writers"])
+@pytest.mark.parametrize(
+    "reason", ["Retryable commit conflict for version 3", "Too many concurrent writers"]
+)
 def test_a_commit_conflict_is_told_from_other_errors(reason: str) -> None:
-    with pytest.raises(WriteConflict, match="another process is writing to it"), translate_errors("bank x"):
+    with (
+        pytest.raises(WriteConflict, match="another process is writing to it"),
+        translate_errors("bank x"),
+    ):
         raise RuntimeError(reason)
 
 
-@pytest.mark.parametrize(("name", "base"), [("RustPanic", Exception), ("PanicException", BaseException)])
-def test_a_panic_of_lancedb_becomes_a_bank_error_with_advice(name: str, base: type[BaseException]) -> None:
+@pytest.mark.parametrize(
+    ("name", "base"), [("RustPanic", Exception), ("PanicException", BaseException)]
+)
+def test_a_panic_of_lancedb_becomes_a_bank_error_with_advice(
+    name: str, base: type[BaseException]
+) -> None:
     panic = type(name, (base,), {})
     expected = pytest.raises(BankError, match="bank x cannot be read: range end; run `cmt verify`")
     with expected, translate_errors("bank x cannot be read"):
@@ -157,7 +180,9 @@ def test_a_damaged_bank_raises_a_bank_error(bank: Bank, tmp_path: Path) -> None:
         open_bank(BankLocation(str(tmp_path / "bank")))
 
 
-def test_a_table_whose_creation_was_interrupted_is_none_until_it_is_created_again(bank: Bank, tmp_path: Path) -> None:
+def test_a_table_whose_creation_was_interrupted_is_none_until_it_is_created_again(
+    bank: Bank, tmp_path: Path
+) -> None:
     other = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor="ab" * 32)
     (tmp_path / "bank/memories_abababababab.lance/_transactions").mkdir(parents=True)
     assert "memories_abababababab" in bank.connection.list_tables().tables

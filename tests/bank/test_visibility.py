@@ -1,4 +1,6 @@
-"""Random histories of rounds through a bank: what a search finds as of each date agrees with the model."""
+"""Random histories of rounds through a bank: what a search finds as of each date agrees with the
+model.
+"""
 
 import random
 from collections.abc import Iterable
@@ -25,18 +27,25 @@ def random_slices(rng: random.Random) -> list[list[Version]]:
         versions = {}
         for _ in range(rng.randint(1, 4)):
             doc_id, date = rng.choice("abcd"), day(rng.randrange(5))
-            supersedes = rng.choice([None, *sorted(set("abcd") - {doc_id})]) if rng.random() < 0.6 else None
+            supersedes = (
+                rng.choice([None, *sorted(set("abcd") - {doc_id})]) if rng.random() < 0.6 else None
+            )
             text, source = f"t{rng.randrange(3)}", rng.choice("SSST")
-            versions[doc_id, date] = Version(doc_id, date, f"2031-01/{seq:04d}", source, text, supersedes)
+            versions[doc_id, date] = Version(
+                doc_id, date, f"2031-01/{seq:04d}", source, text, supersedes
+            )
         slices.append(list(versions.values()))
     return slices
 
 
 def memories(versions: Iterable[Version]) -> pa.Table:
     """A row for each version."""
-    latest, rows = {v.doc_id: v.published_at for v in sorted(versions, key=lambda v: v.published_at)}, []
+    latest = {v.doc_id: v.published_at for v in sorted(versions, key=lambda v: v.published_at)}
+    rows = []
     for doc_id, date, slice_id, source, sha256, supersedes, _ in versions:
-        (row,) = document(doc_id, supersedes=supersedes, source=source, slice_id=slice_id, sha=sha256)
+        (row,) = document(
+            doc_id, supersedes=supersedes, source=source, slice_id=slice_id, sha=sha256
+        )
         name = memory_id(doc_id, 0, None if date == latest[doc_id] else date)
         rows.append(row | {"published_at": date, "memory_id": name})
     return table(rows)
@@ -46,21 +55,32 @@ class History:
     """A bank with rounds, and the versions of the stream as they are in it."""
 
     def __init__(self, folder: Path, slices: list[list[Version]]) -> None:
-        self.bank: Bank = open_bank(BankLocation(str(folder), 8), schema=SCHEMA)  # from 8 rows on with indexes
+        self.bank: Bank = open_bank(
+            BankLocation(str(folder), 8), schema=SCHEMA
+        )  # from 8 rows on with indexes
         self.slices, self.rounds, self.forgotten = slices, list[tuple[int, int]](), set[str]()
 
     def versions(self) -> list[Version]:
         """All versions, each with whether it is banked; forgotten ones have no text."""
         banked = {number for number, _ in self.rounds}
-        flagged = [v._replace(banked=n in banked) for n, versions in enumerate(self.slices) for v in versions]
-        return [v._replace(banked=False, sha256="") if v.doc_id in self.forgotten else v for v in flagged]
+        flagged = [
+            v._replace(banked=n in banked)
+            for n, versions in enumerate(self.slices)
+            for v in versions
+        ]
+        return [
+            v._replace(banked=False, sha256="") if v.doc_id in self.forgotten else v
+            for v in flagged
+        ]
 
     def unbanked(self) -> list[Version]:
         return [version for version in self.versions() if not version.banked]
 
     def adapt(self, number: int) -> None:
         self.rounds.append((number, self.bank.version))
-        rows = memories([version for version in self.slices[number] if version.doc_id not in self.forgotten])
+        rows = memories(
+            [version for version in self.slices[number] if version.doc_id not in self.forgotten]
+        )
         self.bank.upsert(rows, unbanked=self.unbanked())
 
     def roll_back(self, index: int) -> None:
@@ -77,13 +97,17 @@ class History:
         model = Model(self.versions())
         for date in map(day, range(-1, 6)):
             found = self.bank.search(key=key_of("q"), text=None, k=20, as_of=date)
-            keys = set(zip(found["doc_id"].to_pylist(), found["published_at"].to_pylist(), strict=True))
+            keys = set(
+                zip(found["doc_id"].to_pylist(), found["published_at"].to_pylist(), strict=True)
+            )
             assert keys == model.visible(date), date
         assert misdated(self.bank.rows(VERSION_COLUMNS), self.unbanked()).num_rows == 0
 
 
 @pytest.mark.parametrize("seed", range(HISTORIES))
-def test_a_search_finds_what_the_model_says_after_every_operation(seed: int, tmp_path: Path) -> None:
+def test_a_search_finds_what_the_model_says_after_every_operation(
+    seed: int, tmp_path: Path
+) -> None:
     rng = random.Random(seed)
     history = History(tmp_path / "bank", random_slices(rng))
     numbers = list(range(len(history.slices)))

@@ -11,7 +11,9 @@ from tests.helpers.projects import change_params, open_workspace
 from tests.helpers.scripts import run_main
 
 
-def test_each_variant_is_compared_with_the_whole_method(training_project: Path, tmp_path: Path) -> None:
+def test_each_variant_is_compared_with_the_whole_method(
+    training_project: Path, tmp_path: Path
+) -> None:
     options = ["--params", str(training_project / "params.yaml"), "--output", str(tmp_path)]
     status, stdout, stderr = run_main("ablations", "--pairs", "8", "--questions", "2", *options)
     assert status == 0, stderr
@@ -38,9 +40,18 @@ def test_a_project_without_training_data_is_an_error_with_the_command(tiny_works
     assert stderr.startswith("error: the training data path:") and "run `cmt data pull`" in stderr
 
 
-def test_every_format_has_its_bytes_and_is_compared_with_fp16(training_project: Path, tmp_path: Path) -> None:
+def test_every_format_has_its_bytes_and_is_compared_with_fp16(
+    training_project: Path, tmp_path: Path
+) -> None:
     project = Path(shutil.copytree(training_project, tmp_path / "project"))
-    arguments = ("ablations", "--formats", "--questions", "2", "--params", str(project / "params.yaml"))
+    arguments = (
+        "ablations",
+        "--formats",
+        "--questions",
+        "2",
+        "--params",
+        str(project / "params.yaml"),
+    )
     # a codebook of noise, for one window
     opened = open_workspace(project)
     dim = opened.model.key_dim
@@ -51,9 +62,16 @@ def test_every_format_has_its_bytes_and_is_compared_with_fp16(training_project: 
     status, stdout, stderr = run_main(*arguments)
     assert status == 0, stderr
     rows = {row["row"]: row for row in json.loads(stdout)}
-    assert [name for name in rows if name.startswith("8")] == ["8 tokens, fp16", "8 tokens, int4", "8 tokens, pq"]
+    assert [name for name in rows if name.startswith("8")] == [
+        "8 tokens, fp16",
+        "8 tokens, int4",
+        "8 tokens, pq",
+    ]
     assert "4 tokens, int8" in rows and "16 tokens, pq" not in rows
-    sizes = [rows[name]["memory"] for name in ("4 tokens, fp16", "8 tokens, fp16", "8 tokens, int4", "8 tokens, pq")]
+    sizes = [
+        rows[name]["memory"]
+        for name in ("4 tokens, fp16", "8 tokens, fp16", "8 tokens, int4", "8 tokens, pq")
+    ]
     assert sizes == sorted(sizes, reverse=True)
     for name, row in rows.items():
         assert row["bank"] > row["memory"]

@@ -17,7 +17,15 @@ from tests.helpers.scripts import load_script
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = load_script("bench")
-    small = {"LARGE": 60, "SMALL": 40, "ROUNDS": 2, "SEARCHES": 4, "THOUSAND": 4, "MAINTENANCE_EVERY": 2, "CANARIES": 2}
+    small = {
+        "LARGE": 60,
+        "SMALL": 40,
+        "ROUNDS": 2,
+        "SEARCHES": 4,
+        "THOUSAND": 4,
+        "MAINTENANCE_EVERY": 2,
+        "CANARIES": 2,
+    }
     for name, value in small.items():
         monkeypatch.setattr(module, name, value)
     for name, path in {"FOLDER": "bench", "RESULTS": "RESULTS.md", "METRICS": "bench.json"}.items():
@@ -51,7 +59,9 @@ def test_every_bar_is_measured_and_kept_and_the_bank_is_as_before(bench: ModuleT
     assert len(lines) == 3
 
 
-def test_ingest_is_measured_while_the_stream_grows(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ingest_is_measured_while_the_stream_grows(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bench, "INGESTED", 60)
     monkeypatch.setattr(bench, "INGESTED_AT_ONCE", 20)
     time, memory = bench.bar_8()
@@ -60,7 +70,9 @@ def test_ingest_is_measured_while_the_stream_grows(bench: ModuleType, monkeypatc
     assert "60 documents in files of 20" in time.detail
 
 
-def test_a_bar_that_fails_is_the_exit_status(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_that_fails_is_the_exit_status(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.main(build_only=True)
     for value, held in ((1.0, True), (9.0, False)):
         bar = bench.Bar(1, "a figure", value, 1.5, False, "as measured")
@@ -70,5 +82,7 @@ def test_a_bar_that_fails_is_the_exit_status(bench: ModuleType, monkeypatch: pyt
         else:
             with pytest.raises(typer.Exit):
                 bench.main([1])
-        assert json.loads(bench.METRICS.read_text()) == [{"bar": "a figure", "value": value, "limit": 1.5, "ok": held}]
+        assert json.loads(bench.METRICS.read_text()) == [
+            {"bar": "a figure", "value": value, "limit": 1.5, "ok": held}
+        ]
         assert ("**fails**" in bench.RESULTS.read_text()) is not held

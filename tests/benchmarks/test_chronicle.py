@@ -1,4 +1,6 @@
-"""The synthetic stream: what a seed determines, that its rows are valid, and that its answers are true."""
+"""The synthetic stream: what a seed determines, that its rows are valid, and that its answers are
+true.
+"""
 
 import json
 from collections import Counter, defaultdict
@@ -41,7 +43,11 @@ def test_every_row_is_valid_and_in_the_order_of_its_date() -> None:
 
 def test_an_answer_is_in_its_document_and_changes_with_a_fact_alone() -> None:
     instant = datetime.fromisoformat
-    superseded = {row["supersedes"]: instant(row["published_at"]) for row in DOCUMENTS.values() if row["supersedes"]}
+    superseded = {
+        row["supersedes"]: instant(row["published_at"])
+        for row in DOCUMENTS.values()
+        if row["supersedes"]
+    }
     by_document = {row["doc_id"]: row for row in QUESTIONS}
     changes = Counter[bool]()
     for row in QUESTIONS:
@@ -80,7 +86,11 @@ def test_a_rumour_is_never_true() -> None:
 
 def test_without_rumours_facts_take_their_share() -> None:
     for rumours, share in ((True, 0.05), (False, 0.0)):
-        counts = Counter(row["kind"] for row in chronicle(documents=4000, seed=1, rumours=rumours) if "text" in row)
+        counts = Counter(
+            row["kind"]
+            for row in chronicle(documents=4000, seed=1, rumours=rumours)
+            if "text" in row
+        )
         assert counts["noise"] / 4000 == pytest.approx(0.2, abs=0.02)
         assert counts["contradiction"] / 4000 == pytest.approx(share, abs=0.015)
         assert counts["fact"] > 2400

@@ -7,13 +7,28 @@ import pytest
 from tests.helpers.scripts import load_script, run_main
 
 
-def test_every_device_has_its_figures(tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_device_has_its_figures(
+    tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tiny_workspace)
-    options = ["--params", str(tiny_workspace / "params.yaml"), "--data", str(tiny_workspace / "news")]
+    options = [
+        "--params",
+        str(tiny_workspace / "params.yaml"),
+        "--data",
+        str(tiny_workspace / "news"),
+    ]
     status, stdout, stderr = run_main("device", *options)
     assert status == 0, stderr
-    figures = {name.strip(): value for name, _, value in (line.rpartition("  ") for line in stdout.splitlines())}
-    for name in ("compression, tokens a second", "questions a second", "first token, ms", "training, pairs an hour"):
+    figures = {
+        name.strip(): value
+        for name, _, value in (line.rpartition("  ") for line in stdout.splitlines())
+    }
+    for name in (
+        "compression, tokens a second",
+        "questions a second",
+        "first token, ms",
+        "training, pairs an hour",
+    ):
         assert float(figures[name].replace(",", "")) > 0
     assert figures["on the host"].strip() == "all"
 

@@ -16,11 +16,22 @@ def test_weights_and_measures_are_fitted_to_all_kinds_of_questions(tiny_workspac
         {"id": f"{fact['doc_id']}-{answers}", "title": "Facts", "context": fact["text"]}
         | {"question": question, "answers": answers}
         for fact in FACTS
-        for question, answers in ((fact["question"], [fact["answer"]]), (f"Why not {fact['doc_id']}?", []))
+        for question, answers in (
+            (fact["question"], [fact["answer"]]),
+            (f"Why not {fact['doc_id']}?", []),
+        )
     ]
     data = tiny_workspace / "facts.json"
     data.write_bytes(squad(rows))
-    options = ["--data", str(data), "--params", str(tiny_workspace / "params.yaml"), "--questions", "12", "--json"]
+    options = [
+        "--data",
+        str(data),
+        "--params",
+        str(tiny_workspace / "params.yaml"),
+        "--questions",
+        "12",
+        "--json",
+    ]
     status, stdout, stderr = run_main("fit_confidence", *options)
     assert status == 0, stderr
     result = json.loads(stdout)

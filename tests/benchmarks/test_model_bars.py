@@ -1,4 +1,6 @@
-"""The bars of the language model and the compressor, on the tiny project: each is a ratio of what was measured."""
+"""The bars of the language model and the compressor, on the tiny project: each is a ratio of what
+was measured.
+"""
 
 import shutil
 from pathlib import Path
@@ -18,7 +20,9 @@ def bars(adapted_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     opened = open_workspace(adapted_project)
     # a copy of the compressor with a codebook, whose values are no matter for sizes
     folder = Path(shutil.copytree(opened.params.compressor.path, tmp_path / "compressor"))
-    Codebook(np.zeros((8, CENTROIDS, opened.lm.hidden_size // 8), np.float16)).save(folder, module.WIDEST)
+    Codebook(np.zeros((8, CENTROIDS, opened.lm.hidden_size // 8), np.float16)).save(
+        folder, module.WIDEST
+    )
     opened.params = opened.params.with_values(compressor={"path": folder})
     monkeypatch.setattr(module, "workspace", lambda: opened)
     monkeypatch.setattr(module, "NEWSPAPER", adapted_project / "news")

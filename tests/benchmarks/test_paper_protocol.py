@@ -1,4 +1,6 @@
-"""The published protocol as a command: every system and part, on a tiny LM, fictitious documents and two formats."""
+"""The published protocol as a command: every system and part, on a tiny LM, fictitious documents
+and two formats.
+"""
 
 import json
 import shutil
@@ -26,19 +28,42 @@ def stream() -> list[dict[str, Any]]:
     """FACTS as rows of format `jsonl`, and an update of the first one with another answer."""
     rows: list[dict[str, Any]] = []
     for fact in FACTS[:SAMPLED]:
-        rows.append({"title": fact["doc_id"][0]} | {key: fact[key] for key in ("doc_id", "published_at", "text")})
-        asked = {"doc_id": fact["doc_id"], "question": fact["question"], "answers": [fact["answer"]]}
+        rows.append(
+            {"title": fact["doc_id"][0]}
+            | {key: fact[key] for key in ("doc_id", "published_at", "text")}
+        )
+        asked = {
+            "doc_id": fact["doc_id"],
+            "question": fact["question"],
+            "answers": [fact["answer"]],
+        }
         rows.append(asked | {"asked_at": fact["published_at"]})
-    update = {"doc_id": "update", "published_at": UPDATE, "text": "Now it is wholly different, said Ode Marsh."}
+    update = {
+        "doc_id": "update",
+        "published_at": UPDATE,
+        "text": "Now it is wholly different, said Ode Marsh.",
+    }
     rows.append(update | {"title": "u", "supersedes": FACTS[0]["doc_id"]})
-    rows.append({"doc_id": "update", "question": FACTS[0]["question"], "answers": ["Ode Marsh"], "asked_at": UPDATE})
+    rows.append(
+        {
+            "doc_id": "update",
+            "question": FACTS[0]["question"],
+            "answers": ["Ode Marsh"],
+            "asked_at": UPDATE,
+        }
+    )
     return rows
 
 
 def squad_rows(*, answered: int) -> list[dict[str, Any]]:
     """Some of FACTS: `answered` with their answer, UNANSWERABLE without."""
     return [
-        {"id": fact["doc_id"], "title": "Facts", "context": fact["text"], "question": fact["question"]}
+        {
+            "id": fact["doc_id"],
+            "title": "Facts",
+            "context": fact["text"],
+            "question": fact["question"],
+        }
         | {"answers": [fact["answer"]] if index < answered else []}
         for index, fact in enumerate(FACTS[: answered + UNANSWERABLE])
     ]
@@ -61,7 +86,14 @@ def measure(project: Path, *names: str, options: list[str]) -> tuple[list[dict[s
     """The figures of the files `names`, and stderr."""
     data = [argument for name in names for argument in ("--data", str(project / name))]
     compressor = str(cmt.open(params=project / "params.yaml").params.compressor.path)
-    folders = ["--vectors", compressor, "--rag-trained", str(project / "nowhere"), "--mac", str(project / "mac")]
+    folders = [
+        "--vectors",
+        compressor,
+        "--rag-trained",
+        str(project / "nowhere"),
+        "--mac",
+        str(project / "mac"),
+    ]
     arguments = [*data, "--params", str(project / "params.yaml"), *folders, *options]
     status, stdout, stderr = run_main("paper_protocol", *arguments)
     assert status == 0, stderr
@@ -80,7 +112,16 @@ def text(project: Path) -> dict[str, Any]:
 def test_every_system_is_scored_on_the_same_questions(text: dict[str, Any]) -> None:
     names = [row["row"] for row in text["rows"]]
     assert text["documents"] == SAMPLED + 1
-    expected = {"cmt", "cmt, right document given", "memory", "memory, n/4", "memory, n/16", "mac", "mbc", "full"}
+    expected = {
+        "cmt",
+        "cmt, right document given",
+        "memory",
+        "memory, n/4",
+        "memory, n/16",
+        "mac",
+        "mbc",
+        "full",
+    }
     expected |= {"full, zero-shot", "closed", "closed, zero-shot"}
     expected |= {*RAG_SYSTEMS}
     assert sorted(names) == sorted(expected)
@@ -90,11 +131,15 @@ def test_every_system_is_scored_on_the_same_questions(text: dict[str, Any]) -> N
     # recall grows with depth, and is one with the right text
     recalls = {row["row"]: row["recall"] for row in text["rows"]}
     assert (recalls["full"], recalls["closed"]) == ({"1": 1.0}, None)
-    assert all(list(recall.values()) == sorted(recall.values()) for recall in recalls.values() if recall)
+    assert all(
+        list(recall.values()) == sorted(recall.values()) for recall in recalls.values() if recall
+    )
 
 
 def test_banks_without_text_and_codes_report_their_size(text: dict[str, Any]) -> None:
-    ratios = {row["row"]: row["tokens_per_vector"] for row in text["rows"] if "tokens_per_vector" in row}
+    ratios = {
+        row["row"]: row["tokens_per_vector"] for row in text["rows"] if "tokens_per_vector" in row
+    }
     for name, window in (("memory", 8), ("memory, n/4", 4), ("memory, n/16", 16)):
         assert window / 2 < ratios[name] <= window
     [share] = [row["of_memories"] for row in text["rows"] if "of_memories" in row]
@@ -111,7 +156,11 @@ def test_parts_are_written_for_the_report(project: Path, text: dict[str, Any]) -
 
 def test_an_update_is_asked_before_and_after_it_and_as_of_before(text: dict[str, Any]) -> None:
     points = text["supersession"]
-    for view in ("before: the old answer", "after: the new answer", "after, as of before: the old answer"):
+    for view in (
+        "before: the old answer",
+        "after: the new answer",
+        "after, as of before: the old answer",
+    ):
         assert points[f"{view}, questions"] == 1
         assert 0 <= points[f"{view}, f1"] <= 100
     assert points["before: the old answer, f1"] == points["after, as of before: the old answer, f1"]
@@ -121,11 +170,18 @@ def test_every_verdict_on_swapped_names_has_its_share(text: dict[str, Any]) -> N
     shares = text["swapped_names"]
     for group in ("as they are", "swapped"):
         assert shares[f"{group}, questions"] == 2
-        assert sum(shares[f"{group}, {verdict}"] for verdict in ("likely", "unsure", "not_in_memory")) == 1
+        assert (
+            sum(shares[f"{group}, {verdict}"] for verdict in ("likely", "unsure", "not_in_memory"))
+            == 1
+        )
 
 
 def test_missing_names_are_counted(project: Path) -> None:
-    document = {"doc_id": "d", "published_at": "2031-01-06", "text": "The mayor of Port Ellery is Marguerite Osei."}
+    document = {
+        "doc_id": "d",
+        "published_at": "2031-01-06",
+        "text": "The mayor of Port Ellery is Marguerite Osei.",
+    }
     asked = (
         "Who is the mayor of Port Ellery?",
         "Who is the mayor of Paris?",
@@ -133,9 +189,14 @@ def test_missing_names_are_counted(project: Path) -> None:
         "Who met Osei in 1999?",
     )
     answered = {"doc_id": "d", "asked_at": "2031-02-01", "answers": ["Marguerite Osei"]}
-    lines: list[dict[str, Any]] = [document, *({"question": question} | answered for question in asked)]
+    lines: list[dict[str, Any]] = [
+        document,
+        *({"question": question} | answered for question in asked),
+    ]
     write_lines(project / "names.jsonl", lines)
-    ([text], _) = measure(project, "names.jsonl", options=["--rows", "", "--parts", "missing_names"])
+    ([text], _) = measure(
+        project, "names.jsonl", options=["--rows", "", "--parts", "missing_names"]
+    )
     assert text["missing_names"] == {"questions": 4, "all": 0.25, "some": 0.25, "doubtful": 0}
 
 

@@ -1,4 +1,6 @@
-"""The comparison with llama.cpp, which is no dependency: what it needs, and the prompts that it gets."""
+"""The comparison with llama.cpp, which is no dependency: what it needs, and the prompts that it
+gets.
+"""
 
 from pathlib import Path
 
@@ -20,9 +22,14 @@ def test_the_prompts_are_those_of_our_rag(adapted_project: Path) -> None:
     script, opened = load_script("rag_llama_cpp"), open_workspace(adapted_project)
     sample = script.Sample.draw(adapted_project / "news", documents=10, questions=2, seed=0)
     bank = TemporaryBank.of(
-        opened.params.compressor.path, lm=opened.lm, documents=sample.documents, params=opened.params
+        opened.params.compressor.path,
+        lm=opened.lm,
+        documents=sample.documents,
+        params=opened.params,
     )
     with bank.answerer() as answerer:
         prompts = script.prompts_of(script.data_of(bank, answerer, sample), 1)
     for prompt, question in zip(prompts, sample.questions["question"].to_pylist(), strict=True):
-        assert prompt.startswith("Text: Tarrock beetles") and prompt.endswith(f"Question: {question}\nAnswer:")
+        assert prompt.startswith("Text: Tarrock beetles") and prompt.endswith(
+            f"Question: {question}\nAnswer:"
+        )

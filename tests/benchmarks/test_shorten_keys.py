@@ -11,17 +11,23 @@ from tests.helpers.projects import open_workspace
 from tests.helpers.scripts import run_main
 
 
-def test_short_keys_are_the_long_ones_in_their_principal_directions(training_project: Path, tmp_path: Path) -> None:
-    folder, arguments = tmp_path / "short", ("--numbers", "4", "--params", str(training_project / "params.yaml"))
+def test_short_keys_are_the_long_ones_in_their_principal_directions(
+    training_project: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "short"
+    arguments = ("--numbers", "4", "--params", str(training_project / "params.yaml"))
     status, stdout, stderr = run_main("shorten_keys", str(folder), *arguments)
     assert (status, stderr) == (0, "")
     workspace = open_workspace(training_project)
     model, short = workspace.model, MemoryModel.load(folder, lm=workspace.lm, merged=True)
     assert f"compressor {short.digest[:12]} is in {folder}" in stdout
     # 1. keys
-    rows = [workspace.lm.tokenize(text) for text in ("The ferry costs six crowns.", "Who is the mayor?")]
+    rows = [
+        workspace.lm.tokenize(text) for text in ("The ferry costs six crowns.", "Who is the mayor?")
+    ]
     long_keys, short_keys = (
-        np.stack([key for key, _ in encode_batch(of, rows, with_content=False)]) for of in (model, short)
+        np.stack([key for key, _ in encode_batch(of, rows, with_content=False)])
+        for of in (model, short)
     )
     assert (short.key_dim, short_keys.shape, model.key_dim) == (4, (2, 4), long_keys.shape[1])
     np.testing.assert_allclose(np.linalg.norm(short_keys, axis=1), 1.0, atol=1e-5)
@@ -31,4 +37,6 @@ def test_short_keys_are_the_long_ones_in_their_principal_directions(training_pro
     assert [name for name in before if not before[name].equal(after[name])] == [TO_KEY]
     # 3. a folder in use, and a length that does not fit
     assert run_main("shorten_keys", str(folder), *arguments)[0] == 2
-    assert run_main("shorten_keys", str(tmp_path / "new"), "--numbers", "9999", *arguments[2:])[0] == 2
+    assert (
+        run_main("shorten_keys", str(tmp_path / "new"), "--numbers", "9999", *arguments[2:])[0] == 2
+    )

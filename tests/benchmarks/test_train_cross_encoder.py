@@ -17,10 +17,18 @@ FERRY = {
         "Saltby ferry",
         "A ticket for the Saltby ferry costs 8 crowns. The Saltby ferry takes 40 people.",
     ),
-    "P1-2": ("2031-06-10", "At the quay", "A ticket for the Saltby ferry costs 11 crowns. Captain Ines Moor smiled."),
+    "P1-2": (
+        "2031-06-10",
+        "At the quay",
+        "A ticket for the Saltby ferry costs 11 crowns. Captain Ines Moor smiled.",
+    ),
 }
 MUSEUM = {
-    "P2-1": ("2031-02-10", "Saltby museum", "Entry to the Saltby museum costs 5 crowns, said Ada Voss on Sunday."),
+    "P2-1": (
+        "2031-02-10",
+        "Saltby museum",
+        "Entry to the Saltby museum costs 5 crowns, said Ada Voss on Sunday.",
+    ),
     "P2-2": (
         "2031-08-10",
         "Saltby museum",
@@ -48,7 +56,12 @@ def writer(script: ModuleType) -> Any:
         {"question": entry, "doc_id": "P2-1", "answers": ["5 crowns"], "asked_at": "2031-09-01"},
     ]
     stories = [
-        {"story": "P1", "kind": "change/plain", "documents": [*FERRY], "update_of": {"P1-2": "P1-1"}},
+        {
+            "story": "P1",
+            "kind": "change/plain",
+            "documents": [*FERRY],
+            "update_of": {"P1-2": "P1-1"},
+        },
         {"story": "P2", "kind": "trap/rumour", "documents": [*MUSEUM], "update_of": {}},
     ]
     return script.Writer("P", documents, questions, stories)
@@ -65,9 +78,13 @@ def labels(examples: Any) -> dict[tuple[str, str], set[Any]]:
 
 def test_a_later_document_holds_if_its_answer_is_right(writer: Any) -> None:
     natural = labels(writer.natural())
-    assert natural["P1-1", "P1-2"] == {(True, True)}  # both questions: after the change, and between the dates
+    assert natural["P1-1", "P1-2"] == {
+        (True, True)
+    }  # both questions: after the change, and between the dates
     assert natural["P2-1", "P2-2"] == {(False, False)}
-    others = {label for pair, found in natural.items() if pair[0][:2] != pair[1][:2] for label in found}
+    others = {
+        label for pair, found in natural.items() if pair[0][:2] != pair[1][:2] for label in found
+    }
     assert others <= {(True, False), (False, False)}
 
 
@@ -75,11 +92,20 @@ def test_made_questions_tell_a_change_only_where_the_story_has_one(writer: Any) 
     made = labels(writer.made())
     assert made["P1-1", "P1-2"] == {(True, True)}  # on the fare, and none on the captain
     assert made["P2-1", "P2-2"] <= {(False, False), (None, False)}
-    assert all(not changed for pair, found in made.items() if pair != ("P1-1", "P1-2") for _, changed in found)
+    assert all(
+        not changed
+        for pair, found in made.items()
+        if pair != ("P1-1", "P1-2")
+        for _, changed in found
+    )
 
 
 def test_a_document_about_something_else_takes_the_names_of_a_question(script: ModuleType) -> None:
-    jabs = {"doc_id": "d2", "title": "Flu in Tarn Abbey", "text": "The van stops in Tarn Abbey; a jab costs 12 crowns."}
+    jabs = {
+        "doc_id": "d2",
+        "title": "Flu in Tarn Abbey",
+        "text": "The van stops in Tarn Abbey; a jab costs 12 crowns.",
+    }
     assert script.renamed(jabs, ["Tarn Abbey"], ["Saltby"]) == jabs | {
         "title": "Flu in Saltby",
         "text": "The van stops in Saltby; a jab costs 12 crowns.",
@@ -88,13 +114,28 @@ def test_a_document_about_something_else_takes_the_names_of_a_question(script: M
 
 @pytest.mark.parametrize("other_value", [0.0, 1.0])
 def test_of_two_paragraphs_the_one_that_answers_holds_and_another_value_changes_it(
-    script: ModuleType, tmp_path: Path, tiny_lm: TinyLm, monkeypatch: pytest.MonkeyPatch, other_value: float
+    script: ModuleType,
+    tmp_path: Path,
+    tiny_lm: TinyLm,
+    monkeypatch: pytest.MonkeyPatch,
+    other_value: float,
 ) -> None:
     monkeypatch.setattr(script, "OTHER_VALUE", other_value)
-    built = {"ferry": "Anna Holt", "mill": "Odo Weir", "bridge": "Ida Moor", "school": "Ben Cole", "quay": "Lea Fox"}
+    built = {
+        "ferry": "Anna Holt",
+        "mill": "Odo Weir",
+        "bridge": "Ida Moor",
+        "school": "Ben Cole",
+        "quay": "Lea Fox",
+    }
     texts = {name: f"The {thing} was built by {name}." for thing, name in built.items()}
     paragraphs = [
-        {"context": text, "qas": [{"question": "Who?", "answers": [{"text": name, "answer_start": text.index(name)}]}]}
+        {
+            "context": text,
+            "qas": [
+                {"question": "Who?", "answers": [{"text": name, "answer_start": text.index(name)}]}
+            ],
+        }
         for name, text in texts.items()
     ]
     file = tmp_path / "articles.json"

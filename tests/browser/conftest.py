@@ -1,4 +1,6 @@
-"""Headless Chromium and a server for it. Not part of `make test`: run these tests with `make browser`."""
+"""Headless Chromium and a server for it. Not part of `make test`: run these tests with `make
+browser`.
+"""
 
 import json
 import shutil
@@ -25,12 +27,15 @@ def chromium() -> None:
 
 @pytest.fixture(scope="session")
 def url(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server over the tiny project and one document whose fields contain markup."""
+    """The address of a server over the tiny project and one document whose fields contain
+    markup.
+    """
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("browsed") / "project"))
     hostile = {
         "doc_id": "&lt;img src=x onerror=alert(1)>",
         "published_at": "2031-01-25T07:00:00Z",
-        "title": "&lt;script>alert(1)&lt;/script> 🦆",  # readers leave out tags, and keep escaped ones as text
+        # readers leave out tags, and keep escaped ones as text
+        "title": "&lt;script>alert(1)&lt;/script> 🦆",
         "text": "The duck &lt;b onmouseover=alert(1)>said&lt;/b> quack & left.",
     }
     with (folder / "news/documents.jsonl").open("a", encoding="utf-8") as file:
@@ -40,12 +45,16 @@ def url(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def guarded(adapted_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def guarded(
+    adapted_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
     """The address of a server with tokens, and a token."""
     file = TokenFile(tmp_path_factory.mktemp("tokens") / "tokens.json")
     secret = file.add("ann", scope="ask")
     overrides = {"serving.token_file": str(file.path)}
-    with running(create_app(cmt.open(params=adapted_project / "params.yaml", overrides=overrides))) as address:
+    with running(
+        create_app(cmt.open(params=adapted_project / "params.yaml", overrides=overrides))
+    ) as address:
         yield address, secret
 
 

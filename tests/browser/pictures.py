@@ -1,4 +1,6 @@
-"""`make pictures`: the pictures of docs/, in a headless Chromium: web page, MLflow, Prefect, and the year."""
+"""`make pictures`: the pictures of docs/, in a headless Chromium: web page, MLflow, Prefect, and
+the year.
+"""
 
 import base64
 import os
@@ -28,7 +30,11 @@ WINDOW = {"width": 1500, "height": 960, "deviceScaleFactor": 1, "mobile": False}
 HAS_LINK = "return [...document.querySelectorAll('a')].some(link => link.textContent.includes(arguments[0]))"
 EVENTS = [
     ("events", name)
-    for name in ("cmt.compressor.promoted", "prefect.automation.triggered", "prefect.automation.action.executed")
+    for name in (
+        "cmt.compressor.promoted",
+        "prefect.automation.triggered",
+        "prefect.automation.action.executed",
+    )
 ]
 OPEN_ROUNDS = """
 document.querySelector('[aria-label=Close]')?.click();
@@ -55,14 +61,22 @@ def main() -> None:
         take_page(f"{url}/runs", ["update"], DOCS / "prefect.png")
     # 3. the loop
     if not (ROOT / ".prefect/year").exists():
-        sys.exit("the pictures of docs/loop.md stay as they are: run `make year` before for new ones")
+        sys.exit(
+            "the pictures of docs/loop.md stay as they are: run `make year` before for new ones"
+        )
     with prefect_server(ROOT / ".prefect/year") as url:
         take_page(f"{url}/runs", ["recompress"], DOCS / "loop-runs.png")
-        take_page(f"{url}/events?{urlencode(EVENTS)}", ["Cmt compressor promoted"], DOCS / "loop-events.png")
+        take_page(
+            f"{url}/events?{urlencode(EVENTS)}",
+            ["Cmt compressor promoted"],
+            DOCS / "loop-events.png",
+        )
 
 
 def take_answer(url: str, path: Path) -> None:
-    """Ask as of a day, move the date to the last day, and write a screenshot of the window to `path`."""
+    """Ask as of a day, move the date to the last day, and write a screenshot of the window to
+    `path`.
+    """
     with started("desktop") as browser:
         browser.get(f"{url}/#{urlencode({'q': QUESTION, 'as-of': AS_OF})}")
         wait_for_answers(browser, 1)
@@ -79,7 +93,9 @@ def wait_for_answers(browser: Chrome, count: int) -> None:
 
 
 def take_page(url: str, links: list[str], path: Path, *, script: str = "") -> None:
-    """Write a screenshot of the page at `url` once it shows links with these texts; `script` runs after the first."""
+    """Write a screenshot of the page at `url` once it shows links with these texts; `script` runs
+    after the first.
+    """
     with started("desktop") as browser:
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", WINDOW)
         browser.get(url)
@@ -104,7 +120,15 @@ def mlflow_server(database: Path) -> Iterator[str]:
     port = free_port()
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}", *address],
+        [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--backend-store-uri",
+            f"sqlite:///{database}",
+            *address,
+        ],
         cwd=ROOT,
         start_new_session=True,
         stdout=subprocess.DEVNULL,

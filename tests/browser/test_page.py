@@ -33,13 +33,18 @@ def open_page(browser: Chrome, url: str) -> None:
 
 
 def source_ids(browser: Chrome) -> set[str]:
-    return {line.split(" · ")[1].split(" supersedes ")[0] for line in texts(browser, "#sources .quiet")}
+    return {
+        line.split(" · ")[1].split(" supersedes ")[0] for line in texts(browser, "#sources .quiet")
+    }
 
 
 def texts(browser: Chrome, selector: str) -> list[str]:
-    """The texts of all matching elements, read in one call because the page may replace them between two."""
+    """The texts of all matching elements, read in one call because the page may replace them
+    between two.
+    """
     inner_texts: list[str] = browser.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].map((element) => element.innerText)", selector
+        "return [...document.querySelectorAll(arguments[0])].map((element) => element.innerText)",
+        selector,
     )
     return inner_texts
 
@@ -78,10 +83,15 @@ def test_question_and_date_can_be_set_by_keyboard(browser: Chrome, url: str) -> 
     assert [row.get_attribute("aria-current") for row in rows].count("date") == 1
     browser.refresh()
     wait_for_answer(browser)
-    assert (by_id(browser, "question").get_attribute("value"), source_ids(browser)) == (MAYOR, sources)
+    assert (by_id(browser, "question").get_attribute("value"), source_ids(browser)) == (
+        MAYOR,
+        sources,
+    )
 
 
-def test_the_answers_on_several_days_are_listed_and_a_click_returns_to_one(browser: Chrome, url: str) -> None:
+def test_the_answers_on_several_days_are_listed_and_a_click_returns_to_one(
+    browser: Chrome, url: str
+) -> None:
     open_page(browser, f"{url}/#q=What+does+the+ferry+to+Saltby+cost%3F&as-of=2031-02-20")
     until(browser, lambda: "ferry" in source_ids(browser))
     assert not by_id(browser, "along").is_displayed()
@@ -127,7 +137,12 @@ def test_the_bank_can_be_browsed_by_keyboard(browser: Chrome, url: str) -> None:
     first = browser.find_element("css selector", "#documents summary")
     assert "Vell succeeds Moss" in first.text
     first.send_keys(Keys.ENTER)
-    until(browser, lambda: "Vell is the mayor of Port Ellery now." in "".join(texts(browser, "#documents .text")))
+    until(
+        browser,
+        lambda: (
+            "Vell is the mayor of Port Ellery now." in "".join(texts(browser, "#documents .text"))
+        ),
+    )
     assert "supersedes mayor-1" in "".join(texts(browser, "#documents .quiet"))
     browser.execute_script("document.getElementById('until').value = '2031-01-09'")
     by_id(browser, "until").submit()
@@ -147,20 +162,31 @@ def test_markup_in_documents_is_shown_as_text(browser: Chrome, url: str) -> None
 def test_nothing_is_fetched_from_another_host(browser: Chrome, url: str) -> None:
     for page in (url, f"{url}/docs"):
         browser.get(page)
-        until(browser, lambda: len(browser.find_elements("css selector", "main section, main details")) > 1)
+        until(
+            browser,
+            lambda: len(browser.find_elements("css selector", "main section, main details")) > 1,
+        )
     sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
-    foreign = [address for address in urls if not address.startswith((f"{url}/", "data:"))]  # a new tab is a data: URL
+    urls = [
+        m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"
+    ]
+    foreign = [
+        address for address in urls if not address.startswith((f"{url}/", "data:"))
+    ]  # a new tab is a data: URL
     assert foreign == []
     assert f"{url}/openapi.json" in urls
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_the_window_and_has_enough_contrast(browser: Chrome, url: str, scheme: str) -> None:
+def test_the_page_fits_the_window_and_has_enough_contrast(
+    browser: Chrome, url: str, scheme: str
+) -> None:
     coloured(browser, scheme)
     open_page(browser, f"{url}/#q=Who+is+the+mayor+of+Port+Ellery%3F")
     wait_for_answer(browser)
-    width, inner = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    width, inner = browser.execute_script(
+        "return [document.documentElement.scrollWidth, window.innerWidth]"
+    )
     assert width <= inner
     paper, lit, ink, quiet, fault = (
         browser.execute_script(
@@ -215,7 +241,9 @@ def test_an_unreachable_server_is_reported(browser: Chrome, url: str) -> None:
     until(browser, lambda: "is `cmt serve` still running?" in by_id(browser, "fault").text)
 
 
-def test_a_page_opened_before_there_is_a_bank_answers_once_there_is_one(browser: Chrome, url: str) -> None:
+def test_a_page_opened_before_there_is_a_bank_answers_once_there_is_one(
+    browser: Chrome, url: str
+) -> None:
     refusing = """
         const [send, body] = [window.fetch, JSON.stringify({ error: { message: "no bank" } })];
         const refuse = () => Promise.resolve(new Response(body, { status: 503 }));
@@ -240,10 +268,14 @@ def test_the_api_page_shows_every_operation(browser: Chrome, url: str) -> None:
     browser.find_element("css selector", "summary").send_keys(Keys.ENTER)
     example = until(browser, lambda: browser.find_element("css selector", "pre").text)
     assert "Source" in texts(browser, "details[open] h3")
-    assert example.startswith(f"curl -X POST '{url}/ask' -H 'Content-Type: application/json' -d '{{\"question\"")
+    assert example.startswith(
+        f"curl -X POST '{url}/ask' -H 'Content-Type: application/json' -d '{{\"question\""
+    )
 
 
-def test_a_server_with_tokens_is_asked_with_one_of_this_tab(browser: Chrome, guarded: tuple[str, str]) -> None:
+def test_a_server_with_tokens_is_asked_with_one_of_this_tab(
+    browser: Chrome, guarded: tuple[str, str]
+) -> None:
     url, token = guarded
     browser.get(url)
     until(browser, lambda: focused(browser) == "token")

@@ -22,14 +22,24 @@ def report(adapted_project: Path, tmp_path_factory: pytest.TempPathFactory) -> s
 
 def test_the_page_makes_no_request_and_only_tables_scroll(browser: Chrome, report: str) -> None:
     browser.get(report)
-    browser.execute_script("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    browser.execute_script(
+        "document.querySelectorAll('details').forEach((details) => { details.open = true; })"
+    )
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    requests = [event["params"]["request"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    requests = [
+        event["params"]["request"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
     assert {request["url"] for request in requests} == {report}
     assert browser.get_log("browser") == []
-    wide, window = browser.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+    wide, window = browser.execute_script(
+        "return [document.documentElement.scrollWidth, window.innerWidth]"
+    )
     assert wide <= window
-    tables = "return [...document.querySelectorAll('table')].every((table) => table.closest('.scroll'))"
+    tables = (
+        "return [...document.querySelectorAll('table')].every((table) => table.closest('.scroll'))"
+    )
     assert browser.execute_script(tables)
 
 
@@ -39,7 +49,9 @@ def test_a_question_can_be_opened_by_keyboard(browser: Chrome, report: str) -> N
     assert browser.switch_to.active_element.text == "Skip to the report"
     for _ in range(80):
         press(browser, Keys.TAB)
-        if browser.execute_script("return document.activeElement.parentElement.matches('.question')"):
+        if browser.execute_script(
+            "return document.activeElement.parentElement.matches('.question')"
+        ):
             break
     press(browser, Keys.ENTER)
     assert browser.execute_script("return document.activeElement.parentElement.open")

@@ -41,7 +41,9 @@ def test_no_question_is_run_as_code_or_markup(adapted_project: Path) -> None:
         "% _ \\ *",
         "?",
     ]
-    chat = run(adapted_project, "chat", "--json-lines", stdin="\n".join(questions)).stdout.splitlines()
+    chat = run(
+        adapted_project, "chat", "--json-lines", stdin="\n".join(questions)
+    ).stdout.splitlines()
     assert [len(json.loads(line)["sources"]) > 0 for line in chat] == [True] * len(questions)
     for question in questions[2:4]:
         assert "\x1b" not in run(adapted_project, "ask", question).stdout
@@ -51,25 +53,45 @@ def test_no_question_is_run_as_code_or_markup(adapted_project: Path) -> None:
 def test_a_cold_answer_imports_nothing_that_it_does_not_need(adapted_project: Path) -> None:
     modules = imported_modules(adapted_project, "ask", MAYOR)
     assert {"torch", "transformers", "lancedb"} <= modules
-    unneeded = {"peft", "mlflow", "prefect", "matplotlib", "fastapi", "lance_namespace_urllib3_client.api"}
+    unneeded = {
+        "peft",
+        "mlflow",
+        "prefect",
+        "matplotlib",
+        "fastapi",
+        "lance_namespace_urllib3_client.api",
+    }
     assert not modules & unneeded
 
 
 def test_chat_answers_a_question_a_line(adapted_project: Path) -> None:
-    result = run(adapted_project, "chat", stdin=f"{MAYOR}\n\n  \nWhat colour is the crane?\nexit\nIgnored?\n")
-    answers = [line.removeprefix("perhaps: ") for line in result.stdout.splitlines() if not line.startswith("  ")]
+    result = run(
+        adapted_project, "chat", stdin=f"{MAYOR}\n\n  \nWhat colour is the crane?\nexit\nIgnored?\n"
+    )
+    answers = [
+        line.removeprefix("perhaps: ")
+        for line in result.stdout.splitlines()
+        if not line.startswith("  ")
+    ]
     asked = [MAYOR, "What colour is the crane?"]
-    assert answers == [" ".join(read(adapted_project, "ask", question)["answer"].split()) for question in asked]
+    assert answers == [
+        " ".join(read(adapted_project, "ask", question)["answer"].split()) for question in asked
+    ]
     assert "\n  2031-02-20 Vell succeeds Moss (mayor-2)\n" in result.stdout
     assert re.fullmatch(r"load: [\d.]+ s\n", result.stderr)
 
 
 def test_chat_prints_a_line_of_json_for_each_answer(adapted_project: Path) -> None:
     stdin = f"{MAYOR}\nWhat colour is the crane?"
-    lines = run(adapted_project, "chat", "--json-lines", "--as-of", "2031-02-15", stdin=stdin).stdout.splitlines()
+    lines = run(
+        adapted_project, "chat", "--json-lines", "--as-of", "2031-02-15", stdin=stdin
+    ).stdout.splitlines()
     first, second = map(json.loads, lines)
     assert first == read(adapted_project, "ask", MAYOR, "--as-of", "2031-02-15")
-    assert (second["question"], second["as_of"]) == ("What colour is the crane?", "2031-02-15T23:59:59.999999Z")
+    assert (second["question"], second["as_of"]) == (
+        "What colour is the crane?",
+        "2031-02-15T23:59:59.999999Z",
+    )
 
 
 def test_questions_typed_while_the_answers_go_to_a_file_leave_no_prompt_in_it(
@@ -86,11 +108,16 @@ def test_questions_typed_while_the_answers_go_to_a_file_leave_no_prompt_in_it(
 def test_an_empty_or_overlong_question_is_refused(adapted_project: Path) -> None:
     limit = ("--set", "serving.question_characters=60")
     refused = run(adapted_project, *limit, "ask", "x" * 61, status=2)
-    assert "the question has 61 characters: shorten it to 60" in re.sub(r"[\s│]+", " ", refused.output)
+    assert "the question has 61 characters: shorten it to 60" in re.sub(
+        r"[\s│]+", " ", refused.output
+    )
     assert "the question is empty" in run(adapted_project, "ask", " \n", status=2).output
     # a chat goes on with its next line
     stdin = f"{'x' * 61}\n{MAYOR}\n"
-    assert "error: the question has 61 characters" in run(adapted_project, *limit, "chat", stdin=stdin).stderr
+    assert (
+        "error: the question has 61 characters"
+        in run(adapted_project, *limit, "chat", stdin=stdin).stderr
+    )
     chat = run(adapted_project, *limit, "chat", "--json-lines", stdin=stdin, status=1)
     refused_line, answer = map(json.loads, chat.stdout.splitlines())
     assert refused_line.keys() == {"question", "error"} and refused_line["question"] == "x" * 61

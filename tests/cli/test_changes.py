@@ -21,10 +21,17 @@ def test_changes_are_listed_filtered_rejected_and_restored(changed_mayor: Path) 
     [change] = read(changed_mayor, "changes")["changes"]
     assert (change["old"]["doc_id"], change["old"]["value"]) == ("mayor-1", "Moss")
     assert (change["new"]["doc_id"], change["new"]["value"]) == ("mayor-2", "Vell")
-    assert (change["holds_from"], change["state"], change["confidence"]) == ("2031-02-20T07:00:00Z", "found", 0.93)
+    assert (change["holds_from"], change["state"], change["confidence"]) == (
+        "2031-02-20T07:00:00Z",
+        "found",
+        0.93,
+    )
     assert (change["round_id"], len(change["id"])) == (FEBRUARY, 12)
     [_, _, line] = run(changed_mayor, "changes").stdout.splitlines()
-    assert line.split() == [change["id"], *["2031-02-20", "Moss", "→", "Vell", "mayor-1", "mayor-2", "found", "0.93"]]
+    assert line.split() == [
+        change["id"],
+        *["2031-02-20", "Moss", "→", "Vell", "mayor-1", "mayor-2", "found", "0.93"],
+    ]
     # 2. of some documents
     assert len(read(changed_mayor, "changes", "mayor-2", "ferry")["changes"]) == 1
     assert read(changed_mayor, "changes", "ferry") == {"changes": []}
@@ -33,16 +40,26 @@ def test_changes_are_listed_filtered_rejected_and_restored(changed_mayor: Path) 
     name = change["id"]
     for arguments, status, message in [
         (("--reject", "x"), 1, "there is no change 'x': `cmt changes` lists them"),
-        (("--reject", name, "--restore", name), 1, f"change '{name}' is to be rejected and restored"),
+        (
+            ("--reject", name, "--restore", name),
+            1,
+            f"change '{name}' is to be rejected and restored",
+        ),
         (("nobody",), 1, "document 'nobody' is not in bank"),
         (("ferry", "--reject", name), 2, "name documents, or use --reject"),
     ]:
-        assert message in " ".join(run(changed_mayor, "changes", *arguments, status=status).stderr.split())
+        assert message in " ".join(
+            run(changed_mayor, "changes", *arguments, status=status).stderr.split()
+        )
     assert [change["state"] for change in read(changed_mayor, "changes")["changes"]] == ["found"]
     # 4. by id
     assert " rejected " in run(changed_mayor, "changes", "--reject", name).stdout
-    assert [change["state"] for change in read(changed_mayor, "changes", "mayor-1")["changes"]] == ["rejected"]
-    assert [change["state"] for change in read(changed_mayor, "changes", "--restore", name)["changes"]] == ["found"]
+    assert [change["state"] for change in read(changed_mayor, "changes", "mayor-1")["changes"]] == [
+        "rejected"
+    ]
+    assert [
+        change["state"] for change in read(changed_mayor, "changes", "--restore", name)["changes"]
+    ] == ["found"]
 
 
 def test_without_a_round_there_is_no_change(tiny_workspace: Path) -> None:
@@ -56,9 +73,15 @@ def test_the_lineage_of_a_document_has_its_changes_in_both_directions(changed_ma
     for doc_id, role in (("mayor-1", "changed by mayor-2"), ("mayor-2", "changes mayor-1")):
         [found] = read(changed_mayor, "lineage", doc_id)["lineage"]
         assert (found["name"], found["facts"][f"{role}, {name}"]) == (f"document {doc_id}", value)
-    assert found["facts"].items() >= {"round": FEBRUARY, "supersedes": "mayor-1", "title": "Vell succeeds Moss"}.items()
+    assert (
+        found["facts"].items()
+        >= {"round": FEBRUARY, "supersedes": "mayor-1", "title": "Vell succeeds Moss"}.items()
+    )
     run(changed_mayor, "changes", "--reject", name)
     assert f"{value}, rejected" in run(changed_mayor, "lineage", "mayor-1").stdout
     assert read(changed_mayor, "lineage", FEBRUARY)["lineage"][0]["facts"]["changes found"] == "1"
     # forgetting a document takes them along
-    assert "mayor-2 is forgotten: 1 row and 1 change removed" in run(changed_mayor, "forget", "mayor-2").stdout
+    assert (
+        "mayor-2 is forgotten: 1 row and 1 change removed"
+        in run(changed_mayor, "forget", "mayor-2").stdout
+    )

@@ -24,8 +24,14 @@ FAILURES = [
     (["lineage", "nope"], "there is no round 'nope' (there are: 2031-01/0001, 2031-02/0001)"),
     (["lineage", "0123456789ab-3-0123456789ab"], "no bank of compressor 0123456789ab is here"),
     (["forget", "nope"], "document 'nope' is neither in bank"),
-    (["--set", "serving.token_file=none.json", "token", "list"], "make one with `cmt token add NAME`"),
-    (["--set", "serving.token_file=none.json", "serve", "--port", "0"], "make one with `cmt token add NAME`"),
+    (
+        ["--set", "serving.token_file=none.json", "token", "list"],
+        "make one with `cmt token add NAME`",
+    ),
+    (
+        ["--set", "serving.token_file=none.json", "serve", "--port", "0"],
+        "make one with `cmt token add NAME`",
+    ),
     (["ingest", "nowhere.jsonl"], "nowhere.jsonl not found"),
     (["sync"], "add one to `sources`"),
     (["--set", "bank.uri=params.yaml/bank", "update"], "Not a directory"),
@@ -38,18 +44,25 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("arguments", "reason"), FAILURES, ids=lambda value: " ".join(value)[:60])
-def test_a_failure_is_one_line_on_stderr_and_status_1(adapted_project: Path, arguments: list[str], reason: str) -> None:
+def test_a_failure_is_one_line_on_stderr_and_status_1(
+    adapted_project: Path, arguments: list[str], reason: str
+) -> None:
     result = run(adapted_project, *arguments, status=1)
     assert result.stdout == ""
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert reason in line
 
 
-def test_a_command_names_the_extra_that_it_lacks(adapted_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_names_the_extra_that_it_lacks(
+    adapted_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
     result = run(adapted_project, "report", status=1)
-    assert "`cmt report` needs matplotlib" in result.stderr and "pip install 'cmt-memory[pipeline]'" in result.stderr
+    assert (
+        "`cmt report` needs matplotlib" in result.stderr
+        and "pip install 'cmt-memory[pipeline]'" in result.stderr
+    )
 
 
 BAD_USAGE = [
@@ -91,9 +104,15 @@ def test_ctrl_c_in_a_round_prints_how_to_continue(
     before = bank_report(adapted)
     run(adapted, "rollback", "2031-02/0001")
     with monkeypatch.context() as patch:
-        patch.setattr("cmt.evaluation.evaluate.round_questions", lambda **_: signal.raise_signal(signal.SIGINT))
+        patch.setattr(
+            "cmt.evaluation.evaluate.round_questions",
+            lambda **_: signal.raise_signal(signal.SIGINT),
+        )
         stderr = run(adapted, "update", status=130).stderr
-    assert "interrupted during canaries: the next `cmt update` reports it, repairs the bank and continues" in stderr
+    assert (
+        "interrupted during canaries: the next `cmt update` reports it, repairs the bank and continues"
+        in stderr
+    )
     with caplog.at_level(logging.WARNING):
         run(adapted, "update")
     assert "round 2031-02/0001 was interrupted: bank restored" in caplog.text
@@ -104,10 +123,22 @@ def test_ctrl_c_in_a_round_prints_how_to_continue(
 @pytest.mark.parametrize(
     ("command", "interrupted", "state"),
     [
-        ("ask Who?", "cmt.workspace.Workspace.ask", "interrupted during ask: nothing was changed\n"),
+        (
+            "ask Who?",
+            "cmt.workspace.Workspace.ask",
+            "interrupted during ask: nothing was changed\n",
+        ),
         ("chat", "builtins.input", "interrupted: nothing was changed\n"),
-        ("registry rollback", "cmt.rounds.promotion.roll_back_promotion", "rollback: a registered version stays"),
-        ("try", "cmt.workspace.Workspace.update", "during ingest: what is in data/try stays; run the command again"),
+        (
+            "registry rollback",
+            "cmt.rounds.promotion.roll_back_promotion",
+            "rollback: a registered version stays",
+        ),
+        (
+            "try",
+            "cmt.workspace.Workspace.update",
+            "during ingest: what is in data/try stays; run the command again",
+        ),
     ],
 )
 def test_ctrl_c_prints_what_was_changed(
@@ -117,7 +148,9 @@ def test_ctrl_c_prints_what_was_changed(
     assert state in run(adapted, *command.split(), status=130).stderr
 
 
-def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def commands(
+    group: Any = None, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command with the words that lead to it."""
     for name, command in (group or get_command(app)).commands.items():
         if hasattr(command, "commands"):
@@ -127,8 +160,30 @@ def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 
 def test_the_commands_are_complete() -> None:
-    flat = ["ingest", "update", "train", "ask", "evaluate", "rounds", "rollback", "forget", "serve", "sync"]
-    flat += ["report", "baselines", "chat", "init", "try", "verify", "codebook", "lineage", "recompress", "changes"]
+    flat = [
+        "ingest",
+        "update",
+        "train",
+        "ask",
+        "evaluate",
+        "rounds",
+        "rollback",
+        "forget",
+        "serve",
+        "sync",
+    ]
+    flat += [
+        "report",
+        "baselines",
+        "chat",
+        "init",
+        "try",
+        "verify",
+        "codebook",
+        "lineage",
+        "recompress",
+        "changes",
+    ]
     assert {path for path, _ in commands()} == {
         *((name,) for name in flat),
         *(("bank", name) for name in ("stats", "optimize")),

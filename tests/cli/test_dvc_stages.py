@@ -1,4 +1,6 @@
-"""The stages of `dvc.yaml`: apart from the live bank, from scratch every time, and equal byte by byte."""
+"""The stages of `dvc.yaml`: apart from the live bank, from scratch every time, and equal byte by
+byte.
+"""
 
 import json
 import shutil
@@ -27,14 +29,22 @@ def run(project: Path, *stages: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def results(project: Path) -> dict[str, bytes]:
     """Everything that DVC stores, path → bytes."""
     outs = ("data/replay/slices", "data/replay/compressor", "metrics", "plots")
     folders = {out: contents(project / out) for out in outs} | {"pin": {"": pin(project)}}
-    return {f"{out}/{name}": content for out, files in folders.items() for name, content in files.items()}
+    return {
+        f"{out}/{name}": content
+        for out, files in folders.items()
+        for name, content in files.items()
+    }
 
 
 def pin(project: Path) -> bytes:
@@ -49,7 +59,9 @@ def metrics(project: Path, name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def replayed_once(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("replayed") / "project"))
-    change_params(folder, selection={"abstain_below": 0})  # else the answers of a random LM have one confidence
+    change_params(
+        folder, selection={"abstain_below": 0}
+    )  # else the answers of a random LM have one confidence
     run(folder)
     return folder
 
@@ -63,14 +75,19 @@ def replayed(replayed_once: Path, tmp_path: Path) -> Path:
 # prepare
 
 
-def test_prepare_writes_slices_apart_from_the_live_ones_over_earlier_ones(tiny_workspace: Path) -> None:
+def test_prepare_writes_slices_apart_from_the_live_ones_over_earlier_ones(
+    tiny_workspace: Path,
+) -> None:
     change_params(tiny_workspace, stream={"period": 2})
     run(tiny_workspace, "prepare")
     change_params(tiny_workspace, stream={"period": "month"})
     run(tiny_workspace, "prepare")
     store = dvc_stages.workspace(tiny_workspace / "params.yaml").store
     assert [slice_.slice_id for slice_ in store.slices()] == ["2031-01/0001", "2031-02/0001"]
-    assert sorted(path.name for path in (tiny_workspace / "data").glob("*/*/*")) == ["2031-01", "2031-02"]
+    assert sorted(path.name for path in (tiny_workspace / "data").glob("*/*/*")) == [
+        "2031-01",
+        "2031-02",
+    ]
 
 
 # train
@@ -95,7 +112,13 @@ def trainable(tiny_workspace: Path) -> Path:
     """A project with training switched on and a data set of four paragraphs."""
     texts = {name: f"{name} built it." for name in ("Moss", "Vell", "Greta", "Aziz")}
     source = f"path:{write_squad(tiny_workspace / 'squad.json', texts)}"
-    sizes = {"questions": 4, "paragraphs": 2, "validation_articles": 1, "bf16": False, "save_steps": 1}
+    sizes = {
+        "questions": 4,
+        "paragraphs": 2,
+        "validation_articles": 1,
+        "bf16": False,
+        "save_steps": 1,
+    }
     change_params(tiny_workspace, train={"enabled": True, "source": source, **sizes})
     change_params(tiny_workspace, lm={"dtype": "float32"})
     return tiny_workspace
@@ -105,7 +128,13 @@ def test_a_finished_training_is_repeated_only_with_other_settings(trainable: Pat
     shipped = cmt.open(params=trainable / "params.yaml").params.compressor.path
     run(trainable, "train")
     first = contents(trainable / "data/replay/compressor")
-    assert first.keys() == {"config.json", "compressor.safetensors", "SHA256SUMS", "card.md", "curve.png"}
+    assert first.keys() == {
+        "config.json",
+        "compressor.safetensors",
+        "SHA256SUMS",
+        "card.md",
+        "curve.png",
+    }
     assert first["compressor.safetensors"] != contents(shipped)["compressor.safetensors"]
     [folder] = (trainable / "data/replay/training").iterdir()
     written = (folder / "compressor.safetensors").stat().st_mtime_ns
@@ -123,7 +152,11 @@ def test_a_finished_training_is_repeated_only_with_other_settings(trainable: Pat
 
 def test_a_replay_is_a_round_for_every_slice(replayed: Path) -> None:
     result = metrics(replayed, "replay")
-    assert {name: result[name] for name in ("slices", "committed", "rows")} == {"slices": 2, "committed": 2, "rows": 6}
+    assert {name: result[name] for name in ("slices", "committed", "rows")} == {
+        "slices": 2,
+        "committed": 2,
+        "rows": 6,
+    }
     assert [(r["slice"], r["documents"], r["rows"]) for r in result["rounds"]] == [
         ("2031-01/0001", 3, 3),
         ("2031-02/0001", 3, 6),
@@ -139,14 +172,21 @@ def test_a_replay_is_a_round_for_every_slice(replayed: Path) -> None:
     }
     assert matplotlib.image.imread(replayed / "plots/rounds.png").shape == (720, 960, 4)
     # the error of the confidence, calibrated and not
-    answers = pa.concat_tables(pq.read_table(path) for path in sorted(workspace.state.glob("rounds/*/answers.parquet")))
-    for name, column in (("calibration_error", "confidence"), ("uncalibrated_error", "uncalibrated")):
+    answers = pa.concat_tables(
+        pq.read_table(path) for path in sorted(workspace.state.glob("rounds/*/answers.parquet"))
+    )
+    for name, column in (
+        ("calibration_error", "confidence"),
+        ("uncalibrated_error", "uncalibrated"),
+    ):
         error = reliability(answers[column].to_numpy(), answers["cmt_f1"].to_numpy()).error
         assert result[name] == pytest.approx(error, abs=1e-4)
     assert result["calibration_error"] != result["uncalibrated_error"]
 
 
-def test_a_repeated_replay_gives_the_same_bytes_and_leaves_the_live_bank_and_mlflow_alone(replayed: Path) -> None:
+def test_a_repeated_replay_gives_the_same_bytes_and_leaves_the_live_bank_and_mlflow_alone(
+    replayed: Path,
+) -> None:
     before = results(replayed)
     dvc_stages.workspace(replayed / "params.yaml").rollback("2031-02/0001")
     change_params(replayed, tracking={"enabled": True})
@@ -185,14 +225,23 @@ def test_an_evaluation_asks_every_system_all_questions(replayed: Path) -> None:
     assert result.keys() == {"cmt", "closed", "rag"}
     assert result["closed"].keys() == {*SCORES, "n"}
     assert result["rag"].keys() == {*SCORES, "recall", "n"}
-    assert result["cmt"].keys() == {*SCORES, "recall", "calibration_error", "likely", "likely_right", "n"}
+    assert result["cmt"].keys() == {
+        *SCORES,
+        "recall",
+        "calibration_error",
+        "likely",
+        "likely_right",
+        "n",
+    }
     assert {row["n"] for row in result.values()} == {4}
     assert (replayed / "plots/scores.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_another_bank_than_the_pinned_one_is_not_evaluated(replayed: Path) -> None:
     dvc_stages.workspace(replayed / "params.yaml").rollback("2031-02/0001")
-    with pytest.raises(cmt.RoundError, match=r"is not the one in .*bank\.json.*dvc repro --force replay"):
+    with pytest.raises(
+        cmt.RoundError, match=r"is not the one in .*bank\.json.*dvc repro --force replay"
+    ):
         run(replayed, "evaluate")
     shutil.rmtree(replayed / "data/replay/bank")
     with pytest.raises(cmt.RoundError, match="is not the one"):

@@ -25,7 +25,9 @@ def run_init(folder: Path, *options: str, status: int = 0) -> Result:
 def test_a_project_has_parameters_an_example_and_a_gitignore(tmp_path: Path) -> None:
     folder = tmp_path / "new/news-project"
     record = json.loads(run_init(folder, "--json").stdout)
-    assert [Path(file) for file in record["files"]] == [folder / n for n in ("params.yaml", "news.jsonl", ".gitignore")]
+    assert [Path(file) for file in record["files"]] == [
+        folder / n for n in ("params.yaml", "news.jsonl", ".gitignore")
+    ]
     assert len(list(folder.iterdir())) == 3
     params = load_params(folder / "params.yaml")
     assert (params.stream.source, params.stream.clock) == (folder / "news.jsonl", "system")
@@ -61,12 +63,20 @@ FEED = "http://127.0.0.1:9/feed.xml"
 @pytest.mark.parametrize(
     ("options", "status", "reason"),
     [
-        ("--from unnamed.csv", 1, "unnamed.csv:2: no text in its columns, 'a', 'b': name one with --map text=COLUMN"),
+        (
+            "--from unnamed.csv",
+            1,
+            "unnamed.csv:2: no text in its columns, 'a', 'b': name one with --map text=COLUMN",
+        ),
         ("--from two-texts.csv", 1, "the text may be body or content"),
         ("--from ambiguous.csv", 1, "cmt --set stream.day_first=true init"),
         ("--from ambiguous.csv --map text", 2, "write COLUMN=NAME"),
         ("--from nowhere.csv", 1, "nowhere.csv not found"),
-        ("--from postgresql://host/news", 2, "not postgresql: run `cmt init` without --from and add a database"),
+        (
+            "--from postgresql://host/news",
+            2,
+            "not postgresql: run `cmt init` without --from and add a database",
+        ),
         ("--from https://me:secret@host.example/feed", 2, "holds credentials: write ${NAME}"),
         (f"--from {FEED}", 1, f"{FEED} cannot be read"),
         (f"--from {FEED} --published-at 2026-01-01", 2, "--published-at is for files and folders"),
@@ -88,12 +98,24 @@ def test_data_that_cannot_be_ingested_leave_no_project(
 @pytest.mark.parametrize(
     ("options", "failing", "message"),
     [
-        ((), "pathlib.Path.write_text", "cannot be made: No space left on device; nothing was left there"),
-        (("--from", "news.csv"), "cmt.workspace.Workspace.ingest", "No space left on device; check space"),
+        (
+            (),
+            "pathlib.Path.write_text",
+            "cannot be made: No space left on device; nothing was left there",
+        ),
+        (
+            ("--from", "news.csv"),
+            "cmt.workspace.Workspace.ingest",
+            "No space left on device; check space",
+        ),
     ],
 )
 def test_a_full_disk_leaves_no_part_of_a_project(
-    tmp_path: Path, options: tuple[str, ...], failing: str, message: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    options: tuple[str, ...],
+    failing: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "news.csv").write_text("text,date\nOne text.,2026-01-01\n")
     monkeypatch.chdir(tmp_path)
@@ -113,19 +135,41 @@ def test_the_parameters_before_the_command_are_written(tmp_path: Path) -> None:
         options = [word for pair in pairs for word in ("--set", pair)]
         return CliRunner().invoke(app, [*options, "init", str(folder)], catch_exceptions=False)
 
-    assert init_with(tmp_path / "one", "stream.period=day", "stream.clock=2026-12-01T08:00:00Z").exit_code == 0
+    assert (
+        init_with(
+            tmp_path / "one", "stream.period=day", "stream.clock=2026-12-01T08:00:00Z"
+        ).exit_code
+        == 0
+    )
     assert "# what one slice spans" in (tmp_path / "one/params.yaml").read_text()
     assert init_with(tmp_path / "two", "stream.period=day", "bank.keep_text=false").exit_code == 0
     one, two = (load_params(tmp_path / name / "params.yaml") for name in ("one", "two"))
-    assert (one.stream.period, one.stream.clock[:10], one.bank.keep_text) == ("day", "2026-12-01", True)
-    assert (two.stream.period, two.stream.source, two.bank.keep_text) == ("day", tmp_path / "two/news.jsonl", False)
+    assert (one.stream.period, one.stream.clock[:10], one.bank.keep_text) == (
+        "day",
+        "2026-12-01",
+        True,
+    )
+    assert (two.stream.period, two.stream.source, two.bank.keep_text) == (
+        "day",
+        tmp_path / "two/news.jsonl",
+        False,
+    )
     refused = init_with(tmp_path / "three", "bank.codes=int3")
     assert refused.exit_code == 2 and "--set: bank.codes: Input should be" in refused.stderr
     assert not (tmp_path / "three").exists()
     data = tmp_path / "news.csv"
     data.write_text("story,when\nOne text.,soon\n")
-    keys = ("--set", "stream.columns.text=story", "init", str(tmp_path / "four"), "--from", str(data))
-    assert "published_at" in CliRunner().invoke(app, keys).stderr  # the text is found, a date is not
+    keys = (
+        "--set",
+        "stream.columns.text=story",
+        "init",
+        str(tmp_path / "four"),
+        "--from",
+        str(data),
+    )
+    assert (
+        "published_at" in CliRunner().invoke(app, keys).stderr
+    )  # the text is found, a date is not
 
 
 def test_an_empty_folder_is_taken_and_one_with_files_refused(tmp_path: Path) -> None:
@@ -146,7 +190,9 @@ def test_a_project_inside_the_clone_names_its_lm_by_a_relative_path(
     assert params["lm"]["path"] == "../../data/lm"
 
 
-def test_without_a_clone_projects_share_the_lm_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_clone_projects_share_the_lm_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(init, "CLONE", tmp_path / "site-packages")
     monkeypatch.setattr("cmt.config.user_cache_path", lambda name: tmp_path / "cache" / name)
     run_init(tmp_path / "project")
@@ -155,13 +201,19 @@ def test_without_a_clone_projects_share_the_lm_in_the_cache(tmp_path: Path, monk
     assert params.compressor.path == SHIPPED
 
 
-def test_a_project_for_ones_own_lm_trains_its_compressor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_for_ones_own_lm_trains_its_compressor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     printed = run_init(tmp_path / "one", "--lm", "path:models/mine").stdout
-    assert printed.index("cmt model pull") < printed.index("cmt train") < printed.index("cmt update")
+    assert (
+        printed.index("cmt model pull") < printed.index("cmt train") < printed.index("cmt update")
+    )
     params = load_params(tmp_path / "one/params.yaml")
     assert (params.lm.source, params.lm.sha256) == (f"path:{tmp_path / 'models/mine'}", None)
     assert params.compressor.path == params.train.output == tmp_path / "one/data/trained"
     run_init(tmp_path / "two", "--lm", "hub:org/name")
     assert load_params(tmp_path / "two/params.yaml").lm.source == "hub:org/name@main"
-    assert "has no known scheme" in run_init(tmp_path / "three", "--lm", "org/name", status=2).stderr
+    assert (
+        "has no known scheme" in run_init(tmp_path / "three", "--lm", "org/name", status=2).stderr
+    )

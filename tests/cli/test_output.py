@@ -1,4 +1,6 @@
-"""What commands print: text without markup and control characters, aligned numbers, JSON that every parser reads."""
+"""What commands print: text without markup and control characters, aligned numbers, JSON that every
+parser reads.
+"""
 
 import json
 from dataclasses import replace
@@ -23,7 +25,9 @@ from cmt.cli.output import (
 AT = datetime(2031, 2, 15, 6, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["[bold]loud[/bold]", "[/]", "[link=http://x]y", ":fire:", "\\[red]", "1234 'x'"])
+@pytest.mark.parametrize(
+    "text", ["[bold]loud[/bold]", "[/]", "[link=http://x]y", ":fire:", "\\[red]", "1234 'x'"]
+)
 def test_nothing_is_parsed_as_markup(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_line(text)
     write_table(["title", "rows"], [[text, 1234]])
@@ -40,7 +44,13 @@ def test_a_table_too_wide_for_the_terminal_is_a_list_of_its_rows(
     assert "1,234       5" in capsys.readouterr().out
     write_table(["title", "rows", "bytes", "seconds"], [["one", 1234, 5, 0.25], ["two", 1, 2, 3.0]])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[:5] == [["title", "one"], ["rows", "1,234"], ["bytes", "5"], ["seconds", "0.25"], []]
+    assert lines[:5] == [
+        ["title", "one"],
+        ["rows", "1,234"],
+        ["bytes", "5"],
+        ["seconds", "0.25"],
+        [],
+    ]
     assert lines[5] == ["title", "two"]
 
 
@@ -69,7 +79,10 @@ def test_only_a_known_answer_names_its_sources(capsys: pytest.CaptureFixture[str
     write_answer(answer())
     first, head, _, row, last = capsys.readouterr().out.splitlines()
     assert (first, last) == ("Moss [red]", "without memory: the mayor")
-    assert (head.split(), row.split()) == (["date", "title", "doc_id", "similarity"], ["2031-02-15", "a[b]", "0.50"])
+    assert (head.split(), row.split()) == (
+        ["date", "title", "doc_id", "similarity"],
+        ["2031-02-15", "a[b]", "0.50"],
+    )
 
 
 def test_a_short_answer_has_a_line_for_each_source(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,10 +90,14 @@ def test_a_short_answer_has_a_line_for_each_source(capsys: pytest.CaptureFixture
     write_short_answer(answer("unsure"))
     write_short_answer(answer("not_in_memory"))
     cited = "  2031-02-15 (a[b])\n"
-    assert capsys.readouterr().out == f"Moss [red]\n{cited}perhaps: Moss [red]\n{cited}not in memory\n"
+    assert (
+        capsys.readouterr().out == f"Moss [red]\n{cited}perhaps: Moss [red]\n{cited}not in memory\n"
+    )
 
 
-def test_the_names_that_the_document_lacks_are_behind_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_names_that_the_document_lacks_are_behind_the_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     write_short_answer(replace(answer("not_in_memory"), missing=("Paris", "1987")))
     assert capsys.readouterr().out == "not in memory (no mention of Paris, 1987)\n"
     assert answer_json(replace(answer(), missing=("Paris",)), AT)["missing"] == ("Paris",)
@@ -88,10 +105,24 @@ def test_the_names_that_the_document_lacks_are_behind_the_answer(capsys: pytest.
 
 def test_an_answer_as_json_has_no_source_texts() -> None:
     record = answer_json(answer(), AT)
-    assert (record["as_of"], record["text"], record["closed_book"]) == (AT, "Moss\n[red]", "the \x1bmayor")
+    assert (record["as_of"], record["text"], record["closed_book"]) == (
+        AT,
+        "Moss\n[red]",
+        "the \x1bmayor",
+    )
     assert (record["verdict"], record["known"]) == ("likely", True)
-    assert (record["answer"], record["confidence"], record["uncalibrated"]) == (record["text"], 0.9877, 0.9123)
-    source: dict[str, Any] = {"doc_id": "a[b]", "title": None, "published_at": AT, "similarity": 0.5, "weight": 0.9}
+    assert (record["answer"], record["confidence"], record["uncalibrated"]) == (
+        record["text"],
+        0.9877,
+        0.9123,
+    )
+    source: dict[str, Any] = {
+        "doc_id": "a[b]",
+        "title": None,
+        "published_at": AT,
+        "similarity": 0.5,
+        "weight": 0.9,
+    }
     source |= {"spans": (), "quote": None, "supersedes": None}
     assert record["sources"] == [source]
 
@@ -101,7 +132,11 @@ def test_an_answer_as_json_has_no_source_texts() -> None:
     [
         ("11 crowns", False, "11 crowns (before: 8 crowns, 2031-02-15, a1)"),
         ("11 crowns", True, "11 crowns (perhaps 8 crowns since 2031-02-15, a1)"),
-        ("since yesterday", False, "since yesterday (2031-02-14) (before: 8 crowns, 2031-02-15, a1)"),
+        (
+            "since yesterday",
+            False,
+            "since yesterday (2031-02-14) (before: 8 crowns, 2031-02-15, a1)",
+        ),
     ],
 )
 def test_the_other_value_and_the_day_of_a_relative_date_are_beside_the_answer(
@@ -112,14 +147,43 @@ def test_the_other_value_and_the_day_of_a_relative_date_are_beside_the_answer(
     given = replace(answer(), text=text, sources=(source,), other_value=other)
     assert answer_line(given) == printed
     record = answer_json(given, AT)
-    assert record["other_value"] == {"text": "8 crowns", "doc_id": "a1", "published_at": AT, "later": later}
+    assert record["other_value"] == {
+        "text": "8 crowns",
+        "doc_id": "a1",
+        "published_at": AT,
+        "later": later,
+    }
     assert record["day"] == ("2031-02-14" if "yesterday" in text else None)
 
 
 def test_rounds_show_adapting_and_measuring_apart(capsys: pytest.CaptureFixture[str]) -> None:
     seconds = {"compress": 1.25, "bank": 0.5, "evaluate": 7.0}
-    finished = Round("2031-01/0001", 1, "2031-01/0001", "s", "c", "b", "p", "committed", 1, seconds=seconds, changes=2)
-    started = Round("2031-02/0001", 2, "2031-02/0001", "t", "c", "b", "p", "started", 2, reason="[why]", changes=1)
+    finished = Round(
+        "2031-01/0001",
+        1,
+        "2031-01/0001",
+        "s",
+        "c",
+        "b",
+        "p",
+        "committed",
+        1,
+        seconds=seconds,
+        changes=2,
+    )
+    started = Round(
+        "2031-02/0001",
+        2,
+        "2031-02/0001",
+        "t",
+        "c",
+        "b",
+        "p",
+        "started",
+        2,
+        reason="[why]",
+        changes=1,
+    )
     write_rounds([finished, started])
     head, _, first, second, changes, undecided, reason = capsys.readouterr().out.splitlines()
     assert head.endswith("adapt, s   measure, s")

@@ -5,7 +5,11 @@ import pytest
 from cmt.cli.own_documents import web_source
 
 PRIVATE = ("localhost", "127.0.0.1:8000", "10.0.0.7", "[::1]")
-NAMES = ("20minutes.example", "3dnews.example", "news.example")  # a digit at the beginning makes no address
+NAMES = (
+    "20minutes.example",
+    "3dnews.example",
+    "news.example",
+)  # a digit at the beginning makes no address
 
 
 @pytest.mark.parametrize("host", [*PRIVATE, *NAMES])

@@ -30,14 +30,20 @@ def test_each_stage_is_one_line_outside_a_terminal(capsys: pytest.CaptureFixture
     ]
 
 
-def test_a_finished_stage_is_complete_and_a_download_counts_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_stage_is_complete_and_a_download_counts_bytes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with ProgressBar(console(stderr=True)) as progress:
         progress.stage("evaluate", 12)
         progress.advance(9)
         progress.at("download", 1_000_000, None)
         progress.at("download", 98_400_000, None)
         progress.at("convert", 272, 272)
-    assert printed(capsys) == ["evaluate: 12 of 12, S", "download: 98.4 MB, S", "convert: 272 of 272, S"]
+    assert printed(capsys) == [
+        "evaluate: 12 of 12, S",
+        "download: 98.4 MB, S",
+        "convert: 272 of 272, S",
+    ]
 
 
 def test_an_interrupted_stage_shows_how_far_it_came(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +59,9 @@ def test_an_interrupted_stage_shows_how_far_it_came(capsys: pytest.CaptureFixtur
 
 def test_a_terminal_shows_a_bar_and_then_the_line() -> None:
     screen = io.StringIO()
-    with ProgressBar(Console(file=screen, force_terminal=True, width=100, color_system=None)) as progress:
+    with ProgressBar(
+        Console(file=screen, force_terminal=True, width=100, color_system=None)
+    ) as progress:
         progress.stage("[red]compress", 40)
         progress.advance(10, "900 tokens/s")
         progress._bars.refresh()

@@ -8,7 +8,9 @@ from tests.helpers.cli import read, run
 
 
 def test_systems_are_measured_with_their_costs_and_lineage(adapted_project: Path) -> None:
-    result = read(adapted_project, "baselines", "--rows", "closed, rag-dense-1,cmt", "--questions", "3")
+    result = read(
+        adapted_project, "baselines", "--rows", "closed, rag-dense-1,cmt", "--questions", "3"
+    )
     assert [row["row"] for row in result["rows"]] == ["closed", "rag-dense-1", "cmt"]
     assert {row["n"] for row in result["rows"]} == {3}
     assert result["rows"][1]["cost"]["adapt_seconds"] > 0
@@ -31,5 +33,7 @@ def test_a_report_is_written_and_counted(adapted: Path, tmp_path: Path) -> None:
     out = tmp_path / "site" / "index.html"
     result = run(adapted, "report", "--out", str(out))
     assert f"{out.stat().st_size / 1e6:.1f} MB" in result.stdout
-    assert re.search(r"index\.html: 2 rounds, 3 systems, \d worst questions, 0\.\d MB", result.stdout)
+    assert re.search(
+        r"index\.html: 2 rounds, 3 systems, \d worst questions, 0\.\d MB", result.stdout
+    )
     assert "gather" in result.stderr

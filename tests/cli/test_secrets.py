@@ -31,7 +31,11 @@ def test_the_password_of_a_tracking_server_is_masked(
     for uri, remedy in SERVERS:
         tracking = ("--set", "tracking.enabled=true", "--set", f"tracking.uri={uri}")
         listed = run(adapted, *tracking, "registry", "list", status=1)
-        assert remedy in listed.output and SECRET not in listed.output and "Traceback" not in listed.output
+        assert (
+            remedy in listed.output
+            and SECRET not in listed.output
+            and "Traceback" not in listed.output
+        )
         assert len(listed.stderr.splitlines()) == 1
     # 2. a round only warns
     run(adapted, "rollback", "2031-02/0001")
@@ -39,7 +43,11 @@ def test_the_password_of_a_tracking_server_is_masked(
     assert "***" in caplog.text
     assert SECRET not in updated.output + caplog.text
     # 3. no written file contains it
-    assert not [file for file in adapted.rglob("*") if file.is_file() and SECRET.encode() in file.read_bytes()]
+    assert not [
+        file
+        for file in adapted.rglob("*")
+        if file.is_file() and SECRET.encode() in file.read_bytes()
+    ]
 
 
 def test_parameters_in_mlflow_have_no_credentials() -> None:

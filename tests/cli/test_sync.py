@@ -38,11 +38,16 @@ def test_sources_are_synced_and_a_missing_one_fails_at_the_end(project: Path) ->
     assert "posts" in run(project, "sync", "posts", "--dry-run").stdout
     assert not (project / "data/stream").exists()
     result = run(project, "sync", status=1)
-    assert [line.split()[-1] for line in result.stdout.splitlines() if line.startswith("posts")] == ["2"]
+    assert [
+        line.split()[-1] for line in result.stdout.splitlines() if line.startswith("posts")
+    ] == ["2"]
     assert "nowhere is not a folder" in result.stderr
     (report,) = read(project, "sync", "posts")["sources"]
     assert (report["listed"], report["new"], report["documents"]) == (2, 0, 0)
-    assert "no source 'other'; there are: posts, missing" in run(project, "sync", "other", status=1).stderr
+    assert (
+        "no source 'other'; there are: posts, missing"
+        in run(project, "sync", "other", status=1).stderr
+    )
 
 
 def test_a_source_without_its_secret_does_not_stop_the_others(project: Path) -> None:
@@ -51,20 +56,26 @@ def test_a_source_without_its_secret_does_not_stop_the_others(project: Path) -> 
     params.write_text(text.replace('"nowhere"', '"posts"'))
     result = run(project, "sync", status=1)
     assert "${CMT_TEST_UNSET} has no value" in result.stderr
-    assert [line.split()[-1] for line in result.stdout.splitlines() if line.startswith("missing")] == ["2"]
+    assert [
+        line.split()[-1] for line in result.stdout.splitlines() if line.startswith("missing")
+    ] == ["2"]
 
 
 def test_what_vanished_is_asked_for(project: Path) -> None:
     run(project, "sync", "posts")
     (project / "posts/one.jsonl").unlink()
-    assert "run `cmt sync posts --accept-vanished`" in run(project, "sync", "posts", status=1).stderr
+    assert (
+        "run `cmt sync posts --accept-vanished`" in run(project, "sync", "posts", status=1).stderr
+    )
     (report,) = read(project, "sync", "posts", "--accept-vanished")["sources"]
     assert (report["vanished"], report["expired"]) == (1, 1)
 
 
 def test_a_document_stays_while_another_source_of_its_publisher_has_it(project: Path) -> None:
     params, copy = project / "params.yaml", project / "nowhere/one.jsonl"
-    text = params.read_text().replace('"expire"', '"expire", "max_vanished": 1.0, "publisher": "town"')
+    text = params.read_text().replace(
+        '"expire"', '"expire", "max_vanished": 1.0, "publisher": "town"'
+    )
     params.write_text(text.replace('"nowhere"', '"nowhere", "publisher": "town"'))
     copy.parent.mkdir()
     copy.write_bytes((project / "posts/one.jsonl").read_bytes())
@@ -90,7 +101,9 @@ main()
 def process(project: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """`cmt` in a process."""
     command = [sys.executable, "-c", _MAIN, "--params", str(project / "params.yaml"), *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
         try:
             yield running
         finally:
@@ -119,7 +132,10 @@ def test_a_folder_is_watched_until_ctrl_c(project: Path) -> None:
         assert synced() == "3 listed, 1 changed, 1 document, 1 version"
         (posts / "two.jsonl").unlink()
         assert synced() == "2 listed, 1 vanished, 1 expired"
-        assert stream.texts() == {"one": "The first post, corrected.", "three": "The post number three."}
+        assert stream.texts() == {
+            "one": "The first post, corrected.",
+            "three": "The post number three.",
+        }
         running.send_signal(signal.SIGINT)
         stdout, stderr = running.communicate(timeout=60)
     assert (running.returncode, stdout) == (130, "")
@@ -129,7 +145,9 @@ def test_a_folder_is_watched_until_ctrl_c(project: Path) -> None:
 
 
 def scripted_wait(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], Any]) -> None:
-    """In place of the passage of time: a step before each pair of listings, and Ctrl-C after the last step."""
+    """In place of the passage of time: a step before each pair of listings, and Ctrl-C after the
+    last step.
+    """
     left = iter(steps)
 
     def wait(sources: list[WatchedSource]) -> list[WatchedSource]:
@@ -141,7 +159,9 @@ def scripted_wait(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], Any]) ->
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_error_ends_neither_the_watch_nor_other_syncs(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_ends_neither_the_watch_nor_other_syncs(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scripted_wait(
         monkeypatch,
         lambda: (project / "posts/bad.pdf").write_bytes(b"%PDF-1.4 that is cut"),
@@ -152,12 +172,18 @@ def test_an_error_ends_neither_the_watch_nor_other_syncs(project: Path, monkeypa
     reports = [json.loads(line) for line in result.stdout.splitlines()]
     taken = [(report["source"], report["documents"]) for report in reports]
     assert taken == [("posts", 2), ("posts", 1), ("missing", 1)]
-    errors = [line.split()[:2] for line in result.stderr.splitlines() if "error" in line or "bad.pdf" in line]
+    errors = [
+        line.split()[:2]
+        for line in result.stderr.splitlines()
+        if "error" in line or "bad.pdf" in line
+    ]
     assert errors == [["posts:", "bad.pdf"], ["missing:", "error:"]]
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_ctrl_c_during_a_watched_sync_says_what_is_in_step(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_during_a_watched_sync_says_what_is_in_step(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: Any, progress: Any, **__: Any) -> None:
         progress.stage("fetch")
         signal.raise_signal(signal.SIGINT)

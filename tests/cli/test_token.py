@@ -10,7 +10,9 @@ from tests.helpers.cli import read, run
 
 def test_a_token_is_made_listed_and_revoked(tiny_workspace: Path) -> None:
     option = ("--set", "serving.token_file=tokens.json")
-    added = run(tiny_workspace, *option, "token", "add", "desk", "--scope", "admin", "--source", "The Desk")
+    added = run(
+        tiny_workspace, *option, "token", "add", "desk", "--scope", "admin", "--source", "The Desk"
+    )
     file = TokenFile(tiny_workspace / "tokens.json")
     token = file.find(added.stdout.strip())
     assert token and (token.name, token.scope, token.source) == ("desk", "admin", "The Desk")
@@ -18,14 +20,22 @@ def test_a_token_is_made_listed_and_revoked(tiny_workspace: Path) -> None:
     secret = read(tiny_workspace, *option, "token", "add", "ann")["token"]
     listed = run(tiny_workspace, *option, "token", "list").output
     assert "The Desk" in listed and secret not in listed and token.sha256 not in listed
-    assert [entry["scope"] for entry in read(tiny_workspace, *option, "token", "list")["tokens"]] == ["ask", "admin"]
+    assert [
+        entry["scope"] for entry in read(tiny_workspace, *option, "token", "list")["tokens"]
+    ] == ["ask", "admin"]
     run(tiny_workspace, *option, "token", "revoke", "desk")
     assert [entry.name for entry in file.tokens()] == ["ann"]
-    assert "no token 'desk'" in run(tiny_workspace, *option, "token", "revoke", "desk", status=1).stderr
+    assert (
+        "no token 'desk'"
+        in run(tiny_workspace, *option, "token", "revoke", "desk", status=1).stderr
+    )
 
 
 def test_without_a_file_the_message_names_its_parameter(tiny_workspace: Path) -> None:
-    assert "serving.token_file names no file" in run(tiny_workspace, "token", "add", "ann", status=2).stderr
+    assert (
+        "serving.token_file names no file"
+        in run(tiny_workspace, "token", "add", "ann", status=2).stderr
+    )
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104 - refused

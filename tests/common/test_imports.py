@@ -13,7 +13,9 @@ from cmt.common.imports import defer_init, missing_extra
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A package whose `__init__` defines `value`, with one module."""
     (tmp_path / "slow_package").mkdir()
-    (tmp_path / "slow_package/__init__.py").write_text("from slow_package.part import small\nvalue = small + 1\n")
+    (tmp_path / "slow_package/__init__.py").write_text(
+        "from slow_package.part import small\nvalue = small + 1\n"
+    )
     (tmp_path / "slow_package/part.py").write_text("small = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("slow_package", "slow_package.part"):
@@ -48,4 +50,7 @@ def test_an_imported_or_missing_package_stays_as_it_is(package: str) -> None:
 def test_the_extra_of_a_missing_package_is_named() -> None:
     missing = ModuleNotFoundError("No module named 'mlflow.entities'", name="mlflow.entities")
     assert missing_extra(missing) == "pip install 'cmt-memory[pipeline]'"
-    assert missing_extra(ModuleNotFoundError("No module named 'cmt.nothing'", name="cmt.nothing")) is None
+    assert (
+        missing_extra(ModuleNotFoundError("No module named 'cmt.nothing'", name="cmt.nothing"))
+        is None
+    )

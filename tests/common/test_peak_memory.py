@@ -12,7 +12,9 @@ MB = 2**20
 def test_peak_memory_does_not_include_an_earlier_block(block: int) -> None:
     with peak_memory() as large:
         blocks = [np.ones(block, dtype=np.uint8) for _ in range(200 * MB // block)]
-        above = np.ones(50_000, dtype=np.uint8)  # allocated after them: without trimming, small blocks stay resident
+        above = np.ones(
+            50_000, dtype=np.uint8
+        )  # allocated after them: without trimming, small blocks stay resident
         del blocks
     with peak_memory() as small:
         np.ones(MB, dtype=np.uint8)

@@ -26,7 +26,11 @@ def repository(tmp_path: Path) -> Path:
 def test_a_folder_has_the_commit_of_its_repository(repository: Path) -> None:
     (repository / "untracked").write_text("b")
     (repository / "below").mkdir()
-    assert git_commit(repository) == git_commit(repository / "below") == git(repository, "rev-parse", "HEAD")
+    assert (
+        git_commit(repository)
+        == git_commit(repository / "below")
+        == git(repository, "rev-parse", "HEAD")
+    )
 
 
 def test_changed_files_are_marked_with_a_plus(repository: Path) -> None:

@@ -27,7 +27,9 @@ def test_what_a_killed_process_left_is_removed_and_live_folders_stay(tmp_path: P
         "    (folder / 'text').write_text('words'); print(folder, flush=True); time.sleep(60)\n"
     )
     with scratch_folder(tmp_path) as live:
-        with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout is not None
             dead = Path(process.stdout.readline().strip())
             assert sorted(remove_dead(tmp_path)) == sorted([live, dead])

@@ -38,10 +38,16 @@ def test_an_error_while_writing_keeps_the_old_file_and_removes_the_temporary_one
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_file_and_folder_are_flushed_around_the_replacement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_and_folder_are_flushed_around_the_replacement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     events: list[str] = []
-    monkeypatch.setattr("cmt.common.storage.flush_to_disk", lambda path: events.append(f"flush {path.name}"))
-    monkeypatch.setattr("os.replace", lambda source, target: events.append(f"replace {target.name}"))
+    monkeypatch.setattr(
+        "cmt.common.storage.flush_to_disk", lambda path: events.append(f"flush {path.name}")
+    )
+    monkeypatch.setattr(
+        "os.replace", lambda source, target: events.append(f"replace {target.name}")
+    )
     replace_file(tmp_path / "temporary", tmp_path / "file")
     assert events == ["flush temporary", "replace file", f"flush {tmp_path.name}"]
 
@@ -77,7 +83,9 @@ def test_json_is_read_as_the_type_that_was_written(tmp_path: Path) -> None:
         (b'{"name": 5, "sizes": {}}', Note, "name: Input should be a valid string"),
     ],
 )
-def test_damaged_json_is_an_error_of_one_line(tmp_path: Path, content: bytes, expected: Any, reason: str) -> None:
+def test_damaged_json_is_an_error_of_one_line(
+    tmp_path: Path, content: bytes, expected: Any, reason: str
+) -> None:
     (tmp_path / "state.json").write_bytes(content)
     with pytest.raises(ValueError, match=f"^{reason}") as caught:
         read_json(tmp_path / "state.json", expected)
@@ -88,7 +96,10 @@ def test_checked_json_is_read_back_and_a_change_is_noticed(tmp_path: Path) -> No
     path = tmp_path / "content.json"
     write_checked_json(path, {"names": ["a", "b"], "count": 2})
     assert read_checked_json(path, dict[str, Any]) == {"names": ["a", "b"], "count": 2}
-    for altered in (path.read_text().replace('"b"', '"c"'), path.read_text().replace("checksum", "chucksum")):
+    for altered in (
+        path.read_text().replace('"b"', '"c"'),
+        path.read_text().replace("checksum", "chucksum"),
+    ):
         path.write_text(altered)
         with pytest.raises(ValueError, match="does not match its checksum"):
             read_checked_json(path, dict[str, Any])
@@ -109,7 +120,9 @@ def test_a_damaged_table_is_none_with_a_warning(
     path, rows = tmp_path / "rows.parquet", pa.table({"doc_id": ["a", "b"], "n": [1, 2]})
 
     def read() -> pa.Table | None:
-        return read_checked_table(path, lambda table: repr(table.to_pylist()), remedy="write it again")
+        return read_checked_table(
+            path, lambda table: repr(table.to_pylist()), remedy="write it again"
+        )
 
     assert read() is None
     write_checked_table(path, rows, lambda table: repr(table.to_pylist()))
@@ -137,7 +150,9 @@ def test_a_folder_of_files_is_written_whole_or_not_at_all(
     for failing in range(20):
         left = [failing]
 
-        def full_disk(original: Callable[..., object], left: list[int] = left) -> Callable[..., object]:
+        def full_disk(
+            original: Callable[..., object], left: list[int] = left
+        ) -> Callable[..., object]:
             def change(path: Path, *arguments: object, **named: object) -> object:
                 left[0] -= 1
                 if left[0] < 0:

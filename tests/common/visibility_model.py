@@ -1,4 +1,6 @@
-"""The visibility of docs/concepts.md at one date, by recursion over its definition: slow, and short."""
+"""The visibility of docs/concepts.md at one date, by recursion over its definition: slow, and
+short.
+"""
 
 from datetime import datetime
 from operator import attrgetter
@@ -11,7 +13,11 @@ class Model:
         self.all, self.banked = versions, [v for v in versions if v.banked]
 
     def visible(self, date: datetime) -> set[tuple[str, datetime]]:
-        return {v[:2] for v in self.current(date) if not self.repeated(v) and not self.hidden(v, self.current(date))}
+        return {
+            v[:2]
+            for v in self.current(date)
+            if not self.repeated(v) and not self.hidden(v, self.current(date))
+        }
 
     def current(self, date: datetime, *, banked: bool = True) -> list[Version]:
         until = [v for v in (self.banked if banked else self.all) if v.published_at <= date]
@@ -19,8 +25,16 @@ class Model:
         return sorted(latest.values(), key=attrgetter("order"))
 
     def hidden(self, version: Version, updates: list[Version]) -> bool:
-        others = [u for u in updates if u.doc_id != version.doc_id and u.published_at >= version.published_at]
-        return any(version.doc_id in self.named(u.supersedes, u.published_at, ()) for u in others if u.supersedes)
+        others = [
+            u
+            for u in updates
+            if u.doc_id != version.doc_id and u.published_at >= version.published_at
+        ]
+        return any(
+            version.doc_id in self.named(u.supersedes, u.published_at, ())
+            for u in others
+            if u.supersedes
+        )
 
     def repeated(self, version: Version) -> str | None:
         current = self.current(version.published_at)
@@ -37,4 +51,6 @@ class Model:
             same = [u for u in self.current(date) if u[3:5] == v[3:5] and not u.supersedes]
             found |= {u.doc_id for u in same if self.repeated(u) is None}
             leads_to.add(v.supersedes or name)
-        return found.union(*(self.named(other, date, (*seen, name)) for other in leads_to - {name, *seen}))
+        return found.union(
+            *(self.named(other, date, (*seen, name)) for other in leads_to - {name, *seen})
+        )

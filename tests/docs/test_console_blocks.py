@@ -44,7 +44,9 @@ def test_commands_carry_their_promised_output(tmp_path: Path) -> None:
         (["a"], [], "a"),
     ],
 )
-def test_lines_are_compared_in_order(expected: list[str], output: list[str], missing: str | None) -> None:
+def test_lines_are_compared_in_order(
+    expected: list[str], output: list[str], missing: str | None
+) -> None:
     assert difference(expected, output) == missing
 
 

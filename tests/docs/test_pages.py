@@ -1,4 +1,5 @@
-"""README, quick start and loop, run as written: every command of their console blocks (`make test-docs`).
+"""README, quick start and loop, run as written: every command of their console blocks (`make
+test-docs`).
 
 The pages follow each other in one clone, so `make demo` of the second finds its months adapted.
 """
@@ -28,30 +29,42 @@ SECONDS = 1500
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tracked files of the checkout in a folder of their own, with its environment and its language model."""
+    """The tracked files of the checkout in a folder of their own, with its environment and its
+    language model.
+    """
     folder = tmp_path_factory.mktemp("clone")
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     for name in listed.splitlines():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
     (folder / ".venv").symlink_to(ROOT / ".venv")
     if (ROOT / "data/lm").is_dir():
         shutil.copytree(ROOT / "data/lm", folder / "data/lm", copy_function=os.link)
-    (folder / "data/train").mkdir()  # what `cmt data pull` fetches; a few sentences of our own stand for SQuAD
-    write_squad(folder / "data/train/rajpurkar--squad.json", {fare["doc_id"]: fare["text"] for fare in FARES})
+    (
+        folder / "data/train"
+    ).mkdir()  # what `cmt data pull` fetches; a few sentences of our own stand for SQuAD
+    write_squad(
+        folder / "data/train/rajpurkar--squad.json",
+        {fare["doc_id"]: fare["text"] for fare in FARES},
+    )
     return folder
 
 
 class Shell:
     """A bash session: runs one command after the other, and servers in the background.
 
-    Prefect's home is in the folder: in the user's own, a file of a killed server forbids `prefect server start`.
+    Prefect's home is in the folder: in the user's own, a file of a killed server forbids `prefect
+    server start`.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PREFECT_", "MLFLOW_"))
         }
         environment |= {
             "PYTHONPATH": str(folder), "COLUMNS": "200", "MPLCONFIGDIR": str(folder / ".matplotlib"),
@@ -80,10 +93,14 @@ class Shell:
         finally:
             limit.cancel()
         shown = "\n    ".join(lines[-40:])
-        raise AssertionError(f"the shell ended, or {SECONDS} s were over, in {command.text!r}; it printed\n    {shown}")
+        raise AssertionError(
+            f"the shell ended, or {SECONDS} s were over, in {command.text!r}; it printed\n    {shown}"
+        )
 
     def start(self, command: Command) -> list[str]:
-        """Start a command that runs until it is interrupted; its output once it has printed what is promised."""
+        """Start a command that runs until it is interrupted; its output once it has printed what is
+        promised.
+        """
         with TemporaryFile() as output:
             process = subprocess.Popen(
                 ["bash", "-c", command.text], cwd=self.folder, env=self._environment, stdout=output,
@@ -95,12 +112,18 @@ class Shell:
                 ended = process.poll() is not None
                 output.seek(0)
                 lines = [line for line in output.read().decode().splitlines() if line.strip()]
-                if difference(command.expected, lines) is None or ended or time.monotonic() > deadline:
+                if (
+                    difference(command.expected, lines) is None
+                    or ended
+                    or time.monotonic() > deadline
+                ):
                     return lines
                 time.sleep(0.5)
 
     def close(self) -> None:
-        """Interrupt what still runs: servers, and the jobs of the shell, such as a Prefect server."""
+        """Interrupt what still runs: servers, and the jobs of the shell, such as a Prefect
+        server.
+        """
         for process in self._servers:
             os.killpg(process.pid, signal.SIGINT)
             process.wait(30)
@@ -131,5 +154,7 @@ def test_every_command_prints_what_the_page_says(page: str, clone: Path, shell: 
         if status or missing:
             shown = "\n    ".join(output[-40:])
             reason = f"exit status {status}" if status else f"no line {missing!r}"
-            problems.append(f"{page}:{command.line}: $ {command.text}\n  {reason}; it printed\n    {shown}")
+            problems.append(
+                f"{page}:{command.line}: $ {command.text}\n  {reason}; it printed\n    {shown}"
+            )
     assert not problems, "\n".join(problems)

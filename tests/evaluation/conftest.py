@@ -16,14 +16,20 @@ __all__ = ["bank", "lm", "other_lm", "script", "textless_bank"]
 @pytest.fixture(scope="session")
 def adapted(adapted_project: Path) -> cmt.Workspace:
     """The tiny project after its two rounds."""
-    return cmt.open(params=adapted_project / "params.yaml", overrides={"evaluation.baselines": False})
+    return cmt.open(
+        params=adapted_project / "params.yaml", overrides={"evaluation.baselines": False}
+    )
 
 
 @pytest.fixture(scope="session")
 def half_adapted(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> cmt.Workspace:
-    """The tiny project after the first of its two rounds: two of its four questions have no document in the bank."""
+    """The tiny project after the first of its two rounds: two of its four questions have no
+    document in the bank.
+    """
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("half") / "project"))
-    change_params(folder, evaluation={"round_baselines": False, "questions": 0}, gate={"canaries": 0})
+    change_params(
+        folder, evaluation={"round_baselines": False, "questions": 0}, gate={"canaries": 0}
+    )
     workspace = cmt.open(params=folder / "params.yaml")
     workspace.ingest()
     workspace.update()

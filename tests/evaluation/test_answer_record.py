@@ -21,9 +21,21 @@ from tests.helpers.facts import documents
 from tests.helpers.lms import TinyLm
 from tests.helpers.untrained import MAYORS, small_params, untrained_answerer
 
-QUESTIONS = ["Who is the mayor of Port Ellery?", "What does the ferry to Saltby cost?", "Six?", "Who?", "Where is it?"]
+QUESTIONS = [
+    "Who is the mayor of Port Ellery?",
+    "What does the ferry to Saltby cost?",
+    "Six?",
+    "Who?",
+    "Where is it?",
+]
 DATES = [datetime(2031, 3, 1, tzinfo=UTC)] * len(QUESTIONS)
-CRANE = [{"doc_id": "crane", "published_at": "2031-01-03T07:00:00Z", "text": "Who? The mayor is a blue crane, six."}]
+CRANE = [
+    {
+        "doc_id": "crane",
+        "published_at": "2031-01-03T07:00:00Z",
+        "text": "Who? The mayor is a blue crane, six.",
+    }
+]
 
 
 class CountingAnswerer(Answerer):
@@ -80,19 +92,33 @@ def record(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-def test_recorded_answers_are_read_for_any_batch_size(answerer: CountingAnswerer, record: Path) -> None:
+def test_recorded_answers_are_read_for_any_batch_size(
+    answerer: CountingAnswerer, record: Path
+) -> None:
     expected = unrecorded(answerer)
     for batch_size, count in ((3, 5), (1, 0), (32, 0)):
         repeated, heard = counting(answerer, answering={"batch_size": batch_size}), list[int]()
-        assert recorded_answers(record, repeated, QUESTIONS, as_of=DATES, on_progress=heard.append) == expected
+        assert (
+            recorded_answers(record, repeated, QUESTIONS, as_of=DATES, on_progress=heard.append)
+            == expected
+        )
         assert (repeated.count, sum(heard)) == (count, 5)
     more = [*QUESTIONS, "Who is Moss?", "Who is Moss?", QUESTIONS[0]]
     again = counting(answerer)
     replies = recorded_answers(record, again, more, as_of=DATES[:1] * 8)
-    assert (replies[:5], replies[5], replies[7], again.count) == (expected, replies[6], expected[0], 1)
+    assert (replies[:5], replies[5], replies[7], again.count) == (
+        expected,
+        replies[6],
+        expected[0],
+        1,
+    )
     # another date asks again
     early = [datetime(2031, 1, 20, tzinfo=UTC)] * 5
-    assert recorded_answers(record, answerer, QUESTIONS, as_of=early) == unrecorded(answerer, as_of=early) != expected
+    assert (
+        recorded_answers(record, answerer, QUESTIONS, as_of=early)
+        == unrecorded(answerer, as_of=early)
+        != expected
+    )
     assert len({reply.text for reply in replies}) > 1
 
 
@@ -100,7 +126,9 @@ def test_other_parameters_models_and_changes_ask_again(
     answerer: CountingAnswerer, record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     span = Span("a", datetime(2031, 1, 1, tzinfo=UTC), chunk=0, first=0, last=1, digest="0" * 16)
-    changes = [Change(span, replace(span, doc_id="b"), holds_from=span.published_at, confidence=0.9)]
+    changes = [
+        Change(span, replace(span, doc_id="b"), holds_from=span.published_at, confidence=0.9)
+    ]
 
     def asked(**sections: dict[str, Any]) -> int:
         """How many questions are asked beside the record of `answerer`."""
@@ -155,7 +183,11 @@ def test_a_bank_with_the_same_name_and_version_but_other_rows_asks_again(
     )
     assert (first.bank.name, first.bank.version) == (second.bank.name, second.bank.version)
     recorded_answers(record, first, QUESTIONS, as_of=DATES)
-    assert recorded_answers(record, second, QUESTIONS, as_of=DATES) == unrecorded(second) != unrecorded(first)
+    assert (
+        recorded_answers(record, second, QUESTIONS, as_of=DATES)
+        == unrecorded(second)
+        != unrecorded(first)
+    )
 
 
 def test_answers_during_a_change_of_the_bank_are_not_recorded(
@@ -177,7 +209,9 @@ def test_answers_during_a_change_of_the_bank_are_not_recorded(
 
 
 def test_an_interrupted_evaluation_resumes(answerer: CountingAnswerer, record: Path) -> None:
-    expected, single, heard = unrecorded(answerer), counting(answerer, answering={"batch_size": 1}), list[int]()
+    expected = unrecorded(answerer)
+    single = counting(answerer, answering={"batch_size": 1})
+    heard = list[int]()
 
     def interrupt(count: int) -> None:
         heard.append(count)
@@ -189,13 +223,17 @@ def test_an_interrupted_evaluation_resumes(answerer: CountingAnswerer, record: P
     resumed, heard = counting(answerer), list[int]()
     again = recorded_answers(record, resumed, QUESTIONS, as_of=DATES, on_progress=heard.append)
     assert (resumed.count, heard) == (1, [4, 1])
-    assert [(reply.text, reply.doc_ids) for reply in again] == [(reply.text, reply.doc_ids) for reply in expected]
+    assert [(reply.text, reply.doc_ids) for reply in again] == [
+        (reply.text, reply.doc_ids) for reply in expected
+    ]
 
 
 def test_a_project_evaluates_again_only_what_changed(adapted_workspace: Path) -> None:
     def evaluate() -> tuple[pa.Table, int]:
         heard: list[int] = []
-        workspace = cmt.open(params=adapted_workspace / "params.yaml", overrides={"evaluation.baselines": False})
+        workspace = cmt.open(
+            params=adapted_workspace / "params.yaml", overrides={"evaluation.baselines": False}
+        )
         return workspace.evaluate(on_progress=heard.append).records, heard[0]
 
     (first, computed), (again, recorded) = evaluate(), evaluate()

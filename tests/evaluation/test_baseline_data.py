@@ -16,7 +16,9 @@ def test_without_a_bank_there_is_nothing_to_compare(tiny_workspace: Path) -> Non
     assert not (tiny_workspace / "data").exists()
 
 
-def test_without_questions_nothing_is_compared(half_adapted: cmt.Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_questions_nothing_is_compared(
+    half_adapted: cmt.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     none = half_adapted.store.all_questions().slice(0, 0)
     monkeypatch.setattr(type(half_adapted.store), "all_questions", lambda _: none)
     with pytest.raises(StreamError, match="no question about a banked document"):
@@ -32,7 +34,9 @@ def test_documents_are_those_of_the_bank_and_questions_are_about_them(
     assert ComparisonData.of(half_adapted, limit=1).asked.num_rows == 1
 
 
-def test_seconds_of_a_stage_are_unknown_if_no_round_recorded_them(comparison_data: ComparisonData) -> None:
+def test_seconds_of_a_stage_are_unknown_if_no_round_recorded_them(
+    comparison_data: ComparisonData,
+) -> None:
     compress, bank = comparison_data.spent("compress"), comparison_data.spent("bank")
     assert compress is not None and bank is not None
     assert comparison_data.spent("compress", "bank") == compress + bank

@@ -1,4 +1,6 @@
-"""Comparisons of systems over the tiny project: a random LM, an untrained compressor, six articles."""
+"""Comparisons of systems over the tiny project: a random LM, an untrained compressor, six
+articles.
+"""
 
 import json
 from pathlib import Path
@@ -25,7 +27,9 @@ def results(comparison_data: ComparisonData) -> dict[str, SystemResult]:
     return results
 
 
-def test_a_system_can_be_measured_alone(comparison_data: ComparisonData, results: dict[str, SystemResult]) -> None:
+def test_a_system_can_be_measured_alone(
+    comparison_data: ComparisonData, results: dict[str, SystemResult]
+) -> None:
     (alone,) = measure_systems(comparison_data, ["rag-dense-3", "rag-dense-3"])
     together = results["rag-dense-3"]
     assert (alone.system, alone.scores) == ("rag-dense-3", together.scores)
@@ -73,7 +77,9 @@ def test_only_what_retrieves_has_recall(results: dict[str, SystemResult]) -> Non
     assert results["rag-bm25-1"].scores.recall == 1.0
 
 
-def test_costs_are_measured(comparison_data: ComparisonData, results: dict[str, SystemResult]) -> None:
+def test_costs_are_measured(
+    comparison_data: ComparisonData, results: dict[str, SystemResult]
+) -> None:
     # 1. tokens, with titles
     tokens = {name: result.cost.tokens_per_question for name, result in results.items()}
     assert 0 < tokens["closed"] < tokens["full"] <= tokens["rag-bm25-1"] < tokens["rag-dense-3"]
@@ -81,7 +87,9 @@ def test_costs_are_measured(comparison_data: ComparisonData, results: dict[str, 
     # 2. bytes
     stored = {name: result.cost.stored_bytes for name, result in results.items()}
     assert stored["closed"] == 0
-    assert stored["full"] == sum(len(text.encode()) for text in comparison_data.documents["text"].to_pylist())
+    assert stored["full"] == sum(
+        len(text.encode()) for text in comparison_data.documents["text"].to_pylist()
+    )
     assert stored["full"] < stored["rag-bm25-1"] == stored["rag-bm25-3"]  # banked texts have titles
     assert stored["rag-bm25-1"] < stored["rag-dense-1"] == stored["rag-hybrid-1"] < stored["cmt"]
     # 3. time and memory
@@ -94,7 +102,9 @@ def test_costs_are_measured(comparison_data: ComparisonData, results: dict[str, 
     assert first <= second == third  # seconds are rounded, and two texts take few
 
 
-def test_a_bank_without_texts_has_no_rag(tiny_workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bank_without_texts_has_no_rag(
+    tiny_workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     overrides = {"bank.keep_text": False, "evaluation.questions": 0, "gate.canaries": 0}
     textless = cmt.open(params=tiny_workspace / "params.yaml", overrides=overrides)
     textless.ingest()

@@ -1,4 +1,6 @@
-"""Reliability of the confidence: bins worked out by hand, bounds of the error, and calibration by earlier answers."""
+"""Reliability of the confidence: bins worked out by hand, bounds of the error, and calibration by
+earlier answers.
+"""
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +27,9 @@ def test_bins_have_the_means_of_their_answers_and_weight_the_error() -> None:
     found = reliability(np.array([0.92, 0.98, 0.12]), np.array([1.0, 0.5, 0.4]))
     assert [bin_.count for bin_ in found.bins] == [0, 1, 0, 0, 0, 0, 0, 0, 0, 2]
     last = found.bins[-1]
-    assert (last.low, last.high, last.confidence, last.outcome) == pytest.approx((0.9, 1.0, 0.95, 0.75))
+    assert (last.low, last.high, last.confidence, last.outcome) == pytest.approx(
+        (0.9, 1.0, 0.95, 0.75)
+    )
     assert (found.bins[0].confidence, found.bins[0].outcome) == (None, None)
     empty = reliability(np.array([]), np.array([]))
     assert (empty.count, empty.error, len(empty.bins)) == (0, None, BINS)
@@ -44,7 +48,8 @@ def test_bins_are_closed_above() -> None:
 
 @given(st.lists(st.tuples(UNIT, UNIT), min_size=1))
 def test_the_error_is_between_the_overall_gap_and_one(pairs: list[tuple[float, float]]) -> None:
-    confidence, outcome = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
+    confidence = np.array([pair[0] for pair in pairs])
+    outcome = np.array([pair[1] for pair in pairs])
     found = reliability(confidence, outcome)
     assert found.error is not None
     assert abs(confidence.mean() - outcome.mean()) - 1e-9 <= found.error <= 1 + 1e-9
@@ -71,7 +76,10 @@ def test_refused_questions_are_left_out_of_the_answers_of_a_record() -> None:
 def answered(pairs: list[tuple[float, float]]) -> pa.Table:
     """Records of answers with an uncalibrated confidence and an F1."""
     return record_table(
-        *(record(str(n), confidence=0.5, uncalibrated=pair[0], cmt_f1=pair[1]) for n, pair in enumerate(pairs))
+        *(
+            record(str(n), confidence=0.5, uncalibrated=pair[0], cmt_f1=pair[1])
+            for n, pair in enumerate(pairs)
+        )
     )
 
 
@@ -85,7 +93,9 @@ def test_likely_answers_are_counted_among_all_questions_and_right_ones_among_the
 def test_calibration_finds_the_slope_and_the_shift_of_the_answers() -> None:
     rng, true = np.random.default_rng(0), Calibration(0.5, 1.0)
     confidences = rng.uniform(0.05, 0.95, size=CALIBRATED_ON)
-    found, answers = calibrated_by([answered([(value, true.apply(value)) for value in confidences])])
+    found, answers = calibrated_by(
+        [answered([(value, true.apply(value)) for value in confidences])]
+    )
     assert answers == CALIBRATED_ON
     assert found == pytest.approx(true, abs=0.1)  # twenty answers of the prior hold it back
     assert found.apply(0.2) < found.apply(0.6)
@@ -96,7 +106,9 @@ def test_few_answers_move_the_confidence_little_and_none_not_at_all() -> None:
     many, _ = calibrated_by([answered([(0.5, 1.0)] * 100)])
     assert 0.5 < few.apply(0.5) < 0.6 < 0.8 < many.apply(0.5)
     assert calibrated_by([]) == (NO_CALIBRATION, 0)
-    assert calibrated_by([answered([(0.3, 0.3), (0.8, 0.8)])])[0] == pytest.approx(NO_CALIBRATION, abs=1e-3)
+    assert calibrated_by([answered([(0.3, 0.3), (0.8, 0.8)])])[0] == pytest.approx(
+        NO_CALIBRATION, abs=1e-3
+    )
 
 
 def test_the_latest_answers_count_and_refused_questions_do_not() -> None:

@@ -1,4 +1,6 @@
-"""A challenger and the compressor in use on the same questions, none of which they were trained on."""
+"""A challenger and the compressor in use on the same questions, none of which they were trained
+on.
+"""
 
 from pathlib import Path
 
@@ -12,23 +14,27 @@ from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, open_workspac
 def card(folder: Path, *slices: str) -> Path:
     """A compressor's folder whose card names `slices`."""
     folder.mkdir()
-    (folder / "card.md").write_text(f"| slices of the stream | {', '.join(slices)} |\n" if slices else "# Compressor\n")
+    (folder / "card.md").write_text(
+        f"| slices of the stream | {', '.join(slices)} |\n" if slices else "# Compressor\n"
+    )
     return folder
 
 
-def test_the_slice_that_decides_is_after_all_that_was_trained_on(adapted_project: Path, tmp_path: Path) -> None:
+def test_the_slice_that_decides_is_after_all_that_was_trained_on(
+    adapted_project: Path, tmp_path: Path
+) -> None:
     store = open_workspace(adapted_project).store
-    base, january, february = (
-        card(tmp_path / "base"),
-        card(tmp_path / "january", JANUARY),
-        card(tmp_path / "february", FEBRUARY),
-    )
+    base = card(tmp_path / "base")
+    january = card(tmp_path / "january", JANUARY)
+    february = card(tmp_path / "february", FEBRUARY)
     assert deciding_slice(store, (base, base)) == FEBRUARY
     assert deciding_slice(store, (base, base), wanted=JANUARY) == JANUARY
     assert deciding_slice(store, (january, base)) == FEBRUARY
     # neither the challenger nor the compressor in use may have seen it, or a later one
     for folders in ((january, base), (base, january)):
-        with pytest.raises(NotFoundError, match=f"cannot decide: choose one with questions after {JANUARY}"):
+        with pytest.raises(
+            NotFoundError, match=f"cannot decide: choose one with questions after {JANUARY}"
+        ):
             deciding_slice(store, folders, wanted=JANUARY)
     with pytest.raises(NotFoundError, match=f"no slice with questions after {FEBRUARY}"):
         deciding_slice(store, (base, february))
@@ -36,7 +42,10 @@ def test_the_slice_that_decides_is_after_all_that_was_trained_on(adapted_project
 
 def test_slices_without_questions_decide_nothing(adapted_workspace: Path, tmp_path: Path) -> None:
     ingest_more(adapted_workspace, month=3, doc_ids=["march"])
-    assert deciding_slice(open_workspace(adapted_workspace).store, (card(tmp_path / "base"),)) == FEBRUARY
+    assert (
+        deciding_slice(open_workspace(adapted_workspace).store, (card(tmp_path / "base"),))
+        == FEBRUARY
+    )
 
 
 def test_documents_of_later_slices_are_not_answered_from(adapted_workspace: Path) -> None:

@@ -9,12 +9,10 @@ from cmt.config import PromotionParams
 from cmt.evaluation.challenger_decision import Figures, Measured, decide
 
 OLD = Measured(f1=70.0, base_f1=60.0, first_token_seconds=0.2, bytes_per_document=1000.0)
-BETTER, EQUAL, UNCERTAIN, WORSE = (
-    Difference(3.0, 0.1, 6.0),
-    Difference(0.0, -0.9, 0.9),
-    Difference(1.0, -2.0, 4.0),
-    Difference(-3.0, -6.0, -0.1),
-)
+BETTER = Difference(3.0, 0.1, 6.0)
+EQUAL = Difference(0.0, -0.9, 0.9)
+UNCERTAIN = Difference(1.0, -2.0, 4.0)
+WORSE = Difference(-3.0, -6.0, -0.1)
 FIGURES = Figures(
     slice_id="2031-04/0001",
     questions=80,
@@ -29,7 +27,12 @@ FIGURES = Figures(
 @pytest.mark.parametrize(
     ("gain", "base_gain", "promoted", "reason"),
     [
-        (BETTER, EQUAL, True, "F1 +3.0 (+0.1 to +6.0) on 2031-04/0001, +0.0 (-0.9 to +0.9) on held-out base articles"),
+        (
+            BETTER,
+            EQUAL,
+            True,
+            "F1 +3.0 (+0.1 to +6.0) on 2031-04/0001, +0.0 (-0.9 to +0.9) on held-out base articles",
+        ),
         (BETTER, UNCERTAIN, False, "a loss above 1 on the base data is not excluded"),
         (BETTER, WORSE, False, "a loss above 1 on the base data is not excluded"),
         (UNCERTAIN, BETTER, False, "neither a gain nor equality on the stream is shown"),
@@ -62,4 +65,7 @@ def test_one_that_is_as_good_has_to_be_smaller_or_faster(challenger: Measured, s
 def test_the_figures_are_tags_of_the_version() -> None:
     tags = FIGURES.to_tags()
     assert tags["cmt.decided_on"] == "2031-04/0001, 80 questions"
-    assert (tags["cmt.gain"], tags["cmt.champion.first_token_seconds"]) == ("+3.0 (+0.1 to +6.0)", "0.2")
+    assert (tags["cmt.gain"], tags["cmt.champion.first_token_seconds"]) == (
+        "+3.0 (+0.1 to +6.0)",
+        "0.2",
+    )

@@ -31,7 +31,9 @@ def test_a_fall_of_f1_and_a_rise_of_the_unknown_are_drift() -> None:
     assert drifted(figures(0.4, n=80), figures(0.7, n=240, seed=1)) == {"f1", "recall"}
     assert drifted(figures(0.7, n=80, unknown=0.5), figures(0.7, n=240, seed=1)) == {"unknown"}
     # for the better is none
-    assert drifted(figures(0.9, n=80, unknown=0.0), figures(0.5, n=240, unknown=0.4, seed=1)) == set()
+    assert (
+        drifted(figures(0.9, n=80, unknown=0.0), figures(0.5, n=240, unknown=0.4, seed=1)) == set()
+    )
 
 
 def test_a_stream_that_does_not_change_seldom_raises_an_alarm() -> None:
@@ -55,7 +57,9 @@ def test_too_few_rounds_say_nothing(adapted_project: Path) -> None:
     assert find_drift(open_workspace(adapted_project, drift__reference_rounds=2)) is None
 
 
-def test_rounds_without_questions_of_their_own_slice_do_not_count(adapted_project: Path, tmp_path: Path) -> None:
+def test_rounds_without_questions_of_their_own_slice_do_not_count(
+    adapted_project: Path, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(adapted_project, tmp_path / "project"))
     before = open_workspace(folder).rounds()
     ingest_more(folder, month=3, doc_ids=["march"])

@@ -25,17 +25,33 @@ from tests.helpers.rows import NOW, make_document, make_question, write_lines
 MONTHS = ("2031-01", "2031-02", "2031-03")
 
 
-def question(name: str, doc_id: str, text: str, answers: list[str], asked: str) -> dict[str, object]:
+def question(
+    name: str, doc_id: str, text: str, answers: list[str], asked: str
+) -> dict[str, object]:
     moment = datetime.fromisoformat(asked).replace(tzinfo=UTC)
-    return {"question_id": name, "doc_id": doc_id, "question": text, "answers": answers, "asked_at": moment}
+    return {
+        "question_id": name,
+        "doc_id": doc_id,
+        "question": text,
+        "answers": answers,
+        "asked_at": moment,
+    }
 
 
 QUESTIONS = pa.Table.from_pylist(
     [
-        question("q1", "mayor-1", "Who is the mayor of Port Ellery, please?", ["Moss", "Mr Moss"], "2031-01-20"),
+        question(
+            "q1",
+            "mayor-1",
+            "Who is the mayor of Port Ellery, please?",
+            ["Moss", "Mr Moss"],
+            "2031-01-20",
+        ),
         question("q2", "mayor-2", "Who is the mayor of Port Ellery?", ["Vell"], "2031-06-01"),
         question("q3", "ferry", "What does the Saltby ferry cost?", ["6 crowns"], "2031-06-01"),
-        question("q4", "mayor-1", "Who was the mayor?", ["Moss"], "2031-06-01"),  # superseded by then
+        question(
+            "q4", "mayor-1", "Who was the mayor?", ["Moss"], "2031-06-01"
+        ),  # superseded by then
     ],
     schema=QUESTION_SCHEMA,
 )
@@ -43,7 +59,9 @@ QUESTIONS = pa.Table.from_pylist(
 
 @dataclass
 class Librarian:
-    """In place of an Answerer: answers with the first word of the best article, and knows nothing of the ferry."""
+    """In place of an Answerer: answers with the first word of the best article, and knows nothing
+    of the ferry.
+    """
 
     bank: Bank
     lm: object = None
@@ -63,7 +81,11 @@ class Librarian:
             confidence = 0.1 * len(words)
             answers.append(
                 SimpleNamespace(
-                    text=words[0], known=known, confidence=confidence, uncalibrated=confidence, sources=sources
+                    text=words[0],
+                    known=known,
+                    confidence=confidence,
+                    uncalibrated=confidence,
+                    sources=sources,
                 )
             )
         if on_progress:
@@ -83,7 +105,12 @@ def run(
 ) -> Evaluation:
     """Evaluate a Librarian; `searched` is the bank that it reads, by default `bank`."""
     answerer: Any = Librarian(bank, lm, params or Params(), searched)
-    return evaluate(answerer, questions, baselines=baselines, **{"complete": getattr(lm, "complete", None)} | options)
+    return evaluate(
+        answerer,
+        questions,
+        baselines=baselines,
+        **{"complete": getattr(lm, "complete", None)} | options,
+    )
 
 
 def test_each_system_has_the_scores_of_its_answers(script: Any, bank: Bank) -> None:
@@ -98,7 +125,9 @@ def test_each_system_has_the_scores_of_its_answers(script: Any, bank: Bank) -> N
 
 
 def test_recall_counts_the_first_k_sources(script: Any, bank: Bank) -> None:
-    question_ = question("q", "harbour", "Who is mayor of Port Ellery and its harbour?", ["Cranes"], "2031-06-01")
+    question_ = question(
+        "q", "harbour", "Who is mayor of Port Ellery and its harbour?", ["Cranes"], "2031-06-01"
+    )
     asked = pa.Table.from_pylist([question_], schema=QUESTION_SCHEMA)
     sources = run(script, bank, asked).records["sources"][0].as_py()
     place = sources.index("harbour") + 1
@@ -126,8 +155,11 @@ def test_records_have_their_schema_and_the_order_of_the_questions(script: Any, b
 
 def test_scores_do_not_depend_on_the_order_of_the_questions(script: Any, bank: Bank) -> None:
     many = pa.concat_tables([QUESTIONS] * 5)
-    forwards, backwards = run(script, bank, many), run(script, bank, many.take(list(range(len(many)))[::-1]))
-    assert [system.scores for system in forwards.systems] == [system.scores for system in backwards.systems]
+    forwards = run(script, bank, many)
+    backwards = run(script, bank, many.take(list(range(len(many)))[::-1]))
+    assert [system.scores for system in forwards.systems] == [
+        system.scores for system in backwards.systems
+    ]
     assert forwards.records.to_pylist() == backwards.records.to_pylist()[::-1]
 
 
@@ -138,7 +170,9 @@ def test_without_baselines_only_the_memory_answers(script: Any, bank: Bank) -> N
     assert found.records["rag"].null_count == found.records["closed_f1"].null_count == 4
 
 
-def test_a_bank_without_texts_has_no_rag_and_counts_its_progress(script: Any, bank: Bank, textless_bank: Bank) -> None:
+def test_a_bank_without_texts_has_no_rag_and_counts_its_progress(
+    script: Any, bank: Bank, textless_bank: Bank
+) -> None:
     advances: list[int] = []
     found = run(script, textless_bank, searched=bank, on_progress=advances.append)
     assert [system.system for system in found.systems] == ["cmt", "closed"]
@@ -162,7 +196,9 @@ def test_json_has_stable_keys_and_rounded_numbers(script: Any, bank: Bank) -> No
     assert 0 <= found["rows"][0]["ci"][0] <= 50 <= found["rows"][0]["ci"][1] <= 100
 
 
-def test_scores_and_progress_are_the_same_with_and_without_a_cache(lm: FrozenLM, bank: Bank, tmp_path: Path) -> None:
+def test_scores_and_progress_are_the_same_with_and_without_a_cache(
+    lm: FrozenLM, bank: Bank, tmp_path: Path
+) -> None:
     plain = run(lm, bank)
     for _ in range(2):
         advances: list[int] = []
@@ -170,7 +206,9 @@ def test_scores_and_progress_are_the_same_with_and_without_a_cache(lm: FrozenLM,
         cached = run(lm, bank, complete=cache.complete, on_progress=advances.append)
         assert sum(advances) == 12  # each question of each system
         assert cached.records == plain.records
-        assert [system.scores for system in cached.systems] == [system.scores for system in plain.systems]
+        assert [system.scores for system in cached.systems] == [
+            system.scores for system in plain.systems
+        ]
 
 
 def test_an_evaluation_without_questions_has_no_scores(lm: FrozenLM, bank: Bank) -> None:
@@ -180,18 +218,26 @@ def test_an_evaluation_without_questions_has_no_scores(lm: FrozenLM, bank: Bank)
 
 
 def make_store(folder: Path, *, order: int = 1, months: Sequence[str] = MONTHS) -> SliceStore:
-    """A store with one document and ten questions a month; with `order` -1 the rows of the source are reversed."""
+    """A store with one document and ten questions a month; with `order` -1 the rows of the source
+    are reversed.
+    """
     rows = [make_document(month, published_at=f"{month}-01") for month in months]
     for month in months:
-        rows += [make_question(f"{month}-{n}", month, asked_at=f"{month}-{n + 10}") for n in range(10)]
+        rows += [
+            make_question(f"{month}-{n}", month, asked_at=f"{month}-{n + 10}") for n in range(10)
+        ]
     folder.mkdir(exist_ok=True)
     store = SliceStore(path=folder / "stream", quarantine=folder / "quarantine")
     ingest(store, write_lines(folder / "rows.jsonl", rows[::order]), file_format="jsonl", now=NOW)
     return store
 
 
-def asked_ids(store: SliceStore, place: int, *, earlier: int, own: int = 10, seed: int = 0) -> list[str]:
-    table = round_questions(store=store, slice_=store.slices()[place], own=own, earlier=earlier, seed=seed)
+def asked_ids(
+    store: SliceStore, place: int, *, earlier: int, own: int = 10, seed: int = 0
+) -> list[str]:
+    table = round_questions(
+        store=store, slice_=store.slices()[place], own=own, earlier=earlier, seed=seed
+    )
     assert table.schema == QUESTION_SCHEMA
     return table["question_id"].to_pylist()
 
@@ -208,11 +254,15 @@ def test_a_round_asks_samples_of_its_own_and_of_earlier_questions(tmp_path: Path
     assert [name[:7] for name in few[:4]] == ["2031-03"] * 4
     assert few[:4] == sorted(few[:4]) != asked_ids(store, 2, own=4, earlier=2, seed=1)[:4]
     cases = (0, 10, 5), (1, 10, 50), (2, 10, 0), (2, 0, 0)
-    sizes = [len(asked_ids(store, place, own=own, earlier=earlier)) for place, own, earlier in cases]
+    sizes = [
+        len(asked_ids(store, place, own=own, earlier=earlier)) for place, own, earlier in cases
+    ]
     assert sizes == [10, 20, 10, 0]
 
 
-def test_a_sample_depends_on_the_seed_and_on_neither_the_order_nor_later_slices(tmp_path: Path) -> None:
+def test_a_sample_depends_on_the_seed_and_on_neither_the_order_nor_later_slices(
+    tmp_path: Path,
+) -> None:
     store, backwards = make_store(tmp_path / "one"), make_store(tmp_path / "two", order=-1)
     two_months = make_store(tmp_path / "three", months=MONTHS[:2])
     assert asked_ids(store, 2, earlier=7) == asked_ids(backwards, 2, earlier=7)

@@ -27,10 +27,14 @@ def test_the_memory_alone_answers_a_sample_and_never_abstains(adapted: cmt.Works
     assert len(records) == 4
     assert {record["doc_id"] for record in records} <= {fact["doc_id"] for fact in FACTS[:6]}
     assert all(record["sources"] for record in records)
-    assert any(record["cmt"] for record in records)  # in spite of a threshold that refuses every question
+    assert any(
+        record["cmt"] for record in records
+    )  # in spite of a threshold that refuses every question
 
 
 def test_the_name_tells_which_questions_were_asked() -> None:
-    params = Params.model_validate({"seed": 3, "train": {"source": "hub:owner/squad", "validation_articles": 7}})
+    params = Params.model_validate(
+        {"seed": 3, "train": {"source": "hub:owner/squad", "validation_articles": 7}}
+    )
     assert held_out_name(params, questions=50) == "50 questions on 7 articles of squad, seed 3"
     assert held_out_name(params, questions=50) != held_out_name(params, questions=51)

@@ -20,7 +20,9 @@ from cmt.evaluation.metrics import (
 # words that cover all cases of the normalisation, and arbitrary text
 phrases = st.one_of(
     st.text(),
-    st.lists(st.sampled_from(["the", "a", "An", "Port", "port", "Ellery", "12,5", "!", "…", "żuk"])).map(" ".join),
+    st.lists(
+        st.sampled_from(["the", "a", "An", "Port", "port", "Ellery", "12,5", "!", "…", "żuk"])
+    ).map(" ".join),
 )
 golds = st.lists(phrases, min_size=1, max_size=4)
 
@@ -37,11 +39,17 @@ golds = st.lists(phrases, min_size=1, max_size=4)
         ("naive", ["naïve"], 0.0),
         ("October 19, 1512", ["19 October 1512"], 0.0),
         ("ABC Sports", ["the ABC Sports"], 1.0),
-        ("$37.6 million", ["37.6 million"], 1.0),  # the official script drops the sign with the punctuation
+        (
+            "$37.6 million",
+            ["37.6 million"],
+            1.0,
+        ),  # the official script drops the sign with the punctuation
         ("2-to-1", ["2 to 1"], 0.0),  # and hyphens without leaving a space
     ],
 )
-def test_exact_match_accepts_any_gold_answer(prediction: str, answers: list[str], expected: float) -> None:
+def test_exact_match_accepts_any_gold_answer(
+    prediction: str, answers: list[str], expected: float
+) -> None:
     assert exact_match(prediction, answers) == expected
 
 
@@ -49,7 +57,11 @@ def test_exact_match_accepts_any_gold_answer(prediction: str, answers: list[str]
     ("prediction", "answers", "expected"),
     [
         ("Tomas Vell, an engineer of the town", ["Tomas Vell"], 1.0),
-        ("Tomas Vellinger", ["Tomas Vell"], 1.0),  # the cut is made at a letter, as the published numbers do
+        (
+            "Tomas Vellinger",
+            ["Tomas Vell"],
+            1.0,
+        ),  # the cut is made at a letter, as the published numbers do
         ("Tomas", ["Tomas Vell"], 0.0),
         ("engineer Tomas Vell", ["Tomas Vell"], 0.0),
         ("the 1874 lighthouse", ["in the year 1874", "1874"], 1.0),
@@ -58,7 +70,9 @@ def test_exact_match_accepts_any_gold_answer(prediction: str, answers: list[str]
         ("", ["Tomas"], 0.0),
     ],
 )
-def test_prefix_match_cuts_to_the_shortest_gold(prediction: str, answers: list[str], expected: float) -> None:
+def test_prefix_match_cuts_to_the_shortest_gold(
+    prediction: str, answers: list[str], expected: float
+) -> None:
     assert prefix_match(prediction, answers) == expected
 
 
@@ -78,7 +92,9 @@ def test_prefix_match_cuts_to_the_shortest_gold(prediction: str, answers: list[s
         ("Łódź, Poland", ["łódź"], 2 / 3),
     ],
 )
-def test_f1_is_that_of_the_best_gold_answer(prediction: str, answers: list[str], expected: float) -> None:
+def test_f1_is_that_of_the_best_gold_answer(
+    prediction: str, answers: list[str], expected: float
+) -> None:
     assert f1(prediction, answers) == pytest.approx(expected)
 
 
@@ -96,14 +112,24 @@ def test_properties_of_exact_match_and_f1(prediction: str, answers: list[str], e
 
 
 def test_summary_is_in_per_cent_with_recall_as_a_share() -> None:
-    marks = mark(["Vell", "forty", "x", "the fungus"], [["Vell"], ["forty eggs"], ["y"], ["fungus", "grey mould"]])
+    marks = mark(
+        ["Vell", "forty", "x", "the fungus"],
+        [["Vell"], ["forty eggs"], ["y"], ["fungus", "grey mould"]],
+    )
     scores = summarise(marks, recalled=[True, True, False, True], seed=1)
     assert (scores.em, scores.em_prefix, scores.recall, scores.n) == (50.0, 50.0, 0.75, 4)
     assert scores.f1 == pytest.approx(100 * (1 + 2 / 3 + 0 + 1) / 4)
     assert 0.0 <= scores.ci[0] <= scores.f1 <= scores.ci[1] <= 100.0
     assert summarise(marks, recalled=None, seed=0).recall is None  # without retrieval
     none = summarise(mark([], []), recalled=[], seed=0)
-    assert (none.em, none.em_prefix, none.f1, none.ci, none.recall, none.n) == (0, 0, 0, (0, 0), 0, 0)
+    assert (none.em, none.em_prefix, none.f1, none.ci, none.recall, none.n) == (
+        0,
+        0,
+        0,
+        (0, 0),
+        0,
+        0,
+    )
 
 
 def test_the_interval_depends_on_the_seed_and_narrows_with_more_questions() -> None:
@@ -111,7 +137,9 @@ def test_the_interval_depends_on_the_seed_and_narrows_with_more_questions() -> N
     assert bootstrap_interval(few, seed=3) == bootstrap_interval(few, seed=3)
     uneven = np.random.default_rng(0).random(40)
     assert bootstrap_interval(uneven, seed=3) != bootstrap_interval(uneven, seed=4)
-    widths = [high - low for low, high in (bootstrap_interval(values, seed=3) for values in (few, many))]
+    widths = [
+        high - low for low, high in (bootstrap_interval(values, seed=3) for values in (few, many))
+    ]
     assert widths[1] < widths[0] / 5
 
 
@@ -119,7 +147,9 @@ def test_interval_agrees_with_the_normal_approximation() -> None:
     values = np.random.default_rng(0).random(4000)
     low, high = bootstrap_interval(values, seed=0)
     half = 1.96 * values.std() / np.sqrt(len(values))
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+    assert (low, high) == pytest.approx(
+        (values.mean() - half, values.mean() + half), abs=0.1 * half
+    )
 
 
 def test_the_interval_of_many_questions_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +168,8 @@ def test_paired_differences_are_significant_where_single_intervals_overlap() -> 
 
 def test_the_reversed_difference_has_the_opposite_sign() -> None:
     ours, theirs = np.random.default_rng(1).random((2, 50))
-    forward, reversed_ = paired_bootstrap(ours, theirs, seed=5), paired_bootstrap(theirs, ours, seed=5)
+    forward = paired_bootstrap(ours, theirs, seed=5)
+    reversed_ = paired_bootstrap(theirs, ours, seed=5)
     assert (forward.mean, forward.low, forward.high) == pytest.approx(
         (-reversed_.mean, -reversed_.high, -reversed_.low)
     )

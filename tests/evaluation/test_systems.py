@@ -10,7 +10,9 @@ def test_every_system_has_a_label() -> None:
     assert SYSTEM_STYLES.keys() == {*SYSTEMS, *ROUND_SYSTEMS}
 
 
-def test_closed_book_reads_no_document_and_full_text_the_right_one(comparison_data: ComparisonData) -> None:
+def test_closed_book_reads_no_document_and_full_text_the_right_one(
+    comparison_data: ComparisonData,
+) -> None:
     closed, full = (SYSTEMS[name](comparison_data) for name in ("closed", "full"))
     assert closed is not None and full is not None
     assert [prediction.doc_ids for prediction in closed.predictions] == [(), ()]
@@ -24,7 +26,9 @@ def test_rag_retrieves_as_many_texts_as_it_reads(comparison_data: ComparisonData
         run = system(comparison_data)
         assert run is not None
         assert run.recall_depth == int(name[-1])
-        assert all(0 < len(prediction.doc_ids) <= run.recall_depth for prediction in run.predictions)
+        assert all(
+            0 < len(prediction.doc_ids) <= run.recall_depth for prediction in run.predictions
+        )
 
 
 def test_the_meter_counts_the_tokens_of_every_prompt_and_its_shared_head(lm: FrozenLM) -> None:

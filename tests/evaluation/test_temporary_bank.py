@@ -31,7 +31,9 @@ def test_a_bank_of_some_documents_holds_these_alone_and_is_deleted(adapted: cmt.
         assert some.bank.count_rows() == 1
         folder = Path(some.bank.connection.uri)
         assert folder.is_dir()
-        assert folder.parent == adapted.state / "scratch"  # where a purge and the next command find it after a kill
+        assert (
+            folder.parent == adapted.state / "scratch"
+        )  # where a purge and the next command find it after a kill
     assert not folder.exists()
 
 

@@ -9,7 +9,8 @@ from tempfile import mkdtemp
 
 HOME = mkdtemp(prefix="cmt-prefect-")
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
-# read when Prefect is imported, which the modules beside this one do: the user's own Prefect home stays as it is
+# read when Prefect is imported, which the modules beside this one do: the user's own Prefect home
+# stays as it is
 os.environ |= {
     "PREFECT_HOME": HOME,
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -49,7 +50,9 @@ def prefect_server(prefect_databases: Path) -> Iterator[None]:
 
 @pytest.fixture
 def project(tiny_workspace: Path, prefect_server: None) -> Path:
-    """The params.yaml of the tiny project with its two months ingested; its rounds ask no question."""
+    """The params.yaml of the tiny project with its two months ingested; its rounds ask no
+    question.
+    """
     params = tiny_workspace / "params.yaml"
     evaluation = {"round_baselines": False, "questions": 0, "earlier_questions": 0}
     change_params(tiny_workspace, evaluation=evaluation, gate={"canaries": 0})

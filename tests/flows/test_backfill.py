@@ -32,7 +32,8 @@ def archive(project: Path) -> str:
 def test_an_archive_is_adapted_slice_by_slice_after_a_kill_and_a_refusal(
     project: Path, archive: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # the outcome of each round in turn: a kill is continued by the next flow run, a refusal stops no other round
+    # the outcome of each round in turn: a kill is continued by the next flow run, a refusal stops
+    # no other round
     outcomes: list[BaseException | str] = ["", KeyboardInterrupt(), "refused", "", ""]
 
     def scripted(params: str, slice_id: str) -> str:
@@ -53,7 +54,9 @@ def test_an_archive_is_adapted_slice_by_slice_after_a_kill_and_a_refusal(
     assert progress is not None and progress.data == 100.0
     assert str(progress.description).startswith("3 of 3 documents, ")
     rounds = open(params=project).rounds()
-    assert [(round_.state, round_.documents) for round_ in rounds] == [("committed", n) for n in (3, 1, 3)]
+    assert [(round_.state, round_.documents) for round_ in rounds] == [
+        ("committed", n) for n in (3, 1, 3)
+    ]
     assert backfill(source=archive, params=str(project)) == 0  # nothing is done twice
     with pytest.raises(ParameterTypeError, match="source"):
         backfill(source="", params=str(project))  # not the project's folder

@@ -34,9 +34,14 @@ def test_rounds_and_drift_are_events_with_their_figures(project: Path) -> None:
     change_params(project.parent, drift={"reference_rounds": 1}, evaluation={"questions": 2})
     online_update(params=str(project))
     first = open(params=project).rounds()[0]
-    figures = next(event for event in events(COMMITTED, f"cmt.slice.{JANUARY}") if event["rows"] == first.rows)
+    figures = next(
+        event for event in events(COMMITTED, f"cmt.slice.{JANUARY}") if event["rows"] == first.rows
+    )
     assert (figures["documents"], figures["compressor"]) == (3, first.compressor)
-    assert (figures["f1"], figures["bank_version"]) == (first.memory_scores["f1"], first.version_after)
+    assert (figures["f1"], figures["bank_version"]) == (
+        first.memory_scores["f1"],
+        first.version_after,
+    )
     found = find_drift(open(params=project))
     assert found
     emit_drift(found)
@@ -44,7 +49,10 @@ def test_rounds_and_drift_are_events_with_their_figures(project: Path) -> None:
 
 
 def test_the_triggers_expect_events_that_are_emitted() -> None:
-    deployments = {row["name"]: row for row in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+    deployments = {
+        row["name"]: row
+        for row in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    }
     triggers = {
         name: DeploymentEventTrigger.model_validate(trigger)
         for name, row in deployments.items()

@@ -11,7 +11,9 @@ from cmt.workspace import Workspace, open
 from flows.maintain import maintain
 
 
-def test_versions_older_than_a_quarter_or_a_given_age_go_and_the_rows_stay(project: Path, workspace: Workspace) -> None:
+def test_versions_older_than_a_quarter_or_a_given_age_go_and_the_rows_stay(
+    project: Path, workspace: Workspace
+) -> None:
     workspace.update()
     first = workspace.open_bank().version
     workspace.update()

@@ -1,4 +1,6 @@
-"""The flow against a Prefect server: rounds as flow runs, their artifacts, and what happens when something fails."""
+"""The flow against a Prefect server: rounds as flow runs, their artifacts, and what happens when
+something fails.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,9 @@ def artifact(key: str) -> str:
     return str(found.data)
 
 
-def test_a_flow_run_is_a_committed_round_with_artifacts(project: Path, workspace: Workspace, tmp_path: Path) -> None:
+def test_a_flow_run_is_a_committed_round_with_artifacts(
+    project: Path, workspace: Workspace, tmp_path: Path
+) -> None:
     # 1. a slice
     change_params(project.parent, evaluation={"round_baselines": True, "questions": 2})
     assert online_update(slice=JANUARY, params=str(project)) == ["committed"]
@@ -47,11 +51,18 @@ def test_a_flow_run_is_a_committed_round_with_artifacts(project: Path, workspace
     assert [r.slice_id for r in workspace.rounds()] == [JANUARY, FEBRUARY]
     assert online_update(params=str(project)) == []
     assert online_update(slice=FEBRUARY, params=str(project)) == ["already"]
-    assert online_update(slice="", source="", params=str(project)) == []  # as an emptied form sends them
+    assert (
+        online_update(slice="", source="", params=str(project)) == []
+    )  # as an emptied form sends them
     with pytest.raises(ParameterTypeError, match="measure_seconds"):
         online_update(measure_seconds=float("nan"), params=str(project))
     # 3. a source is ingested first
-    late = {"doc_id": "late", "published_at": "2031-02-09T07:00:00Z", "title": "Late", "text": "A late tram."}
+    late = {
+        "doc_id": "late",
+        "published_at": "2031-02-09T07:00:00Z",
+        "title": "Late",
+        "text": "A late tram.",
+    }
     source = write_lines(tmp_path / "late.jsonl", [late])
     assert online_update(source=str(source), params=str(project)) == ["committed"]
     assert workspace.rounds()[-1].slice_id == "2031-02/0002"
@@ -75,18 +86,35 @@ def test_refused_rows_are_an_artifact_and_too_many_fail_the_run(
     project: Path, workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = {"doc_id": "late", "published_at": "2031-02-09T07:00:00Z", "text": "A late tram."}
-    rows = [good, good | {"text": ""}, good | {"published_at": "soon"}, good | {"published_at": "later"}]
+    rows = [
+        good,
+        good | {"text": ""},
+        good | {"published_at": "soon"},
+        good | {"published_at": "later"},
+    ]
     write_lines(project.parent / "late.jsonl", rows)
-    with pytest.raises(StreamError, match=r"late.jsonl: 75% of its rows are rejected, more than stream.max_rejected"):
+    with pytest.raises(
+        StreamError,
+        match=r"late.jsonl: 75% of its rows are rejected, more than stream.max_rejected",
+    ):
         online_update(source="late.jsonl", params=str(project))  # relative to the project
     assert workspace.pending()[-1] == "2031-02/0002"  # the good row is there
     report = artifact("rejected-late-jsonl")
-    assert "| published_at: … is not a date-time; write …, or a plain date such as … | 2 | late.jsonl:3 |" in report
+    assert (
+        "| published_at: … is not a date-time; write …, or a plain date such as … | 2 | late.jsonl:3 |"
+        in report
+    )
     assert "soon" not in report
-    assert any("3 rows rejected" in record.message for record in caplog.records if record.levelname == "WARNING")
+    assert any(
+        "3 rows rejected" in record.message
+        for record in caplog.records
+        if record.levelname == "WARNING"
+    )
 
 
-def test_a_refused_and_a_failed_round_fail_the_run_and_leave_the_bank(project: Path, workspace: Workspace) -> None:
+def test_a_refused_and_a_failed_round_fail_the_run_and_leave_the_bank(
+    project: Path, workspace: Workspace
+) -> None:
     change_params(project.parent, evaluation={"earlier_questions": 2})
     online_update(slice=JANUARY, params=str(project))
     before = workspace.open_bank().digest()
@@ -97,22 +125,31 @@ def test_a_refused_and_a_failed_round_fail_the_run_and_leave_the_bank(project: P
         online_update(slice=FEBRUARY, params=str(project))
     assert workspace.open_bank().digest() == before
     assert "refused" in artifact("round-2031-02-0001")
-    # 2. failed after the bank was written: the questions of an earlier slice are not read before the evaluation
+    # 2. failed after the bank was written: the questions of an earlier slice are not read before
+    #    the evaluation
     questions = workspace.store.slice(JANUARY).path.with_name("0001.questions.parquet")
     questions.write_bytes(questions.read_bytes()[:100])
     with pytest.raises(StreamError, match="damaged"):
         online_update(slice=FEBRUARY, params=str(project))
     assert workspace.open_bank().digest() == before
-    assert {r.slice_id: r.state for r in workspace.rounds()} == {JANUARY: "committed", FEBRUARY: "interrupted"}
+    assert {r.slice_id: r.state for r in workspace.rounds()} == {
+        JANUARY: "committed",
+        FEBRUARY: "interrupted",
+    }
 
 
 def test_a_slice_that_cannot_be_adapted_fails_the_run_after_the_others(
     project: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RoundRunner, "compress", lacking_memory(JANUARY))
-    with pytest.raises(RoundError, match=r"^round 2031-01/0001 failed and the bank was restored: 3 tries [^;]*$"):
+    with pytest.raises(
+        RoundError, match=r"^round 2031-01/0001 failed and the bank was restored: 3 tries [^;]*$"
+    ):
         online_update(params=str(project))
-    assert {r.slice_id: r.state for r in workspace.rounds()} == {JANUARY: "failed", FEBRUARY: "committed"}
+    assert {r.slice_id: r.state for r in workspace.rounds()} == {
+        JANUARY: "failed",
+        FEBRUARY: "committed",
+    }
     assert "MemoryError" in artifact("round-2031-01-0001")
 
 
@@ -126,15 +163,25 @@ def test_a_refused_round_fails_the_run_after_the_others_and_the_decision(
     reasons, decided = ["too low", "lower", "too low", ""], list[str]()
     monkeypatch.setattr("cmt.evaluation.gate.judgement.judge", judged)
     monkeypatch.setattr("flows.online_update.decide_on_challenger", decided.append)
-    with pytest.raises(RoundError, match=r"^round 2031-01/0001 was refused .*: too low; round 2031-02/0001 .*: lower$"):
+    with pytest.raises(
+        RoundError,
+        match=r"^round 2031-01/0001 was refused .*: too low; round 2031-02/0001 .*: lower$",
+    ):
         online_update(params=str(project))
-    with pytest.raises(RoundError, match=r"^round 2031-01/0001 was refused and the bank restored: too low$"):
+    with pytest.raises(
+        RoundError, match=r"^round 2031-01/0001 was refused and the bank restored: too low$"
+    ):
         online_update(params=str(project))
-    assert {r.slice_id: r.state for r in workspace.rounds()} == {JANUARY: "refused", FEBRUARY: "committed"}
+    assert {r.slice_id: r.state for r in workspace.rounds()} == {
+        JANUARY: "refused",
+        FEBRUARY: "committed",
+    }
     assert decided == [str(project)] * 2
 
 
-def test_a_cancelled_run_is_no_try(project: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_run_is_no_try(
+    project: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def cancelled(_: RoundRunner) -> Path:
         raise TerminationSignal(signal=15)
 

@@ -33,17 +33,30 @@ def sources(project: Path) -> Callable[..., None]:
 
 
 def test_a_source_is_synced_and_the_rounds_follow(
-    project: Path, workspace: Workspace, sources: Callable[..., None], caplog: pytest.LogCaptureFixture
+    project: Path,
+    workspace: Workspace,
+    sources: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     folder = project.parent / "posts-of-today"
     folder.mkdir()
-    row = {"doc_id": "tram", "published_at": "2031-03-09T07:00:00Z", "text": "The tram to Saltby is green."}
-    bad = [row | {"doc_id": "b", "text": ""}, row | {"doc_id": "c", "published_at": "The tram is blue."}]
+    row = {
+        "doc_id": "tram",
+        "published_at": "2031-03-09T07:00:00Z",
+        "text": "The tram to Saltby is green.",
+    }
+    bad = [
+        row | {"doc_id": "b", "text": ""},
+        row | {"doc_id": "c", "published_at": "The tram is blue."},
+    ]
     write_lines(folder / "a.jsonl", [row, *bad])
     Secret(value=SecretStr(str(folder))).save("source-folder", overwrite=True)
     missing = {"name": "missing", "kind": "folder", "address": "nowhere", "schedule": "0 6 * * *"}
     sources(missing, {"name": "posts", "kind": "folder", "address": "${SOURCE_FOLDER}"})
-    with caplog.at_level(logging.WARNING), pytest.raises(StreamError, match="nowhere is not a folder"):
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(StreamError, match="nowhere is not a folder"),
+    ):
         sync(params=str(project))
     assert "source posts: 2 rows refused, 0 items failed" in caplog.text
     assert [round_.state for round_ in workspace.rounds()] == ["committed"] * 3
@@ -57,10 +70,17 @@ def test_a_source_is_synced_and_the_rounds_follow(
 
 @pytest.mark.parametrize(
     ("address", "problem"),
-    [("${NO_SUCH_BLOCK}", "save a Secret block 'no-such-block'"), ("lost", "first: 1 item could not be fetched")],
+    [
+        ("${NO_SUCH_BLOCK}", "save a Secret block 'no-such-block'"),
+        ("lost", "first: 1 item could not be fetched"),
+    ],
 )
 def test_a_source_without_its_secret_or_items_fails_the_run_after_the_others_and_the_rounds(
-    project: Path, sources: Callable[..., None], monkeypatch: pytest.MonkeyPatch, address: str, problem: str
+    project: Path,
+    sources: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    problem: str,
 ) -> None:
     def read(path: Path, *_: Any) -> bytes:
         if path.parent.name == "lost":
@@ -74,7 +94,9 @@ def test_a_source_without_its_secret_or_items_fails_the_run_after_the_others_and
     first = {"name": "first", "kind": "folder", "address": address}
     sources(first, {"name": "posts", "kind": "folder", "address": "posts"})
     pending = list[str]()
-    monkeypatch.setattr("flows.sync.online_update", lambda params: pending.extend(tasks.workspace(params).pending()))
+    monkeypatch.setattr(
+        "flows.sync.online_update", lambda params: pending.extend(tasks.workspace(params).pending())
+    )
     with pytest.raises(CmtError, match=problem):
         sync(params=str(project))
     assert pending[-1] == "2031-03/0001"
@@ -88,7 +110,9 @@ def test_the_errors_of_all_sources_and_of_the_rounds_are_in_one_message(
 
     sources(*({"name": name, "kind": "folder", "address": name} for name in ("lost", "gone")))
     monkeypatch.setattr("flows.sync.online_update", refused)
-    with pytest.raises(StreamError, match="lost is not.*; .*gone is not.*; round 2031-01/0001 was refused"):
+    with pytest.raises(
+        StreamError, match="lost is not.*; .*gone is not.*; round 2031-01/0001 was refused"
+    ):
         sync(params=str(project))
 
 

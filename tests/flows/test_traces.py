@@ -1,4 +1,6 @@
-"""What Prefect, MLflow and the ledger keep of rounds has no text of documents, questions or answers."""
+"""What Prefect, MLflow and the ledger keep of rounds has no text of documents, questions or
+answers.
+"""
 
 import shutil
 import time
@@ -43,12 +45,20 @@ def test_a_purge_leaves_no_answer_and_no_question_in_prefect_mlflow_and_project(
     read_words(tasks.workspace(params))
     # 1. Two rounds, and one that is refused because it turns the answer wrong.
     assert online_update(params=params) == ["committed", "committed"]
-    false = {"doc_id": "handbill", "published_at": "2031-03-10T07:00:00Z", "text": "Grubb is the mayor of Port Ellery."}
+    false = {
+        "doc_id": "handbill",
+        "published_at": "2031-03-10T07:00:00Z",
+        "text": "Grubb is the mayor of Port Ellery.",
+    }
     handbill = write_lines(folder / "handbill.jsonl", [false])
     with pytest.raises(RoundError, match="because of handbill"):
         online_update(source=handbill.name, publisher="Mallory", params=params)
     # 2. Rows that quote a document where a value belongs, some or all of a source.
-    bad = {"doc_id": "mayor-2", "published_at": "Vell is the mayor of Port Ellery now.", "text": "A text."}
+    bad = {
+        "doc_id": "mayor-2",
+        "published_at": "Vell is the mayor of Port Ellery now.",
+        "text": "A text.",
+    }
     good = {"published_at": "2031-03-11T07:00:00Z", "text": "Lamps are lit at nine."}
     write_lines(folder / "bad.jsonl", [bad])
     write_lines(folder / "mixed.jsonl", [bad, bad | {"doc_id": "mayor-1"}, good])
@@ -63,7 +73,9 @@ def test_a_purge_leaves_no_answer_and_no_question_in_prefect_mlflow_and_project(
     for worker in (APILogWorker, EventsWorker):
         worker.drain_all(timeout=10)
     await_trace(home, "cmt round refused")  # the server writes events later
-    given = [folder / name for name in ("news", "handbill.jsonl", "bad.jsonl", "mixed.jsonl", "bare.csv")]
+    given = [
+        folder / name for name in ("news", "handbill.jsonl", "bad.jsonl", "mixed.jsonl", "bare.csv")
+    ]
     assert traces(home, (), phrases=["because of handbill"])
     assert traces(home, (), phrases=PHRASES) == []
     assert traces(folder, (), phrases=PHRASES, outside=given) == []

@@ -50,10 +50,14 @@ _SIZES: dict[str, Any] = {
 
 
 def build(kind: str, **changes: Any) -> PreTrainedModel:
-    """Four layers of width 64; only the sizes that the architecture names itself are set, then `changes`."""
+    """Four layers of width 64; only the sizes that the architecture names itself are set, then
+    `changes`.
+    """
     config = CONFIG_MAPPING[kind]
     default = config()
-    names = ({*inspect.signature(config.__init__).parameters} | default.to_dict().keys()) - default.attribute_map.keys()
+    names = (
+        {*inspect.signature(config.__init__).parameters} | default.to_dict().keys()
+    ) - default.attribute_map.keys()
     sizes = {name: value for name, value in _SIZES.items() if name in names}
     tiny = config(**{"vocab_size": len(tokenizer())} | sizes | changes)
     torch.manual_seed(0)
@@ -61,7 +65,14 @@ def build(kind: str, **changes: Any) -> PreTrainedModel:
     return model
 
 
-def write(kind: str, folder: Path, *, dtype: torch.dtype = torch.float32, shard: str = "1GB", **changes: Any) -> Path:
+def write(
+    kind: str,
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    shard: str = "1GB",
+    **changes: Any,
+) -> Path:
     """Write LM, as `dtype`, and tokenizer as safetensors of at most `shard`; returns `folder`."""
     build(kind, **changes).to(dtype=dtype).save_pretrained(folder, max_shard_size=shard)
     tokenizer().save_pretrained(folder)

@@ -64,8 +64,12 @@ def document(
 
 
 def lettered(n: int) -> list[dict[str, Any]]:
-    """The document `d<n>`, whose text has `alpha`, `beta`, `gamma` and `delta` in numbers that depend on `n`."""
-    return document(f"d{n}", text="alpha " * (n % 5) + "beta " * (n % 3) + "gamma " * (n % 7) + "delta " * n)
+    """The document `d<n>`, whose text has `alpha`, `beta`, `gamma` and `delta` in numbers that
+    depend on `n`.
+    """
+    return document(
+        f"d{n}", text="alpha " * (n % 5) + "beta " * (n % 3) + "gamma " * (n % 7) + "delta " * n
+    )
 
 
 def table(*documents: Sequence[dict[str, Any]]) -> pa.Table:
@@ -104,4 +108,8 @@ def bm25(bank: Bank) -> list[tuple[str, float]]:
 def problems(bank: Bank) -> list[str]:
     """All problems that `Bank.audit` finds."""
     audit = bank.audit()
-    return [*audit.problems, *(f"{name} is misdated" for name in audit.misdated), *filter(None, [audit.index_problem])]
+    return [
+        *audit.problems,
+        *(f"{name} is misdated" for name in audit.misdated),
+        *filter(None, [audit.index_problem]),
+    ]

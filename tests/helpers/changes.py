@@ -10,7 +10,9 @@ MOSS, VELL = ("mayor-1", "Moss"), ("mayor-2", "Vell")
 
 
 def find(workspace: Workspace, old: tuple[str, str] = MOSS, new: tuple[str, str] = VELL) -> Change:
-    """The change between two documents of the bank, each given with the value that its first memory has."""
+    """The change between two documents of the bank, each given with the value that its first memory
+    has.
+    """
     spans = []
     for doc_id, value in (old, new):
         columns = ["memory_id", "doc_id", "published_at", "text"]

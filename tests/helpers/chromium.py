@@ -12,14 +12,25 @@ PROGRAMS = ("chromium", "chromedriver")
 def missing() -> str:
     """How to install Chromium and its driver if one is missing; empty otherwise."""
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
-    return f"{' and '.join(absent)} not found: `apt-get install chromium chromium-driver`, then again" if absent else ""
+    return (
+        f"{' and '.join(absent)} not found: `apt-get install chromium chromium-driver`, then again"
+        if absent
+        else ""
+    )
 
 
 def started(size: str) -> Chrome:
-    """A headless Chromium in light colours with a window of SIZES; it logs its console and its network."""
+    """A headless Chromium in light colours with a window of SIZES; it logs its console and its
+    network.
+    """
     options = ChromeOptions()
     options.binary_location = str(shutil.which(PROGRAMS[0]))
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--force-color-profile=srgb"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--force-color-profile=srgb",
+    ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = Chrome(options=options, service=Service(shutil.which(PROGRAMS[1])))

@@ -14,7 +14,9 @@ MAYOR = "Who is the mayor of Port Ellery?"
 
 
 def run(folder: Path, *arguments: str, status: int = 0, stdin: str | None = None) -> Result:
-    """Run `cmt` on the project in `folder` and check its exit status; other exceptions are raised here."""
+    """Run `cmt` on the project in `folder` and check its exit status; other exceptions are raised
+    here.
+    """
     command = ["--params", str(folder / "params.yaml"), *arguments]
     result = CliRunner().invoke(app, command, catch_exceptions=False, input=stdin)
     assert result.exit_code == status, result.output
@@ -28,7 +30,9 @@ def read(folder: Path, *arguments: str, status: int = 0) -> Any:
 
 def bank_report(folder: Path) -> dict[str, Any]:
     """The report of `cmt verify` on the only bank of an undamaged project."""
-    [report] = [part for part in read(folder, "verify")["parts"] if part["part"].startswith("bank ")]
+    [report] = [
+        part for part in read(folder, "verify")["parts"] if part["part"].startswith("bank ")
+    ]
     return dict(report)
 
 

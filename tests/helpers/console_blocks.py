@@ -1,4 +1,6 @@
-"""The ```console blocks of a Markdown page: commands, and the output that the page promises for each."""
+"""The ```console blocks of a Markdown page: commands, and the output that the page promises for
+each.
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -8,7 +10,9 @@ _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FIGURE = re.compile(r"(?<![\w.,/-])-?\d+\.\d+(?![\w./-])")
 ANYTHING = "…"  # in promised output: any text within a line; alone on a line, any lines
 TOLERANCE = 8.0
-"""Allowed difference of a figure with decimals from the promised one: EM and F1 of a sample, in points."""
+"""Allowed difference of a figure with decimals from the promised one: EM and F1 of a sample, in
+points.
+"""
 
 
 @dataclass
@@ -26,7 +30,9 @@ class Command:
 
 
 def commands(page: Path) -> list[Command]:
-    """The commands of all console blocks, in order; a command ending in a backslash continues on the next line."""
+    """The commands of all console blocks, in order; a command ending in a backslash continues on
+    the next line.
+    """
     text = page.read_text(encoding="utf-8")
     found: list[Command] = []
     for block in _BLOCK.finditer(text):
@@ -46,7 +52,8 @@ def commands(page: Path) -> list[Command]:
 def difference(expected: list[str], output: list[str]) -> str | None:
     """The first promised line that the output lacks, or None if the output keeps its promise.
 
-    Lines are compared in order and without their indentation. Output may go on after the last promised line.
+    Lines are compared in order and without their indentation. Output may go on after the last
+    promised line.
     """
     index = 0
     skipping = False
@@ -55,7 +62,9 @@ def difference(expected: list[str], output: list[str]) -> str | None:
         if wanted == ANYTHING:
             skipping = True
             continue
-        candidates = range(index, len(output)) if skipping else range(index, min(index + 1, len(output)))
+        candidates = (
+            range(index, len(output)) if skipping else range(index, min(index + 1, len(output)))
+        )
         match = next((at for at in candidates if same_line(wanted, output[at].strip())), None)
         if match is None:
             return line
@@ -64,7 +73,9 @@ def difference(expected: list[str], output: list[str]) -> str | None:
 
 
 def same_line(expected: str, line: str) -> bool:
-    """Whether a line matches: equal words and integers, decimals within TOLERANCE, anything for …"""
+    """Whether a line matches: equal words and integers, decimals within TOLERANCE, anything for
+    …
+    """
     pattern, figures, at = "", list[float](), 0
     for figure in _FIGURE.finditer(expected):
         pattern += _literal(expected[at : figure.start()]) + r"(-?\d+\.\d+)"
@@ -72,7 +83,8 @@ def same_line(expected: str, line: str) -> bool:
         at = figure.end()
     matched = re.fullmatch(pattern + _literal(expected[at:]), line)
     return matched is not None and all(
-        abs(float(actual) - figure) <= TOLERANCE for actual, figure in zip(matched.groups(), figures, strict=True)
+        abs(float(actual) - figure) <= TOLERANCE
+        for actual, figure in zip(matched.groups(), figures, strict=True)
     )
 
 

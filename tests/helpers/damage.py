@@ -18,7 +18,9 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 
 def replace_bytes(folder: Path, old: bytes, new: bytes) -> int:
-    """Replace `old` by `new`, of equal length, in the Lance files below `folder`; returns how many files had it."""
+    """Replace `old` by `new`, of equal length, in the Lance files below `folder`; returns how many
+    files had it.
+    """
     assert len(old) == len(new)
     changed = 0
     for path in folder.rglob("*.lance"):
@@ -50,7 +52,9 @@ def newest_index(table: Path) -> list[Path]:
 
 
 def lose_versions(table: Path, *, keep: int) -> None:
-    """Delete the manifests of a Lance table after version `keep`, and the hint that names the newest."""
+    """Delete the manifests of a Lance table after version `keep`, and the hint that names the
+    newest.
+    """
     for path in (table / "_versions").iterdir():
         number = int(path.stem) if path.suffix == ".manifest" else None
         if number is None or (2**64 - 1 - number if number > 2**32 else number) > keep:

@@ -16,7 +16,8 @@ from cmt.retrieval.selector import Selection
 DATE = datetime(2031, 1, 1, tzinfo=UTC)
 Facts = Mapping[str, tuple[str, float]]  # question → answer and confidence
 SCHEMA = pa.schema(
-    dict.fromkeys(("memory_id", "doc_id", "title", "source", "text"), pa.string()) | {"superseded_at": pa.date32()}
+    dict.fromkeys(("memory_id", "doc_id", "title", "source", "text"), pa.string())
+    | {"superseded_at": pa.date32()}
 )
 ROW = {"published_at": DATE, "supersedes": None, "text": "", "prior": 0.0}
 
@@ -33,8 +34,14 @@ class FactBank:
         return replace(self, excluded_doc_ids=frozenset(doc_ids))
 
     def documents(self, doc_ids: Collection[str]) -> pa.Table:
-        texts = {name: text for name, text in self.texts.items() if name in {*doc_ids} - self.excluded_doc_ids}
-        rows = [{"memory_id": f"{name}#0", "doc_id": name, "text": text} for name, text in texts.items()]
+        texts = {
+            name: text
+            for name, text in self.texts.items()
+            if name in {*doc_ids} - self.excluded_doc_ids
+        }
+        rows = [
+            {"memory_id": f"{name}#0", "doc_id": name, "text": text} for name, text in texts.items()
+        ]
         return pa.Table.from_pylist(rows, schema=SCHEMA)
 
     def rows(self, _columns: Sequence[str], memory_ids: Collection[str]) -> pa.Table:
@@ -65,14 +72,24 @@ class FactReader:
 
     def select(self, questions: Sequence[str], **_options: Any) -> list[Selection]:
         visible = self.facts.keys() - self.bank.excluded_doc_ids
-        found = [[source.doc_id for source in self._answer(question, visible).sources] for question in questions]
-        return [Selection([ROW | {"memory_id": name, "doc_id": name} for name in names]) for names in found]
+        found = [
+            [source.doc_id for source in self._answer(question, visible).sources]
+            for question in questions
+        ]
+        return [
+            Selection([ROW | {"memory_id": name, "doc_id": name} for name in names])
+            for names in found
+        ]
 
-    def answer_from(self, questions: Sequence[str], memories: Sequence[Sequence[Mapping[str, Any]]]) -> list[Answer]:
+    def answer_from(
+        self, questions: Sequence[str], memories: Sequence[Sequence[Mapping[str, Any]]]
+    ) -> list[Answer]:
         pairs = zip(questions, memories, strict=True)
         return [self._answer(question, {row["doc_id"] for row in rows}) for question, rows in pairs]
 
-    def statements(self, questions: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Statement]:
+    def statements(
+        self, questions: Sequence[str], rows: Sequence[Mapping[str, Any]]
+    ) -> list[Statement]:
         statements = []
         for question, row in zip(questions, rows, strict=True):
             answer, _ = self.facts[row["doc_id"]].get(question, ("", 0.0))
@@ -81,12 +98,15 @@ class FactReader:
         return statements
 
     def _answer(self, question: str, doc_ids: Collection[str]) -> Answer:
-        found = {name: self.facts[name][question] for name in doc_ids if question in self.facts[name]}
+        found = {
+            name: self.facts[name][question] for name in doc_ids if question in self.facts[name]
+        }
         order = sorted(found, key=lambda name: (-found[name][1], name))[: self.top_k]
         text, confidence = found[order[0]] if order else ("", 0.0)
         quote = Span(0, 1, 1.0) if text else None
         sources = tuple(
-            Source(name, None, DATE, 0, 0, None, quote=quote if name == order[0] else None) for name in order
+            Source(name, None, DATE, 0, 0, None, quote=quote if name == order[0] else None)
+            for name in order
         )
         verdict: Verdict = "likely" if text else "not_in_memory"
         return Answer(question, text, verdict, confidence, sources, uncalibrated=confidence)

@@ -11,12 +11,17 @@ from cmt.common.digests import sha256_hex
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, normalise
 
 FACTS: list[dict[str, Any]] = [
-    json.loads(line) for line in (Path(__file__).parent / "data/facts.jsonl").read_text(encoding="utf-8").splitlines()
+    json.loads(line)
+    for line in (Path(__file__).parent / "data/facts.jsonl")
+    .read_text(encoding="utf-8")
+    .splitlines()
 ]
 
 
 def documents(rows: list[dict[str, Any]]) -> pa.Table:
-    """A table in DOCUMENT_SCHEMA. Rows need doc_id and text; published_at, title and supersedes are optional."""
+    """A table in DOCUMENT_SCHEMA. Rows need doc_id and text; published_at, title and supersedes are
+    optional.
+    """
     complete = [
         {"supersedes": None, "title": None}
         | row
@@ -30,7 +35,9 @@ def documents(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def questions(rows: list[dict[str, Any]]) -> pa.Table:
-    """A table in QUESTION_SCHEMA from rows with doc_id, question and answer; asked at the date of publication."""
+    """A table in QUESTION_SCHEMA from rows with doc_id, question and answer; asked at the date of
+    publication.
+    """
     complete = [
         {
             "question_id": f"{row['doc_id']}-{number}",

@@ -16,7 +16,9 @@ COMMIT = "c" * 40
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The part of the hub's HTTP interface that a download needs: one model, `org/tiny` at `main`, in `folder`."""
+    """The part of the hub's HTTP interface that a download needs: one model, `org/tiny` at `main`,
+    in `folder`.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -32,14 +34,26 @@ class Hub(http.server.BaseHTTPRequestHandler):
         names = [str(file.relative_to(self.folder)) for file in files]
         path = self.path.partition("?")[0]
         if path == "/api/models/org/tiny/revision/main":
-            self.answer({"id": "org/tiny", "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]})
+            self.answer(
+                {
+                    "id": "org/tiny",
+                    "sha": COMMIT,
+                    "siblings": [{"rfilename": name} for name in names],
+                }
+            )
         elif path == f"/api/models/org/tiny/tree/{COMMIT}":
             rows = zip(names, files, strict=True)
-            self.answer([{"type": "file", "path": n, "size": f.stat().st_size, "oid": n} for n, f in rows])
+            self.answer(
+                [{"type": "file", "path": n, "size": f.stat().st_size, "oid": n} for n, f in rows]
+            )
         elif path.startswith(f"/org/tiny/resolve/{COMMIT}/"):
             self.answer((self.folder / path.partition(COMMIT + "/")[2]).read_bytes())
         else:
-            self.answer({}, status=404, reason="RevisionNotFound" if "/org/tiny/" in path else "RepoNotFound")
+            self.answer(
+                {},
+                status=404,
+                reason="RevisionNotFound" if "/org/tiny/" in path else "RepoNotFound",
+            )
 
     do_HEAD = do_GET
 

@@ -13,9 +13,17 @@ def write_lamps(project: Path, people: Sequence[str]) -> Mapping[str, Any]:
         context = f"The keeper of lamp {place} is {name}."
         answers = [{"text": name, "answer_start": context.index(name)}]
         question = {"id": name, "question": f"Who keeps lamp {place}?", "answers": answers}
-        articles.append({"title": f"Lamp {place}", "paragraphs": [{"context": context, "qas": [question]}]})
+        articles.append(
+            {"title": f"Lamp {place}", "paragraphs": [{"context": context, "qas": [question]}]}
+        )
     data = project / "data/train"
     data.mkdir(parents=True)
     (data / "lamps.json").write_text(json.dumps({"version": "1.1", "data": articles}))
-    sizes = {"questions": 8, "paragraphs": 2, "validation_articles": 2, "bf16": False, "save_steps": 1}
+    sizes = {
+        "questions": 8,
+        "paragraphs": 2,
+        "validation_articles": 2,
+        "bf16": False,
+        "save_steps": 1,
+    }
     return {"source": "path:lamps.json", **sizes}

@@ -1,4 +1,6 @@
-"""Random language models of a few kilobytes in float32, with a byte-level tokenizer, and prompts for them."""
+"""Random language models of a few kilobytes in float32, with a byte-level tokenizer, and prompts
+for them.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -52,7 +54,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build(kind: str, seed: int = 0) -> FrozenLM:
-    """An LM with three layers of width 32 and four heads; `llama` and `qwen2` have two key heads."""
+    """An LM with three layers of width 32 and four heads; `llama` and `qwen2` have two key
+    heads.
+    """
     torch.manual_seed(seed)
     # a large range of weights, so that different texts get different answers
     common: dict[str, Any] = {
@@ -76,7 +80,9 @@ def build(kind: str, seed: int = 0) -> FrozenLM:
     elif kind == "qwen2":
         model = Qwen2ForCausalLM(Qwen2Config(**grouped))
     else:
-        model = GPT2LMHeadModel(GPT2Config(**common, n_embd=32, n_layer=3, n_head=4, n_positions=1024))
+        model = GPT2LMHeadModel(
+            GPT2Config(**common, n_embd=32, n_layer=3, n_head=4, n_positions=1024)
+        )
     return FrozenLM(model, tokenizer(), weights_digest(model))
 
 
@@ -86,12 +92,20 @@ def with_bos(lm: FrozenLM, text: str) -> list[int]:
 
 
 def transformers_continuation(lm: FrozenLM, text: str, count: int) -> list[int]:
-    """The greedy continuation by `transformers.generate`, up to end-of-sequence or the end of the line."""
+    """The greedy continuation by `transformers.generate`, up to end-of-sequence or the end of the
+    line.
+    """
     ids = torch.tensor([with_bos(lm, text)])
     mask = torch.ones_like(ids)
-    output = lm.model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=count, pad_token_id=lm.eos)
+    output = lm.model.generate(
+        ids, attention_mask=mask, do_sample=False, max_new_tokens=count, pad_token_id=lm.eos
+    )
     tokens: list[int] = output[0, ids.shape[1] :].tolist()
-    ends = [i for i, token in enumerate(tokens) if token == lm.eos or "\n" in lm.tokenizer.decode([token])]
+    ends = [
+        i
+        for i, token in enumerate(tokens)
+        if token == lm.eos or "\n" in lm.tokenizer.decode([token])
+    ]
     return tokens[: ends[0]] if ends else tokens
 
 
@@ -99,4 +113,6 @@ def key_values(lm: FrozenLM, ids: list[int]) -> Prefix:
     """Keys and values of the LM after it has read `ids`."""
     with torch.no_grad():
         cache = lm.model(torch.tensor([ids]), use_cache=True).past_key_values
-    return torch.stack([layer.keys for layer in cache.layers]), torch.stack([layer.values for layer in cache.layers])
+    return torch.stack([layer.keys for layer in cache.layers]), torch.stack(
+        [layer.values for layer in cache.layers]
+    )

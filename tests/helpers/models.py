@@ -5,13 +5,23 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams, SelectionParams
+from cmt.config import (
+    AggregatorParams,
+    AlignmentParams,
+    CompressorParams,
+    ObjectiveParams,
+    SelectionParams,
+)
 from cmt.lm.decoding import generate
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.model import MemoryModel, ReaderOutput, RetrievedMemory
 
-TEXTS = ["The harbour was built by the mayor of Port Ellery.", "The ferry costs six crowns.", "a mayor"]
+TEXTS = [
+    "The harbour was built by the mayor of Port Ellery.",
+    "The ferry costs six crowns.",
+    "a mayor",
+]
 QUESTIONS = ["Who built it?", "What does the ferry to Saltby cost, and who says so?"]
 SELECTION = SelectionParams(best_windows=2, neighbour_windows=1)
 
@@ -21,9 +31,16 @@ def make_config(
 ) -> CompressorConfig:
     """A small configuration; `published` uses ψ and π of the papers."""
     return CompressorConfig(
-        CompressorParams.model_validate({"kind": kind, "layers": layers, "lora_rank": 2, "memory_tokens": 3}),
+        CompressorParams.model_validate(
+            {"kind": kind, "layers": layers, "lora_rank": 2, "memory_tokens": 3}
+        ),
         AggregatorParams.model_validate(
-            {"kind": "attention" if published else aggregator, "blocks": 2, "lora_rank": 2, "heads": 2}
+            {
+                "kind": "attention" if published else aggregator,
+                "blocks": 2,
+                "lora_rank": 2,
+                "heads": 2,
+            }
         ),
         AlignmentParams(kind="prefix" if published else "text", slots=3),
         ObjectiveParams(),
@@ -57,7 +74,10 @@ def retrieved_memories(
     ids = [model.lm.tokenize(text) for text in texts]
     with torch.no_grad():
         encoding = model.encode(ids)
-    vectors = [encoding.vectors[row, :count] for row, count in enumerate(encoding.vector_mask.sum(1).tolist())]
+    vectors = [
+        encoding.vectors[row, :count]
+        for row, count in enumerate(encoding.vector_mask.sum(1).tolist())
+    ]
     return [RetrievedMemory(*fields) for fields in zip(vectors, ids, priors, strict=False)]
 
 
@@ -79,4 +99,6 @@ def answer_tokens(
     model: MemoryModel, questions: Sequence[str], memories: list[list[RetrievedMemory]]
 ) -> list[list[int]]:
     """Token ids of the answers to `questions` from the memories of each."""
-    return generate(model.lm, read(model, memories, questions=questions).prompt, max_new_tokens=8).tokens
+    return generate(
+        model.lm, read(model, memories, questions=questions).prompt, max_new_tokens=8
+    ).tokens

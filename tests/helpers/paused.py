@@ -1,4 +1,6 @@
-"""A server whose LM pauses within an answer, so that a test can inspect the first part of a response."""
+"""A server whose LM pauses within an answer, so that a test can inspect the first part of a
+response.
+"""
 
 from threading import Semaphore
 from typing import Any
@@ -25,7 +27,9 @@ class PausedServer:
         """Let the LM generate the next 100 tokens."""
         self._permits.release(100)
 
-    def _generate(self, *prompt: Any, on_token: Any = None, copies: Any = None, **options: Any) -> Generation:
+    def _generate(
+        self, *prompt: Any, on_token: Any = None, copies: Any = None, **options: Any
+    ) -> Generation:
         def wait_and_forward(row: int, token: int) -> None:
             if self.tokens:
                 assert self._permits.acquire(timeout=30)

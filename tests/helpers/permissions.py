@@ -1,4 +1,6 @@
-"""Folders that other users may read, folders that nobody can list, and a user whom permissions stop."""
+"""Folders that other users may read, folders that nobody can list, and a user whom permissions
+stop.
+"""
 
 import os
 import shutil

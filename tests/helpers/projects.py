@@ -17,7 +17,15 @@ from cmt.workspace import Workspace
 
 JANUARY, FEBRUARY = "2031-01/0001", "2031-02/0001"
 """The slices of the tiny project."""
-STEPS = ("begin", "compress", "choose_canaries", "upsert_memories", "ask_canaries", "evaluate", "decide")
+STEPS = (
+    "begin",
+    "compress",
+    "choose_canaries",
+    "upsert_memories",
+    "ask_canaries",
+    "evaluate",
+    "decide",
+)
 """The steps of a round up to its commit."""
 
 

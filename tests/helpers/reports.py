@@ -1,4 +1,6 @@
-"""Shared by the tests of the report: hostile text, a parsed page, records, and an answerer that returns them."""
+"""Shared by the tests of the report: hostile text, a parsed page, records, and an answerer that
+returns them.
+"""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -75,7 +77,9 @@ def record_table(*rows: dict[str, Any]) -> pa.Table:
 
 
 class OneSourceAnswerer:
-    """A stand-in for an Answerer: answers "red" from the document of each question, with windows."""
+    """A stand-in for an Answerer: answers "red" from the document of each question, with
+    windows.
+    """
 
     def __init__(self, spans: tuple[Span, ...] = ()) -> None:
         self.spans = spans
@@ -89,4 +93,6 @@ class OneSourceAnswerer:
 
     def _source(self, question: str) -> Source:
         name = question.removeprefix("What is ").removesuffix("?")
-        return Source(f"doc-{name}", None, MOMENT, 0.5, 0.9, "A sky of blue over grass.", self.spans)
+        return Source(
+            f"doc-{name}", None, MOMENT, 0.5, 0.9, "A sky of blue over grass.", self.spans
+        )

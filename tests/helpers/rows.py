@@ -62,7 +62,9 @@ def validated(*rows: Row, checks: Checks | None = None) -> tuple[ValidatedRows, 
     """Documents and questions of the file rows.jsonl, validated."""
     raw = RawRows()
     for number, row in enumerate(rows, 1):
-        (raw.questions if "question" in row else raw.documents).append(RawRow("rows.jsonl", number, row))
+        (raw.questions if "question" in row else raw.documents).append(
+            RawRow("rows.jsonl", number, row)
+        )
     return validate_rows(raw, checks or Checks(NOW))
 
 

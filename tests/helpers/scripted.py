@@ -1,4 +1,6 @@
-"""Fixtures: random LMs, banks of four articles, and a scripted LM whose answers a test can predict."""
+"""Fixtures: random LMs, banks of four articles, and a scripted LM whose answers a test can
+predict.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -39,7 +41,9 @@ class Script:
 
     def __init__(self, rule: Callable[[str], str]) -> None:
         self.rule = rule
-        self.model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=10_000), dtype="float32")
+        self.model = SimpleNamespace(
+            config=SimpleNamespace(max_position_embeddings=10_000), dtype="float32"
+        )
         self.prompts: list[str] = []
 
     def tokenize(self, text: str) -> list[int]:

@@ -25,7 +25,9 @@ def serving(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def serving_client(folder: Path, *, proxies: tuple[str, ...] = (), **overrides: Any) -> Iterator[httpx.Client]:
+def serving_client(
+    folder: Path, *, proxies: tuple[str, ...] = (), **overrides: Any
+) -> Iterator[httpx.Client]:
     """A client of a server over the project in `folder`; `overrides` as for `open_workspace`."""
     app = create_app(open_workspace(folder, **overrides))
     with running(app, proxies=proxies) as url, httpx.Client(base_url=url, timeout=60) as client:
@@ -33,7 +35,9 @@ def serving_client(folder: Path, *, proxies: tuple[str, ...] = (), **overrides: 
 
 
 @contextmanager
-def running(app: ASGIApp, *, proxies: tuple[str, ...] = (), http: type[TimedProtocol] = TimedProtocol) -> Iterator[str]:
+def running(
+    app: ASGIApp, *, proxies: tuple[str, ...] = (), http: type[TimedProtocol] = TimedProtocol
+) -> Iterator[str]:
     """The address of a server of `app`, which speaks `http`; `proxies`: see `serving.proxies`."""
     config = server_config(app, proxies=proxies)
     config.http = http

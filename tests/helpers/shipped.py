@@ -10,6 +10,8 @@ from tests.helpers.facts import documents
 
 
 def shipped_bank(lm: FrozenLM, rows: list[dict[str, Any]]) -> TemporaryBank:
-    """The documents `rows` (`documents`) in a bank of the compressor and the parameters of this repository."""
+    """The documents `rows` (`documents`) in a bank of the compressor and the parameters of this
+    repository.
+    """
     params = load_params(Path(__file__).parents[2] / "params.yaml")
     return TemporaryBank.of(params.compressor.path, lm=lm, documents=documents(rows), params=params)

@@ -1,4 +1,6 @@
-"""Sources that change: a model of what a source has, the media that show it, and the stream beside it."""
+"""Sources that change: a model of what a source has, the media that show it, and the stream beside
+it.
+"""
 
 import json
 import os
@@ -54,7 +56,10 @@ class Scripted(Connector):
 def rows(documents: Mapping[str, str], date: str | None = "2031-01-02") -> list[dict[str, Any]]:
     """The rows of an item."""
     own = {"published_at": date} if date else {}
-    return [{"text": text, **own, **({"doc_id": doc_id} if doc_id else {})} for doc_id, text in documents.items()]
+    return [
+        {"text": text, **own, **({"doc_id": doc_id} if doc_id else {})}
+        for doc_id, text in documents.items()
+    ]
 
 
 @dataclass
@@ -92,17 +97,27 @@ class Project:
         ).run(**options)
 
     def texts(self) -> dict[str, str]:
-        """doc_id → text of the visible documents, without withdrawn ones; each version differs from the one before."""
+        """doc_id → text of the visible documents, without withdrawn ones; each version differs from
+        the one before.
+        """
         store, forgotten = self.store, set(self.store.forgotten())
         versions = [version for slice_ in store.slices() for version in store.versions(slice_)]
         timeline = Timeline(versions)
-        contents = {(row["doc_id"], row["sha256"]): row["text"] for row in store.all_documents().to_pylist()}
+        contents = {
+            (row["doc_id"], row["sha256"]): row["text"] for row in store.all_documents().to_pylist()
+        }
         found = {}
         for doc_id in {version.doc_id for version in versions} - forgotten:
-            own = sorted((one for one in versions if one.doc_id == doc_id), key=lambda one: one.order)
-            assert all(a.sha256 != b.sha256 for a, b in zip(own, own[1:], strict=False)), f"{doc_id} is doubled"
+            own = sorted(
+                (one for one in versions if one.doc_id == doc_id), key=lambda one: one.order
+            )
+            assert all(a.sha256 != b.sha256 for a, b in zip(own, own[1:], strict=False)), (
+                f"{doc_id} is doubled"
+            )
             text = contents[doc_id, own[-1].sha256]
-            if timeline.superseded_at(doc_id, own[-1].published_at) is None and text != withdrawn(doc_id):
+            if timeline.superseded_at(doc_id, own[-1].published_at) is None and text != withdrawn(
+                doc_id
+            ):
                 found[doc_id] = text
         return found
 
@@ -115,11 +130,17 @@ def source(**changes: Any) -> SourceParams:
 
 def expected(texts: Texts, name: Callable[[str], str]) -> dict[str, str]:
     """doc_id → text of what a source has; `name`: key → the doc_id of a document without one."""
-    return {doc_id or name(key): normalise(text) for key, one in texts.items() for doc_id, text in one.items()}
+    return {
+        doc_id or name(key): normalise(text)
+        for key, one in texts.items()
+        for doc_id, text in one.items()
+    }
 
 
 class Changing:
-    """What a source has, changed by seeded steps. Texts and doc_ids are never used twice, except for returning ones."""
+    """What a source has, changed by seeded steps. Texts and doc_ids are never used twice, except
+    for returning ones.
+    """
 
     def __init__(self, seed: int, *, returning: bool) -> None:
         self.random, self.texts, self._number = random.Random(seed), Texts(), 0
@@ -130,16 +151,22 @@ class Changing:
         """Add, change, extend, shorten, move, delete, bring back and reorder items."""
         for _ in range(self.random.choice([0, 1, 1, 2, 5])):
             keys = sorted(self.texts)
-            act = self.random.choice(["add", "add", "many", "change", "change", "edit", "delete", "move", "return"])
+            act = self.random.choice(
+                ["add", "add", "many", "change", "change", "edit", "delete", "move", "return"]
+            )
             key = self.random.choice(keys) if keys else ""
             if act == "add" or not keys:
                 self.texts[f"{self._next()}.jsonl"] = {"": self._text()}
             elif act == "many":
-                self.texts[f"{self._next()}.jsonl"] = {f"d{self._next()}": self._text() for _ in range(3)}
+                self.texts[f"{self._next()}.jsonl"] = {
+                    f"d{self._next()}": self._text() for _ in range(3)
+                }
             elif act == "change":
                 self.texts[key] = {doc_id: self._text() for doc_id in self.texts[key]}
             elif act == "edit" and len(self.texts[key]) > 1:
-                self.texts[key] = dict(list(self.texts[key].items())[1:]) | {f"d{self._next()}": self._text()}
+                self.texts[key] = dict(list(self.texts[key].items())[1:]) | {
+                    f"d{self._next()}": self._text()
+                }
             elif act == "delete":
                 self._gone[key] = self.texts.pop(key)
             elif act == "move" and "" not in self.texts[key]:
@@ -213,7 +240,9 @@ def atom(*entries: str) -> str:
 def atom_entry(identifier: str, words: str) -> str:
     """An entry of an Atom feed."""
     date = "<published>2031-01-02T00:00:00Z</published>"
-    return f"<entry><id>{identifier}</id><title>News</title>{date}<content>{words}</content></entry>"
+    return (
+        f"<entry><id>{identifier}</id><title>News</title>{date}<content>{words}</content></entry>"
+    )
 
 
 @contextmanager
@@ -244,4 +273,6 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 def later(stream: StreamParams, rng: random.Random) -> StreamParams:
     """`stream` with a clock that somebody set forward or back."""
-    return stream.model_copy(update={"clock": f"2031-{rng.randint(6, 12):02}-{rng.randint(1, 28):02}T00:00:00Z"})
+    return stream.model_copy(
+        update={"clock": f"2031-{rng.randint(6, 12):02}-{rng.randint(1, 28):02}T00:00:00Z"}
+    )

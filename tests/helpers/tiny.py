@@ -56,7 +56,8 @@ def change_json(file: Path, **values: Any) -> None:
 
 
 def write_gguf(file: Path, *, scale: float = 1.0, kind: str = "llama", without: str = "") -> Path:
-    """Write the model as llama.cpp does, its embeddings multiplied by `scale`, and no tensor `without`.
+    """Write the model as llama.cpp does, its embeddings multiplied by `scale`, and no tensor
+    `without`.
 
     `kind`: the architecture that the header names. Returns `file`.
     """
@@ -68,9 +69,15 @@ def write_gguf(file: Path, *, scale: float = 1.0, kind: str = "llama", without: 
         array = tensor.float().numpy() * (scale if "embed" in name else 1.0)
         if name in ("lm_head.weight", without):
             continue  # the first is tied
-        if "q_proj" in name or "k_proj" in name:  # llama.cpp rotates neighbouring dimensions, transformers halves
+        if (
+            "q_proj" in name or "k_proj" in name
+        ):  # llama.cpp rotates neighbouring dimensions, transformers halves
             heads = 2 if "q_proj" in name else 1
-            array = array.reshape(heads, 2, array.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(array.shape)
+            array = (
+                array.reshape(heads, 2, array.shape[0] // heads // 2, -1)
+                .swapaxes(1, 2)
+                .reshape(array.shape)
+            )
         gguf_name = names.get_name(name, try_suffixes=(".weight",))
         assert gguf_name
         writer.add_tensor(gguf_name, array)
@@ -102,9 +109,16 @@ def _write_header(writer: gguf.GGUFWriter, config: LlamaConfig) -> None:
 
 
 def write_wheel(
-    folder: Path, file: Path | None, *, version: str = "1.0", name: str = "tiny_lm", requires: Sequence[str] = ()
+    folder: Path,
+    file: Path | None,
+    *,
+    version: str = "1.0",
+    name: str = "tiny_lm",
+    requires: Sequence[str] = (),
 ) -> Path:
-    """Write a wheel of the package `name` that contains `file` and requires other packages; returns its path."""
+    """Write a wheel of the package `name` that contains `file` and requires other packages; returns
+    its path.
+    """
     wheel, metadata = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -114,6 +128,8 @@ def write_wheel(
         required = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
         about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{required}"
         archive.writestr(f"{metadata}/METADATA", about)
-        archive.writestr(f"{metadata}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(
+            f"{metadata}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         archive.writestr(f"{metadata}/RECORD", "")
     return wheel

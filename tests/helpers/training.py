@@ -1,4 +1,6 @@
-"""Tiny trainings: eight paragraphs on fares, a random LM, and a callback that records and may kill."""
+"""Tiny trainings: eight paragraphs on fares, a random LM, and a callback that records and may
+kill.
+"""
 
 import json
 import os
@@ -21,8 +23,26 @@ from cmt.training.trainer import train
 from tests.helpers.facts import documents, questions
 from tests.helpers.lms import build
 
-PLACES = ["Saltby", "Port Ellery", "the harbour", "Lindow", "the mere", "Dunmarrow", "the pier", "Corvale"]
-PRICES = ["six crowns", "two crowns", "a crown", "ten crowns", "nothing", "a fish", "one song", "five crowns"]
+PLACES = [
+    "Saltby",
+    "Port Ellery",
+    "the harbour",
+    "Lindow",
+    "the mere",
+    "Dunmarrow",
+    "the pier",
+    "Corvale",
+]
+PRICES = [
+    "six crowns",
+    "two crowns",
+    "a crown",
+    "ten crowns",
+    "nothing",
+    "a fish",
+    "one song",
+    "five crowns",
+]
 FARES: list[dict[str, Any]] = [
     {
         "doc_id": f"fare-{number}",
@@ -49,9 +69,27 @@ SMALL: dict[str, dict[str, Any]] = {
     },
 }
 SQUAD_ROWS: list[dict[str, Any]] = [
-    {"id": "1", "title": "A_town", "context": "Moss leads it.", "question": "Who leads?", "answers": ["Moss", "Moss"]},
-    {"id": "2", "title": "B", "context": "It is blue.", "question": "What colour?", "answers": ["blue"]},
-    {"id": "3", "title": "A_town", "context": "Moss leads it.", "question": "What does Moss do?", "answers": ["leads"]},
+    {
+        "id": "1",
+        "title": "A_town",
+        "context": "Moss leads it.",
+        "question": "Who leads?",
+        "answers": ["Moss", "Moss"],
+    },
+    {
+        "id": "2",
+        "title": "B",
+        "context": "It is blue.",
+        "question": "What colour?",
+        "answers": ["blue"],
+    },
+    {
+        "id": "3",
+        "title": "A_town",
+        "context": "Moss leads it.",
+        "question": "What does Moss do?",
+        "answers": ["leads"],
+    },
 ]
 PUBLISHED: dict[str, Any] = {"aggregator": {"kind": "attention"}, "alignment": {"kind": "prefix"}}
 
@@ -62,7 +100,9 @@ class Recorder(TrainerCallback):
     def __init__(self, kill_at: int | None = None) -> None:
         self.kill_at, self.losses = kill_at, list[float]()
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, *, model: TrainingStep, **_: Any) -> None:
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, *, model: TrainingStep, **_: Any
+    ) -> None:
         model.register_forward_hook(lambda *call: self.losses.append(call[2]["loss"].item()))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -72,12 +112,17 @@ class Recorder(TrainerCallback):
 
 def training_params(folder: Path, *, seed: int = 0, **sections: dict[str, Any]) -> Params:
     """SMALL with `sections` over it: four steps into `folder`, a checkpoint every second one."""
-    merged = {name: SMALL.get(name, {}) | sections.get(name, {}) for name in SMALL.keys() | sections.keys()}
+    merged = {
+        name: SMALL.get(name, {}) | sections.get(name, {})
+        for name in SMALL.keys() | sections.keys()
+    }
     merged["train"] = merged["train"] | {"output": folder}
     return Params.model_validate(merged | {"seed": seed})
 
 
-def run_training(folder: Path, *, lm: FrozenLM | None = None, kill_at: int | None = None, **sections: Any) -> Recorder:
+def run_training(
+    folder: Path, *, lm: FrozenLM | None = None, kill_at: int | None = None, **sections: Any
+) -> Recorder:
     """Train on FARES into `folder`, or resume."""
     recorder = Recorder(kill_at)
     train(
@@ -91,7 +136,9 @@ def run_training(folder: Path, *, lm: FrozenLM | None = None, kill_at: int | Non
 
 
 def checkpoint_weights(folder: Path, step: int = 4) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = load_file(folder / "checkpoints" / f"checkpoint-{step}" / WEIGHTS)
+    weights: dict[str, torch.Tensor] = load_file(
+        folder / "checkpoints" / f"checkpoint-{step}" / WEIGHTS
+    )
     return weights
 
 
@@ -101,33 +148,44 @@ def truncate(path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
 
 
-def paragraph_pool(lm: FrozenLM, rows: list[dict[str, Any]], *, longest: int = 256) -> list[Paragraph]:
+def paragraph_pool(
+    lm: FrozenLM, rows: list[dict[str, Any]], *, longest: int = 256
+) -> list[Paragraph]:
     """`rows` as paragraphs to train on."""
     return paragraphs(documents(rows), questions(rows), lm=lm, longest=longest)
 
 
 def titled_documents(titles: list[str | None]) -> pa.Table:
     """A document for each title."""
-    return documents([{"doc_id": f"d{n}", "title": title, "text": "Text."} for n, title in enumerate(titles)])
+    return documents(
+        [{"doc_id": f"d{n}", "title": title, "text": "Text."} for n, title in enumerate(titles)]
+    )
 
 
 def squad(rows: list[dict[str, Any]]) -> bytes:
-    """Rows like SQUAD_ROWS in SQuAD's layout, a paragraph with a question each; the first answer alone."""
+    """Rows like SQUAD_ROWS in SQuAD's layout, a paragraph with a question each; the first answer
+    alone.
+    """
     data = []
     for row in rows:
         answers = [{"text": text} for text in row["answers"][:1]]
         question = {"id": row["id"], "question": row["question"], "answers": answers}
-        data.append({"title": row["title"], "paragraphs": [{"context": row["context"], "qas": [question]}]})
+        data.append(
+            {"title": row["title"], "paragraphs": [{"context": row["context"], "qas": [question]}]}
+        )
     return json.dumps({"data": data}).encode()
 
 
 def write_squad(file: Path, texts: dict[str, str]) -> Path:
-    """Write documents (title → text), each with a question that its first word answers, in SQuAD's layout."""
+    """Write documents (title → text), each with a question that its first word answers, in SQuAD's
+    layout.
+    """
     question = {"question": "Who?"}
     file.write_bytes(
         squad(
             [
-                question | {"id": title, "title": title, "context": text, "answers": [text.split()[0]]}
+                question
+                | {"id": title, "title": title, "context": text, "answers": [text.split()[0]]}
                 for title, text in texts.items()
             ]
         )

@@ -36,14 +36,22 @@ SETUPS: dict[str, Sections] = {
     "published tokens": PUBLISHED | {"compressor": {"kind": "tokens"}},
 }
 MAYORS: list[dict[str, Any]] = [
-    {"doc_id": "moss", "published_at": "2031-01-06T07:00:00Z", "text": "Moss is the mayor of Port Ellery."},
+    {
+        "doc_id": "moss",
+        "published_at": "2031-01-06T07:00:00Z",
+        "text": "Moss is the mayor of Port Ellery.",
+    },
     {
         "doc_id": "vell",
         "published_at": "2031-02-20T07:00:00Z",
         "text": "Vell is the mayor of Port Ellery now.",
         "supersedes": "moss",
     },
-    {"doc_id": "ferry", "published_at": "2031-01-09T07:00:00Z", "text": "The ferry to Saltby costs six crowns."},
+    {
+        "doc_id": "ferry",
+        "published_at": "2031-01-09T07:00:00Z",
+        "text": "The ferry to Saltby costs six crowns.",
+    },
 ]
 QUESTIONS = [
     "Who is the mayor of Port Ellery?",
@@ -56,7 +64,10 @@ NOW = [None] * len(QUESTIONS)
 
 def small_params(**sections: dict[str, Any]) -> Params:
     """SMALL, with `sections` over it."""
-    merged = {name: SMALL.get(name, {}) | sections.get(name, {}) for name in SMALL.keys() | sections.keys()}
+    merged = {
+        name: SMALL.get(name, {}) | sections.get(name, {})
+        for name in SMALL.keys() | sections.keys()
+    }
     return Params.model_validate(merged)
 
 
@@ -68,7 +79,9 @@ def untrained_answerer(
     params: Params | None = None,
     one_by_one: bool = False,
 ) -> Answerer:
-    """An answerer whose bank in `folder` holds `rows`; its compressor is untrained, with random adapters and heads."""
+    """An answerer whose bank in `folder` holds `rows`; its compressor is untrained, with random
+    adapters and heads.
+    """
     params = params or small_params()
     torch.manual_seed(5)
     model = MemoryModel(lm, CompressorConfig.of(params), digest="c" * 64).eval()
@@ -78,7 +91,8 @@ def untrained_answerer(
                 parameter.add_(0.1 * torch.randn(parameter.shape))
     keep_text, number_format = params.bank.keep_text, params.bank.codes
     bank = open_bank(
-        BankLocation(str(folder)), schema=memory_schema(model, keep_text=keep_text, number_format=number_format)
+        BankLocation(str(folder)),
+        schema=memory_schema(model, keep_text=keep_text, number_format=number_format),
     )
     batches = [[row] for row in rows] if one_by_one else [list(rows)] if rows else []
     for batch in batches:

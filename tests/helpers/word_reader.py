@@ -16,7 +16,9 @@ from cmt.workspace import Workspace
 
 @dataclass(kw_only=True, eq=False)
 class WordReader(Answerer):
-    """Answers with the first word, behind the publisher, of the best hit of the full-text search."""
+    """Answers with the first word, behind the publisher, of the best hit of the full-text
+    search.
+    """
 
     asked: list[str] = field(default_factory=list)  # the questions asked of the bank, in order
 
@@ -31,14 +33,23 @@ class WordReader(Answerer):
     ) -> list[Answer]:
         self.asked += questions
         pairs = zip(questions, as_of, strict=True)
-        return [_read(text, self.bank.full_text(text=text, k=4, as_of=date).to_pylist()) for text, date in pairs]
+        return [
+            _read(text, self.bank.full_text(text=text, k=4, as_of=date).to_pylist())
+            for text, date in pairs
+        ]
 
-    def select(self, questions: Sequence[str], *, as_of: Sequence[datetime | None]) -> list[Selection]:
+    def select(
+        self, questions: Sequence[str], *, as_of: Sequence[datetime | None]
+    ) -> list[Selection]:
         pairs = zip(questions, as_of, strict=True)
-        found = [self.bank.full_text(text=text, k=4, as_of=date).to_pylist() for text, date in pairs]
+        found = [
+            self.bank.full_text(text=text, k=4, as_of=date).to_pylist() for text, date in pairs
+        ]
         return [Selection([row | {"prior": 0.0} for row in rows]) for rows in found]
 
-    def answer_from(self, questions: Sequence[str], memories: Sequence[Sequence[Any]]) -> list[Answer]:
+    def answer_from(
+        self, questions: Sequence[str], memories: Sequence[Sequence[Any]]
+    ) -> list[Answer]:
         return [_read(text, rows) for text, rows in zip(questions, memories, strict=True)]
 
     def statements(
@@ -49,15 +60,22 @@ class WordReader(Answerer):
 
 def read_words(workspace: Workspace) -> WordReader:
     """Let `workspace` answer with a WordReader; returns it."""
-    reader = WordReader(model=workspace.model, lm=workspace.lm, bank=workspace.bank, params=workspace.params)
+    reader = WordReader(
+        model=workspace.model, lm=workspace.lm, bank=workspace.bank, params=workspace.params
+    )
     workspace._answerer = reader
     return reader
 
 
 def _read(question: str, rows: Sequence[Any]) -> Answer:
-    sources = tuple(Source(row["doc_id"], row["title"], row["published_at"], 0.0, 0.0, row["text"]) for row in rows)
+    sources = tuple(
+        Source(row["doc_id"], row["title"], row["published_at"], 0.0, 0.0, row["text"])
+        for row in rows
+    )
     text = _statement(rows[0]).answer if rows else ""
-    return Answer(question, text, "likely" if rows else "not_in_memory", 0.9, sources, uncalibrated=0.9)
+    return Answer(
+        question, text, "likely" if rows else "not_in_memory", 0.9, sources, uncalibrated=0.9
+    )
 
 
 def _statement(row: Mapping[str, Any]) -> Statement:

@@ -1,4 +1,6 @@
-"""`dvc repro` in a git repository with a tiny LM: which stages run, reproducibility, metrics and plots."""
+"""`dvc repro` in a git repository with a tiny LM: which stages run, reproducibility, metrics and
+plots.
+"""
 
 import contextlib
 import os
@@ -21,8 +23,8 @@ from cmt.cli.progress_bar import ProgressBar
 
 ROOT = Path(__file__).parents[2]
 STAGES = ["prepare", "train", "replay", "evaluate"]
-# Modules that need not be dependencies of every stage that imports them: they change no result, or only that of the
-# stages that name them.
+# Modules that need not be dependencies of every stage that imports them: they change no result, or
+# only that of the stages that name them.
 SILENT = {f"cmt.{name}" for name in (
     "bank", "bank.changes", "bank.ledger", "bank.location", "config", "errors", "resources", "workspace",
     "rounds", "rounds.recovery", "rounds.runner", "rounds.tries", "cli", "cli.context", "cli.output",
@@ -59,7 +61,9 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def repro(folder: Path, *stages: str) -> list[str]:
-    """The stages that `dvc repro` runs; DVC is called in this process, because its start takes seconds."""
+    """The stages that `dvc repro` runs; DVC is called in this process, because its start takes
+    seconds.
+    """
     with contextlib.chdir(folder), Repo() as repo:
         return [stage.name for stage in repo.reproduce(stages or None)]
 
@@ -73,14 +77,19 @@ def pending(folder: Path) -> list[str]:
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`base` with the values of `changes`, nested sections included."""
     return {
-        key: merged(value, changes.get(key, {})) if isinstance(value, dict) else changes.get(key, value)
+        key: merged(value, changes.get(key, {}))
+        if isinstance(value, dict)
+        else changes.get(key, value)
         for key, value in base.items()
     }
 
 
 def results(folder: Path) -> dict[str, bytes]:
     """The content of all outputs of all stages by path."""
-    places = [folder / name for name in ("data/replay/slices", "data/replay/compressor", "metrics", "plots")]
+    places = [
+        folder / name
+        for name in ("data/replay/slices", "data/replay/compressor", "metrics", "plots")
+    ]
     files = [file for place in places for file in place.rglob("*") if file.is_file()]
     files.append(folder / "data/replay/bank.json")
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
@@ -88,16 +97,25 @@ def results(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module", autouse=True)
 def environment(imports: Path) -> Iterator[None]:
-    """The environment of the stages: this Python is first on PATH, and their modules are compiled once a clone."""
+    """The environment of the stages: this Python is first on PATH, and their modules are compiled
+    once a clone.
+    """
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    variables = {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
+    variables = {
+        "PATH": path,
+        "DVC_NO_ANALYTICS": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
     with mock.patch.dict(os.environ, variables | {"PYTHONPATH": str(imports)}):
         yield
 
 
 @pytest.fixture(scope="module")
 def committed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git repository with the pipeline, code and parameters of the project and the tiny LM; no stage has run."""
+    """A git repository with the pipeline, code and parameters of the project and the tiny LM; no
+    stage has run.
+    """
     folder = Path(shutil.copytree(tiny_project, tmp_path_factory.mktemp("dvc") / "project"))
     shutil.copytree(ROOT / "cmt", folder / "cmt", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / ".dvc").mkdir()
@@ -117,7 +135,9 @@ def committed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def imports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that has the modules which each stage of `reproduced` imported, in a file named after the stage."""
+    """A folder that has the modules which each stage of `reproduced` imported, in a file named
+    after the stage.
+    """
     folder = tmp_path_factory.mktemp("imports")
     (folder / "sitecustomize.py").write_text(SITE)
     return folder
@@ -152,7 +172,9 @@ def test_a_second_run_skips_all_stages(reproduced: Path) -> None:
     assert results(reproduced) == before
 
 
-def test_another_clone_gives_the_same_outputs(committed: Path, reproduced: Path, tmp_path: Path) -> None:
+def test_another_clone_gives_the_same_outputs(
+    committed: Path, reproduced: Path, tmp_path: Path
+) -> None:
     other = tmp_path / "other"
     git(committed, "clone", "-q", ".", str(other))
     threads = torch.get_num_threads()
@@ -170,7 +192,13 @@ def test_another_clone_gives_the_same_outputs(committed: Path, reproduced: Path,
 
 def test_only_lock_metrics_and_plots_are_new_to_git(reproduced: Path) -> None:
     new = git(reproduced, "status", "--porcelain", "--untracked-files=all").split()[1::2]
-    assert new == ["dvc.lock", "metrics/replay.json", "metrics/scores.json", "plots/rounds.png", "plots/scores.png"]
+    assert new == [
+        "dvc.lock",
+        "metrics/replay.json",
+        "metrics/scores.json",
+        "plots/rounds.png",
+        "plots/scores.png",
+    ]
 
 
 def test_a_changed_parameter_reruns_the_stages_that_read_it(copied: Path) -> None:
@@ -201,19 +229,25 @@ def test_new_articles_are_replayed_and_evaluated(copied: Path) -> None:
 
 def test_every_module_that_a_stage_imports_is_a_dependency(reproduced: Path, imports: Path) -> None:
     stages = yaml.safe_load((reproduced / "dvc.yaml").read_text())["stages"]
-    known: set[str] = set()  # dependencies of an earlier stage reach a later one through its outputs
+    known: set[str] = (
+        set()
+    )  # dependencies of an earlier stage reach a later one through its outputs
     for stage in STAGES:
         imported = (imports / stage).read_text().split()
         used = {name for name in imported if name.startswith("cmt.")} - SILENT
         assert used, f"{stage} imports nothing"
         known |= {dep.removesuffix(".py").replace("/", ".") for dep in stages[stage]["deps"]}
-        missing = {name for name in used if not any(f"{name}.".startswith(f"{place}.") for place in known)}
+        missing = {
+            name for name in used if not any(f"{name}.".startswith(f"{place}.") for place in known)
+        }
         assert missing == set(), f"{stage} imports modules that dvc.yaml does not name"
 
 
 def test_the_virtual_environment_of_the_project_comes_first(tmp_path: Path) -> None:
     """`.venv/bin/dvc repro` runs the Python beside it, also if the environment is not activated."""
-    commands = [stage["cmd"] for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()]
+    commands = [
+        stage["cmd"] for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    ]
     (tmp_path / ".venv/bin").mkdir(parents=True)
     python = tmp_path / ".venv/bin/python"
     python.write_text('#!/bin/sh\necho "$@"\n')

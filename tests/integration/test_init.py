@@ -13,7 +13,9 @@ from cmt.lm.model import FrozenLM
 
 def test_every_question_of_the_example_is_answered(real_lm: FrozenLM, tmp_path: Path) -> None:
     write_project(tmp_path / "project")
-    memory = cmt.open(params=tmp_path / "project/params.yaml", overrides={"evaluation.baselines": False})
+    memory = cmt.open(
+        params=tmp_path / "project/params.yaml", overrides={"evaluation.baselines": False}
+    )
     memory._lm = real_lm  # loaded once for all tests
     rows = [json.loads(line) for line in (tmp_path / "project/news.jsonl").read_text().splitlines()]
     documents = [row for row in rows if "question" not in row]
@@ -24,7 +26,11 @@ def test_every_question_of_the_example_is_answered(real_lm: FrozenLM, tmp_path: 
     # each question as of its date
     for row in questions:
         answer = memory.ask(row["question"], as_of=parse_end(row["asked_at"]))
-        assert (answer.text in row["answers"], answer.known, answer.sources[0].doc_id) == (True, True, row["doc_id"])
+        assert (answer.text in row["answers"], answer.known, answer.sources[0].doc_id) == (
+            True,
+            True,
+            row["doc_id"],
+        )
     # the updated fact before and after the update, and something that no document says
     update = next(document for document in documents if "supersedes" in document)
     toll, published_at = "What is the toll on the Alder Bridge?", parse_end(update["published_at"])

@@ -1,7 +1,9 @@
-"""The eight checks of the method (docs/method.md#checks), on the real LM and thirty-two invented documents.
+"""The eight checks of the method (docs/method.md#checks), on the real LM and thirty-two invented
+documents.
 
-All checks share one training, one round and the rows of the documents. A shallow Θ, short prompts and steps of eight
-documents let it overfit them in six epochs; the LM answers a quarter of the questions of a step.
+All checks share one training, one round and the rows of the documents. A shallow Θ, short prompts
+and steps of eight documents let it overfit them in six epochs; the LM answers a quarter of the
+questions of a step.
 """
 
 import json
@@ -98,8 +100,13 @@ def adapted(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Works
         "documents": ("doc_id", "published_at", "title", "text"),
         "questions": ("doc_id", "asked_at", "question", "answers"),
     }.items():
-        lines = [fact | {"asked_at": fact["published_at"], "answers": [fact["answer"]]} for fact in facts]
-        write_lines(folder / f"news/{name}.jsonl", [{column: line[column] for column in columns} for line in lines])
+        lines = [
+            fact | {"asked_at": fact["published_at"], "answers": [fact["answer"]]} for fact in facts
+        ]
+        write_lines(
+            folder / f"news/{name}.jsonl",
+            [{column: line[column] for column in columns} for line in lines],
+        )
     sections: dict[str, Any] = {
         "lm": {"path": str(ROOT / "data/lm")},
         "stream": {"source": "news", "clock": "2031-12-31T23:59:59Z"},
@@ -115,7 +122,9 @@ def adapted(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Works
     return workspace
 
 
-def rows_of(model: MemoryModel, facts: list[dict[str, Any]], *, keep_text: bool, number_format: str) -> pa.Table:
+def rows_of(
+    model: MemoryModel, facts: list[dict[str, Any]], *, keep_text: bool, number_format: str
+) -> pa.Table:
     return compress_documents(
         model,
         documents(facts),
@@ -133,7 +142,9 @@ def ask(
     facts: Sequence[dict[str, Any]],
     **changes: float,
 ) -> list[Answer]:
-    """Answers to the questions on `facts` from a new bank, with `parts` upserted one by one and a changed selection."""
+    """Answers to the questions on `facts` from a new bank, with `parts` upserted one by one and a
+    changed selection.
+    """
     stored = open_bank(BankLocation(str(bank)), schema=parts[0].schema)
     for part in parts:
         stored.upsert(part)
@@ -146,7 +157,9 @@ def ask(
 def exact_matches(answers: Sequence[Answer]) -> float:
     """Exact match in per cent."""
     references = {fact["question"]: [fact["answer"]] for fact in FACTS}
-    return 100 * float(np.mean([exact_match(answer.text, references[answer.question]) for answer in answers]))
+    return 100 * float(
+        np.mean([exact_match(answer.text, references[answer.question]) for answer in answers])
+    )
 
 
 # (a) and (b): answers come from the memories
@@ -165,9 +178,12 @@ def test_a_32_documents_can_be_overfitted(
 
 
 def test_b_without_memories_the_lm_does_not_know_the_answers(real_lm: FrozenLM) -> None:
-    predictions = closed_book(real_lm, [fact["question"] for fact in FACTS], max_new_tokens=8, batch_size=32)
+    predictions = closed_book(
+        real_lm, [fact["question"] for fact in FACTS], max_new_tokens=8, batch_size=32
+    )
     known = [
-        exact_match(prediction.text, [fact["answer"]]) for prediction, fact in zip(predictions, FACTS, strict=True)
+        exact_match(prediction.text, [fact["answer"]])
+        for prediction, fact in zip(predictions, FACTS, strict=True)
     ]
     assert np.mean(known) <= 0.1
 
@@ -192,20 +208,28 @@ def test_b_wrong_memories_are_no_better_than_none(
 # (c), (d), (e): invariances, and the special case MAC
 
 
-def test_c_the_order_of_the_bank_does_not_change_answers(trained: Trained, rows: pa.Table, tmp_path: Path) -> None:
+def test_c_the_order_of_the_bank_does_not_change_answers(
+    trained: Trained, rows: pa.Table, tmp_path: Path
+) -> None:
     parts = [rows.slice(start, 11) for start in (0, 11, 22)]
     answers = ask(trained, tmp_path / "a", parts, FACTS[:6])
     assert ask(trained, tmp_path / "b", parts[::-1], FACTS[:6]) == answers
 
 
-def plain_likelihood(step: TrainingStep, texts: list[list[int]], asked: list[TrainingQuestion]) -> torch.Tensor:
-    """MAC, one question at a time with transformers alone: mean NLL of the answers behind π(ψ(C, all memories))."""
+def plain_likelihood(
+    step: TrainingStep, texts: list[list[int]], asked: list[TrainingQuestion]
+) -> torch.Tensor:
+    """MAC, one question at a time with transformers alone: mean NLL of the answers behind π(ψ(C,
+    all memories)).
+    """
     model, losses = step.model, []
     memories = model.encode(texts)
     all_memories = memories.vectors[None], memories.vector_mask[None]
     for ids, answer in ((question.question, question.answer) for question in asked):
         question = model.encode([ids])
-        aggregated = cast(Any, model.aggregator)(question, *all_memories)[:, question.vector_mask[0].bool()]
+        aggregated = cast(Any, model.aggregator)(question, *all_memories)[
+            :, question.vector_mask[0].bool()
+        ]
         keys, values = cast(Any, model.alignment)(aggregated)
         cache = DynamicCache()
         for layer, (key, value) in enumerate(zip(keys, values, strict=True)):
@@ -218,7 +242,9 @@ def plain_likelihood(step: TrainingStep, texts: list[list[int]], asked: list[Tra
 
 @pytest.mark.parametrize("kind", ["windows", "tokens"])
 @pytest.mark.parametrize("lm_kind", ["llama", "gpt2", "qwen2"])
-def test_d_without_contrast_and_self_matching_the_loss_is_that_of_mac(tiny_lm: TinyLm, kind: str, lm_kind: str) -> None:
+def test_d_without_contrast_and_self_matching_the_loss_is_that_of_mac(
+    tiny_lm: TinyLm, kind: str, lm_kind: str
+) -> None:
     params = Params.model_validate(
         {
             "compressor": {"kind": kind, "layers": 2, "lora_rank": 2, "memory_tokens": 3},
@@ -235,15 +261,22 @@ def test_d_without_contrast_and_self_matching_the_loss_is_that_of_mac(tiny_lm: T
     texts = [lm.tokenize(fact["text"][:60]) for fact in FACTS[:3]]
     asked = [
         TrainingQuestion(
-            lm.tokenize(" " + fact["question"]), [*lm.tokenize(" " + fact["answer"]), lm.eos], row, [(0, 0)]
+            lm.tokenize(" " + fact["question"]),
+            [*lm.tokenize(" " + fact["answer"]), lm.eos],
+            row,
+            [(0, 0)],
         )
         for row, fact in enumerate(FACTS[:3])
     ]
-    loss = step(texts, asked, teacher_forcing=1.0, negatives_draw=0.5, window=params.compressor.window)["loss"]
+    loss = step(
+        texts, asked, teacher_forcing=1.0, negatives_draw=0.5, window=params.compressor.window
+    )["loss"]
     torch.testing.assert_close(loss, plain_likelihood(step, texts, asked), rtol=1e-4, atol=1e-4)
     for term in ("alpha", "beta"):
         other = TrainingStep(step.model, params.with_values(objective={term: 0.5})).eval()
-        changed = other(texts, asked, teacher_forcing=1.0, negatives_draw=0.5, window=params.compressor.window)["loss"]
+        changed = other(
+            texts, asked, teacher_forcing=1.0, negatives_draw=0.5, window=params.compressor.window
+        )["loss"]
         assert (changed - loss).abs() > 1e-3
 
 
@@ -251,7 +284,13 @@ def test_d_without_contrast_and_self_matching_the_loss_is_that_of_mac(tiny_lm: T
 def test_e_a_memory_does_not_depend_on_its_batch_or_padding(tiny_lm: TinyLm, kind: str) -> None:
     params = Params.model_validate(
         {
-            "compressor": {"kind": kind, "layers": 2, "lora_rank": 2, "memory_tokens": 3, "chunk_tokens": 64},
+            "compressor": {
+                "kind": kind,
+                "layers": 2,
+                "lora_rank": 2,
+                "memory_tokens": 3,
+                "chunk_tokens": 64,
+            },
             "aggregator": {"kind": "attention", "heads": 4},
             "alignment": {"kind": "prefix"},
         }
@@ -262,13 +301,16 @@ def test_e_a_memory_does_not_depend_on_its_batch_or_padding(tiny_lm: TinyLm, kin
             torch.nn.init.normal_(parameter, std=0.1)
     together = rows_of(model, FACTS[:8], keep_text=True, number_format="fp16").to_pylist()
     alone = [
-        row for fact in FACTS[:8] for row in rows_of(model, [fact], keep_text=True, number_format="fp16").to_pylist()
+        row
+        for fact in FACTS[:8]
+        for row in rows_of(model, [fact], keep_text=True, number_format="fp16").to_pylist()
     ]
     twins = {row["memory_id"]: row for row in alone}
     assert len({row["n_tokens"] for row in together}) > 2
     for row in together:
         ours, theirs = (
-            np.frombuffer(stored["memory"], "<f2").astype(float) for stored in (row, twins[row["memory_id"]])
+            np.frombuffer(stored["memory"], "<f2").astype(float)
+            for stored in (row, twins[row["memory_id"]])
         )
         np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-3)  # fp16 may round either way
         np.testing.assert_allclose(row["key"], twins[row["memory_id"]]["key"], atol=1e-5)
@@ -277,7 +319,9 @@ def test_e_a_memory_does_not_depend_on_its_batch_or_padding(tiny_lm: TinyLm, kin
 # (f), (g): what a round and the bank report
 
 
-def test_f_and_g_a_round_records_recall_and_stats_shows_the_mean_cosine(adapted: Workspace, rows: pa.Table) -> None:
+def test_f_and_g_a_round_records_recall_and_stats_shows_the_mean_cosine(
+    adapted: Workspace, rows: pa.Table
+) -> None:
     [round_] = adapted.rounds()
     scores = round_.memory_scores
     assert scores["recall"] is not None and scores["em"] is not None and scores["f1"] is not None

@@ -1,4 +1,6 @@
-"""Questions about another place or year, through the real LM and articles of the bundled newspaper."""
+"""Questions about another place or year, through the real LM and articles of the bundled
+newspaper.
+"""
 
 import json
 from pathlib import Path
@@ -14,12 +16,15 @@ TOWNS = ["Port Ellery", "Dunmarrow", "Saltby"]
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (ROOT / f"data/courier/{name}.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line) for line in (ROOT / f"data/courier/{name}.jsonl").read_text().splitlines()
+    ]
 
 
 @pytest.mark.timeout(900)  # minutes on a CPU without fast bfloat16
 def test_nothing_is_told_of_a_town_that_no_article_names(real_lm: FrozenLM) -> None:
-    # 1. articles with the mayor of Port Ellery among them, and questions that name one town and nothing else
+    # 1. articles with the mayor of Port Ellery among them, and questions that name one town and
+    #    nothing else
     articles = [row for row in rows("documents") if "mayor" in row["text"].lower()]
     asked = [
         row["question"].replace(town, "Antwerp")
@@ -36,7 +41,9 @@ def test_nothing_is_told_of_a_town_that_no_article_names(real_lm: FrozenLM) -> N
     lower, of_year = "who is the mayor of port ellery?", "Who was the mayor of Port Ellery in 1987?"
     with bank.answerer() as answerer:
         questions = [of_town, lower, of_paris, of_year, *asked]
-        known, in_lower, paris, year, *others = answerer.answer(questions, as_of=[None] * len(questions))
+        known, in_lower, paris, year, *others = answerer.answer(
+            questions, as_of=[None] * len(questions)
+        )
     assert "Osei" in known.text and "Osei" in in_lower.text
     assert not known.missing
     assert (paris.known, paris.missing) == (False, ("Paris",))

@@ -19,13 +19,18 @@ from cmt.text.answers import same_value
 
 COURIER = Path(__file__).parents[2] / "data/courier/documents.jsonl"
 SECONDS = 90
-"""For both commands, without the installation; processor time, which other work on the machine does not change."""
+"""For both commands, without the installation; processor time, which other work on the machine does
+not change.
+"""
 
 
 def articles(number: int) -> list[dict[str, Any]]:
     """The first articles of the bundled newspaper, dated five years earlier, in one month."""
     rows = [json.loads(line) for line in COURIER.read_text(encoding="utf-8").splitlines()[:number]]
-    days = [datetime.fromisoformat(f"2026-01-{1 + 27 * n // number:02d}T08:00:00+00:00") for n in range(number)]
+    days = [
+        datetime.fromisoformat(f"2026-01-{1 + 27 * n // number:02d}T08:00:00+00:00")
+        for n in range(number)
+    ]
     return [row | {"date": day} for row, day in zip(rows, days, strict=True)]
 
 
@@ -35,14 +40,19 @@ def write_feed(path: Path, number: int) -> None:
         f"<pubDate>{format_datetime(row['date'])}</pubDate><description>{html.escape(row['text'])}</description></item>"
         for row in articles(number)
     )
-    path.write_text(f'<rss version="2.0"><channel><title>Courier</title>{items}</channel></rss>', encoding="utf-8")
+    path.write_text(
+        f'<rss version="2.0"><channel><title>Courier</title>{items}</channel></rss>',
+        encoding="utf-8",
+    )
 
 
 def write_table(path: Path, number: int) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["headline", "story", "timestamp"])
-        rows.writerows([row["title"], row["text"], int(row["date"].timestamp())] for row in articles(number))
+        rows.writerows(
+            [row["title"], row["text"], int(row["date"].timestamp())] for row in articles(number)
+        )
 
 
 def run(*arguments: str) -> dict[str, Any]:
@@ -55,7 +65,10 @@ def run(*arguments: str) -> dict[str, Any]:
 def run_tiny(parts: dict[str, object], *arguments: str) -> dict[str, Any]:
     """Run with an LM of some kilobytes, whose answers are no matter, and without canaries."""
     parts = parts | {"gate": {"canaries": 0}, "answering": {"max_new_tokens": 1}}
-    return run(*(text for name, part in parts.items() for text in ("--set", f"{name}={json.dumps(part)}")), *arguments)
+    return run(
+        *(text for name, part in parts.items() for text in ("--set", f"{name}={json.dumps(part)}")),
+        *arguments,
+    )
 
 
 def test_two_commands_lead_to_an_answer(real_lm: FrozenLM, tmp_path: Path) -> None:
@@ -71,36 +84,64 @@ def test_two_commands_lead_to_an_answer(real_lm: FrozenLM, tmp_path: Path) -> No
     # 2. the second command answers as the first one did
     first = started["questions"][0]
     answer = run("--params", str(folder / "params.yaml"), "ask", first["question"])
-    assert (answer["answer"], answer["sources"][0]["doc_id"]) == (first["answer"], first["sources"][0]["doc_id"])
+    assert (answer["answer"], answer["sources"][0]["doc_id"]) == (
+        first["answer"],
+        first["sources"][0]["doc_id"],
+    )
     assert time.process_time() - began < SECONDS
 
 
-def test_of_a_large_table_the_newest_documents_are_adapted(tiny_parts: dict[str, object], tmp_path: Path) -> None:
+def test_of_a_large_table_the_newest_documents_are_adapted(
+    tiny_parts: dict[str, object], tmp_path: Path
+) -> None:
     write_table(tmp_path / "news.csv", 2 * NEWEST_DOCUMENTS)
-    started = run_tiny(tiny_parts, "init", str(tmp_path / "project"), "--from", str(tmp_path / "news.csv"))
-    assert sum(round_["documents"] for round_ in started["rounds"]) == started["waiting"] == NEWEST_DOCUMENTS
+    started = run_tiny(
+        tiny_parts, "init", str(tmp_path / "project"), "--from", str(tmp_path / "news.csv")
+    )
+    assert (
+        sum(round_["documents"] for round_ in started["rounds"])
+        == started["waiting"]
+        == NEWEST_DOCUMENTS
+    )
     stream = yaml.safe_load((tmp_path / "project/params.yaml").read_text())["stream"]
     assert stream["source"] == str(tmp_path / "news.csv")
     assert stream["columns"] == {"title": "headline", "published_at": "timestamp", "text": "story"}
 
 
-def test_documents_of_many_months_take_a_few_rounds(tiny_parts: dict[str, object], tmp_path: Path) -> None:
+def test_documents_of_many_months_take_a_few_rounds(
+    tiny_parts: dict[str, object], tmp_path: Path
+) -> None:
     with (tmp_path / "news.jsonl").open("w") as file:
         for month, row in enumerate(articles(10), 1):
-            file.write(json.dumps({"title": row["title"], "text": row["text"], "date": f"2024-{month:02}-03"}) + "\n")
-    started = run_tiny(tiny_parts, "init", str(tmp_path / "project"), "--from", str(tmp_path / "news.jsonl"))
-    assert [round_["slice_id"] for round_ in started["rounds"]] == [f"2024-{m:02}/0001" for m in range(3, 11)]
+            file.write(
+                json.dumps(
+                    {"title": row["title"], "text": row["text"], "date": f"2024-{month:02}-03"}
+                )
+                + "\n"
+            )
+    started = run_tiny(
+        tiny_parts, "init", str(tmp_path / "project"), "--from", str(tmp_path / "news.jsonl")
+    )
+    assert [round_["slice_id"] for round_ in started["rounds"]] == [
+        f"2024-{m:02}/0001" for m in range(3, 11)
+    ]
     assert started["waiting"] == 2
-    updated = run_tiny(tiny_parts, "--params", str(tmp_path / "project/params.yaml"), "update", "--all")
+    updated = run_tiny(
+        tiny_parts, "--params", str(tmp_path / "project/params.yaml"), "update", "--all"
+    )
     assert len(updated["rounds"]) == 2
 
 
-def test_of_a_folder_an_edited_file_becomes_a_new_version(tiny_parts: dict[str, object], tmp_path: Path) -> None:
+def test_of_a_folder_an_edited_file_becomes_a_new_version(
+    tiny_parts: dict[str, object], tmp_path: Path
+) -> None:
     (tmp_path / "notes").mkdir()
     note = tmp_path / "notes/2026-03-04-ferry.md"
     note.write_text("A ticket on the ferry costs 7 crowns.")
     (tmp_path / "notes/picture.xyz").write_bytes(bytes(range(256)))
-    started = run_tiny(tiny_parts, "init", str(tmp_path / "project"), "--from", str(tmp_path / "notes"))
+    started = run_tiny(
+        tiny_parts, "init", str(tmp_path / "project"), "--from", str(tmp_path / "notes")
+    )
     assert [round_["documents"] for round_ in started["rounds"]] == [1]
     assert any("picture.xyz is in no known format" in line for line in started["notices"])
     note.write_text("A ticket on the ferry costs 9 crowns.")

@@ -15,7 +15,17 @@ from cmt import errors
 from tests.helpers.projects import change_params
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"torch", "transformers", "lancedb", "mlflow", "prefect", "pyarrow", "peft", "matplotlib", "numpy"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "lancedb",
+    "mlflow",
+    "prefect",
+    "pyarrow",
+    "peft",
+    "matplotlib",
+    "numpy",
+}
 PUBLIC = [
     "Answer", "BankError", "CmtError", "ConfigError", "DamageError", "ModelError", "NotFoundError", "Params", "Round",
     "RoundError", "ServiceError", "Source", "StreamError", "UnknownDocumentError", "Workspace", "__version__",
@@ -31,7 +41,9 @@ print(usage.ru_utime + usage.ru_stime, *sorted(sys.modules))
 
 
 def measured(statement: str) -> tuple[float, set[str]]:
-    """The CPU seconds of a Python process (the smaller of two runs), and the modules that it imported."""
+    """The CPU seconds of a Python process (the smaller of two runs), and the modules that it
+    imported.
+    """
     runs = []
     for _ in range(2):
         command = [sys.executable, "-c", MEASURE.format(statement=statement)]
@@ -52,8 +64,13 @@ def test_the_public_names_are_exactly_these() -> None:
 
 
 def test_cmt_runs_as_a_module_and_has_the_version_of_pyproject() -> None:
-    assert cmt.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    result = subprocess.run([sys.executable, "-m", "cmt", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert (
+        cmt.__version__
+        == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "cmt", "--version"], cwd=ROOT, capture_output=True, text=True
+    )
     assert (result.returncode, result.stdout) == (0, f"cmt {cmt.__version__}\n")
 
 
@@ -78,7 +95,9 @@ def test_ctrl_c_during_the_imports_is_one_line_and_status_130(tmp_path: Path) ->
 
 
 def test_open_takes_keywords_only(tiny_workspace: Path) -> None:
-    assert [parameter.kind.name for parameter in signature(cmt.open).parameters.values()] == ["KEYWORD_ONLY"] * 2
+    assert [parameter.kind.name for parameter in signature(cmt.open).parameters.values()] == [
+        "KEYWORD_ONLY"
+    ] * 2
     workspace = cmt.open(params=tiny_workspace / "params.yaml", overrides={"selection.top_k": 2})
     assert isinstance(workspace, cmt.Workspace)
     assert workspace.params.selection.top_k == 2
@@ -87,7 +106,9 @@ def test_open_takes_keywords_only(tiny_workspace: Path) -> None:
 
 
 def test_the_main_operations_return_public_types(tiny_workspace: Path) -> None:
-    memory = cmt.open(params=tiny_workspace / "params.yaml", overrides={"evaluation.round_baselines": False})
+    memory = cmt.open(
+        params=tiny_workspace / "params.yaml", overrides={"evaluation.round_baselines": False}
+    )
     assert memory.ingest(source=str(tiny_workspace / "news"), file_format="jsonl").accepted == 6
     round_ = memory.update()
     assert isinstance(round_, cmt.Round)
@@ -119,6 +140,8 @@ def test_importing_cmt_is_fast_and_imports_no_heavy_package() -> None:
 
 
 def test_help_is_quick() -> None:
-    seconds, modules = measured("sys.argv[1:] = ['ask', '--help']; from cmt.cli.main import main; main()")
+    seconds, modules = measured(
+        "sys.argv[1:] = ['ask', '--help']; from cmt.cli.main import main; main()"
+    )
     assert not modules & HEAVY
     assert seconds <= 1.0

@@ -1,4 +1,6 @@
-"""A purge of some documents of a project with rounds, an evaluation, MLflow and DVC leaves no trace of their words."""
+"""A purge of some documents of a project with rounds, an evaluation, MLflow and DVC leaves no trace
+of their words.
+"""
 
 import json
 import shutil
@@ -33,7 +35,12 @@ def write_news(folder: Path) -> None:
         question = f"What follows on {' '.join(text.split()[:3])}?"
         answers = [" ".join(text.split()[3:14]), " ".join(text.split()[3:5])]
         rows += [
-            {"doc_id": f"d{number}", "published_at": date, "title": " ".join(text.split()[:9]), "text": f"{text}."},
+            {
+                "doc_id": f"d{number}",
+                "published_at": date,
+                "title": " ".join(text.split()[:9]),
+                "text": f"{text}.",
+            },
             {"doc_id": f"d{number}", "question": question, "answers": answers, "asked_at": date},
         ]
     (folder / "news.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -41,7 +48,9 @@ def write_news(folder: Path) -> None:
 
 @pytest.fixture
 def project(tiny_project: Path, mlflow_database: Path, tmp_path: Path) -> Path:
-    """A project whose sources lie outside it, after its rounds, an evaluation, and a second look at a bad source."""
+    """A project whose sources lie outside it, after its rounds, an evaluation, and a second look at
+    a bad source.
+    """
     folder, sources = tmp_path / "project", tmp_path / "sources"
     folder.mkdir()
     sources.mkdir()
@@ -65,18 +74,24 @@ def project(tiny_project: Path, mlflow_database: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.timeout(600)
 def test_a_purge_leaves_no_trace_and_changes_no_other_answer(project: Path) -> None:
-    rows = [json.loads(line) for line in (project.parent / "sources/news.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (project.parent / "sources/news.jsonl").read_text().splitlines()
+    ]
     texts = {row["doc_id"]: f"{row['title']} {row['text']}" for row in rows if "text" in row}
     purged = Random(3).sample(sorted(texts), N_PURGED)
     spread(project, rows, purged)
     forgotten_texts = [texts[name] for name in purged]
-    questions = [row["question"] for row in rows if "question" in row and row["doc_id"] not in purged]
+    questions = [
+        row["question"] for row in rows if "question" in row and row["doc_id"] not in purged
+    ]
     asked = [row for row in rows if "question" in row and row["doc_id"] in purged]
     phrases = [phrase for row in asked for phrase in (row["question"], *row["answers"])]
 
     # 1. Before: the texts are in every kind of file.
     kinds = {
-        place.rpartition("(")[2].split(",")[0].rstrip(")0123456789 ") for place in traces(project, forgotten_texts)
+        place.rpartition("(")[2].split(",")[0].rstrip(")0123456789 ")
+        for place in traces(project, forgotten_texts)
     }
     assert kinds >= {"Parquet", "SQLite", "version", "raw bytes as utf-"}
     answers, files = ask(project, questions), data_files(project / "data/bank")
@@ -88,7 +103,8 @@ def test_a_purge_leaves_no_trace_and_changes_no_other_answer(project: Path) -> N
     assert report["purged"].keys() >= {*kinds_of_rows, "files"}
     assert report["purged"]["objects of DVC's cache"] == 2
 
-    # 3. After: no trace, no file of the bank that is older than the purge, and the other answers are the same.
+    # 3. After: no trace, no file of the bank that is older than the purge, and the other answers
+    #    are the same.
     assert traces(project, forgotten_texts, phrases=phrases) == []
     assert (project / "requests.jsonl").stat().st_mode & 0o777 == 0o600
     assert files.isdisjoint(data_files(project / "data/bank"))
@@ -101,29 +117,51 @@ def test_a_purge_leaves_no_trace_and_changes_no_other_answer(project: Path) -> N
 
 
 def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None:
-    """Copy the texts of `purged` elsewhere: quarantine, report, DVC's cache, replayed slices, temporary files."""
+    """Copy the texts of `purged` elsewhere: quarantine, report, DVC's cache, replayed slices,
+    temporary files.
+    """
     workspace = open_workspace(project)
     texts = [row["text"] for row in rows if row["doc_id"] in purged and "text" in row]
     # 1. The quarantine: a copy of the documents with a wrong date.
     bad = project.parent / "sources/bad.jsonl"
-    bad_rows = [row | {"doc_id": f"bad-{row['doc_id']}", "published_at": "soon"} for row in rows if "text" in row]
+    bad_rows = [
+        row | {"doc_id": f"bad-{row['doc_id']}", "published_at": "soon"}
+        for row in rows
+        if "text" in row
+    ]
     bad.write_text(
-        "".join(json.dumps(row) + "\n" for row in [*bad_rows, {"text": "Fine.", "published_at": "2031-01-01"}])
+        "".join(
+            json.dumps(row) + "\n"
+            for row in [*bad_rows, {"text": "Fine.", "published_at": "2031-01-01"}]
+        )
     )
     assert len(workspace.ingest(source=bad).rejected) == N_DOCUMENTS
     workspace.update()
-    # 2. A page, the temporary file of a killed writer, the temporary bank of a killed comparison, the request log, and
-    #    a question that was rejected without its document.
+    # 2. A page, the temporary file of a killed writer, the temporary bank of a killed comparison,
+    #    the request log, and a question that was rejected without its document.
     left = workspace.state / "scratch/dead"
     left.mkdir(parents=True)
     (left / "rows").write_text(texts[0])
-    question = next(row["question"] for row in rows if "question" in row and row["doc_id"] in purged)
+    question = next(
+        row["question"] for row in rows if "question" in row and row["doc_id"] in purged
+    )
     (project / "requests.jsonl").write_text(
-        "".join(json.dumps({"id": name, "question": asked}) + "\n" for name, asked in (("1", question), ("2", "Who?")))
+        "".join(
+            json.dumps({"id": name, "question": asked}) + "\n"
+            for name, asked in (("1", question), ("2", "Who?"))
+        )
     )
     (project / "requests.jsonl").chmod(0o600)
     (workspace.store.quarantine / "questions.jsonl").write_text(
-        json.dumps({"file": "q", "row": 1, "reason": "no doc_id", "raw": json.dumps({"question": question})}) + "\n"
+        json.dumps(
+            {
+                "file": "q",
+                "row": 1,
+                "reason": "no doc_id",
+                "raw": json.dumps({"question": question}),
+            }
+        )
+        + "\n"
     )
     (project / "report").mkdir()
     (project / "report/index.html").write_text(f"<p>{texts[0]}</p>")
@@ -140,7 +178,8 @@ def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None
     # 4. An answer of the RAG baseline that quotes a document.
     with closing(sqlite3.connect(workspace.state / "prompts.sqlite")) as database, database:
         database.execute(
-            "UPDATE answers SET answer = ? WHERE key = (SELECT min(key) FROM answers)", (texts[0].encode(),)
+            "UPDATE answers SET answer = ? WHERE key = (SELECT min(key) FROM answers)",
+            (texts[0].encode(),),
         )
 
 

@@ -26,11 +26,15 @@ def test_the_model_card_names_the_digest_of_the_weights(name: str) -> None:
 
 
 @pytest.mark.timeout(900)  # minutes on a CPU without fast bfloat16
-def test_questions_about_unseen_documents_are_answered_from_the_smallest_bank(real_lm: FrozenLM) -> None:
+def test_questions_about_unseen_documents_are_answered_from_the_smallest_bank(
+    real_lm: FrozenLM,
+) -> None:
     facts = FACTS[::2]
     smallest = {"bank.keep_text": False, "bank.codes": "int4", "compressor.window": 8}
     params = load_params(ROOT / "params.yaml", smallest | {"selection.abstain_below": -1.0})
-    bank = TemporaryBank.of(ROOT / "data/compressor", lm=real_lm, documents=documents(facts), params=params)
+    bank = TemporaryBank.of(
+        ROOT / "data/compressor", lm=real_lm, documents=documents(facts), params=params
+    )
     vectors, tokens = bank.rows["n_vectors"].to_numpy(), bank.rows["n_tokens"].to_numpy()
     assert (vectors == -(-tokens // 8)).all()
     assert bank.rows["text"].null_count == len(bank.rows)

@@ -61,7 +61,9 @@ def test_lost_and_doubled_content_and_damage_are_told_apart(project: Path, tmp_p
     assert difference(replace(whole, answering="another"), [whole]) == "wrong"
     copy = shutil.copytree(project, tmp_path / "copy")
     [memories] = (copy / "bank").glob("memories_*.lance")
-    newest = min((memories / "_versions").glob("*.manifest"))  # Lance numbers its manifests downwards
+    newest = min(
+        (memories / "_versions").glob("*.manifest")
+    )  # Lance numbers its manifests downwards
     newest.unlink()
     assert problems(copy)
 
@@ -71,7 +73,9 @@ def test_nothing_is_lost_doubled_silent_or_wrong(project: Path, tmp_path: Path) 
     def ignore(done: int, total: int) -> None:
         pass
 
-    findings = every_point(project, tmp_path, workers=1, every=150, names=("round", "purge"), on_point=ignore)
+    findings = every_point(
+        project, tmp_path, workers=1, every=150, names=("round", "purge"), on_point=ignore
+    )
     findings.merge(chaos(tmp_path, rounds=1, seed=7, workers=1, on_round=ignore))
     findings.merge(every_flip(project, tmp_path, count=6, seed=7, workers=1, on_flip=ignore))
     assert not findings.sentences
@@ -80,12 +84,16 @@ def test_nothing_is_lost_doubled_silent_or_wrong(project: Path, tmp_path: Path) 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("arguments", "filled"), [(("recompress",), False), (("registry", "rollback"), True)], ids=["recompress", "back"]
+    ("arguments", "filled"),
+    [(("recompress",), False), (("registry", "rollback"), True)],
+    ids=["recompress", "back"],
 )
 def test_a_fault_leaves_a_whole_table_answering_and_the_next_start_finishes(
     project: Path, tmp_path: Path, arguments: tuple[str, ...], filled: bool
 ) -> None:
-    """SIGKILL, a full disk or a torn write at seeded moments of a recompression and of the rollback of a promotion."""
+    """SIGKILL, a full disk or a torn write at seeded moments of a recompression and of the rollback
+    of a promotion.
+    """
     template = with_champion(project, tmp_path / "template", filled=filled)
     operation = measure(arguments[-1], arguments, template, tmp_path, steps=True)
     named = read_champion(opened(template).state)
@@ -96,7 +104,9 @@ def test_a_fault_leaves_a_whole_table_answering_and_the_next_start_finishes(
         f"memories_{(named.previous if filled else named.champion).bank}",
     )
     source = random.Random(0)
-    moments = source.sample([(fault, place) for fault in FAULTS for place in range(1, operation.calls + 1)], MOMENTS)
+    moments = source.sample(
+        [(fault, place) for fault in FAULTS for place in range(1, operation.calls + 1)], MOMENTS
+    )
     for fault, place in moments:
         findings = one_fault(tmp_path, check, operation, fault, place)
         assert findings.sentences == []

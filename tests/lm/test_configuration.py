@@ -1,4 +1,6 @@
-"""What a pull leaves out of a configuration, and the architectures that it refuses before the download."""
+"""What a pull leaves out of a configuration, and the architectures that it refuses before the
+download.
+"""
 
 import json
 import re
@@ -24,11 +26,21 @@ from tests.helpers.tiny import change_json, write_folder
 PAGE = Path(__file__).parents[2] / "docs/models.md"
 
 
-def test_a_pull_leaves_out_fields_that_name_code_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pull_leaves_out_fields_that_name_code_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     original = write_folder(tmp_path / "original")
     plain = FrozenLM.load(pull(source=f"path:{original}", path=tmp_path / "plain"), dtype="float32")
-    change_json(original / "config.json", auto_map={"AutoModelForCausalLM": "modeling_evil.Evil"}, _private=1, other=2)
-    change_json(original / "config.json", rope_parameters={"rope_theta": 1e4, "rope_type": "default", "_code": "evil"})
+    change_json(
+        original / "config.json",
+        auto_map={"AutoModelForCausalLM": "modeling_evil.Evil"},
+        _private=1,
+        other=2,
+    )
+    change_json(
+        original / "config.json",
+        rope_parameters={"rope_theta": 1e4, "rope_type": "default", "_code": "evil"},
+    )
     change_json(original / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", None]})
     before = (original / "config.json").read_bytes()
     pulled = pull(source=f"path:{original}", path=tmp_path / "cleaned")
@@ -41,10 +53,14 @@ def test_a_pull_leaves_out_fields_that_name_code_and_says_so(tmp_path: Path, cap
 
 
 def test_a_field_that_sets_others_is_replaced_by_them(tmp_path: Path) -> None:
-    config = Gemma3TextConfig(num_hidden_layers=4, sliding_window_pattern=2).to_dict() | {"sliding_window_pattern": 2}
+    config = Gemma3TextConfig(num_hidden_layers=4, sliding_window_pattern=2).to_dict() | {
+        "sliding_window_pattern": 2
+    }
     del config["layer_types"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert clean_configuration(tmp_path) == {"config.json": ["_sliding_window_pattern", "sliding_window_pattern"]}
+    assert clean_configuration(tmp_path) == {
+        "config.json": ["_sliding_window_pattern", "sliding_window_pattern"]
+    }
     check_folder(tmp_path)
     kinds = json.loads((tmp_path / "config.json").read_text())["layer_types"]
     assert kinds == ["sliding_attention", "full_attention"] * 2
@@ -53,13 +69,19 @@ def test_a_field_that_sets_others_is_replaced_by_them(tmp_path: Path) -> None:
 def test_a_field_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(OPTConfig().to_dict()))
     clean_configuration(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(OPTConfig(_remove_final_layer_norm=True).to_dict()))
-    with pytest.raises(ModelError, match="_remove_final_layer_norm of its configuration cannot be kept"):
+    (tmp_path / "config.json").write_text(
+        json.dumps(OPTConfig(_remove_final_layer_norm=True).to_dict())
+    )
+    with pytest.raises(
+        ModelError, match="_remove_final_layer_norm of its configuration cannot be kept"
+    ):
         clean_configuration(tmp_path)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_an_architecture_that_cannot_run_is_refused_by_its_configuration(kind: str, tmp_path: Path) -> None:
+def test_an_architecture_that_cannot_run_is_refused_by_its_configuration(
+    kind: str, tmp_path: Path
+) -> None:
     config = CONFIG_MAPPING[kind]()
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict(), default=str))
     started = time.monotonic()
@@ -86,7 +108,9 @@ def test_values_that_no_pull_takes(values: dict[str, Any], reason: str, tmp_path
 def test_weights_that_do_not_fit_the_architecture_are_refused(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "original")
     change_json(folder / "config.json", num_hidden_layers=3)
-    with pytest.raises(ModelError, match="is no complete llama: its files lack the weight model.layers.2"):
+    with pytest.raises(
+        ModelError, match="is no complete llama: its files lack the weight model.layers.2"
+    ):
         pull(source=f"path:{folder}", path=tmp_path / "lm")
 
 
@@ -110,7 +134,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def test_a_refused_model_of_the_hub_is_not_downloaded(hub: list[str], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not supported, because"):
         pull(source="hub:org/tiny@main", path=tmp_path / "lm")
-    assert any("config.json" in path for path in hub) and not any("safetensors" in path for path in hub)
+    assert any("config.json" in path for path in hub) and not any(
+        "safetensors" in path for path in hub
+    )
     assert not list((tmp_path / "lm").glob("[a-z]*"))
 
 
@@ -121,7 +147,10 @@ def test_eager_attention_is_used_where_an_architecture_has_no_sdpa() -> None:
 
 def test_a_part_of_the_layers_keeps_the_kind_of_each() -> None:
     model = build("gemma3_text")
-    model.config.layer_types = model.base_model.config.layer_types = [*["sliding_attention"] * 3, "full_attention"]
+    model.config.layer_types = model.base_model.config.layer_types = [
+        *["sliding_attention"] * 3,
+        "full_attention",
+    ]
     lm = FrozenLM(model, tokenizer(), "digest")
     assert slice_layers(lm, 2, 2).config.layer_types == ["sliding_attention", "full_attention"]
     assert len(model.config.layer_types) == 4
@@ -133,9 +162,13 @@ def test_the_page_lists_the_architectures_of_the_tests() -> None:
         for line in PAGE.read_text(encoding="utf-8").splitlines()
         if line.startswith("| `") and "`model_type`" not in line
     ]
-    named = {name: verdict.strip() for names, verdict in rows for name in re.findall(r"`([^`]+)`", names)}
+    named = {
+        name: verdict.strip() for names, verdict in rows for name in re.findall(r"`([^`]+)`", names)
+    }
     assert {name for name, verdict in named.items() if verdict.startswith("runs")} == set(RUN)
-    assert {name for name, verdict in named.items() if not verdict.startswith("runs")} == set(REFUSED)
+    assert {name for name, verdict in named.items() if not verdict.startswith("runs")} == set(
+        REFUSED
+    )
 
 
 def test_embeddings_of_another_size_than_the_states_are_refused() -> None:

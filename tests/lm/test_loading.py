@@ -27,7 +27,9 @@ def test_weights_that_this_user_may_not_read_are_named_with_the_remedy() -> None
         (folder / "model.safetensors").chmod(0o000)
         with (
             as_nobody(),
-            pytest.raises(ModelError, match=r"model.safetensors may not be read by this user: .*chmod a\+r"),
+            pytest.raises(
+                ModelError, match=r"model.safetensors may not be read by this user: .*chmod a\+r"
+            ),
         ):
             FrozenLM.load(folder)
 
@@ -63,14 +65,20 @@ def test_a_hostile_file_is_refused_before_anything_is_loaded(
     change_json(folder / name, **values)
     with pytest.raises(ModelError, match=rf"{name} is refused: .*lm\.source"):
         FrozenLM.load(folder)
-    if "model_type" in values or "quantization_config" in values or name.startswith(("adapter", "model.")):
+    if (
+        "model_type" in values
+        or "quantization_config" in values
+        or name.startswith(("adapter", "model."))
+    ):
         with pytest.raises(ModelError, match=rf"{name}(: not supported| is refused)"):
             pull(source=f"path:{folder}", path=tmp_path / "lm")
     else:  # a pull leaves the field out of its own copy
         FrozenLM.load(pull(source=f"path:{folder}", path=tmp_path / "lm"))
 
 
-@pytest.mark.parametrize("content", ["", "[]", "5", '{"model_type": "llama"', "null", "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "5", '{"model_type": "llama"', "null", "[" * 100_000]
+)
 def test_a_damaged_configuration_is_refused_in_one_line(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
     with pytest.raises(ModelError, match=r"config\.json is damaged .*cmt model pull") as caught:
@@ -79,17 +87,32 @@ def test_a_damaged_configuration_is_refused_in_one_line(folder: Path, content: s
 
 
 def test_fields_of_the_architecture_and_notes_of_other_programs_are_accepted(folder: Path) -> None:
-    change_json(folder / "config.json", rope_theta=3580165449.0, torch_dtype="bfloat16", _name_or_path="org/name")
-    change_json(folder / "config.json", is_llama_config=True, unk_token_id=0, pretraining_tp=1, temperature=0.7)
+    change_json(
+        folder / "config.json",
+        rope_theta=3580165449.0,
+        torch_dtype="bfloat16",
+        _name_or_path="org/name",
+    )
+    change_json(
+        folder / "config.json",
+        is_llama_config=True,
+        unk_token_id=0,
+        pretraining_tp=1,
+        temperature=0.7,
+    )
     change_json(folder / "config.json", **{"transformers.js_config": {"dtype": "q4"}})
     model = load_model(folder, dtype="auto")
     assert model.config._attn_implementation == "sdpa"
     assert load_tokenizer(folder).encode("hello") == tiny_tokenizer().encode("hello")
 
 
-def test_a_tokenizer_without_an_end_of_sequence_token_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_without_an_end_of_sequence_token_is_refused(
+    folder: Path, tmp_path: Path
+) -> None:
     (folder / "tokenizer_config.json").unlink()
-    with pytest.raises(ModelError, match=r"no end-of-sequence token: set eos_token in its tokenizer_config\.json"):
+    with pytest.raises(
+        ModelError, match=r"no end-of-sequence token: set eos_token in its tokenizer_config\.json"
+    ):
         pull(source=f"path:{folder}", path=tmp_path / "lm")
 
 

@@ -23,7 +23,9 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def lm() -> FrozenLM:
-    """An LM whose vocabulary has letters and bytes: a character outside of ASCII takes several tokens."""
+    """An LM whose vocabulary has letters and bytes: a character outside of ASCII takes several
+    tokens.
+    """
     return build("llama")
 
 
@@ -46,7 +48,9 @@ def test_pieces_add_up_to_the_text_and_hold_whole_characters(lm: FrozenLM, text:
     assert text.count("\ufffd") == sum(piece.count("\ufffd") for piece in pieces)
 
 
-def test_a_character_is_emitted_with_its_last_byte_and_a_part_of_one_as_it_is_decoded(lm: FrozenLM) -> None:
+def test_a_character_is_emitted_with_its_last_byte_and_a_part_of_one_as_it_is_decoded(
+    lm: FrozenLM,
+) -> None:
     tokens = lm.tokenize("one 🦆")[:-1]
     assert "".join(stream(lm, tokens)) == lm.decode(tokens)
     pieces: list[str] = []

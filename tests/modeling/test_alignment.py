@@ -18,7 +18,11 @@ def question() -> Encoding:
 def test_a_new_prefix_is_near_zero(tiny_lm: TinyLm, published: bool) -> None:
     lm = tiny_lm("llama")
     torch.manual_seed(0)
-    prefix = PrefixAlignment(lm)(torch.randn(2, 8, 32)) if published else TextAlignment(lm, 8).prefix(question())
+    prefix = (
+        PrefixAlignment(lm)(torch.randn(2, 8, 32))
+        if published
+        else TextAlignment(lm, 8).prefix(question())
+    )
     for part in prefix:
         # after RMSNorm the 32 inputs have size one; their weighted sum has this deviation
         assert part.std().item() == pytest.approx(0.004 * 32**0.5, rel=0.2)

@@ -28,7 +28,9 @@ from tests.helpers.models import make_config, make_model
 
 def make_checkpoint() -> Checkpoint:
     places = torch.arange(2.0 * make_config().compressor.window).view(-1, 1)
-    return Checkpoint("lm digest", make_config(), {POSITION_WEIGHTS: places, "other": torch.ones(3)})
+    return Checkpoint(
+        "lm digest", make_config(), {POSITION_WEIGHTS: places, "other": torch.ones(3)}
+    )
 
 
 def test_a_checkpoint_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
@@ -39,7 +41,11 @@ def test_a_checkpoint_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     assert loaded.weights.keys() == saved.weights.keys()
     assert all(torch.equal(loaded.weights[name], saved.weights[name]) for name in saved.weights)
     assert checkpoint_digest(tmp_path / "new" / "folder") == digest
-    assert {file.name for file in (tmp_path / "new" / "folder").iterdir()} == {WEIGHTS, CONFIG, SUMS}
+    assert {file.name for file in (tmp_path / "new" / "folder").iterdir()} == {
+        WEIGHTS,
+        CONFIG,
+        SUMS,
+    }
     lines = [line.split("  ") for line in (tmp_path / "new/folder" / SUMS).read_text().splitlines()]
     files = [tmp_path / "new/folder" / name for name in (WEIGHTS, CONFIG)]
     assert lines == [[sha256(file.read_bytes()).hexdigest(), file.name] for file in files]
@@ -62,7 +68,9 @@ def test_files_of_two_compressors_are_never_loaded_together(
         patch.setattr("cmt.modeling.checkpoint.write_bytes", fill_disk)
         save_checkpoint(tmp_path, other)
     if written:
-        with pytest.raises(ModelError, match=r"changed since SHA256SUMS was written.*run `cmt train`"):
+        with pytest.raises(
+            ModelError, match=r"changed since SHA256SUMS was written.*run `cmt train`"
+        ):
             load_checkpoint(tmp_path)
     else:
         assert load_checkpoint(tmp_path).lm_digest == "lm digest"
@@ -79,7 +87,10 @@ def test_another_window_has_the_means_or_copies_of_the_weights_of_its_positions(
     copies = weights.view(window, 2).repeat_interleave(2, 0).flatten()
     assert torch.equal(wide.weights[POSITION_WEIGHTS].flatten(), copies)
     assert torch.equal(wide.weights["other"], checkpoint.weights["other"])
-    assert (wide.config.compressor.window, checkpoint.config.compressor.window) == (2 * window, window)
+    assert (wide.config.compressor.window, checkpoint.config.compressor.window) == (
+        2 * window,
+        window,
+    )
 
 
 def test_the_digest_covers_weights_and_configuration_only(tiny_lm: TinyLm, tmp_path: Path) -> None:
@@ -89,7 +100,9 @@ def test_the_digest_covers_weights_and_configuration_only(tiny_lm: TinyLm, tmp_p
     assert MemoryModel.load(tmp_path / "a", lm=lm).save(tmp_path / "c") == digest
     (tmp_path / "a/card.md").write_text("# A card")
     assert MemoryModel.load(tmp_path / "a", lm=lm).digest == digest
-    moved = replace(config, compressor=config.compressor.model_copy(update={"path": Path("elsewhere")}))
+    moved = replace(
+        config, compressor=config.compressor.model_copy(update={"path": Path("elsewhere")})
+    )
     assert make_model(lm, moved).save(tmp_path / "d") == digest
     other = make_model(lm, config)
     other.log_temperature.data += 1.0
@@ -98,19 +111,33 @@ def test_the_digest_covers_weights_and_configuration_only(tiny_lm: TinyLm, tmp_p
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG])
-def test_a_changed_truncated_or_foreign_file_is_refused_at_load(tiny_lm: TinyLm, tmp_path: Path, name: str) -> None:
+def test_a_changed_truncated_or_foreign_file_is_refused_at_load(
+    tiny_lm: TinyLm, tmp_path: Path, name: str
+) -> None:
     make_model(tiny_lm("llama"), make_config()).save(tmp_path)
     content = (tmp_path / name).read_bytes()
-    changed = content.replace(b'"beta": 0.3', b'"beta": 0.4') if name == CONFIG else content[:-1] + b"\x07"
+    changed = (
+        content.replace(b'"beta": 0.3', b'"beta": 0.4')
+        if name == CONFIG
+        else content[:-1] + b"\x07"
+    )
     assert len(changed) == len(content) and changed != content
-    foreign = [b"5", b"[]", b"{}", b'{"lm_digest": "a", "design": {}}', b'{"lm_digest": 1, "design": 2}']
+    foreign = [
+        b"5",
+        b"[]",
+        b"{}",
+        b'{"lm_digest": "a", "design": {}}',
+        b'{"lm_digest": 1, "design": 2}',
+    ]
     cases = (
         (changed, rf"{name} changed since SHA256SUMS was written"),
         *((half, "") for half in (content[: len(content) // 2], *foreign)),
     )
     for damaged, reason in cases:
         (tmp_path / name).write_bytes(damaged)
-        with pytest.raises(ModelError, match=rf"(?s)is damaged \({reason}.*: restore the folder or run `cmt train`"):
+        with pytest.raises(
+            ModelError, match=rf"(?s)is damaged \({reason}.*: restore the folder or run `cmt train`"
+        ):
             MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
     (tmp_path / name).write_bytes(content)
     assert MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
@@ -125,12 +152,18 @@ def test_the_shipped_compressors_are_those_of_their_hashes(folder: str) -> None:
     shipped = Path(__file__).parents[2] / "data" / folder
     assert (shipped / SUMS).exists()
     design = json.loads((shipped / CONFIG).read_text())["design"]
-    assert load_checkpoint(shipped).config.to_dict() == design  # a renamed parameter keeps its stored name
+    assert (
+        load_checkpoint(shipped).config.to_dict() == design
+    )  # a renamed parameter keeps its stored name
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG])
-def test_a_missing_compressor_suggests_a_training(tiny_lm: TinyLm, tmp_path: Path, name: str) -> None:
-    with pytest.raises(ModelError, match=rf"no compressor in .*none \({CONFIG} is missing\): run `cmt train`"):
+def test_a_missing_compressor_suggests_a_training(
+    tiny_lm: TinyLm, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(
+        ModelError, match=rf"no compressor in .*none \({CONFIG} is missing\): run `cmt train`"
+    ):
         MemoryModel.load(tmp_path / "none", lm=tiny_lm("llama"))
     make_model(tiny_lm("llama"), make_config()).save(tmp_path)
     (tmp_path / name).unlink()
@@ -151,7 +184,9 @@ def test_weights_of_another_configuration_are_refused(tiny_lm: TinyLm, tmp_path:
 
 
 @pytest.mark.parametrize("factor", [1, 2])
-def test_the_digest_in_use_is_known_without_loading(tiny_lm: TinyLm, tmp_path: Path, factor: int) -> None:
+def test_the_digest_in_use_is_known_without_loading(
+    tiny_lm: TinyLm, tmp_path: Path, factor: int
+) -> None:
     model = make_model(tiny_lm("llama"), make_config())
     model.save(tmp_path)
     window = factor * model.window
@@ -160,8 +195,12 @@ def test_the_digest_in_use_is_known_without_loading(tiny_lm: TinyLm, tmp_path: P
     assert (digest == checkpoint_digest(tmp_path)) is (factor == 1)
 
 
-@pytest.mark.parametrize(("count", "layers", "blocks"), [(30, 12, 10), (18, 7, 6), (12, 5, 4), (2, 1, 1), (1, 1, 1)])
-def test_layers_are_shares_of_those_of_the_lm_unless_they_are_given(count: int, layers: int, blocks: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "layers", "blocks"), [(30, 12, 10), (18, 7, 6), (12, 5, 4), (2, 1, 1), (1, 1, 1)]
+)
+def test_layers_are_shares_of_those_of_the_lm_unless_they_are_given(
+    count: int, layers: int, blocks: int
+) -> None:
     given = make_config()
     assert given.for_layers(count) == given
     compressor = given.compressor.model_copy(update={"layers": 0})
@@ -171,6 +210,8 @@ def test_layers_are_shares_of_those_of_the_lm_unless_they_are_given(count: int, 
 
 
 def test_a_saved_compressor_names_its_numbers_of_layers(tiny_lm: TinyLm, tmp_path: Path) -> None:
-    config = replace(make_config(), compressor=make_config().compressor.model_copy(update={"layers": 0}))
+    config = replace(
+        make_config(), compressor=make_config().compressor.model_copy(update={"layers": 0})
+    )
     MemoryModel(tiny_lm("llama"), config).save(tmp_path)
     assert load_checkpoint(tmp_path).config.compressor.layers == 1

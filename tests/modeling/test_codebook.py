@@ -14,7 +14,9 @@ def vectors(count: int, *, dim: int = 16, seed: int = 0) -> np.ndarray:
     """(count, dim) around forty points."""
     random = np.random.default_rng(seed)
     points = np.random.default_rng(7).standard_normal((40, dim))
-    return (points[random.integers(0, 40, count)] + 0.1 * random.standard_normal((count, dim))).astype(np.float32)
+    return (
+        points[random.integers(0, 40, count)] + 0.1 * random.standard_normal((count, dim))
+    ).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +38,15 @@ def test_each_part_becomes_the_nearest_of_its_centroids(codebook: Codebook) -> N
     numbers = np.frombuffer(codebook.encode(unseen), np.uint8).reshape(5, 4)
     for row, vector in enumerate(unseen):
         for part in range(4):
-            distances = ((codebook.centroids[part].astype(np.float32) - vector[4 * part : 4 * part + 4]) ** 2).sum(1)
+            distances = (
+                (codebook.centroids[part].astype(np.float32) - vector[4 * part : 4 * part + 4]) ** 2
+            ).sum(1)
             assert numbers[row, part] == distances.argmin()
 
 
-def test_the_same_vectors_give_the_same_codebook_and_others_another_name(codebook: Codebook) -> None:
+def test_the_same_vectors_give_the_same_codebook_and_others_another_name(
+    codebook: Codebook,
+) -> None:
     assert Codebook.fit(vectors(2_000), parts=4, seed=0).name == codebook.name
     assert Codebook.fit(vectors(2_000, seed=4), parts=4, seed=0).name != codebook.name
     assert codebook.name.startswith("pq4-")
@@ -77,7 +83,11 @@ def test_what_cannot_be_fitted_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("codes", "keep_text", "with_codebook", "without"),
-    [("auto", True, "pq4-", "int8"), ("auto", False, "int8", "int8"), ("int4", True, "int4", "int4")],
+    [
+        ("auto", True, "pq4-", "int8"),
+        ("auto", False, "int8", "int8"),
+        ("int4", True, "int4", "int4"),
+    ],
 )
 def test_the_number_format_is_the_codebook_where_it_can_be(
     codebook: Codebook, codes: str, keep_text: bool, with_codebook: str, without: str

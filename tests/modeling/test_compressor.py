@@ -1,4 +1,6 @@
-"""Θ: it starts as the LM, its training leaves the LM unchanged, and no result depends on the batch."""
+"""Θ: it starts as the LM, its training leaves the LM unchanged, and no result depends on the
+batch.
+"""
 
 import pytest
 import torch
@@ -57,7 +59,9 @@ def test_a_new_compressor_computes_what_the_lm_computes(tiny_lm: TinyLm, kind: s
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("params", [WINDOWS, TOKENS], ids=["windows", "tokens"])
-def test_a_memory_does_not_depend_on_its_batch_or_padding(tiny_lm: TinyLm, kind: str, params: CompressorParams) -> None:
+def test_a_memory_does_not_depend_on_its_batch_or_padding(
+    tiny_lm: TinyLm, kind: str, params: CompressorParams
+) -> None:
     lm = tiny_lm(kind)
     compressor = make_compressor(lm, params, trained=True)
     batch = encode(compressor, lm, TEXTS)
@@ -65,7 +69,9 @@ def test_a_memory_does_not_depend_on_its_batch_or_padding(tiny_lm: TinyLm, kind:
         alone = encode(compressor, lm, [text])
         count = int(alone.vector_mask.sum())
         assert batch.vector_mask[row].sum() == count
-        torch.testing.assert_close(batch.vectors[row, :count], alone.vectors[0, :count], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            batch.vectors[row, :count], alone.vectors[0, :count], rtol=1e-4, atol=1e-5
+        )
         torch.testing.assert_close(batch.pooled[row], alone.pooled[0], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(batch.key[row], alone.key[0], rtol=1e-4, atol=1e-5)
 
@@ -80,7 +86,9 @@ def test_memory_tokens_stand_directly_behind_each_text(tiny_lm: TinyLm) -> None:
         ids = lm.tokenize(text)
         embeds = torch.cat([lm.embed(torch.tensor([lm.bos, *ids])), compressor.memory_tokens])[None]
         with torch.no_grad():
-            states = (compressor.encoder(inputs_embeds=embeds).last_hidden_state - compressor.shift) * compressor.scale
+            states = (
+                compressor.encoder(inputs_embeds=embeds).last_hidden_state - compressor.shift
+            ) * compressor.scale
         torch.testing.assert_close(encoding.vectors[row], states[0, -3:], rtol=1e-4, atol=1e-5)
         assert encoding.mask[row].sum() == len(ids)
         assert encoding.mask[row, : len(ids)].all()

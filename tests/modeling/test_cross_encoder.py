@@ -15,7 +15,10 @@ from cmt.modeling.lora import layers_with_lora
 from tests.helpers.lms import TinyLm
 
 QUESTION = "What does a single ticket on the Saltby ferry cost?"
-OLD = Report("Fares\nA single ticket on the Saltby ferry costs 8 crowns. Children travel free.", date(2031, 3, 1))
+OLD = Report(
+    "Fares\nA single ticket on the Saltby ferry costs 8 crowns. Children travel free.",
+    date(2031, 3, 1),
+)
 NEW = Report(
     "Dearer crossing\nPassengers of the Saltby ferry found a new board at the quay. A single ticket costs 11 crowns, "
     "and bicycles pay two. The company blames the price of diesel.",
@@ -33,8 +36,14 @@ def folder(tiny_lm: TinyLm, tmp_path: Path) -> Path:
     """A cross-encoder of one layer, for the tiny LM."""
     lm = tiny_lm("llama")
     torch.manual_seed(0)
-    tensors = {name: p.detach() for name, p in layers_with_lora(lm, 0, 1, 2).named_parameters() if "lora_" in name}
-    tensors = {name: tensor + 0.1 if "lora_B" in name else tensor for name, tensor in tensors.items()}
+    tensors = {
+        name: p.detach()
+        for name, p in layers_with_lora(lm, 0, 1, 2).named_parameters()
+        if "lora_" in name
+    }
+    tensors = {
+        name: tensor + 0.1 if "lora_B" in name else tensor for name, tensor in tensors.items()
+    }
     head = {"head.weight": torch.randn(2, lm.hidden_size), "head.bias": torch.zeros(2)}
     save_file(tensors | head, tmp_path / FILE, {"lm_digest": lm.digest})
     return tmp_path
@@ -43,7 +52,10 @@ def folder(tiny_lm: TinyLm, tmp_path: Path) -> Path:
 def test_the_odds_depend_on_both_reports_and_on_nothing_else(folder: Path, tiny_lm: TinyLm) -> None:
     encoder = CrossEncoder.load(folder, tiny_lm("llama"))
     assert encoder is not None
-    found = [encoder.odds(QUESTION, *pair) for pair in ((OLD, NEW), (OLD, RUMOUR), (NEW, RUMOUR), (OLD, NEW))]
+    found = [
+        encoder.odds(QUESTION, *pair)
+        for pair in ((OLD, NEW), (OLD, RUMOUR), (NEW, RUMOUR), (OLD, NEW))
+    ]
     assert len(set(found)) == 3
     assert found[0] == found[3]
     assert found[0].holds != found[0].changed

@@ -7,7 +7,13 @@ from torch import nn
 
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM, slice_layers, weights_digest
-from cmt.modeling.lora import PROSE, cast_lora_inputs, layers_with_lora, merge_lora, state_statistics
+from cmt.modeling.lora import (
+    PROSE,
+    cast_lora_inputs,
+    layers_with_lora,
+    merge_lora,
+    state_statistics,
+)
 from tests.helpers.architectures import build as build_architecture
 from tests.helpers.lms import KINDS, TinyLm, build, tokenizer
 
@@ -27,7 +33,9 @@ def adapted_layers(lm: FrozenLM, *, trained: bool = True) -> nn.Module:
 
 def run(layers: nn.Module, lm: FrozenLM) -> torch.Tensor:
     with torch.no_grad():
-        states: torch.Tensor = layers(input_ids=torch.tensor([[lm.bos, *lm.tokenize(PROSE)]])).last_hidden_state
+        states: torch.Tensor = layers(
+            input_ids=torch.tensor([[lm.bos, *lm.tokenize(PROSE)]])
+        ).last_hidden_state
     return states
 
 
@@ -36,7 +44,10 @@ def test_every_linear_of_the_layers_has_an_adapter(tiny_lm: TinyLm) -> None:
     down = {name: parameter for name, parameter in layers.named_parameters() if "lora_A" in name}
     up = [parameter for name, parameter in layers.named_parameters() if "lora_B" in name]
     assert len(down) == len(up) == 2 * 7
-    assert all(parameter.requires_grad == ("lora_" in name) for name, parameter in layers.named_parameters())
+    assert all(
+        parameter.requires_grad == ("lora_" in name)
+        for name, parameter in layers.named_parameters()
+    )
     assert not any(parameter.any() for parameter in up)
     assert all(parameter.shape[0] == 2 for parameter in down.values())
     deviation = torch.cat([(p * p.shape[1] ** 0.5).flatten() for p in down.values()]).std()
@@ -44,7 +55,9 @@ def test_every_linear_of_the_layers_has_an_adapter(tiny_lm: TinyLm) -> None:
 
 
 def trained_adapters(layers: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach() for name, parameter in layers.named_parameters() if "lora_" in name}
+    return {
+        name: parameter.detach() for name, parameter in layers.named_parameters() if "lora_" in name
+    }
 
 
 @EVERY_KIND
@@ -52,7 +65,9 @@ def trained_adapters(layers: nn.Module) -> dict[str, torch.Tensor]:
 def test_merged_layers_have_the_weights_that_peft_gives_them(kind: str, dtype: str) -> None:
     lm = build(kind)
     lm.model.to(getattr(torch, dtype))
-    digest, layers, merged = weights_digest(lm.model), adapted_layers(lm), slice_layers(lm, 0, 2).eval()
+    digest = weights_digest(lm.model)
+    layers = adapted_layers(lm)
+    merged = slice_layers(lm, 0, 2).eval()
     before = run(layers, lm) if dtype == "float32" else None
     merge_lora(merged, trained_adapters(layers))
     assert weights_digest(lm.model) == digest
@@ -75,18 +90,26 @@ def test_adapters_of_other_layers_are_refused(tiny_lm: TinyLm) -> None:
     adapters = trained_adapters(adapted_layers(lm))
     first, *_ = sorted(adapters)
     missing = {name: tensor for name, tensor in adapters.items() if name != first}
-    for wrong in (missing, adapters | {"layers.7" + first: adapters[first]}, adapters | {first: torch.ones(3, 5)}):
+    for wrong in (
+        missing,
+        adapters | {"layers.7" + first: adapters[first]},
+        adapters | {first: torch.ones(3, 5)},
+    ):
         with pytest.raises(ModelError, match="do not fit the configuration"):
             merge_lora(slice_layers(lm, 0, 2), wrong)
 
 
 def test_inputs_are_cast_on_request_only(tiny_lm: TinyLm) -> None:
     layers = adapted_layers(tiny_lm("llama"))
-    flags = [module.cast_input_dtype_enabled for module in layers.modules() if hasattr(module, "lora_A")]
+    flags = [
+        module.cast_input_dtype_enabled for module in layers.modules() if hasattr(module, "lora_A")
+    ]
     assert len(flags) == 2 * 7
     assert not any(flags)
     cast_lora_inputs(layers)
-    assert all(module.cast_input_dtype_enabled for module in layers.modules() if hasattr(module, "lora_A"))
+    assert all(
+        module.cast_input_dtype_enabled for module in layers.modules() if hasattr(module, "lora_A")
+    )
 
 
 @EVERY_KIND
@@ -96,7 +119,8 @@ def test_statistics_are_those_of_the_lms_states(tiny_lm: TinyLm, kind: str) -> N
     with torch.no_grad():
         states = lm.model(ids, output_hidden_states=True).hidden_states[1][0]
         final = lm.backbone(ids).last_hidden_state[0]
-    inner, outer = state_statistics(lm, 1, normed=False), state_statistics(lm, lm.layers, normed=True)
+    inner = state_statistics(lm, 1, normed=False)
+    outer = state_statistics(lm, lm.layers, normed=True)
     torch.testing.assert_close(inner.sink, states[0])
     torch.testing.assert_close(inner.mean, states[1:].mean(0))
     torch.testing.assert_close(inner.spread, states[1:].std(0))

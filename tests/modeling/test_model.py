@@ -35,7 +35,10 @@ EXPANDABLE = replace(make_config(), windows=(1, WINDOW))
 
 @pytest.mark.parametrize(
     ("config", "kind"),
-    [*((config, "llama") for config in CONFIGS.values()), *((CONFIGS["windows"], kind) for kind in KINDS[1:])],
+    [
+        *((config, "llama") for config in CONFIGS.values()),
+        *((CONFIGS["windows"], kind) for kind in KINDS[1:]),
+    ],
     ids=[*CONFIGS, *KINDS[1:]],
 )
 def test_a_loaded_model_answers_like_the_saved_one_also_with_merged_adapters(
@@ -58,7 +61,9 @@ def test_a_loaded_model_answers_like_the_saved_one_also_with_merged_adapters(
     assert weights_digest(lm.model) == lm_digest
 
 
-def test_parameters_that_only_self_matching_trains_are_not_saved_without_it(tiny_lm: TinyLm, tmp_path: Path) -> None:
+def test_parameters_that_only_self_matching_trains_are_not_saved_without_it(
+    tiny_lm: TinyLm, tmp_path: Path
+) -> None:
     lm, config = tiny_lm("llama"), make_config(published=True)
     mac = replace(config, objective=ObjectiveParams(alpha=0.0, beta=0.0))
     names, mac_names = (make_model(lm, c).trained_tensors().keys() for c in (config, mac))
@@ -70,7 +75,8 @@ def test_parameters_that_only_self_matching_trains_are_not_saved_without_it(tiny
 def test_a_multiple_of_the_window_gives_fewer_vectors(tiny_lm: TinyLm, tmp_path: Path) -> None:
     lm = tiny_lm("llama")
     digest = make_model(lm, make_config()).save(tmp_path)
-    narrow, wide = MemoryModel.load(tmp_path, lm=lm), MemoryModel.load(tmp_path, lm=lm, window=3 * WINDOW)
+    narrow = MemoryModel.load(tmp_path, lm=lm)
+    wide = MemoryModel.load(tmp_path, lm=lm, window=3 * WINDOW)
     assert MemoryModel.load(tmp_path, lm=lm, window=WINDOW).digest == digest
     assert (wide.window, narrow.window) == (3 * WINDOW, WINDOW)
     assert wide.digest != digest
@@ -81,27 +87,37 @@ def test_a_multiple_of_the_window_gives_fewer_vectors(tiny_lm: TinyLm, tmp_path:
     torch.testing.assert_close(memories[1].vectors[:full_windows], mean_of_three)
     assert len(answer_tokens(wide, QUESTIONS, [retrieved_memories(wide, TEXTS)] * 2)) == 2
     assert MemoryModel.load(tmp_path, lm=lm, window=3 * WINDOW).digest == wide.digest
-    with pytest.raises(ModelError, match=f"has a vector for {WINDOW} tokens: set compressor.window to {WINDOW}, to a"):
+    with pytest.raises(
+        ModelError,
+        match=f"has a vector for {WINDOW} tokens: set compressor.window to {WINDOW}, to a",
+    ):
         MemoryModel.load(tmp_path, lm=lm, window=3 * WINDOW - 1)
 
 
 @pytest.mark.parametrize("window", [1, WINDOW // 2, 2 * WINDOW])
-def test_a_model_reads_at_other_windows_with_the_same_weights(tiny_lm: TinyLm, tmp_path: Path, window: int) -> None:
+def test_a_model_reads_at_other_windows_with_the_same_weights(
+    tiny_lm: TinyLm, tmp_path: Path, window: int
+) -> None:
     lm = tiny_lm("llama")
     model = make_model(lm, make_config())
     model.save(tmp_path, dtype=torch.float32)
     loaded = MemoryModel.load(tmp_path, lm=lm, window=window)
     assert loaded.window == loaded.content.window == window
     texts = [lm.tokenize(text) for text in TEXTS]
-    torch.testing.assert_close(model.encode(texts, window=window).vectors, loaded.encode(texts).vectors)
+    torch.testing.assert_close(
+        model.encode(texts, window=window).vectors, loaded.encode(texts).vectors
+    )
     # ψ reads windows of any size: with shared or averaged scores of positions
-    memories, (question,) = retrieved_memories(loaded, TEXTS), [loaded.encode([lm.tokenize(QUESTIONS[0])])]
+    memories = retrieved_memories(loaded, TEXTS)
+    (question,) = [loaded.encode([lm.tokenize(QUESTIONS[0])])]
     vectors, mask, ids = loaded._stack_memories([memories], window)
     scores = [other.aggregator(question, vectors, mask, ids) for other in (model, loaded)]  # type: ignore[misc]
     torch.testing.assert_close(*scores)
 
 
-def test_expanded_memories_are_read_as_with_a_vector_for_each_token(tiny_lm: TinyLm, tmp_path: Path) -> None:
+def test_expanded_memories_are_read_as_with_a_vector_for_each_token(
+    tiny_lm: TinyLm, tmp_path: Path
+) -> None:
     lm = tiny_lm("llama")
     model = make_model(lm, EXPANDABLE)
     model.save(tmp_path, dtype=torch.float32)
@@ -111,7 +127,9 @@ def test_expanded_memories_are_read_as_with_a_vector_for_each_token(tiny_lm: Tin
     tokens_shown = SELECTION.model_copy(update={"neighbour_windows": neighbours})
     asked = [lm.tokenize(" " + question) for question in QUESTIONS]
     with torch.no_grad():
-        expected = narrow.read(narrow.encode(asked), asked, [retrieved_memories(narrow, TEXTS)] * 2, tokens_shown)
+        expected = narrow.read(
+            narrow.encode(asked), asked, [retrieved_memories(narrow, TEXTS)] * 2, tokens_shown
+        )
     assert output.begins is not None and expected.begins is not None
     length = min(output.begins.shape[2], expected.begins.shape[2])
     torch.testing.assert_close(output.begins[..., :length], expected.begins[..., :length])
@@ -127,9 +145,13 @@ def test_a_text_is_encoded_once_while_it_is_remembered(tiny_lm: TinyLm, tmp_path
     memories = [retrieved_memories(trained, TEXTS)] * 2
 
     def begins(model: MemoryModel) -> tuple[torch.Tensor, int]:
-        """Probabilities, and the number of texts that Θ encoded for them, the questions among them."""
+        """Probabilities, and the number of texts that Θ encoded for them, the questions among
+        them.
+        """
         rows = list[int]()
-        handle = model.compressor.register_forward_hook(lambda _module, inputs, _output: rows.append(len(inputs[0])))
+        handle = model.compressor.register_forward_hook(
+            lambda _module, inputs, _output: rows.append(len(inputs[0]))
+        )
         output = read(model, memories, expanded=len(TEXTS))
         handle.remove()
         assert output.begins is not None
@@ -148,14 +170,18 @@ def test_a_text_is_encoded_once_while_it_is_remembered(tiny_lm: TinyLm, tmp_path
     assert not after.equal(before)
 
 
-def test_the_texts_read_last_are_remembered(tiny_lm: TinyLm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_texts_read_last_are_remembered(
+    tiny_lm: TinyLm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lm = tiny_lm("llama")
     make_model(lm, EXPANDABLE).save(tmp_path, dtype=torch.float32)
     texts = [lm.tokenize(text)[:6] for text in TEXTS]
     monkeypatch.setattr("cmt.modeling.model.REMEMBERED_BYTES", 2 * 6 * lm.hidden_size * 4)
     model = MemoryModel.load(tmp_path, lm=lm, merged=True)
     encoded = list[int]()
-    model.compressor.register_forward_hook(lambda _module, inputs, _output: encoded.append(len(inputs[0])))
+    model.compressor.register_forward_hook(
+        lambda _module, inputs, _output: encoded.append(len(inputs[0]))
+    )
     with torch.no_grad():
         for text in (0, 1, 0, 2, 0, 1):
             model._token_states([texts[text]])
@@ -165,7 +191,10 @@ def test_the_texts_read_last_are_remembered(tiny_lm: TinyLm, tmp_path: Path, mon
 def test_of_many_memories_the_likeliest_are_expanded(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
     model = make_model(lm, EXPANDABLE)
-    memories = [retrieved_memories(model, TEXTS, priors=(-29.0, 0.0, -1.0)), retrieved_memories(model, TEXTS[:1])]
+    memories = [
+        retrieved_memories(model, TEXTS, priors=(-29.0, 0.0, -1.0)),
+        retrieved_memories(model, TEXTS[:1]),
+    ]
     output = read(model, memories, expanded=2)
     assert output.begins is not None and output.margins is not None
     assert (output.begins.sum(2) > 0).tolist() == [[False, True, True], [True, False, False]]
@@ -179,12 +208,16 @@ def test_of_many_memories_the_likeliest_are_expanded(tiny_lm: TinyLm) -> None:
 
 
 @EVERY_CONFIG
-def test_no_tensor_of_the_lm_is_saved_or_trained(tiny_lm: TinyLm, tmp_path: Path, config: CompressorConfig) -> None:
+def test_no_tensor_of_the_lm_is_saved_or_trained(
+    tiny_lm: TinyLm, tmp_path: Path, config: CompressorConfig
+) -> None:
     lm = tiny_lm("llama")
     model = make_model(lm, config)
     model.save(tmp_path)
     names = set(load_file(tmp_path / WEIGHTS))
-    assert names == {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert names == {
+        name for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
     frozen = {tensor.data_ptr() for tensor in lm.model.parameters()}
     assert not frozen & {tensor.data_ptr() for tensor in model.trained_tensors().values()}
     assert not any("base_layer" in name or "embed" in name for name in names)
@@ -211,7 +244,9 @@ def test_an_answer_depends_on_its_memories_and_neither_on_their_order_nor_on_the
     answers = answer_tokens(model, QUESTIONS, [memories] * 2)
     assert any(answers)
     assert answer_tokens(model, QUESTIONS, [[memories[2], memories[0], memories[1]]] * 2) == answers
-    assert answer_tokens(model, QUESTIONS, [memories[:1]] * 2) != answer_tokens(model, QUESTIONS, [memories[1:2]] * 2)
+    assert answer_tokens(model, QUESTIONS, [memories[:1]] * 2) != answer_tokens(
+        model, QUESTIONS, [memories[1:2]] * 2
+    )
     for batch in ([memories, memories[1:2]], [[], memories]):
         alone = [answer_tokens(model, [q], [m])[0] for q, m in zip(QUESTIONS, batch, strict=True)]
         assert answer_tokens(model, QUESTIONS, batch) == alone
@@ -230,7 +265,9 @@ def test_tokens_of_all_memories_and_nowhere_share_one_probability(tiny_lm: TinyL
 
 
 @EVERY_CONFIG
-def test_a_superseded_document_changes_the_scores_of_its_update_only(tiny_lm: TinyLm, config: CompressorConfig) -> None:
+def test_a_superseded_document_changes_the_scores_of_its_update_only(
+    tiny_lm: TinyLm, config: CompressorConfig
+) -> None:
     model = make_model(tiny_lm("llama"), config)
     plain = [retrieved_memories(model, TEXTS), []]
     superseded = model.lm.tokenize("The harbour was dug by the mayor of Saltby.")
@@ -245,8 +282,12 @@ def test_a_superseded_document_changes_the_scores_of_its_update_only(tiny_lm: Ti
     torch.testing.assert_close(after[0, 1:], before[0, 1:])
 
 
-@pytest.mark.parametrize("replaced", [[(1, 0)], [(1, 0), (1, 0)]])  # by one earlier memory, and by two with its value
-def test_a_memory_is_read_without_the_value_of_another_one(tiny_lm: TinyLm, replaced: list[tuple[int, int]]) -> None:
+@pytest.mark.parametrize(
+    "replaced", [[(1, 0)], [(1, 0), (1, 0)]]
+)  # by one earlier memory, and by two with its value
+def test_a_memory_is_read_without_the_value_of_another_one(
+    tiny_lm: TinyLm, replaced: list[tuple[int, int]]
+) -> None:
     model = make_model(tiny_lm("llama"), make_config())
     fare = "The ferry costs six crowns."
     memories = retrieved_memories(model, [fare, f"{fare} It is slow, wet and old."])
@@ -263,7 +304,9 @@ def test_a_memory_is_read_without_the_value_of_another_one(tiny_lm: TinyLm, repl
         before = model.read(question, asked, [memories], SELECTION).begins
         after = model.read(question, asked, [memories], SELECTION, weigh).begins
     assert before is not None and after is not None
-    torch.testing.assert_close(after.sum(2), before.sum(2))  # the memory answers as surely as before
+    torch.testing.assert_close(
+        after.sum(2), before.sum(2)
+    )  # the memory answers as surely as before
     value, second = (
         model.lm.decode(memory.tokens[span.first : span.last + 1]).strip()
         for memory, span in zip((old, new), spans, strict=True)
@@ -272,7 +315,9 @@ def test_a_memory_is_read_without_the_value_of_another_one(tiny_lm: TinyLm, repl
 
 
 @EVERY_CONFIG
-def test_only_the_published_parts_read_through_a_prefix_alone(tiny_lm: TinyLm, config: CompressorConfig) -> None:
+def test_only_the_published_parts_read_through_a_prefix_alone(
+    tiny_lm: TinyLm, config: CompressorConfig
+) -> None:
     model = make_model(tiny_lm("llama"), config)
     prompt = read(model, [retrieved_memories(model, TEXTS)] * 2).prompt
     asked = [model.lm.tokenize(" " + question) for question in QUESTIONS]
@@ -287,6 +332,8 @@ def test_only_the_published_parts_read_through_a_prefix_alone(tiny_lm: TinyLm, c
 
 def test_whole_memories_are_read_in_the_order_of_their_priors(tiny_lm: TinyLm) -> None:
     model = make_model(tiny_lm("llama"), make_config(aggregator="none"))
-    output = read(model, [retrieved_memories(model, TEXTS, priors=(-1.0, -2.0, 0.0))], questions=QUESTIONS[:1])
+    output = read(
+        model, [retrieved_memories(model, TEXTS, priors=(-1.0, -2.0, 0.0))], questions=QUESTIONS[:1]
+    )
     assert [span.memory for span in output.spans[0]] == [2, 0, 1]
     assert output.answer_spans is None and output.margins is None

@@ -11,7 +11,10 @@ from tests.helpers.models import make_config, make_model
 def test_question_and_quote_follow_their_labels(tiny_lm: TinyLm) -> None:
     model = make_model(tiny_lm("llama"), make_config())
     question, quote = (model.lm.tokenize(text) for text in (" Who built it?", " by the mayor of"))
-    text, quoted = (model.lm.tokenizer.decode(model.prompts.question_tokens(question, *end)) for end in ((), (quote,)))
+    text, quoted = (
+        model.lm.tokenizer.decode(model.prompts.question_tokens(question, *end))
+        for end in ((), (quote,))
+    )
     assert text == "Question: Who built it?\nAnswer:"
     assert quoted == "Question: Who built it?\nQuote: by the mayor of\nAnswer:"
 
@@ -32,11 +35,19 @@ def test_each_token_is_highlighted_by_its_own_probability(tiny_lm: TinyLm, left:
     ]
     before = [0.0] * (1 + len(label))
     highlights = [
-        [*before, *begins[0, 1, :6].tolist(), 0.0, *begins[0, 0, 4:].tolist(), *[0.0] * (1 + len(tails[0]))],
+        [
+            *before,
+            *begins[0, 1, :6].tolist(),
+            0.0,
+            *begins[0, 0, 4:].tolist(),
+            *[0.0] * (1 + len(tails[0])),
+        ],
         [*before, *begins[1, 0, :3].tolist(), *[0.0] * (1 + len(tails[1]))],
     ]
     with torch.no_grad():
-        model.get_parameter("alignment.highlight").copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 32))
+        model.get_parameter("alignment.highlight").copy_(
+            torch.tensor([[-1.0], [1.0]]).expand(2, 32)
+        )
         question = model.encode([[5, 6], [7]])
         prompt = model.prompts.text_prompt(question, spans, texts, probability, tails, left=left)
     assert prompt.prefix is not None
@@ -46,7 +57,9 @@ def test_each_token_is_highlighted_by_its_own_probability(tiny_lm: TinyLm, left:
         assert real.sum() == len(ids[row])
         assert real[-len(ids[row]) :].all() if left else real[: len(ids[row])].all()
         added = prompt.embeds[row][real] - lm.embed(torch.tensor(ids[row]))
-        torch.testing.assert_close(added, torch.tensor(highlights[row])[:, None].expand(-1, 32), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            added, torch.tensor(highlights[row])[:, None].expand(-1, 32), rtol=0, atol=1e-6
+        )
 
 
 def test_without_probabilities_the_embeddings_are_those_of_the_tokens(tiny_lm: TinyLm) -> None:
@@ -54,6 +67,10 @@ def test_without_probabilities_the_embeddings_are_those_of_the_tokens(tiny_lm: T
     model = make_model(lm, make_config(aggregator="none"))
     with torch.no_grad():
         question = model.encode([[5, 6]])
-        prompt = model.prompts.text_prompt(question, [[TokenSpan(0, 1, 2)]], [[[20, 21, 22]]], None, [[9]], left=True)
+        prompt = model.prompts.text_prompt(
+            question, [[TokenSpan(0, 1, 2)]], [[[20, 21, 22]]], None, [[9]], left=True
+        )
     ids = [lm.bos, *lm.tokenize("Text:"), 21, 22, *lm.tokenize("\n"), 9]
-    torch.testing.assert_close(prompt.embeds[0][prompt.mask[0].bool()], lm.embed(torch.tensor(ids)), rtol=0, atol=0)
+    torch.testing.assert_close(
+        prompt.embeds[0][prompt.mask[0].bool()], lm.embed(torch.tensor(ids)), rtol=0, atol=0
+    )

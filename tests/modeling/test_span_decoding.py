@@ -28,7 +28,9 @@ def log_probabilities(*memories: list[float]) -> Tensor:
 def quote_of(probability: Tensor, texts: list[list[int]]) -> AnswerSpan:
     """The quote where every token is a word of the same sentence."""
     free = [
-        QuoteLimits(begins=every, ends=every, sentences=none, open_before=none, open_after=none, new=every)
+        QuoteLimits(
+            begins=every, ends=every, sentences=none, open_before=none, open_after=none, new=every
+        )
         for every, none in (([True] * len(text), [0] * len(text)) for text in texts)
     ]
     return best_answer_span(probability, texts, free)
@@ -36,7 +38,9 @@ def quote_of(probability: Tensor, texts: list[list[int]]) -> AnswerSpan:
 
 def test_the_quote_is_the_likeliest_span_of_one_memory() -> None:
     probability, texts = torch.full((2, 20, 2), -9.0), [list(range(20)), list(range(20))]
-    probability[0, 4, 0] = probability[1, 2, 1] = 0.0  # a beginning in one memory, an end in the other
+    probability[0, 4, 0] = probability[1, 2, 1] = (
+        0.0  # a beginning in one memory, an end in the other
+    )
     probability[1, 1, 0] = probability[0, 3, 1] = -0.5  # an end before the beginning
     assert quote_of(probability, texts).span == TokenSpan(1, 1, 2)
     probability[0, 8, 1] = 0.0
@@ -97,26 +101,62 @@ def test_spans_that_share_tokens_with_the_quote_agree_with_it() -> None:
         ([" ", "1", ",", "5", "0", " km", "."], "How many km?", 1, 4, True),
         ([" in", " ", "2", "0", ",", " and"], "", 2, 3, True),
         ([" Falk", "'s", " book"], "", 0, 0, True),
-        ([" costs", " ", "3", "4", " euros", "."], "How much?", 2, 3, False),  # a number without its unit
+        (
+            [" costs", " ", "3", "4", " euros", "."],
+            "How much?",
+            2,
+            3,
+            False,
+        ),  # a number without its unit
         ([" costs", " ", "3", "4", " euros", "."], "How much?", 2, 4, True),
         ([" costs", " ", "3", "4", " euros", "."], "How many euros?", 2, 3, True),
-        ([" costs", " ", "3", "4", " euros", "."], "How much?", 1, 4, False),  # it begins with a blank
+        (
+            [" costs", " ", "3", "4", " euros", "."],
+            "How much?",
+            1,
+            4,
+            False,
+        ),  # it begins with a blank
         ([" two", " million", " people"], "How many people?", 0, 0, False),
         ([" two", " million", " people"], "How many people?", 0, 1, True),
         ([" grew", " ", "3", "%", "."], "By how much?", 2, 2, False),
-        ([" In", " ", "2", "0", "1", "1", " Mark", " left"], "When?", 2, 5, True),  # a name is no unit
-        ([" two", " centers", " closed"], "How much?", 0, 0, True),  # nor a word that begins like one
+        (
+            [" In", " ", "2", "0", "1", "1", " Mark", " left"],
+            "When?",
+            2,
+            5,
+            True,
+        ),  # a name is no unit
+        (
+            [" two", " centers", " closed"],
+            "How much?",
+            0,
+            0,
+            True,
+        ),  # nor a word that begins like one
         ([" two", " tons", " of"], "What does Washington weigh?", 0, 0, False),
         ([" two", " tons", " of"], "How many tons?", 0, 0, True),
         (["東京", "都", "は"], "", 1, 1, True),  # no blanks between words
         (["東京", "都", "は"], "東京は?", 0, 0, True),
-        ([" Switzer", "land", " has", " Zurich"], "Which city of Switzerland?", 0, 1, False),  # words of the question
+        (
+            [" Switzer", "land", " has", " Zurich"],
+            "Which city of Switzerland?",
+            0,
+            1,
+            False,
+        ),  # words of the question
         ([" Switzer", "land", " has", " Zurich"], "Which city of Switzerland?", 0, 3, True),
         ([" Switzer", "land", ",", " Zurich"], "Which city of Switzerland?", 0, 2, False),
         ([" The", " city", " of", " Zurich"], "Which city?", 0, 1, False),
         ([" slower", " than", " that"], "Is it faster or slower?", 0, 0, True),  # a choice
         ([" a", " dollar", " is", " $"], "What is the symbol of a dollar?", 3, 3, True),
-        ([" kingdom", ".", " The", " Scyth", "ians"], "", 0, 4, False),  # across the end of a sentence
+        (
+            [" kingdom", ".", " The", " Scyth", "ians"],
+            "",
+            0,
+            4,
+            False,
+        ),  # across the end of a sentence
         ([" kingdom", ".", " The", " Scyth", "ians"], "", 2, 4, True),
         ([" fell", '!"', " “", "No", " one"], "", 0, 4, False),
         ([" Rev", ".", " John", " Jenkins"], "", 0, 3, True),  # an abbreviation ends none
@@ -132,7 +172,13 @@ def test_spans_that_share_tokens_with_the_quote_agree_with_it() -> None:
         ([" the", ' "', "plain", " text", '"'], "", 0, 4, True),
         ([" the", " “", "plain", " text", "”"], "", 2, 4, False),
         ([" a", " ", "7", '"', " single"], "", 0, 4, True),  # inches
-        (["“", "Toll", "\n", "From", " today", "”"], "", 3, 5, True),  # a line closes what it opened
+        (
+            ["“", "Toll", "\n", "From", " today", "”"],
+            "",
+            3,
+            5,
+            True,
+        ),  # a line closes what it opened
     ],
 )
 def test_a_quote_ends_with_its_words_and_stays_in_a_sentence(
@@ -140,14 +186,18 @@ def test_a_quote_ends_with_its_words_and_stays_in_a_sentence(
 ) -> None:
     probability = torch.full((1, len(tokens), 2), -9.0)
     probability[0, first, 0] = probability[0, last, 1] = -0.1
-    quote = best_answer_span(probability, [list(range(len(tokens)))], [QuoteLimits.of(tokens, question)])
+    quote = best_answer_span(
+        probability, [list(range(len(tokens)))], [QuoteLimits.of(tokens, question)]
+    )
     assert (quote.span == TokenSpan(0, first, last)) is allowed
     inside = tokens[quote.span.first : quote.span.last + 1]
     assert "\n" not in "".join(inside)
 
 
 def test_a_memory_without_an_allowed_quote_has_the_likeliest_one() -> None:
-    assert best_answer_span(torch.zeros(1, 1, 2), [[5]], [QuoteLimits.of(["\n"], "")]).span == TokenSpan(0, 0, 0)
+    assert best_answer_span(
+        torch.zeros(1, 1, 2), [[5]], [QuoteLimits.of(["\n"], "")]
+    ).span == TokenSpan(0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +210,12 @@ def test_a_memory_without_an_allowed_quote_has_the_likeliest_one() -> None:
         ([[0, 9, 0, 0, 8]], 2, 0, [(0, 1, 1), (0, 4, 4)]),  # in the order of the text
         ([[0, 8, 0, 0, 9]], 2, 0, [(0, 1, 1), (0, 4, 4)]),
         ([[0, 9, 0, 8, 0]], 2, 1, [(0, 0, 4)]),  # adjoining windows form one span
-        ([[1, 8, 0], [0, 0, 9]], 2, 1, [(1, 1, 2), (0, 0, 2)]),  # the memory with the best window first
+        (
+            [[1, 8, 0], [0, 0, 9]],
+            2,
+            1,
+            [(1, 1, 2), (0, 0, 2)],
+        ),  # the memory with the best window first
         ([[1, 2, None], [None, None, None]], 9, 3, [(0, 0, 1)]),
         ([[None, None]], 3, 1, []),
     ],
@@ -168,7 +223,9 @@ def test_a_memory_without_an_allowed_quote_has_the_likeliest_one() -> None:
 def test_the_best_windows_are_chosen_with_their_neighbours(
     scores: list[list[float | None]], best: int, neighbours: int, spans: list[tuple[int, int, int]]
 ) -> None:
-    table = torch.tensor([[-inf if score is None else float(score) for score in row] for row in scores])
+    table = torch.tensor(
+        [[-inf if score is None else float(score) for score in row] for row in scores]
+    )
     tokens = table.repeat_interleave(3, 1).unsqueeze(-1).expand(-1, -1, 2)
     expected = [TokenSpan(memory, 3 * first, 3 * last + 2) for memory, first, last in spans]
     assert choose_windows(tokens, 3, best, neighbours) == expected
@@ -195,7 +252,8 @@ def test_the_margin_of_windows_is_their_lead_over_the_first_that_is_left_out() -
 
 
 def test_the_margin_of_windows_covers_the_order_of_memories() -> None:
-    near, far = log_probabilities([-1.0, -9.0], [-1.125, -9.0]), log_probabilities([-1.0, -1.125], [-9.0, -9.0])
+    near = log_probabilities([-1.0, -9.0], [-1.125, -9.0])
+    far = log_probabilities([-1.0, -1.125], [-9.0, -9.0])
     assert window_margin(near, 1, 2) == pytest.approx(0.125)
     assert window_margin(far, 1, 2) == pytest.approx(7.875)
     assert choose_windows(near, 1, 2, 0) != choose_windows(near.flip(0), 1, 2, 0)

@@ -27,7 +27,9 @@ def scores_favouring(*spans: tuple[int, int], by: float = 6.0) -> Tensor:
 def quote_text(scores: Tensor) -> str:
     """Text of the likeliest span."""
     limits = [QuoteLimits.of(UPDATE, "")]
-    quote = best_answer_span(token_log_probabilities(scores[None, None])[0], [list(range(len(scores)))], limits)
+    quote = best_answer_span(
+        token_log_probabilities(scores[None, None])[0], [list(range(len(scores)))], limits
+    )
     return "".join(UPDATE[token] for token in quote.tokens).strip()
 
 
@@ -51,7 +53,9 @@ def test_the_log_sum_of_the_scores_stays() -> None:
     torch.testing.assert_close(changed.logsumexp(0), scores.logsumexp(0))
 
 
-@pytest.mark.parametrize("superseded", [["Nothing", " alike"], ["!"], ["THE", " FERRY", " COSTS", " SIX", " CROWNS"]])
+@pytest.mark.parametrize(
+    "superseded", [["Nothing", " alike"], ["!"], ["THE", " FERRY", " COSTS", " SIX", " CROWNS"]]
+)
 def test_without_a_common_word_or_without_a_new_one_nothing_changes(superseded: list[str]) -> None:
     tokens = ["The", " ferry", " costs", " six", " crowns"]
     scores = torch.randn(5, 2, generator=torch.Generator().manual_seed(4))
@@ -77,7 +81,8 @@ def test_a_span_is_discounted_by_its_share_of_old_words() -> None:
 
 
 def test_a_word_of_several_tokens_is_one_word() -> None:
-    tokens, superseded = [" Har", "bour", " of", " Ell", "ery"], [" Ell", "en", " of", " har", "bour"]
+    tokens = [" Har", "bour", " of", " Ell", "ery"]
+    superseded = [" Ell", "en", " of", " har", "bour"]
     change = discount_superseded(torch.zeros(5, 2), tokens, superseded)
     assert change[3, 0] > change[0, 0]
     assert change[4, 1] > change[1, 1]
@@ -85,7 +90,10 @@ def test_a_word_of_several_tokens_is_one_word() -> None:
 
 
 def test_a_letter_that_is_longer_in_lower_case_moves_no_word() -> None:
-    changes = [discount_superseded(torch.zeros(3, 2), [name, " has", " 4"], [" has"]) for name in ("İzmir", "Izmir")]
+    changes = [
+        discount_superseded(torch.zeros(3, 2), [name, " has", " 4"], [" has"])
+        for name in ("İzmir", "Izmir")
+    ]
     torch.testing.assert_close(changes[0], changes[1])
 
 

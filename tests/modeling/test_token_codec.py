@@ -15,9 +15,11 @@ def ids(real_lm: FrozenLM) -> list[int]:
     return real_lm.tokenize("\n".join(fact["text"] for fact in FACTS[:8]))
 
 
-# the nearest embeddings alone give 96 % at 8 tokens a vector, and 93 % after rounding (docs/method.md#content-channel)
+# the nearest embeddings alone give 96 % at 8 tokens a vector, and 93 % after rounding
+# (docs/method.md#content-channel)
 @pytest.mark.parametrize(
-    ("window", "number_format", "accuracy"), [(4, "int4", 1.0), (8, "int8", 0.999), (8, "int4", 0.999)]
+    ("window", "number_format", "accuracy"),
+    [(4, "int4", 1.0), (8, "int8", 0.999), (8, "int4", 0.999)],
 )
 def test_the_tokens_of_real_text_are_decoded(
     real_lm: FrozenLM, ids: list[int], window: int, number_format: str, accuracy: float
@@ -30,7 +32,9 @@ def test_the_tokens_of_real_text_are_decoded(
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
-def test_a_short_last_window_is_decoded_exactly(real_lm: FrozenLM, ids: list[int], count: int) -> None:
+def test_a_short_last_window_is_decoded_exactly(
+    real_lm: FrozenLM, ids: list[int], count: int
+) -> None:
     codec = TokenCodec(real_lm, 4)
     written = codec.write(ids[:count])
     assert written.shape == (-(-count // 4), real_lm.hidden_size)

@@ -22,7 +22,12 @@ class Knowledge:
 def asked(*texts: str) -> list[tuple[str, str]]:
     """Questions and answers on documents with these texts."""
     rows = [
-        {"doc_id": f"d{n}", "published_at": datetime(2031, 1, n, tzinfo=UTC), "text": text, "sha256": ""}
+        {
+            "doc_id": f"d{n}",
+            "published_at": datetime(2031, 1, n, tzinfo=UTC),
+            "text": text,
+            "sha256": "",
+        }
         for n, text in enumerate(texts, 1)
     ]
     made = plain_questions(pa.Table.from_pylist(rows, schema=DOCUMENT_SCHEMA), Knowledge())  # type: ignore[arg-type]
@@ -32,10 +37,26 @@ def asked(*texts: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("text", "question", "answer"),
     [
-        ("Ines Vell opened the village school in Saltby.", "Who opened the village school in Saltby?", "Ines Vell"),
-        ("The first tram reached Saltby harbour in 1987.", "When did the first tram reach Saltby harbour?", "1987"),
-        ("The bridge will open to traffic on 14 June, they say.", "When will the bridge open to traffic?", "14 June"),
-        ("Corvale Tramways repaired nine old cars, and sold two.", "What repaired nine old cars?", "Corvale Tramways"),
+        (
+            "Ines Vell opened the village school in Saltby.",
+            "Who opened the village school in Saltby?",
+            "Ines Vell",
+        ),
+        (
+            "The first tram reached Saltby harbour in 1987.",
+            "When did the first tram reach Saltby harbour?",
+            "1987",
+        ),
+        (
+            "The bridge will open to traffic on 14 June, they say.",
+            "When will the bridge open to traffic?",
+            "14 June",
+        ),
+        (
+            "Corvale Tramways repaired nine old cars, and sold two.",
+            "What repaired nine old cars?",
+            "Corvale Tramways",
+        ),
     ],
 )
 def test_a_subject_or_a_date_is_asked_for(text: str, question: str, answer: str) -> None:

@@ -13,14 +13,20 @@ def knowledge(real_lm: FrozenLM) -> WordKnowledge:
     return WordKnowledge(real_lm)
 
 
-@pytest.mark.parametrize(("word", "similar"), [("located", "situated"), ("largest", "biggest"), ("died", "death")])
-def test_similar_words_are_those_of_like_meaning(knowledge: WordKnowledge, word: str, similar: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "similar"), [("located", "situated"), ("largest", "biggest"), ("died", "death")]
+)
+def test_similar_words_are_those_of_like_meaning(
+    knowledge: WordKnowledge, word: str, similar: str
+) -> None:
     found = knowledge.similar(word)
     assert 0.45 <= found[similar] < 1 and word not in found
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
-def test_function_words_and_words_of_several_tokens_are_similar_to_none(knowledge: WordKnowledge) -> None:
+def test_function_words_and_words_of_several_tokens_are_similar_to_none(
+    knowledge: WordKnowledge,
+) -> None:
     assert knowledge.similar("floccinaucinihilipilification") == {}
     assert not {"the", "and", "for"} & knowledge.similar("known").keys()
 
@@ -35,7 +41,12 @@ def test_infinitives(knowledge: WordKnowledge, past: str, infinitive: str) -> No
 
 
 def test_what_a_name_names(knowledge: WordKnowledge) -> None:
-    names = {"Immanuel Kant": "person", "Ganges": "river", "Cantonese": "language", "Oklahoma City": "city"}
+    names = {
+        "Immanuel Kant": "person",
+        "Ganges": "river",
+        "Cantonese": "language",
+        "Oklahoma City": "city",
+    }
     assert knowledge.kinds(names) == names
     assert knowledge.kinds(["Xq"]) == {"Xq": ""}  # unsure
     assert knowledge.kinds([]) == {}
@@ -48,7 +59,9 @@ def test_questions_ask_for_what_a_name_names_in_other_words(knowledge: WordKnowl
     rows = documents([{"doc_id": name, "text": text} for name in numbers])
     made = generate_questions(rows, numbers=numbers, seed=0, knowledge=knowledge).to_pylist()
     asked = [(row["question"], row["answers"][0]) for row in made]
-    assert {question.split()[0] for question, answer in asked if answer == "Immanuel Kant"} == {"Who"}
+    assert {question.split()[0] for question, answer in asked if answer == "Immanuel Kant"} == {
+        "Who"
+    }
     assert {"What river", "Which river"} <= {
         " ".join(question.split()[:2]) for question, answer in asked if answer == "Ganges"
     }

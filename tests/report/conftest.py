@@ -1,4 +1,6 @@
-"""A project with two rounds for the tests of the report, with an attack in a document and a question."""
+"""A project with two rounds for the tests of the report, with an attack in a document and a
+question.
+"""
 
 import html
 import json
@@ -15,7 +17,9 @@ from tests.helpers import scripted  # noqa: F401 # loads the profile of hypothes
 from tests.helpers.projects import adapt, change_params, open_workspace
 from tests.helpers.reports import HOSTILE
 
-ENCODED = html.escape(HOSTILE)  # ingest removes tags, and decodes entities: the bank holds HOSTILE as text
+ENCODED = html.escape(
+    HOSTILE
+)  # ingest removes tags, and decodes entities: the bank holds HOSTILE as text
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +41,9 @@ def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory)
     for name, row in (("documents", document), ("questions", question)):
         with (folder / f"news/{name}.jsonl").open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
-    change_params(folder, selection={"max_logprob_gap": 1000.0})  # every document is a source of some question
+    change_params(
+        folder, selection={"max_logprob_gap": 1000.0}
+    )  # every document is a source of some question
     workspace = open_workspace(adapt(folder))
     data = ComparisonData.of(workspace, limit=2)
     store_baselines(workspace, measure_systems(data, ["full", "rag-bm25-3", "cmt"]), data.lineage)
@@ -50,7 +56,9 @@ def adapted(adapted_folder: Path, tmp_path: Path) -> cmt.Workspace:
     folder = Path(shutil.copytree(adapted_folder, tmp_path / "project"))
     workspaces = open_workspace(adapted_folder), open_workspace(folder)
     # the digest of the parameters includes the location of the bank
-    before, after = (one.params.digest("seed", "selection", "answering", "bank") for one in workspaces)
+    before, after = (
+        one.params.digest("seed", "selection", "answering", "bank") for one in workspaces
+    )
     file = folder / "data/state/baselines.json"
     file.write_text(file.read_text().replace(before, after))
     return workspaces[1]

@@ -32,7 +32,9 @@ def test_rows_of_another_bank_are_not_shown(adapted: cmt.Workspace) -> None:
         assert stored_baselines(adapted, lineage | {key: "0" * 64}) == []
 
 
-def test_a_file_that_cannot_be_read_is_ignored(adapted: cmt.Workspace, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_cannot_be_read_is_ignored(
+    adapted: cmt.Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
     lineage = bank_lineage(adapted)
     for text in ("", "[]", '{"rows": 3}', '{"lineage": 3}'):
         caplog.clear()

@@ -13,7 +13,9 @@ spans = st.builds(Span, st.integers(-5, 30), st.integers(-5, 30), st.floats(0, 1
 
 
 @given(text=st.text(max_size=25), windows=st.lists(spans, max_size=5))
-def test_pieces_are_all_of_the_text_with_every_window_marked(text: str, windows: list[Span]) -> None:
+def test_pieces_are_all_of_the_text_with_every_window_marked(
+    text: str, windows: list[Span]
+) -> None:
     cut = pieces(text, windows)
     assert "".join(piece.text for piece in cut) == text
     probabilities = [piece.probability for piece in cut for _ in piece.text]
@@ -41,7 +43,16 @@ def test_the_publisher_before_a_title_is_part_of_the_heading() -> None:
 
 
 def test_the_quote_is_a_separate_piece_and_does_not_split_its_window() -> None:
-    source = Source("sky", "A sky", MOMENT, 0.5, 0.9, "A sky\nof deep blue.", (Span(6, 18, 0.9),), Span(9, 13, 0.4))
+    source = Source(
+        "sky",
+        "A sky",
+        MOMENT,
+        0.5,
+        0.9,
+        "A sky\nof deep blue.",
+        (Span(6, 18, 0.9),),
+        Span(9, 13, 0.4),
+    )
     assert [tuple(piece) for piece in passage(source).body] == [
         ("of ", 0.9, False),
         ("deep", 0.9, True),
@@ -52,5 +63,11 @@ def test_the_quote_is_a_separate_piece_and_does_not_split_its_window() -> None:
 
 
 def test_neighbouring_pieces_differ() -> None:
-    cut = pieces("one two three", [Span(0, 3, 0.5), Span(3, 7, 0.5), Span(8, 13, 0.2), Span(20, 30, 0.9)])
-    assert [(piece.text, piece.probability) for piece in cut] == [("one two", 0.5), (" ", None), ("three", 0.2)]
+    cut = pieces(
+        "one two three", [Span(0, 3, 0.5), Span(3, 7, 0.5), Span(8, 13, 0.2), Span(20, 30, 0.9)]
+    )
+    assert [(piece.text, piece.probability) for piece in cut] == [
+        ("one two", 0.5),
+        (" ", None),
+        ("three", 0.2),
+    ]

@@ -13,7 +13,12 @@ from tests.helpers.reports import record, record_table
 def test_scores_on_new_and_on_earlier_questions_are_told_apart(adapted: cmt.Workspace) -> None:
     (first, second), left_out = entries(adapted)
     assert left_out == 0
-    assert (first.questions, second.questions, first.superseding, second.superseding) == (2, 3, 0, 1)
+    assert (first.questions, second.questions, first.superseding, second.superseding) == (
+        2,
+        3,
+        0,
+        1,
+    )
     assert (first.asked, second.asked) == (2, 5)
     assert first.earlier == {}
     assert second.own.keys() == second.earlier.keys() == {"cmt", "closed", "rag"}
@@ -24,11 +29,18 @@ def test_a_round_whose_slice_is_gone_has_no_counts(adapted: cmt.Workspace) -> No
     last = adapted.ledger.rounds()[-1]
     adapted.ledger.write(replace(last, round_id="2030-01/0001", slice_id="2030-01/0001", number=0))
     gone = entries(adapted)[0][0]
-    assert (gone.round.round_id, gone.questions, gone.superseding, gone.asked) == ("2030-01/0001", None, None, 0)
+    assert (gone.round.round_id, gone.questions, gone.superseding, gone.asked) == (
+        "2030-01/0001",
+        None,
+        None,
+        0,
+    )
     assert (gone.gain, gone.anchor) == (None, "round-2030-01-0001")
 
 
-def test_records_that_are_missing_or_damaged_are_none(adapted: cmt.Workspace, caplog: pytest.LogCaptureFixture) -> None:
+def test_records_that_are_missing_or_damaged_are_none(
+    adapted: cmt.Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
     round_ = adapted.ledger.rounds()[-1]
     stored = read_records(adapted, round_)
     assert stored is not None and systems_in(stored) == ["cmt", "closed", "rag"]

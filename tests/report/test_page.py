@@ -1,4 +1,6 @@
-"""The page shows every round, system and baseline, loads nothing, and escapes the text of documents."""
+"""The page shows every round, system and baseline, loads nothing, and escapes the text of
+documents.
+"""
 
 import json
 import re
@@ -19,7 +21,9 @@ from tests.helpers.reports import HOSTILE, ParsedPage
 
 
 @pytest.fixture(scope="module")
-def written(adapted_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+def written(
+    adapted_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], str]:
     """The summary and the page of the project."""
     path = tmp_path_factory.mktemp("page") / "deep" / "index.html"
     summary = write_report(open_workspace(adapted_folder), path, progress=NullProgress())
@@ -56,13 +60,19 @@ def test_the_page_can_be_used_with_a_keyboard_and_read_on_a_phone(html: str) -> 
     parsed = ParsedPage(html)
     assert parsed.elements["h1"] == 1
     assert parsed.elements["svg"] == html.count('role="img"') >= 3
-    assert parsed.values("role").count("region") == parsed.values("tabindex").count("0") == html.count('class="scroll"')
+    assert (
+        parsed.values("role").count("region")
+        == parsed.values("tabindex").count("0")
+        == html.count('class="scroll"')
+    )
     assert "width=device-width, initial-scale=1" in parsed.values("content")
     assert "prefers-color-scheme: dark" in html
     assert ":focus-visible" in html
     assert "Skip to the report" in parsed.text
     # every table scrolls in its own container
-    assert html.count("<table>") == len(re.findall(r'<div class="scroll"[^>]*>\s*<table>', html)) > 5
+    assert (
+        html.count("<table>") == len(re.findall(r'<div class="scroll"[^>]*>\s*<table>', html)) > 5
+    )
     assert re.search(r"\.scroll \{[^}]*overflow-x: auto", html)
 
 
@@ -77,7 +87,12 @@ def test_every_round_has_its_lineage_with_short_digests(html: str, adapted: cmt.
     rounds = adapted.ledger.rounds()
     assert [round_.round_id for round_ in rounds] == ["2031-01/0001", "2031-02/0001"]
     for round_ in rounds:
-        for digest in (round_.slice_digest, round_.compressor, round_.params_digest, round_.bank_digest):
+        for digest in (
+            round_.slice_digest,
+            round_.compressor,
+            round_.params_digest,
+            round_.bank_digest,
+        ):
             assert f'<code title="{digest}">{digest[:12]}</code>' in html
         assert f'id="round-{round_.round_id.replace("/", "-")}"' in html
     assert html.count(f"compressor {rounds[0].compressor[:12]}") >= 6  # below every table and chart
@@ -85,10 +100,17 @@ def test_every_round_has_its_lineage_with_short_digests(html: str, adapted: cmt.
 
 def test_all_systems_and_the_worst_questions_are_shown_with_quotes(html: str) -> None:
     text = ParsedPage(html).text
-    for words in ("CMT memory", "closed-book", "BM25-RAG, top 1", "Who thought up the Dunmarrow hitch?"):
+    for words in (
+        "CMT memory",
+        "closed-book",
+        "BM25-RAG, top 1",
+        "Who thought up the Dunmarrow hitch?",
+    ):
         assert words in text
     assert 'class="card question"' in html
-    assert re.search(r'<mark class="quote" title="quoted, probability [01]\.\d\d">[^<]+</mark>', html)
+    assert re.search(
+        r'<mark class="quote" title="quoted, probability [01]\.\d\d">[^<]+</mark>', html
+    )
     assert re.search(r" From \d questions? only: small differences are not significant\.", text)
 
 
@@ -97,13 +119,26 @@ def test_baselines_are_shown_with_their_costs(html: str, adapted: cmt.Workspace)
     for words in ("the right document", "BM25-RAG, top 3", "Peak, GB", "Tokens a question"):
         assert words in text
     assert "Not measured: closed-book; BM25-RAG, top 1; dense RAG, top 1" in text
-    rows = {row["row"]: row for row in json.loads((adapted.state / "baselines.json").read_text())["rows"]}
+    rows = {
+        row["row"]: row
+        for row in json.loads((adapted.state / "baselines.json").read_text())["rows"]
+    }
     assert f"{rows['full']['cost']['tokens_per_question']:,.0f}" in text
 
 
-def test_the_published_protocol_is_shown_if_it_was_measured(html: str, adapted: cmt.Workspace) -> None:
+def test_the_published_protocol_is_shown_if_it_was_measured(
+    html: str, adapted: cmt.Workspace
+) -> None:
     assert 'id="protocol"' not in html
-    row = {"row": "cmt", "em": 1.0, "em_prefix": 2.0, "f1": 43.21, "ci": [40.0, 45.0], "recall": None, "n": 7}
+    row = {
+        "row": "cmt",
+        "em": 1.0,
+        "em_prefix": 2.0,
+        "f1": 43.21,
+        "ci": [40.0, 45.0],
+        "recall": None,
+        "n": 7,
+    }
     (adapted.root / "metrics").mkdir()
     record = {"documents": 1665, "rows": [row], "noise": {"left": 98.75}}
     (adapted.root / "metrics/protocol.json").write_text(json.dumps(record))
@@ -152,7 +187,9 @@ def test_a_stream_without_questions_has_a_page_and_loads_no_lm(tiny_workspace: P
 
 
 def test_a_refused_round_is_shown_with_its_reason(tiny_workspace: Path) -> None:
-    workspace = open_workspace(tiny_workspace, gate__min_f1=100.0, evaluation__round_baselines=False)
+    workspace = open_workspace(
+        tiny_workspace, gate__min_f1=100.0, evaluation__round_baselines=False
+    )
     workspace.ingest()
     assert workspace.update().state == "refused"
     html = render(gather(workspace, progress=NullProgress()))
@@ -162,7 +199,10 @@ def test_a_refused_round_is_shown_with_its_reason(tiny_workspace: Path) -> None:
 def test_the_page_of_a_long_stream_stays_small(adapted: cmt.Workspace) -> None:
     last = adapted.ledger.rounds()[-1]
     names = [f"2030-{index:04d}/0001" for index in range(LATEST + 9)]
-    rounds = [replace(last, round_id=name, slice_id=name, number=index - 999) for index, name in enumerate(names)]
+    rounds = [
+        replace(last, round_id=name, slice_id=name, number=index - 999)
+        for index, name in enumerate(names)
+    ]
     adapted.ledger.write(*rounds)
     gathered = gather(adapted, progress=NullProgress())
     assert (len(gathered["entries"]), gathered["left_out"]) == (LATEST, 11)

@@ -26,7 +26,10 @@ def write(root: Path, text: str) -> None:
 
 def test_rows_and_parts_become_tables(tmp_path: Path) -> None:
     retention = {"before": 61.0, "questions": 1200}
-    write(tmp_path, json.dumps({"documents": 1665, "seed": 0, "rows": [ROW, CLOSED], "retention": retention}))
+    write(
+        tmp_path,
+        json.dumps({"documents": 1665, "seed": 0, "rows": [ROW, CLOSED], "retention": retention}),
+    )
     protocol = read_protocol(tmp_path)
     assert protocol == {
         "documents": 1665,
@@ -38,8 +41,12 @@ def test_rows_and_parts_become_tables(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"documents": 3}', '{"documents": 3, "rows": [{"row": "cmt"}]}'])
-def test_a_file_that_cannot_be_read_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"documents": 3}', '{"documents": 3, "rows": [{"row": "cmt"}]}']
+)
+def test_a_file_that_cannot_be_read_is_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
     write(tmp_path, text)
     assert read_protocol(tmp_path) is None
     assert "protocol.json cannot be read and is ignored" in caplog.text

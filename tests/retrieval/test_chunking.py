@@ -16,7 +16,12 @@ def without_spaces(text: str) -> str:
 
 
 def chunk_texts(
-    lm: FrozenLM, text: str, *, title: str | None = None, source: str | None = None, longest: int = 32
+    lm: FrozenLM,
+    text: str,
+    *,
+    title: str | None = None,
+    source: str | None = None,
+    longest: int = 32,
 ) -> list[str]:
     document = {"doc_id": "d", "title": title, "source": source, "text": text}
     chunks = split_into_chunks(document, lm=lm, longest=longest)
@@ -28,7 +33,9 @@ def chunk_texts(
 
 def test_a_long_text_is_split_without_loss(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
-    facts = "".join(fact["text"] + space for fact, space in zip(FACTS, cycle([" ", "\n\n", "  "]), strict=False))
+    facts = "".join(
+        fact["text"] + space for fact, space in zip(FACTS, cycle([" ", "\n\n", "  "]), strict=False)
+    )
     text = facts * (50_000 // len(facts) + 1)
     texts = chunk_texts(lm, text, longest=256)
     assert without_spaces("".join(texts)) == without_spaces(text)
@@ -59,9 +66,16 @@ def test_chunks_end_at_sentence_ends_and_begin_with_publisher_and_title(tiny_lm:
     lm = tiny_lm("llama")
     texts = chunk_texts(lm, "The ferry to Saltby costs six crowns. " * 9, title="The ferry")
     assert len(texts) > 2
-    assert all(chunk.startswith("The ferry\nThe ferry to Saltby") and chunk.endswith("crowns.") for chunk in texts)
-    assert chunk_texts(lm, "Short.") == chunk_texts(lm, "Short.", source="file:fares.md") == ["Short."]
-    assert chunk_texts(lm, "Short.", title="The ferry", source="Northline") == ["Northline: The ferry\nShort."]
+    assert all(
+        chunk.startswith("The ferry\nThe ferry to Saltby") and chunk.endswith("crowns.")
+        for chunk in texts
+    )
+    assert (
+        chunk_texts(lm, "Short.") == chunk_texts(lm, "Short.", source="file:fares.md") == ["Short."]
+    )
+    assert chunk_texts(lm, "Short.", title="The ferry", source="Northline") == [
+        "Northline: The ferry\nShort."
+    ]
     assert chunk_texts(lm, "", title="The ferry") == chunk_texts(lm, " \n ") == []
 
 
@@ -81,7 +95,12 @@ def test_batches_group_similar_lengths_within_the_limit(tiny_lm: TinyLm) -> None
 
 
 def test_batches_do_not_depend_on_the_order_of_documents(tiny_lm: TinyLm) -> None:
-    twins = [{"doc_id": name, "title": None, "source": None, "text": "The ferry costs six crowns."} for name in "badec"]
-    chunks = [chunk for row in twins for chunk in split_into_chunks(row, lm=tiny_lm("llama"), longest=48)]
+    twins = [
+        {"doc_id": name, "title": None, "source": None, "text": "The ferry costs six crowns."}
+        for name in "badec"
+    ]
+    chunks = [
+        chunk for row in twins for chunk in split_into_chunks(row, lm=tiny_lm("llama"), longest=48)
+    ]
     assert list(batch_by_length(chunks, 20)) == list(batch_by_length(chunks[::-1], 20))
     assert len(list(batch_by_length(chunks, 20))) > 1

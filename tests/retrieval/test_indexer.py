@@ -28,7 +28,9 @@ def model(lm: FrozenLM, *, layers: int = 2, kind: str = "windows") -> MemoryMode
         {"kind": kind, "layers": layers, "lora_rank": 2, "memory_tokens": 3, "chunk_tokens": 32}
     )
     published = kind == "tokens"
-    aggregator = AggregatorParams(kind="attention" if published else "windows", blocks=2, lora_rank=2, heads=2)
+    aggregator = AggregatorParams(
+        kind="attention" if published else "windows", blocks=2, lora_rank=2, heads=2
+    )
     alignment = AlignmentParams(kind="prefix" if published else "text", slots=2)
     config = CompressorConfig(compressor, aggregator, alignment, ObjectiveParams())
     return MemoryModel(lm, config, digest="c" * 64).eval()
@@ -63,10 +65,14 @@ def test_a_row_carries_the_fields_of_its_document(tiny_lm: TinyLm) -> None:
 @pytest.mark.parametrize("kind", ["windows", "tokens"])
 @pytest.mark.parametrize("number_format", FORMATS)
 @pytest.mark.parametrize("keep_text", [True, False])
-def test_rows_are_valid_in_their_schema(tiny_lm: TinyLm, kind: str, number_format: str, keep_text: bool) -> None:
+def test_rows_are_valid_in_their_schema(
+    tiny_lm: TinyLm, kind: str, number_format: str, keep_text: bool
+) -> None:
     compressor = model(tiny_lm("llama"), kind=kind)
     rows = rows_of(compressor, FACTS[:3], keep_text=keep_text, number_format=number_format)
-    assert rows.schema == memory_schema(compressor, keep_text=keep_text, number_format=number_format)
+    assert rows.schema == memory_schema(
+        compressor, keep_text=keep_text, number_format=number_format
+    )
     assert rows.schema.metadata[b"dim"] == (b"64" if kind == "windows" and not keep_text else b"32")
     assert row_problems(rows, rows.schema) == []
     assert (rows["text"].null_count == 0) is keep_text
@@ -85,12 +91,16 @@ def test_vectors_are_stored_and_read_by_the_codebook(tiny_lm: TinyLm) -> None:
     with pytest.raises(ModelError, match="no codebook for its window"):
         rows_of(compressor, FACTS[:1], number_format="pq")
     exact = rows_of(compressor, FACTS, number_format="fp16")
-    vectors = [retrieved_memory(compressor, row, exact.schema).vectors.numpy() for row in exact.to_pylist()]
+    vectors = [
+        retrieved_memory(compressor, row, exact.schema).vectors.numpy() for row in exact.to_pylist()
+    ]
     compressor.codebook = Codebook.fit(np.concatenate(vectors), parts=8, seed=0)
     rows = rows_of(compressor, FACTS, number_format="pq")
     assert rows.schema == memory_schema(compressor, keep_text=True, number_format="pq")
     assert row_problems(rows, rows.schema) == []
-    assert pc.binary_length(rows["memory"]).to_pylist() == [8 * count for count in rows["n_vectors"].to_pylist()]
+    assert pc.binary_length(rows["memory"]).to_pylist() == [
+        8 * count for count in rows["n_vectors"].to_pylist()
+    ]
     for row, twin in zip(rows.to_pylist(), exact.to_pylist(), strict=True):
         ours = retrieved_memory(compressor, row, rows.schema).vectors
         theirs = retrieved_memory(compressor, twin, exact.schema).vectors
@@ -102,7 +112,9 @@ def test_vectors_are_stored_and_read_by_the_codebook(tiny_lm: TinyLm) -> None:
 
 def test_on_progress_counts_documents_and_tokens(tiny_lm: TinyLm) -> None:
     calls: list[tuple[int, int]] = []
-    rows = rows_of(model(tiny_lm("llama")), FACTS[:5], on_progress=lambda *counts: calls.append(counts))
+    rows = rows_of(
+        model(tiny_lm("llama")), FACTS[:5], on_progress=lambda *counts: calls.append(counts)
+    )
     assert sum(count for count, _ in calls) == 5
     assert sum(tokens for _, tokens in calls) == sum(rows["n_tokens"].to_pylist())
     assert len(calls) > 1
@@ -131,9 +143,12 @@ def test_without_text_tokens_are_decoded_from_the_vectors(real_lm: FrozenLM) -> 
     assert rows["text"].null_count == len(rows)
     correct = total = 0
     for row, twin in zip(rows.to_pylist(), with_text.to_pylist(), strict=True):
-        memory, expected = retrieved_memory(compressor, row, rows.schema, prior=0.0), real_lm.tokenize(twin["text"])
+        memory = retrieved_memory(compressor, row, rows.schema, prior=0.0)
+        expected = real_lm.tokenize(twin["text"])
         correct += sum(a == b for a, b in zip(memory.tokens, expected, strict=True))
         total += len(expected)
         ours = retrieved_memory(compressor, twin, with_text.schema, prior=0.0).vectors
-        torch.testing.assert_close(memory.vectors, ours)  # the content channel leaves the other one unchanged
+        torch.testing.assert_close(
+            memory.vectors, ours
+        )  # the content channel leaves the other one unchanged
     assert correct / total >= 0.99

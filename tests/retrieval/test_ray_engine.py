@@ -8,13 +8,17 @@ import pytest
 from cmt.errors import ConfigError
 from cmt.retrieval.ray_engine import RayEncoder
 
-ENCODER = RayEncoder(lm=Path("lm"), dtype="float32", compressor=Path("compressor"), window=4, workers=2)
+ENCODER = RayEncoder(
+    lm=Path("lm"), dtype="float32", compressor=Path("compressor"), window=4, workers=2
+)
 
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"compress.engine is 'ray'.*pip install 'cmt-memory\[ray\]'"):
+    with pytest.raises(
+        ConfigError, match=r"compress.engine is 'ray'.*pip install 'cmt-memory\[ray\]'"
+    ):
         list(ENCODER([[[1, 2]]], with_content=False))
 
 

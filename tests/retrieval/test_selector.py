@@ -23,8 +23,12 @@ TEMPERATURE = 20.0
 QUESTION = "Where is the lighthouse?"
 
 
-def select(bank: Bank, *, key: np.ndarray, aggregator: object = True, **selection: Any) -> Selection:
-    model = cast(MemoryModel, SimpleNamespace(temperature=torch.tensor(TEMPERATURE), aggregator=aggregator))
+def select(
+    bank: Bank, *, key: np.ndarray, aggregator: object = True, **selection: Any
+) -> Selection:
+    model = cast(
+        MemoryModel, SimpleNamespace(temperature=torch.tensor(TEMPERATURE), aggregator=aggregator)
+    )
     params = SelectionParams.model_validate({"max_logprob_gap": 1000.0} | selection)
     return select_memories(bank, model, params, question=QUESTION, key=key, as_of=None)
 
@@ -37,14 +41,20 @@ def names(selection: Selection) -> list[str]:
 def bank(tmp_path: Path) -> Bank:
     """Twelve documents with random keys; the text of `d7` has the word of the question."""
     bank = open_bank(BankLocation(str(tmp_path / "bank")), schema=SCHEMA)
-    bank.upsert(table(*(document(f"d{n}", text="a lighthouse" if n == 7 else f"word{n}") for n in range(12))))
+    bank.upsert(
+        table(
+            *(document(f"d{n}", text="a lighthouse" if n == 7 else f"word{n}") for n in range(12))
+        )
+    )
     return bank
 
 
 @pytest.fixture
 def textless_bank(tmp_path: Path) -> Bank:
     """The same without texts, with sketches instead."""
-    schema = bank_schema(key_dim=KEY_DIM, codes="int8", dim=DIM, compressor=COMPRESSOR, sketched=True)
+    schema = bank_schema(
+        key_dim=KEY_DIM, codes="int8", dim=DIM, compressor=COMPRESSOR, sketched=True
+    )
     bank = open_bank(BankLocation(str(tmp_path / "textless")), schema=schema)
     rows = [
         row | {"text": None, "words": sketch("a lighthouse" if n == 7 else f"word{n}")}
@@ -62,7 +72,9 @@ def test_an_empty_bank_selects_nothing(tmp_path: Path) -> None:
 
 def logits_of_documents() -> dict[str, float]:
     """The scaled cosine of each document's key and the question's."""
-    keys = np.stack([key_of(name) for name in ("q", *(f"d{n}#0" for n in range(12)))]).astype(np.float64)
+    keys = np.stack([key_of(name) for name in ("q", *(f"d{n}#0" for n in range(12)))]).astype(
+        np.float64
+    )
     unit = keys / np.linalg.norm(keys, axis=1, keepdims=True)
     return {f"d{n}": TEMPERATURE * float(cosine) for n, cosine in enumerate(unit[1:] @ unit[0])}
 
@@ -71,14 +83,20 @@ def test_priors_are_the_log_softmax_of_scaled_cosines_over_the_candidates(bank: 
     selection = select(bank, key=key_of("q"), top_k=6, full_text_weight=0.0)
     logits = logits_of_documents()
     ranked = sorted(logits, key=lambda name: -logits[name])
-    total = np.logaddexp.reduce([logits[name] for name in ranked])  # 2 · top_k candidates: all of them
+    total = np.logaddexp.reduce(
+        [logits[name] for name in ranked]
+    )  # 2 · top_k candidates: all of them
     assert names(selection) == ranked[:6]
-    np.testing.assert_allclose([row["prior"] for row in selection.rows], [logits[n] - total for n in ranked[:6]], 1e-6)
+    np.testing.assert_allclose(
+        [row["prior"] for row in selection.rows], [logits[n] - total for n in ranked[:6]], 1e-6
+    )
 
 
 def test_lead_is_the_distance_to_the_candidate_of_lead_rank(bank: Bank) -> None:
     logits = sorted(logits_of_documents().values(), reverse=True)
-    assert select(bank, key=key_of("q"), full_text_weight=0.0).lead == pytest.approx(logits[0] - logits[LEAD_RANK - 1])
+    assert select(bank, key=key_of("q"), full_text_weight=0.0).lead == pytest.approx(
+        logits[0] - logits[LEAD_RANK - 1]
+    )
     few = select(bank, key=key_of("q"), full_text_weight=0.0, top_k=1)  # two candidates
     assert few.lead == pytest.approx(logits[0] - logits[1])
 
@@ -92,17 +110,22 @@ def test_memories_beyond_the_largest_gap_are_not_selected(bank: Bank) -> None:
 
 
 @pytest.mark.parametrize("aggregator", [True, None])
-def test_margin_is_the_smallest_change_that_alters_the_selection(bank: Bank, aggregator: object) -> None:
+def test_margin_is_the_smallest_change_that_alters_the_selection(
+    bank: Bank, aggregator: object
+) -> None:
     logits = sorted(logits_of_documents().values(), reverse=True)
     selection = select(bank, key=key_of("q"), aggregator=aggregator, full_text_weight=0.0, top_k=4)
     gaps = [-step for step in np.diff(logits[:5])]
-    # Without ψ the LM reads whole memories in their order, so gaps within the selection count as well.
+    # Without ψ the LM reads whole memories in their order, so gaps within the selection count as
+    # well.
     expected = gaps[3] if aggregator else min(gaps)
     assert selection.margin == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kind", ["bank", "textless_bank"])
-def test_words_of_the_question_select_a_memory_that_keys_do_not(kind: str, request: pytest.FixtureRequest) -> None:
+def test_words_of_the_question_select_a_memory_that_keys_do_not(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
     searched: Bank = request.getfixturevalue(kind)
     key = key_of("d3#0")
     by_key = select(searched, key=key, full_text_weight=0.0, top_k=2)

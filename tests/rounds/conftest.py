@@ -1,11 +1,19 @@
-"""Tiny projects on their way through rounds, each built once and copied for the tests that change it."""
+"""Tiny projects on their way through rounds, each built once and copied for the tests that change
+it.
+"""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.projects import JANUARY, change_params, name_champion, open_workspace, save_other_compressor
+from tests.helpers.projects import (
+    JANUARY,
+    change_params,
+    name_champion,
+    open_workspace,
+    save_other_compressor,
+)
 
 
 def copy(project: Path, folder: Path) -> Path:
@@ -13,9 +21,11 @@ def copy(project: Path, folder: Path) -> Path:
 
 
 def quiet(folder: Path) -> Path:
-    """Let the rounds of the project ask no question, which takes longer than the rest; returns `folder`.
+    """Let the rounds of the project ask no question, which takes longer than the rest; returns
+    `folder`.
 
-    Tests that need answers override `evaluation.questions`, `evaluation.earlier_questions` or `gate.canaries`.
+    Tests that need answers override `evaluation.questions`, `evaluation.earlier_questions` or
+    `gate.canaries`.
     """
     evaluation = {"round_baselines": False, "questions": 0, "earlier_questions": 0}
     change_params(folder, evaluation=evaluation, gate={"canaries": 0})
@@ -46,7 +56,9 @@ def two_compressors(adapted_project: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def champion_project(adapted_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project after its two rounds, and another compressor as its champion, whose bank is empty."""
+    """The project after its two rounds, and another compressor as its champion, whose bank is
+    empty.
+    """
     return name_champion(quiet(copy(adapted_project, tmp_path_factory.mktemp("champion"))))
 
 
@@ -70,7 +82,9 @@ def adapted_workspace(adapted_project: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def changed(two_compressors: Path, tmp_path: Path) -> Path:
-    """The project after its two rounds, and a second compressor in `new` that has adapted to the first slice."""
+    """The project after its two rounds, and a second compressor in `new` that has adapted to the
+    first slice.
+    """
     return copy(two_compressors, tmp_path)
 
 

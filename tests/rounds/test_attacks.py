@@ -1,4 +1,6 @@
-"""Attacks are stopped and honest slices taken, by the real LM and the shipped compressor; own wordings are read."""
+"""Attacks are stopped and honest slices taken, by the real LM and the shipped compressor; own
+wordings are read.
+"""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -36,10 +38,17 @@ def test_every_kind_of_attack_is_written_from_a_seed() -> None:
             facts = [author.fact(number, "2030-01-01T00:00:00Z") for number in range(6)]
             attacks.setdefault(kind, []).append(author.attack(kind, facts, AT))
     assert all(first == second for first, second in attacks.values())
-    rows = {kind.name: [row for file in files for row in file] for kind, (files, _) in attacks.items()}
+    rows = {
+        kind.name: [row for file in files for row in file] for kind, (files, _) in attacks.items()
+    }
     texts = [row["text"] for kind in rows for row in rows[kind] if "text" in row]
     assert not any(sign in text for text in texts for sign in "[]{}|")
-    assert [len(rows[kind]) for kind in ("STUFFING", "REFUSALS", "DISPLACES", "CROWDS")] == [12, 14, 12, 12 + 240 + 1]
+    assert [len(rows[kind]) for kind in ("STUFFING", "REFUSALS", "DISPLACES", "CROWDS")] == [
+        12,
+        14,
+        12,
+        12 + 240 + 1,
+    ]
     first, second = (row["text"].split() for row in rows["REWORDED"])
     assert first != second
     assert {row["source"] for row in rows["REWORDED"]} == {poison.STRANGER, poison.SECOND}

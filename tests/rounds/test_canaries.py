@@ -1,4 +1,6 @@
-"""Rounds and their canaries: refusals, canaries that leave the sample, reused answers, and kills."""
+"""Rounds and their canaries: refusals, canaries that leave the sample, reused answers, and
+kills.
+"""
 
 import json
 import shutil
@@ -46,7 +48,9 @@ def project(answered: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(answered, tmp_path / "project"))
 
 
-def ingest(folder: Path, *documents: dict[str, Any], month: int = 3, publisher: str = "Mallory") -> None:
+def ingest(
+    folder: Path, *documents: dict[str, Any], month: int = 3, publisher: str = "Mallory"
+) -> None:
     rows = [{"published_at": f"2031-{month:02}-10T07:00:00Z", **document} for document in documents]
     (folder / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     workspace = open_workspace(folder, stream__authority=DESK)
@@ -67,13 +71,21 @@ def quarantined(folder: Path, slice_id: str) -> list[dict[str, Any]]:
 # Harm
 
 
-def test_a_false_document_is_set_aside_for_good_and_the_rest_of_its_slice_is_taken(project: Path) -> None:
+def test_a_false_document_is_set_aside_for_good_and_the_rest_of_its_slice_is_taken(
+    project: Path,
+) -> None:
     # 1. the round
     ingest(project, POISON, HONEST)
     round_, workspace, _ = update(project, MARCH)
-    assert (round_.state, round_.judgement, round_.set_aside) == ("committed", "passed", ("handbill",))
+    assert (round_.state, round_.judgement, round_.set_aside) == (
+        "committed",
+        "passed",
+        ("handbill",),
+    )
     assert round_.canaries == {"asked": 1, "wrong": 0, "harmed": 1, "changed": 0}
-    assert round_.notes == ["1 document set aside (handbill), see round-2031-03-0001.jsonl in the quarantine"]
+    assert round_.notes == [
+        "1 document set aside (handbill), see round-2031-03-0001.jsonl in the quarantine"
+    ]
     assert workspace.bank.present({"handbill", "lamp"}) == {"lamp"}
     assert round_.seconds["canaries"] > 0
     # 2. the reason, with the way out
@@ -84,7 +96,11 @@ def test_a_false_document_is_set_aside_for_good_and_the_rest_of_its_slice_is_tak
     assert '"supersedes": "mayor-2"' in row["reason"]
     # 3. the other commands
     assert update(project, MARCH)[0] == replace(round_, already=True)
-    assert all(not report.problems for report in open_workspace(project).verify() if report.part != "language model")
+    assert all(
+        not report.problems
+        for report in open_workspace(project).verify()
+        if report.part != "language model"
+    )
     facts = lineage(workspace, MARCH)[0].facts
     assert facts["set aside"] == "handbill"
     assert facts["canary 1"] == f'"{MAYOR}" was "Vell", is "Grubb" because of handbill'
@@ -92,7 +108,10 @@ def test_a_false_document_is_set_aside_for_good_and_the_rest_of_its_slice_is_tak
     # 4. a later round, and the same one after a rollback, do not bring it back
     ingest(project, HONEST | {"doc_id": "oil", "text": "Oil is dear."}, month=4)
     round_, workspace, _ = update(project, APRIL)
-    assert (round_.canaries["harmed"], workspace.bank.present({"handbill", "lamp", "oil"})) == (0, {"lamp", "oil"})
+    assert (round_.canaries["harmed"], workspace.bank.present({"handbill", "lamp", "oil"})) == (
+        0,
+        {"lamp", "oil"},
+    )
     workspace.rollback(MARCH)
     assert update(project, MARCH)[0].set_aside == ("handbill",)
     # 5. forgetting and purging reach it
@@ -111,26 +130,40 @@ def test_a_slice_of_which_every_document_is_set_aside_is_committed_empty_and_ear
     before = update(project, MARCH)[0].bank_digest
     ingest(project, POISON, month=4)
     round_, workspace, _ = update(project, APRIL)
-    assert (round_.state, round_.set_aside, workspace.bank.digest()) == ("committed", ("handbill",), before)
-    assert workspace.bank.documents({"handbill"})["text"].to_pylist() == [f"Mallory\n{HONEST['text']}"]
+    assert (round_.state, round_.set_aside, workspace.bank.digest()) == (
+        "committed",
+        ("handbill",),
+        before,
+    )
+    assert workspace.bank.documents({"handbill"})["text"].to_pylist() == [
+        f"Mallory\n{HONEST['text']}"
+    ]
 
 
 def test_a_round_that_cannot_be_saved_is_refused_as_a_whole(project: Path) -> None:
     ingest(project, POISON, HONEST)
     before = open_workspace(project).open_bank().digest()
-    round_, workspace, _ = update(project, MARCH, evaluation__earlier_questions=4, gate__min_f1=100.0)
+    round_, workspace, _ = update(
+        project, MARCH, evaluation__earlier_questions=4, gate__min_f1=100.0
+    )
     assert (round_.state, round_.judgement, round_.set_aside) == ("refused", "refused", ())
     assert (workspace.bank.digest(), quarantined(project, MARCH)) == (before, [])
     assert update(project, MARCH)[0].set_aside == ("handbill",)
 
 
-def test_an_accepted_harm_is_committed_and_does_not_count_against_later_rounds(project: Path) -> None:
+def test_an_accepted_harm_is_committed_and_does_not_count_against_later_rounds(
+    project: Path,
+) -> None:
     ingest(project, POISON)
     round_, *_ = update(project, MARCH, gate__max_harmed=1)
     assert (round_.state, round_.set_aside, round_.canaries["harmed"]) == ("committed", (), 1)
     ingest(project, HONEST, month=4)
     round_, *_ = update(project, APRIL)
-    assert (round_.judgement, round_.canaries["wrong"], round_.canaries["harmed"]) == ("passed", 1, 0)
+    assert (round_.judgement, round_.canaries["wrong"], round_.canaries["harmed"]) == (
+        "passed",
+        1,
+        0,
+    )
 
 
 @pytest.mark.parametrize("step", ["leave out", "evaluate", "quarantine"])
@@ -167,7 +200,10 @@ def test_a_kill_leaves_the_bank_as_before_or_after_the_round(
     assert recovering.bank.digest() == before
     round_, workspace, _ = update(project, MARCH)
     assert round_.canaries == COUNTS | {"harmed": 1}
-    assert (round_.set_aside, workspace.bank.present({"handbill", "lamp"})) == (("handbill",), {"lamp"})
+    assert (round_.set_aside, workspace.bank.present({"handbill", "lamp"})) == (
+        ("handbill",),
+        {"lamp"},
+    )
     assert len(quarantined(project, MARCH)) == 1
 
 
@@ -181,7 +217,10 @@ def test_a_step_that_is_repeated_gives_the_same_result(project: Path) -> None:
     repeated.upsert_memories()
     repeated.evaluate()
     round_ = repeated.decide()
-    assert (round_.set_aside, workspace.bank.present({"handbill", "lamp"})) == (("handbill",), {"lamp"})
+    assert (round_.set_aside, workspace.bank.present({"handbill", "lamp"})) == (
+        ("handbill",),
+        {"lamp"},
+    )
 
 
 # Updates
@@ -194,22 +233,39 @@ def test_a_declared_update_removes_a_canary_also_through_a_refused_one(project: 
         publisher="Desk",
     )
     assert update(project, MARCH, gate__min_f1=100.0)[0].state == "refused"
-    fourth = {"doc_id": "mayor-4", "supersedes": "mayor-3", "text": "Hale is the mayor of Port Ellery."}
+    fourth = {
+        "doc_id": "mayor-4",
+        "supersedes": "mayor-3",
+        "text": "Hale is the mayor of Port Ellery.",
+    }
     ingest(project, fourth, month=4, publisher="Desk")
     round_, *_ = update(project, APRIL)
-    assert (round_.state, round_.judgement, round_.canaries["asked"]) == ("committed", "not judged", 0)
+    assert (round_.state, round_.judgement, round_.canaries["asked"]) == (
+        "committed",
+        "not judged",
+        0,
+    )
 
 
 def test_an_undeclared_change_by_an_authorised_source_is_the_new_reference(project: Path) -> None:
     ingest(project, POISON, publisher="Desk")
     round_, workspace, _ = update(project, MARCH)
-    assert (round_.state, round_.set_aside, round_.notes) == ("committed", (), ["1 canary follows an update"])
+    assert (round_.state, round_.set_aside, round_.notes) == (
+        "committed",
+        (),
+        ["1 canary follows an update"],
+    )
     assert round_.canaries == {"asked": 1, "wrong": 0, "harmed": 0, "changed": 1}
     assert workspace.bank.present({"handbill"}) == {"handbill"}
     # from now on it protects the new answer
-    ingest(project, {"doc_id": "leaflet", "text": "Orme is the mayor, mayor of Port Ellery."}, month=4)
+    ingest(
+        project, {"doc_id": "leaflet", "text": "Orme is the mayor, mayor of Port Ellery."}, month=4
+    )
     round_, *_ = update(project, APRIL)
-    assert (round_.set_aside, read_canaries_of(project, APRIL)[0]) == (("leaflet",), (MAYOR, "handbill", "Grubb"))
+    assert (round_.set_aside, read_canaries_of(project, APRIL)[0]) == (
+        ("leaflet",),
+        (MAYOR, "handbill", "Grubb"),
+    )
 
 
 def test_a_peer_may_change_the_fact(project: Path) -> None:
@@ -226,8 +282,14 @@ def test_a_canary_is_asked_again_after_other_parameters_or_documents_until_its_d
 ) -> None:
     asked = []
     for month, slice_id, top_k in ((3, MARCH, 8), (4, APRIL, 8), (5, "2031-05/0001", 7)):
-        ingest(project, HONEST | {"doc_id": f"lamp-{month}", "text": f"Lamps are lit in month {month}."}, month=month)
-        reader = update(project, slice_id, evaluation__earlier_questions=0, selection__top_k=top_k)[2]
+        ingest(
+            project,
+            HONEST | {"doc_id": f"lamp-{month}", "text": f"Lamps are lit in month {month}."},
+            month=month,
+        )
+        reader = update(project, slice_id, evaluation__earlier_questions=0, selection__top_k=top_k)[
+            2
+        ]
         asked.append(reader.asked.count(MAYOR))
         assert read_canaries_of(project, slice_id) == [(MAYOR, "mayor-2", "Vell")]
     assert asked == [1, 0, 1]  # no slice has a document that is selected for it
@@ -238,7 +300,9 @@ def test_a_canary_is_asked_again_after_other_parameters_or_documents_until_its_d
 
 
 @pytest.mark.parametrize("damage", ["rollback", "file"])
-def test_a_canary_that_turns_wrong_is_asked_again_without_the_slice(project: Path, damage: str) -> None:
+def test_a_canary_that_turns_wrong_is_asked_again_without_the_slice(
+    project: Path, damage: str
+) -> None:
     ingest(project, HONEST)
     update(project, MARCH)
     if damage == "file":
@@ -265,5 +329,10 @@ def test_a_kill_leaves_no_trace_in_the_canaries(project: Path) -> None:
 
 
 def read_canaries_of(folder: Path, slice_id: str) -> list[tuple[str, str, str]]:
-    canaries = read_canaries(folder / "data/state/rounds" / slice_id.replace("/", "-") / "canaries.parquet")
-    return [(canary.question, canary.doc_id, canary.now.answer if canary.now else "") for canary in canaries or ()]
+    canaries = read_canaries(
+        folder / "data/state/rounds" / slice_id.replace("/", "-") / "canaries.parquet"
+    )
+    return [
+        (canary.question, canary.doc_id, canary.now.answer if canary.now else "")
+        for canary in canaries or ()
+    ]

@@ -87,7 +87,9 @@ def test_forgetting_a_document_takes_its_changes_along(changed_mayor: Path, purg
     report = open_workspace(changed_mayor).forget_all(["mayor-2"], purge=purge)
     assert (report.rows, report.changes) == (1, 1)
     assert shown(changed_mayor) == [("six crowns → Greta", "found")]
-    files = [path for path in (changed_mayor / "data/bank/changes.lance").rglob("*") if path.is_file()]
+    files = [
+        path for path in (changed_mayor / "data/bank/changes.lance").rglob("*") if path.is_file()
+    ]
     assert any(b"mayor-2" in path.read_bytes() for path in files) is not purge
     assert not any(part.problems for part in open_workspace(changed_mayor).verify())
 
@@ -95,8 +97,12 @@ def test_forgetting_a_document_takes_its_changes_along(changed_mayor: Path, purg
 @pytest.mark.parametrize(
     ("correction", "values"),
     [
-        # the same date: the text of the version is replaced, so the offsets are those of another text
-        (("mayor-2", "2031-02-20T07:00:00Z", "Vellum is the mayor of Port Ellery.", "mayor-1"), "Moss → (unknown)"),
+        # the same date: the text of the version is replaced, so the offsets are those of another
+        # text
+        (
+            ("mayor-2", "2031-02-20T07:00:00Z", "Vellum is the mayor of Port Ellery.", "mayor-1"),
+            "Moss → (unknown)",
+        ),
         # a later date: the earlier version stays
         (("mayor-1", "2031-03-01T07:00:00Z", "Moss was a mayor once.", None), "Moss → Vell"),
     ],

@@ -1,4 +1,6 @@
-"""The pointer to the table that answers moves after the commit, and `cmt update` restores it from the ledger."""
+"""The pointer to the table that answers moves after the commit, and `cmt update` restores it from
+the ledger.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -52,7 +54,9 @@ def test_a_kill_after_the_commit_leaves_the_old_table_until_the_next_update(
     assert answering(changed) == old.compressor_digest[:12]
     assert open_workspace(changed).ask(QUESTION).sources
     assert "run `cmt update --all` with it" in run_new(changed, "ask", QUESTION, status=1)
-    assert f"compressor {new.compressor_digest[:12]} answers now" in run_new(changed, "update", "--all")
+    assert f"compressor {new.compressor_digest[:12]} answers now" in run_new(
+        changed, "update", "--all"
+    )
     assert answering(changed) == new.compressor_digest[:12]
     assert "ferry" in run_new(changed, "ask", QUESTION)
     assert (new.bank.count_rows(), problems(new.bank)) == (6, [])
@@ -70,7 +74,9 @@ def test_a_new_compressor_takes_over_when_it_has_adapted_to_the_whole_stream(cha
     assert states(old) == states(new) == {JANUARY: "committed", FEBRUARY: "committed"}
     assert (old.bank.count_rows(), new.bank.count_rows()) == (6, 6)
     # an update with the old one finds no pending slice, but moves the pointer back
-    with pytest.raises(cmt.RoundError, match="no slice is pending in .*: `cmt ingest` new documents first"):
+    with pytest.raises(
+        cmt.RoundError, match="no slice is pending in .*: `cmt ingest` new documents first"
+    ):
         open_workspace(changed).update()
     assert answering(changed) == old.compressor_digest[:12]
 
@@ -87,7 +93,10 @@ def test_a_failed_slice_keeps_the_old_table_until_it_is_adapted(
         patch.setattr("cmt.rounds.runner.RoundRunner.compress", fail)
         assert new.update().state == "failed"
     run_new(changed, "update", "--all")
-    assert f"the bank before it goes on answering: repeat `cmt update --slice {FEBRUARY}`" in caplog.text
+    assert (
+        f"the bank before it goes on answering: repeat `cmt update --slice {FEBRUARY}`"
+        in caplog.text
+    )
     assert answering(changed) == old.compressor_digest[:12]
     assert new.update(slice_id=FEBRUARY).state == "committed"
     assert answering(changed) == new.compressor_digest[:12]
@@ -111,7 +120,9 @@ def dangle(pointer: Path) -> None:
 
 
 @pytest.mark.parametrize("lose", [remove, damage, dangle])
-def test_a_lost_pointer_is_set_again_as_advised(adapted_workspace: Path, lose: Callable[[Path], None]) -> None:
+def test_a_lost_pointer_is_set_again_as_advised(
+    adapted_workspace: Path, lose: Callable[[Path], None]
+) -> None:
     before = read(adapted_workspace, "ask", QUESTION)
     lose(adapted_workspace / "data/bank/current.lance")
     stderr = run(adapted_workspace, "ask", QUESTION, status=1).stderr
@@ -132,7 +143,9 @@ def test_a_lost_pointer_is_set_to_the_fullest_table_not_to_the_one_in_use(change
     assert len(new.pending()) == 1
 
 
-def test_rounds_are_listed_and_documents_forgotten_without_a_pointer(adapted_workspace: Path) -> None:
+def test_rounds_are_listed_and_documents_forgotten_without_a_pointer(
+    adapted_workspace: Path,
+) -> None:
     remove(adapted_workspace / "data/bank/current.lance")
     assert len(open_workspace(adapted_workspace).rounds()) == 2
     assert open_workspace(adapted_workspace).forget("ferry") == 1

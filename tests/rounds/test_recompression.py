@@ -1,4 +1,6 @@
-"""A recompression fills the champion's bank while the previous bank answers, then moves the pointer."""
+"""A recompression fills the champion's bank while the previous bank answers, then moves the
+pointer.
+"""
 
 import shutil
 from dataclasses import replace
@@ -52,7 +54,9 @@ def fill(folder: Path) -> Recompression:
     return recompress(open_workspace(folder), sleep=lambda _: None)
 
 
-def test_the_previous_compressor_answers_until_the_bank_of_the_champion_is_complete(project: Path) -> None:
+def test_the_previous_compressor_answers_until_the_bank_of_the_champion_is_complete(
+    project: Path,
+) -> None:
     workspace = open_workspace(project)
     new, in_use, answering = compressors(workspace)
     assert in_use == answering != new
@@ -74,7 +78,9 @@ def test_what_a_round_set_aside_stays_out_of_the_new_bank(project: Path) -> None
     [february] = [round_ for round_ in workspace.rounds() if round_.round_id == FEBRUARY]
     workspace.ledger.write(replace(february, set_aside=("hitch",)))
     # an earlier compressor, whose round a clock that ran ahead has dated
-    workspace.ledger.write(replace(february, compressor="f" * 64, finished_at="2099-01-01T00:00:00+00:00"))
+    workspace.ledger.write(
+        replace(february, compressor="f" * 64, finished_at="2099-01-01T00:00:00+00:00")
+    )
     fill(project)
     filled = open_workspace(project)
     assert filled.bank.present({"hitch", "mayor-2"}) == {"mayor-2"}
@@ -99,9 +105,13 @@ def test_both_compressors_adapt_to_slices_that_arrive_during_a_recompression(pro
     assert len(open_workspace(project).rounds()) == 3
 
 
-def test_slices_that_were_refused_or_never_adapted_wait_for_a_round_after_the_recompression(project: Path) -> None:
+def test_slices_that_were_refused_or_never_adapted_wait_for_a_round_after_the_recompression(
+    project: Path,
+) -> None:
     ingest_more(project, month=3, doc_ids=["march"])
-    refused = open_workspace(project, gate__min_f1=100, evaluation__questions=10, evaluation__earlier_questions=10)
+    refused = open_workspace(
+        project, gate__min_f1=100, evaluation__questions=10, evaluation__earlier_questions=10
+    )
     assert refused.update().state == "refused"
     ingest_more(project, month=4, doc_ids=["april"])
     result = fill(project)
@@ -122,7 +132,10 @@ def test_a_slice_that_is_rolled_back_during_its_compression_stays_out(
             open_workspace(project).rollback(FEBRUARY)
         return compress(runner)
 
-    with monkeypatch.context() as patch, pytest.raises(RoundError, match=f"{FEBRUARY} left the bank that answers"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(RoundError, match=f"{FEBRUARY} left the bank that answers"),
+    ):
         patch.setattr(RoundRunner, "compress", rolled_back_meanwhile)
         fill(project)
     assert fill(project).moved
@@ -152,9 +165,15 @@ def test_a_kill_is_reported_and_the_next_start_continues_without_forgotten_docum
 def test_a_rollback_applies_to_every_bank(filled: Path) -> None:
     open_workspace(filled).rollback(FEBRUARY)
     rounds = open_workspace(filled).all_rounds()
-    assert {(round_.slice_id, round_.state) for round_ in rounds} == {(JANUARY, "committed"), (FEBRUARY, "rolled_back")}
+    assert {(round_.slice_id, round_.state) for round_ in rounds} == {
+        (JANUARY, "committed"),
+        (FEBRUARY, "rolled_back"),
+    }
     assert len(rounds) == 4
-    banks = [bank.rows(["memory_id", "slice_id"]) for bank in open_banks(open_workspace(filled).bank_location)]
+    banks = [
+        bank.rows(["memory_id", "slice_id"])
+        for bank in open_banks(open_workspace(filled).bank_location)
+    ]
     assert [set(rows["slice_id"].to_pylist()) for rows in banks] == [{JANUARY}, {JANUARY}]
 
 
@@ -164,7 +183,9 @@ def test_worse_answers_than_in_the_comparison_keep_the_bank_before_it(project: P
     assert named
     expected = replace(named.champion, scored_slice=FEBRUARY, f1=100.0)
     write_champion(workspace.state, replace(named, champion=expected))
-    with pytest.raises(RoundError, match="in the comparison it was 100.0: the bank before it goes on answering"):
+    with pytest.raises(
+        RoundError, match="in the comparison it was 100.0: the bank before it goes on answering"
+    ):
         fill(project)
     new, in_use, answering = compressors(open_workspace(project))
     assert in_use == answering != new
@@ -192,7 +213,10 @@ def test_the_way_back_adapts_to_what_came_since(filled: Path) -> None:
 def test_without_a_promotion_there_is_nothing_to_recompress(adapted_workspace: Path) -> None:
     result = run(adapted_workspace, "recompress", status=1)
     assert "no compressor was promoted: run `cmt registry promote` first" in result.stderr
-    assert "no compressor was promoted" in run(adapted_workspace, "registry", "rollback", status=1).stderr
+    assert (
+        "no compressor was promoted"
+        in run(adapted_workspace, "registry", "rollback", status=1).stderr
+    )
 
 
 def test_a_compressor_that_is_named_on_the_command_line_wins(filled: Path) -> None:
@@ -215,7 +239,9 @@ def test_a_damaged_champion_is_named_and_the_commands_go_on(
     assert open_workspace(project).ask(QUESTION)
     reports = {report.part: report for report in open_workspace(project).verify()}
     assert reports["champion"].problems
-    assert ("which names the champion, is damaged" if damage == "garbage" else "the champion is missing") in caplog.text
+    assert (
+        "which names the champion, is damaged" if damage == "garbage" else "the champion is missing"
+    ) in caplog.text
 
 
 def test_a_slice_that_the_last_try_compresses_is_in_the_new_bank(
@@ -230,7 +256,10 @@ def test_a_slice_that_the_last_try_compresses_is_in_the_new_bank(
 
     monkeypatch.setattr(RoundRunner, "compress", failing)
     assert fill(project).slices == 2
-    assert [round_.state for round_ in open_workspace(project).rounds()] == ["committed", "committed"]
+    assert [round_.state for round_ in open_workspace(project).rounds()] == [
+        "committed",
+        "committed",
+    ]
 
 
 def test_a_slice_that_fails_keeps_the_bank_before_it_until_it_is_compressed(
@@ -239,7 +268,10 @@ def test_a_slice_that_fails_keeps_the_bank_before_it_until_it_is_compressed(
     with monkeypatch.context() as patch:
         patch.setattr(RoundRunner, "compress", lacking_memory(JANUARY))
         for _ in range(2):
-            with pytest.raises(RoundError, match=r"^round 2031-01/0001 failed .*repeat `cmt recompress` with more mem"):
+            with pytest.raises(
+                RoundError,
+                match=r"^round 2031-01/0001 failed .*repeat `cmt recompress` with more mem",
+            ):
                 fill(project)
     new, in_use, answering = compressors(open_workspace(project))
     assert in_use == answering != new

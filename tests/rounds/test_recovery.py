@@ -1,4 +1,6 @@
-"""Recovery after an interruption, rollback, forgetting, and the lock and lease that every change of a bank holds."""
+"""Recovery after an interruption, rollback, forgetting, and the lock and lease that every change of
+a bank holds.
+"""
 
 import logging
 import shutil
@@ -19,7 +21,15 @@ from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
 from tests.helpers.cli import run
 from tests.helpers.permissions import as_nobody, make_read_only, readable_folder
-from tests.helpers.projects import FEBRUARY, JANUARY, STEPS, ingest_more, open_workspace, run_steps, states
+from tests.helpers.projects import (
+    FEBRUARY,
+    JANUARY,
+    STEPS,
+    ingest_more,
+    open_workspace,
+    run_steps,
+    states,
+)
 
 # Interruptions
 
@@ -34,22 +44,34 @@ def test_an_interrupted_round_is_undone_and_repeated_also_for_a_reader(
     with caplog.at_level(logging.WARNING):
         round_ = workspace.update()
     assert workspace.active_bank().version == workspace.bank.version
-    assert (round_.round_id, round_.state, round_.bank_digest) == (FEBRUARY, "committed", undisturbed[1])
+    assert (round_.round_id, round_.state, round_.bank_digest) == (
+        FEBRUARY,
+        "committed",
+        undisturbed[1],
+    )
     version = workspace.rounds()[0].version_after
-    assert caplog.messages == [f"round {FEBRUARY} was interrupted: bank restored to version {version}"]
-    assert not list((begun / "data/state/rounds").rglob("try-*"))  # a committed round forgets its tries
+    assert caplog.messages == [
+        f"round {FEBRUARY} was interrupted: bank restored to version {version}"
+    ]
+    assert not list(
+        (begun / "data/state/rounds").rglob("try-*")
+    )  # a committed round forgets its tries
 
 
 def test_answers_leave_a_round_out_until_it_is_decided(begun: Path) -> None:
     reader, writer = open_workspace(begun), open_workspace(begun)
-    january, [first] = set(reader.active_bank().rows(["memory_id", "doc_id"])["doc_id"].to_pylist()), reader.rounds()
+    january = set(reader.active_bank().rows(["memory_id", "doc_id"])["doc_id"].to_pylist())
+    [first] = reader.rounds()
     runner = RoundRunner(writer, FEBRUARY)
     with recovery.updating(writer):
         for step in STEPS[:-1]:
             getattr(runner, step)()
             for workspace in (reader, open_workspace(begun)):
                 bank = workspace.active_bank()
-                assert (set(bank.rows(["memory_id", "doc_id"])["doc_id"].to_pylist()), bank.version) == (
+                assert (
+                    set(bank.rows(["memory_id", "doc_id"])["doc_id"].to_pylist()),
+                    bank.version,
+                ) == (
                     january,
                     first.version_after,
                 )
@@ -61,7 +83,9 @@ def test_answers_leave_a_round_out_until_it_is_decided(begun: Path) -> None:
         assert workspace.active_bank().count_rows() == round_.rows
 
 
-def test_a_rollback_after_an_interrupted_round_is_final(begun: Path, undisturbed: list[str]) -> None:
+def test_a_rollback_after_an_interrupted_round_is_final(
+    begun: Path, undisturbed: list[str]
+) -> None:
     run_steps(open_workspace(begun), FEBRUARY, last="upsert_memories")
     workspace = open_workspace(begun)
     workspace.rollback(JANUARY)
@@ -93,7 +117,9 @@ def test_optimize_restores_what_an_interrupted_round_or_rollback_needs_before_it
     run(begun, "bank", "optimize", "--keep-days", "0")
     workspace = open_workspace(begun)
     assert (states(workspace)[FEBRUARY], workspace.bank.digest()) == ("interrupted", undisturbed[0])
-    workspace.ledger.write(replace(workspace.rounds()[0], state="rolling_back", version_before=workspace.bank.version))
+    workspace.ledger.write(
+        replace(workspace.rounds()[0], state="rolling_back", version_before=workspace.bank.version)
+    )
     run(begun, "bank", "optimize", "--keep-days", "0")
     assert states(open_workspace(begun))[JANUARY] == "rolled_back"
 
@@ -120,13 +146,22 @@ def test_later_rounds_are_those_that_were_committed_later(adapted_workspace: Pat
     workspace.rollback(FEBRUARY)
     ingest_more(adapted_workspace, month=1, doc_ids=["late"])
     late, february = workspace.update(), workspace.update()
-    assert [(round_.round_id, round_.number) for round_ in (late, february)] == [("2031-01/0002", 2), (FEBRUARY, 3)]
+    assert [(round_.round_id, round_.number) for round_ in (late, february)] == [
+        ("2031-01/0002", 2),
+        (FEBRUARY, 3),
+    ]
     workspace.rollback("2031-01/0002")
-    assert states(workspace) == {JANUARY: "committed", "2031-01/0002": "rolled_back", FEBRUARY: "rolled_back"}
+    assert states(workspace) == {
+        JANUARY: "committed",
+        "2031-01/0002": "rolled_back",
+        FEBRUARY: "rolled_back",
+    }
     assert workspace.bank.count_rows() == 3
 
 
-def test_a_slice_that_was_ingested_again_is_adapted_after_the_later_ones(adapted_workspace: Path) -> None:
+def test_a_slice_that_was_ingested_again_is_adapted_after_the_later_ones(
+    adapted_workspace: Path,
+) -> None:
     for file in (adapted_workspace / "data/stream/2031-01").glob("0001.*"):
         file.unlink()
     news = adapted_workspace / "news/documents.jsonl"
@@ -134,7 +169,10 @@ def test_a_slice_that_was_ingested_again_is_adapted_after_the_later_ones(adapted
     open_workspace(adapted_workspace).ingest()
     assert open_workspace(adapted_workspace).update().round_id == JANUARY
     workspace = open_workspace(adapted_workspace)
-    assert [(round_.round_id, round_.number) for round_ in workspace.rounds()] == [(FEBRUARY, 2), (JANUARY, 3)]
+    assert [(round_.round_id, round_.number) for round_ in workspace.rounds()] == [
+        (FEBRUARY, 2),
+        (JANUARY, 3),
+    ]
     assert not any(part.problems for part in workspace.verify())
     workspace.rollback(FEBRUARY)
     assert states(workspace) == {JANUARY: "rolled_back", FEBRUARY: "rolled_back"}
@@ -159,11 +197,16 @@ def test_a_bank_that_is_not_in_use_does_not_hinder_a_rollback(
 
 
 def test_mlflow_learns_of_rounds_and_rollbacks_and_both_succeed_without_it(
-    project: Path, mlflow_database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    project: Path,
+    mlflow_database: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(mlflow_database, project / "mlflow.db")
-    unreachable = open_workspace(project, tracking__enabled=True, tracking__uri="http://127.0.0.1:9")
+    unreachable = open_workspace(
+        project, tracking__enabled=True, tracking__uri="http://127.0.0.1:9"
+    )
     # 1. A round that MLflow missed is recorded with the next one.
     missed = unreachable.update()
     assert (missed.state, missed.mlflow_run) == ("committed", "")
@@ -186,7 +229,9 @@ def test_mlflow_learns_of_rounds_and_rollbacks_and_both_succeed_without_it(
 # Forgetting
 
 
-def test_no_rollback_update_or_new_bank_brings_a_forgotten_document_back(adapted_workspace: Path) -> None:
+def test_no_rollback_update_or_new_bank_brings_a_forgotten_document_back(
+    adapted_workspace: Path,
+) -> None:
     workspace = open_workspace(adapted_workspace)
     assert workspace.forget("ferry") == 1
     without = workspace.bank.digest()
@@ -196,12 +241,15 @@ def test_no_rollback_update_or_new_bank_brings_a_forgotten_document_back(adapted
     workspace.rollback(JANUARY)
     assert workspace.update().rows == 2
     assert workspace.bank.audit().problems == []
-    other = open_workspace(adapted_workspace, bank__uri=str(adapted_workspace / "other"), bank__codes="int4")
+    other = open_workspace(
+        adapted_workspace, bank__uri=str(adapted_workspace / "other"), bank__codes="int4"
+    )
     assert (other.update().rows, other.bank.present({"ferry", "raft"})) == (2, {"raft"})
 
 
 def test_a_forgotten_document_is_in_no_bank_and_after_optimize_in_no_file(changed: Path) -> None:
-    old, new = open_workspace(changed), open_workspace(changed, compressor__path=str(changed / "new"))
+    old = open_workspace(changed)
+    new = open_workspace(changed, compressor__path=str(changed / "new"))
     assert open_workspace(changed).forget("ferry") == 2
     assert not (old.bank.present({"ferry"}) or new.bank.present({"ferry"}))
     run(changed, "bank", "optimize", "--keep-days", "0")
@@ -218,18 +266,27 @@ def test_two_updates_at_once_run_one_after_the_other(
     workspace = open_workspace(project)
     with ThreadPoolExecutor(2) as threads:
         with recovery.updating(workspace):
-            updates = [threads.submit(open_workspace(project).update, slice_id=JANUARY) for _ in range(2)]
+            updates = [
+                threads.submit(open_workspace(project).update, slice_id=JANUARY) for _ in range(2)
+            ]
             while caplog.text.count("waiting for it") < 2:
                 assert not any(update.done() for update in updates)
                 time.sleep(0.01)
         rounds = [update.result() for update in updates]
     assert sorted(round_.already for round_ in rounds) == [False, True]
-    assert {round_.bank_digest for round_ in rounds} == {workspace.bank.digest()} == {undisturbed[0]}
+    assert (
+        {round_.bank_digest for round_ in rounds} == {workspace.bank.digest()} == {undisturbed[0]}
+    )
 
 
-def test_waiting_for_the_lock_ends_with_its_path(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_the_lock_ends_with_its_path(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cmt.rounds.recovery.LOCK_SECONDS", 0.2)
-    with recovery.updating(open_workspace(project)), pytest.raises(cmt.RoundError, match=r"still holds .*update\.lock"):
+    with (
+        recovery.updating(open_workspace(project)),
+        pytest.raises(cmt.RoundError, match=r"still holds .*update\.lock"),
+    ):
         open_workspace(project).update()
 
 
@@ -244,18 +301,30 @@ def readable_project(begun_project: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("folders", [["bank"], ["bank", "state"]])
-def test_a_read_only_bank_answers_and_refuses_changes(readable_project: Path, folders: list[str]) -> None:
+def test_a_read_only_bank_answers_and_refuses_changes(
+    readable_project: Path, folders: list[str]
+) -> None:
     for path in [readable_project, *readable_project.rglob("*")]:
         path.chmod(0o777 if path.is_dir() else 0o666)
     for name in folders:
         make_read_only(readable_project / "data" / name)
     workspace = open_workspace(readable_project)
-    _ = workspace.model, workspace.compressor_digest  # read now, because only their owner may read the files
+    _ = (
+        workspace.model,
+        workspace.compressor_digest,
+    )  # read now, because only their owner may read the files
     with as_nobody():
         assert [round_.state for round_ in workspace.rounds()] == ["committed"]
         assert workspace.ask("Who is the mayor of Port Ellery?").sources
-        for write in (workspace.update, lambda: workspace.rollback(JANUARY), lambda: workspace.forget("ferry")):
-            with pytest.raises(cmt.CmtError, match=r"/(bank|state)\b.*cannot be written: .*check .*space and rights"):
+        for write in (
+            workspace.update,
+            lambda: workspace.rollback(JANUARY),
+            lambda: workspace.forget("ferry"),
+        ):
+            with pytest.raises(
+                cmt.CmtError,
+                match=r"/(bank|state)\b.*cannot be written: .*check .*space and rights",
+            ):
                 write()
     assert states(open_workspace(readable_project)) == {JANUARY: "committed"}
     assert open_workspace(readable_project).bank.present({"ferry"})
@@ -274,16 +343,26 @@ def take_over(workspace: Workspace) -> Lease:
 
 
 @pytest.mark.parametrize("last", ["compress", "evaluate"])
-def test_a_round_whose_lease_was_lost_writes_nothing_more(project: Path, undisturbed: list[str], last: str) -> None:
+def test_a_round_whose_lease_was_lost_writes_nothing_more(
+    project: Path, undisturbed: list[str], last: str
+) -> None:
     # 1. A round loses its lease after the step `last`; its next step would write.
     suspended = open_workspace(project)
-    with pytest.raises(cmt.RoundError, match=r"took over bank .*: it stops writing"), recovery.updating(suspended):
+    with (
+        pytest.raises(cmt.RoundError, match=r"took over bank .*: it stops writing"),
+        recovery.updating(suspended),
+    ):
         run_steps(suspended, JANUARY, last=last)
         lease = take_over(suspended)
         version = suspended.bank.version
         runner = RoundRunner(suspended, JANUARY)
-        runner.upsert_memories() if STEPS.index(last) < STEPS.index("upsert_memories") else runner.decide()
-    assert (states(open_workspace(project)), suspended.bank.version) == ({JANUARY: "started"}, version)
+        runner.upsert_memories() if STEPS.index(last) < STEPS.index(
+            "upsert_memories"
+        ) else runner.decide()
+    assert (states(open_workspace(project)), suspended.bank.version) == (
+        {JANUARY: "started"},
+        version,
+    )
     # 2. The new holder repairs the bank and runs the round.
     lease.release()
     assert open_workspace(project).update().bank_digest == undisturbed[0]

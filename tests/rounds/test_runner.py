@@ -1,4 +1,6 @@
-"""A round runs once, completely or not at all: its steps, the gate, staged memories, forgotten documents."""
+"""A round runs once, completely or not at all: its steps, the gate, staged memories, forgotten
+documents.
+"""
 
 import json
 from dataclasses import replace
@@ -34,7 +36,10 @@ from tests.helpers.projects import (
 def test_rounds_adapt_to_the_slices_in_time_order(adapted_project: Path) -> None:
     workspace = open_workspace(adapted_project)
     rounds = workspace.rounds()
-    assert [(round_.round_id, round_.number, round_.state, round_.documents, round_.rows) for round_ in rounds] == [
+    assert [
+        (round_.round_id, round_.number, round_.state, round_.documents, round_.rows)
+        for round_ in rounds
+    ] == [
         (JANUARY, 1, "committed", 3, 3),
         (FEBRUARY, 2, "committed", 3, 6),
     ]
@@ -59,23 +64,34 @@ def test_a_round_keeps_answers_of_the_round_before_and_calibrates_the_confidence
     january = workspace.update()
     serving = open_workspace(project)
     assert january.calibration == {}
-    assert workspace.answerer.calibration == serving.current_answerer().calibration == NO_CALIBRATION
+    assert (
+        workspace.answerer.calibration == serving.current_answerer().calibration == NO_CALIBRATION
+    )
     records = read_records(workspace, january)
     assert records is not None
     calibration, answers = calibrated_by([records])
     assert answers == january.questions
     february = workspace.update()
     assert given == [0, january.questions]
-    assert february.calibration == {"slope": calibration.slope, "shift": calibration.shift, "answers": answers}
-    # the round answers the questions of February with it, and so do this process and one that was open before
+    assert february.calibration == {
+        "slope": calibration.slope,
+        "shift": calibration.shift,
+        "answers": answers,
+    }
+    # the round answers the questions of February with it, and so do this process and one that was
+    # open before
     asked = read_records(workspace, february)
     assert asked is not None
-    applied = [pytest.approx(calibration.apply(value)) for value in asked["uncalibrated"].to_pylist()]
+    applied = [
+        pytest.approx(calibration.apply(value)) for value in asked["uncalibrated"].to_pylist()
+    ]
     assert asked["confidence"].to_pylist() == applied
     assert workspace.answerer.calibration == serving.current_answerer().calibration == calibration
 
 
-def test_the_answers_of_a_round_are_not_those_of_another_compressor(adapted_workspace: Path) -> None:
+def test_the_answers_of_a_round_are_not_those_of_another_compressor(
+    adapted_workspace: Path,
+) -> None:
     old = open_workspace(adapted_workspace)
     other = save_other_compressor(old, adapted_workspace / "new")
     new = open_workspace(adapted_workspace, compressor__path=str(other), evaluation__questions=2)
@@ -85,11 +101,15 @@ def test_the_answers_of_a_round_are_not_those_of_another_compressor(adapted_work
     assert read_records(old, old.rounds()[1]).num_rows
 
 
-def test_a_round_asks_as_many_questions_as_its_seconds_allow(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_asks_as_many_questions_as_its_seconds_allow(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = open_workspace(begun, evaluation__questions=60, evaluation__earlier_questions=20)
     [january] = workspace.rounds()
     runner = RoundRunner(workspace, FEBRUARY)
-    monkeypatch.setattr(RoundRunner, "_notes", lambda _self: {"canaries": 8.0, "changes": 2.0, "compress": 99.0})
+    monkeypatch.setattr(
+        RoundRunner, "_notes", lambda _self: {"canaries": 8.0, "changes": 2.0, "compress": 99.0}
+    )
 
     def affordable(*earlier: Round) -> tuple[int, int]:
         monkeypatch.setattr(type(workspace), "rounds", lambda _self: list(earlier))
@@ -97,12 +117,17 @@ def test_a_round_asks_as_many_questions_as_its_seconds_allow(begun: Path, monkey
 
     # no speed is known: 30 of its own, since a first slice has no earlier questions
     assert affordable() == affordable(replace(january, questions=0)) == (30, 20)
-    assert affordable(replace(january, questions=30, seconds={"evaluate": 20.0})) == (34, 11)  # 30 s at 1.5 questions/s
+    assert affordable(replace(january, questions=30, seconds={"evaluate": 20.0})) == (
+        34,
+        11,
+    )  # 30 s at 1.5 questions/s
     assert affordable(replace(january, questions=30, seconds={"evaluate": 60.0})) == (22, 8)
     assert affordable(replace(january, questions=30, seconds={"evaluate": 1.0})) == (60, 20)
 
 
-def test_a_round_chooses_as_many_canaries_as_its_seconds_allow(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_chooses_as_many_canaries_as_its_seconds_allow(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = open_workspace(begun, gate__canaries=20)
     [january] = workspace.rounds()
     runner, limits = RoundRunner(workspace, FEBRUARY), list[int]()
@@ -121,13 +146,21 @@ def test_a_round_chooses_as_many_canaries_as_its_seconds_allow(begun: Path, monk
         return limits[-1]
 
     assert limit(None) == 20
-    assert limit(40, questions=15, seconds={"evaluate": 20.0}) == 15  # 20 s at 0.75 questions a second
-    asked = {"questions": 15, "canaries": {"asked": 18}, "seconds": {"evaluate": 20.0, "canaries": 24.0}}
+    assert (
+        limit(40, questions=15, seconds={"evaluate": 20.0}) == 15
+    )  # 20 s at 0.75 questions a second
+    asked = {
+        "questions": 15,
+        "canaries": {"asked": 18},
+        "seconds": {"evaluate": 20.0, "canaries": 24.0},
+    }
     assert (limit(36, **asked), limit(20, **asked), limit(400, **asked)) == (13, 12, 20)
     assert limit(40, questions=0, seconds={}) == 12
 
 
-def test_the_seconds_of_a_round_limit_its_sample(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seconds_of_a_round_limit_its_sample(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace = open_workspace(begun, evaluation__questions=2, evaluation__earlier_questions=2)
     run_steps(workspace, FEBRUARY, last="ask_canaries")
     runner = RoundRunner(workspace, FEBRUARY)
@@ -143,7 +176,10 @@ def test_a_committed_round_is_not_repeated(begun: Path) -> None:
     [first] = workspace.rounds()
     again = open_workspace(begun).update(slice_id=JANUARY)
     assert (again.already, again) == (True, replace(first, already=True))
-    assert (workspace.bank.version, workspace.bank.digest()) == (first.version_after, first.bank_digest)
+    assert (workspace.bank.version, workspace.bank.digest()) == (
+        first.version_after,
+        first.bank_digest,
+    )
     assert not workspace.rounds()[0].already
 
 
@@ -158,7 +194,12 @@ def test_a_slice_without_questions_is_committed_without_scores(project: Path) ->
     workspace = open_workspace(project, gate__min_f1=100, evaluation__questions=2)
     ingest_more(project, month=3, doc_ids=["quiet"])
     round_ = workspace.update(slice_id="2031-03/0001")
-    assert (round_.state, round_.judgement, round_.rows, round_.scores) == ("committed", "not judged", 1, {})
+    assert (round_.state, round_.judgement, round_.rows, round_.scores) == (
+        "committed",
+        "not judged",
+        1,
+        {},
+    )
 
 
 def test_slices_in_any_order_leave_every_version_of_a_document_for_its_time(project: Path) -> None:
@@ -174,7 +215,9 @@ def test_slices_in_any_order_leave_every_version_of_a_document_for_its_time(proj
     workspace.update(slice_id=JANUARY)
     for as_of, corrected in ((None, True), (datetime(2031, 2, 28, tzinfo=UTC), False)):
         rows = workspace.bank.full_text(text="ferry", k=5, as_of=as_of)
-        assert [(row["doc_id"], "five crowns" in row["text"]) for row in rows.to_pylist()] == [("ferry", corrected)]
+        assert [(row["doc_id"], "five crowns" in row["text"]) for row in rows.to_pylist()] == [
+            ("ferry", corrected)
+        ]
     assert workspace.bank.audit().problems == []
 
 
@@ -203,7 +246,9 @@ def test_a_refused_slice_waits_behind_the_others(begun: Path) -> None:
 # Staged memories
 
 
-def test_an_interrupted_round_uses_its_staged_memories_and_the_next_round_deletes_them(project: Path) -> None:
+def test_an_interrupted_round_uses_its_staged_memories_and_the_next_round_deletes_them(
+    project: Path,
+) -> None:
     run_steps(open_workspace(project), JANUARY, last="compress")
     [staged] = (project / "data/state/rounds").rglob("memories-*")
     modified, content = staged.stat().st_mtime_ns, staged.read_bytes()

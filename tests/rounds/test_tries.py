@@ -14,7 +14,9 @@ from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps,
 
 
 def fail_in_january(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[str]:
-    """Let the compression of the first slice raise `error`; returns the slices of the calls, which grow."""
+    """Let the compression of the first slice raise `error`; returns the slices of the calls, which
+    grow.
+    """
     calls, compress = list[str](), RoundRunner.compress
 
     def failing(runner: RoundRunner) -> Path:
@@ -32,14 +34,21 @@ def test_a_slice_that_takes_too_much_memory_fails_and_the_next_ones_are_adapted(
 ) -> None:
     with monkeypatch.context() as patch:
         calls = fail_in_january(patch, MemoryError("the title of the ferry"))
-        result = CliRunner().invoke(app, ["--params", str(project / "params.yaml"), "update", "--all", "--json"])
+        result = CliRunner().invoke(
+            app, ["--params", str(project / "params.yaml"), "update", "--all", "--json"]
+        )
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
     assert calls.count(JANUARY) == TRIES and FEBRUARY in calls
-    assert [round_["state"] for round_ in json.loads(result.stdout)["rounds"]] == ["failed", "committed"]
+    assert [round_["state"] for round_ in json.loads(result.stdout)["rounds"]] == [
+        "failed",
+        "committed",
+    ]
     assert f"round {JANUARY} failed and the bank was restored" in result.stderr
     workspace = open_workspace(project)
     january, _ = workspace.rounds()
-    assert january.reason.startswith("3 tries ended without a decision (MemoryError, MemoryError, MemoryError): take")
+    assert january.reason.startswith(
+        "3 tries ended without a decision (MemoryError, MemoryError, MemoryError): take"
+    )
     assert "ferry" not in january.reason
     assert workspace.pending() == []
     # named, it is tried again
@@ -70,7 +79,11 @@ def test_a_round_that_was_killed_every_time_fails(project: Path) -> None:
 
 def test_neither_an_error_of_the_machine_nor_one_before_a_try_begins_counts(tmp_path: Path) -> None:
     tries = Tries(tmp_path, [JANUARY])
-    for interruption in (OSError(28, "No space left on device"), BankError("locked"), KeyboardInterrupt()):
+    for interruption in (
+        OSError(28, "No space left on device"),
+        BankError("locked"),
+        KeyboardInterrupt(),
+    ):
         tries.begin()
         assert not tries.fail(interruption)
         assert tries.ends() == []

@@ -1,4 +1,6 @@
-"""A price that changes without `supersedes`, told by its own source and by a stranger, read by the trained reader."""
+"""A price that changes without `supersedes`, told by its own source and by a stranger, read by the
+trained reader.
+"""
 
 import json
 import shutil
@@ -24,7 +26,11 @@ SUMMER: list[dict[str, Any]] = [
         "title": "Orlo funicular",
         "text": "A day pass for the Orlo funicular costs 12 florins this season, the operator said. Dogs ride free.",
     },
-    {"doc_id": "bridge", "published_at": "2031-05-03", "text": "The stone bridge of Tessin is 240 metres long."},
+    {
+        "doc_id": "bridge",
+        "published_at": "2031-05-03",
+        "text": "The stone bridge of Tessin is 240 metres long.",
+    },
     {"question": FARE, "doc_id": "fare", "answers": ["12 florins"], "asked_at": "2031-05-20"},
 ]
 RAISED: dict[str, Any] = {
@@ -53,7 +59,8 @@ class Project:
         params = {
             "lm": {"source": shipped.lm.source, "path": str(shipped.lm.path)},
             "compressor": {"path": str(shipped.compressor.path)},
-            "stream": {"source": "news", "trust_source": True, "clock": "2031-12-31T00:00:00Z"} | self.stream,
+            "stream": {"source": "news", "trust_source": True, "clock": "2031-12-31T00:00:00Z"}
+            | self.stream,
             "tracking": {"enabled": False},
         }
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -88,18 +95,30 @@ def project(summer: Project, tmp_path: Path) -> Project:
 
 def test_a_source_changes_its_own_fact_without_a_declaration(project: Project) -> None:
     round_ = project.take(RAISED | BOARD)
-    assert (round_.state, round_.set_aside, round_.notes[-1]) == ("committed", (), "1 canary follows an update")
+    assert (round_.state, round_.set_aside, round_.notes[-1]) == (
+        "committed",
+        (),
+        "1 canary follows an update",
+    )
     assert project.ask(FARE).startswith("15 florins")
 
 
-def test_of_a_stranger_the_document_alone_is_held_back_and_the_way_out_is_harmless(project: Project) -> None:
+def test_of_a_stranger_the_document_alone_is_held_back_and_the_way_out_is_harmless(
+    project: Project,
+) -> None:
     round_ = project.take(RAISED | BLOG, OPENED | BLOG)
     assert (round_.state, round_.set_aside) == ("committed", ("raised",))
     assert project.ask(FARE).startswith("12 florins")
     assert project.ask(SMITHY) == "Runa Felt"
     # the advice
-    [row] = map(json.loads, (project.folder / "data/quarantine/round-2031-07-0001.jsonl").read_text().splitlines())
-    for part in (f'add {{"{BLOG["source"]}": ["Valley Board"]}} to stream.authority', 'add "supersedes": "fare"'):
+    [row] = map(
+        json.loads,
+        (project.folder / "data/quarantine/round-2031-07-0001.jsonl").read_text().splitlines(),
+    )
+    for part in (
+        f'add {{"{BLOG["source"]}": ["Valley Board"]}} to stream.authority',
+        'add "supersedes": "fare"',
+    ):
         assert part in row["reason"]
     assert "forget" not in row["reason"]
     # following it
@@ -107,4 +126,6 @@ def test_of_a_stranger_the_document_alone_is_held_back_and_the_way_out_is_harmle
     round_ = project.take(RAISED | BLOG | {"supersedes": "fare"})
     assert (round_.state, round_.set_aside, round_.documents) == ("committed", (), 1)
     assert project.ask(FARE).startswith("15 florins")
-    assert [report.problems for report in project.open().verify() if report.part.startswith("bank")] == [()]
+    assert [
+        report.problems for report in project.open().verify() if report.part.startswith("bank")
+    ] == [()]

@@ -50,18 +50,24 @@ def local_postgres(folder: Path) -> Iterator[Addresses]:
     connection = ("--host", folder, "--username", "cmt")
     try:
         query = ("--no-align", "--tuples-only", "--command", "SELECT datname FROM pg_database")
-        existing = _run(folder, binaries / "psql", *connection, "--dbname", "postgres", *query).split()
+        existing = _run(
+            folder, binaries / "psql", *connection, "--dbname", "postgres", *query
+        ).split()
         for name in Addresses._fields:
             if name not in existing:
                 _run(folder, binaries / "createdb", *connection, name)
         host = f"host={folder}"
-        yield Addresses(f"postgresql+asyncpg://cmt@/prefect?{host}", f"postgresql+psycopg://cmt@/mlflow?{host}")
+        yield Addresses(
+            f"postgresql+asyncpg://cmt@/prefect?{host}", f"postgresql+psycopg://cmt@/mlflow?{host}"
+        )
     finally:
         _run(folder, *control, "--mode", "fast", "stop")
 
 
 def _binaries() -> Path:
-    """The folder of PostgreSQL's programs: of the PATH, or the newest that Debian keeps beside it."""
+    """The folder of PostgreSQL's programs: of the PATH, or the newest that Debian keeps beside
+    it.
+    """
     if found := shutil.which("initdb"):
         return Path(found).resolve().parent
     return max(_DEBIAN.glob("*/bin"), key=lambda folder: int(folder.parent.name))

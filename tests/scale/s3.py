@@ -1,4 +1,6 @@
-"""An S3 server of this machine, and a proxy before it that stores a write and reports its failure."""
+"""An S3 server of this machine, and a proxy before it that stores a write and reports its
+failure.
+"""
 
 import os
 import socket
@@ -26,7 +28,9 @@ def s3_server() -> Iterator[int]:
     try:
         deadline = time.monotonic() + 60
         while _request(port, "PUT", f"/{BUCKET}") != 200:
-            assert process.poll() is None and time.monotonic() < deadline, "the S3 server does not answer"
+            assert process.poll() is None and time.monotonic() < deadline, (
+                "the S3 server does not answer"
+            )
             time.sleep(0.2)
         yield port
     finally:
@@ -58,7 +62,9 @@ def environment(port: int) -> dict[str, str]:
 
 @dataclass
 class Proxy:
-    """Passes requests on. The writes `ambiguous`, counted from 1, are stored and then answered with 503."""
+    """Passes requests on. The writes `ambiguous`, counted from 1, are stored and then answered with
+    503.
+    """
 
     target: int
     ambiguous: frozenset[int] = frozenset()
@@ -80,11 +86,20 @@ class Proxy:
                 connection.request(self.command, self.path, body, dict(self.headers))
                 reply = connection.getresponse()
                 content = reply.read()
-                status = 503 if self.command == "PUT" and reply.status == 200 and proxy.is_ambiguous(self.path) else 0
+                status = (
+                    503
+                    if self.command == "PUT"
+                    and reply.status == 200
+                    and proxy.is_ambiguous(self.path)
+                    else 0
+                )
                 self.send_response(status or reply.status)
                 for name, value in reply.getheaders():
                     is_length = name.lower() == "content-length"
-                    if name.lower() not in ("transfer-encoding", "connection", "date", "server") and not is_length:
+                    if (
+                        name.lower() not in ("transfer-encoding", "connection", "date", "server")
+                        and not is_length
+                    ):
                         self.send_header(name, value)
                 length = reply.getheader("Content-Length") if self.command == "HEAD" else None
                 self.send_header("Content-Length", length or str(0 if status else len(content)))
@@ -119,5 +134,9 @@ def cli(folder: Path, port: int, *arguments: str) -> subprocess.Popen[str]:
     """A `cmt` process on the project in `folder`."""
     command = [sys.executable, "-m", "cmt", "--params", str(folder / "params.yaml"), *arguments]
     return subprocess.Popen(
-        command, env=os.environ | environment(port), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=os.environ | environment(port),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )

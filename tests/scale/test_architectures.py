@@ -1,4 +1,6 @@
-"""A tiny LM of each architecture of docs/models.md, from `cmt model pull` to `cmt ask` (`make test-scale`)."""
+"""A tiny LM of each architecture of docs/models.md, from `cmt model pull` to `cmt ask` (`make
+test-scale`).
+"""
 
 import json
 from pathlib import Path
@@ -23,26 +25,33 @@ def test_an_architecture_goes_the_whole_way(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("tied", "dtype"), [(True, "bfloat16"), (False, "float32")])
-def test_a_large_vocabulary_and_an_odd_width_go_the_whole_way(tied: bool, dtype: str, tmp_path: Path) -> None:
+def test_a_large_vocabulary_and_an_odd_width_go_the_whole_way(
+    tied: bool, dtype: str, tmp_path: Path
+) -> None:
     """Weights in bfloat16, sharded, of width 40, which is no multiple of 64, and 262,144 tokens."""
     sizes = {"vocab_size": 262_144, "hidden_size": 40, "head_dim": 10, "tie_word_embeddings": tied}
     original = write("llama", tmp_path / "original", dtype=torch.bfloat16, shard="10MB", **sizes)
     shards = json.loads((original / "model.safetensors.index.json").read_text())["weight_map"]
     assert ("lm_head.weight" in shards) != tied
     assert len(set(shards.values())) > 1
-    _go_the_whole_way(original, tmp_path, lm={"dtype": dtype}, bank={"keep_text": False, "codes": "int4"})
+    _go_the_whole_way(
+        original, tmp_path, lm={"dtype": dtype}, bank={"keep_text": False, "codes": "int4"}
+    )
 
 
 def _go_the_whole_way(original: Path, tmp_path: Path, **sections: dict[str, Any]) -> None:
     """Pull, train, ingest, update and ask, with `sections` over SMALL."""
     texts = {fare["doc_id"]: fare["text"] for fare in FARES[:4]}
     data = write_squad(tmp_path / "squad.json", texts)
-    news = [{"doc_id": name, "published_at": "2026-01-02", "text": text} for name, text in texts.items()]
+    news = [
+        {"doc_id": name, "published_at": "2026-01-02", "text": text} for name, text in texts.items()
+    ]
     (tmp_path / "news.jsonl").write_text("\n".join(map(json.dumps, news)))
     params = SMALL | {
         "lm": {"source": f"path:{original}", "path": "lm"} | sections.pop("lm", {}),
         "stream": {"source": "news.jsonl"},
-        "train": SMALL["train"] | {"source": f"path:{data}", "questions": 4, "validation_articles": 1},
+        "train": SMALL["train"]
+        | {"source": f"path:{data}", "questions": 4, "validation_articles": 1},
         "tracking": {"enabled": False},
         "answering": {"max_new_tokens": 4},
     }

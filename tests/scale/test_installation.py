@@ -1,4 +1,6 @@
-"""The package as a user installs it: from a wheel, by name, into an empty environment, without the clone."""
+"""The package as a user installs it: from a wheel, by name, into an empty environment, without the
+clone.
+"""
 
 import json
 import os
@@ -61,13 +63,27 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel and the sdist."""
     builder = Environment(tmp_path_factory.mktemp("builder"))
     builder.install("hatchling")
-    builder.run("hatchling", "build", "-t", "sdist", "-t", "wheel", "-d", str(builder.work / "packages"), folder=ROOT)
+    builder.run(
+        "hatchling",
+        "build",
+        "-t",
+        "sdist",
+        "-t",
+        "wheel",
+        "-d",
+        str(builder.work / "packages"),
+        folder=ROOT,
+    )
     return builder.work / "packages"
 
 
-def test_the_sdist_makes_the_same_wheel_with_the_shipped_compressor(packages: Path, tmp_path: Path) -> None:
+def test_the_sdist_makes_the_same_wheel_with_the_shipped_compressor(
+    packages: Path, tmp_path: Path
+) -> None:
     (wheel,), (sdist,) = packages.glob("*.whl"), packages.glob("*.tar.gz")
-    Environment(tmp_path).run("pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path / "again"), str(sdist))
+    Environment(tmp_path).run(
+        "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path / "again"), str(sdist)
+    )
     with ZipFile(wheel) as built, ZipFile(tmp_path / "again" / wheel.name) as again:
         assert sorted(built.namelist()) == sorted(again.namelist())
         for file in SHIPPED.iterdir():
@@ -90,15 +106,21 @@ def test_an_installation_without_a_clone_adapts_and_serves(packages: Path, tmp_p
     assert list((tmp_path / "cache/cmt/lm").glob("smollm2*/model.safetensors"))
     with user.serve(project) as url:
         request = urllib.request.Request(  # noqa: S310 - a local address
-            f"{url}/ask", json.dumps({"question": QUESTION}).encode(), {"Content-Type": "application/json"}
+            f"{url}/ask",
+            json.dumps({"question": QUESTION}).encode(),
+            {"Content-Type": "application/json"},
         )
         with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
             assert json.load(response)["answer"] == "three euros"
     # 3. a command that needs the pipeline names it, and works with it
-    assert "pip install 'cmt-memory[pipeline]'" in user.run("cmt", "report", folder=project, status=1)
+    assert "pip install 'cmt-memory[pipeline]'" in user.run(
+        "cmt", "report", folder=project, status=1
+    )
     started = time.monotonic()
     user.install("--find-links", str(packages), "cmt-memory[pipeline]")
-    print(f"pipeline: {_megabytes(user.bin.parent)} MB in all, {time.monotonic() - started:.0f} s more")
+    print(
+        f"pipeline: {_megabytes(user.bin.parent)} MB in all, {time.monotonic() - started:.0f} s more"
+    )
     user.run("cmt", "report", folder=project)
 
 

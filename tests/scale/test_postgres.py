@@ -1,4 +1,6 @@
-"""Prefect and MLflow on PostgreSQL, and two workers in two work pools with one bank (`make test-scale`)."""
+"""Prefect and MLflow on PostgreSQL, and two workers in two work pools with one bank (`make
+test-scale`).
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::Warning")
 
 @pytest.fixture(scope="module")
 def addresses() -> Iterator[Addresses]:
-    # not below pytest's folder, which the user that PostgreSQL runs as may not enter if root runs the tests
+    # not below pytest's folder, which the user that PostgreSQL runs as may not enter if root runs
+    # the tests
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
         with local_postgres(Path(folder, "data")) as found:
@@ -38,7 +41,9 @@ def addresses() -> Iterator[Addresses]:
 def project(tiny_workspace: Path, addresses: Addresses) -> Path:
     """The tiny project with its articles ingested, and MLflow on PostgreSQL."""
     params = tiny_workspace / "params.yaml"
-    sections = yaml.safe_load(params.read_text()) | {"tracking": {"enabled": True, "uri": addresses.mlflow}}
+    sections = yaml.safe_load(params.read_text()) | {
+        "tracking": {"enabled": True, "uri": addresses.mlflow}
+    }
     params.write_text(yaml.safe_dump(sections))
     open_workspace(tiny_workspace).ingest()
     return tiny_workspace
@@ -72,7 +77,10 @@ def test_two_workers_update_one_bank_in_turn(
 ) -> None:
     # 1. both adapt what is pending, at the same time
     with ThreadPoolExecutor() as pool:
-        runs = [pool.submit(prefect.run, deployment) for deployment in ("cmt/online-update", "cmt/second")]
+        runs = [
+            pool.submit(prefect.run, deployment)
+            for deployment in ("cmt/online-update", "cmt/second")
+        ]
         for run in runs:
             run.result()
     # 2. every slice was adapted once, and the bank is that of one process
@@ -81,7 +89,10 @@ def test_two_workers_update_one_bank_in_turn(
     assert workspace.bank.digest() == open_workspace(adapted_project).bank.digest()
     assert workspace.bank.audit().problems == []
     # 3. both services kept their records in PostgreSQL
-    assert _count(addresses.prefect, "SELECT count(*) FROM flow_run WHERE state_type = 'COMPLETED'") == 2
+    assert (
+        _count(addresses.prefect, "SELECT count(*) FROM flow_run WHERE state_type = 'COMPLETED'")
+        == 2
+    )
     rounds = "SELECT count(*) FROM tags WHERE key = 'cmt.key'"
     assert _count(addresses.mlflow, rounds) >= 2
     assert not (project / "mlflow.db").exists()
@@ -99,4 +110,6 @@ def test_a_sync_follows_a_table(
     addresses: Addresses, tmp_path: Path, updated_at: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGUSER", "cmt")  # `sources` refuses a user in the address
-    follow_database(Project(tmp_path / "project"), addresses.mlflow.replace("cmt@", ""), updated_at, monkeypatch)
+    follow_database(
+        Project(tmp_path / "project"), addresses.mlflow.replace("cmt@", ""), updated_at, monkeypatch
+    )

@@ -1,4 +1,6 @@
-"""Compression on a Ray cluster of this machine gives the memories of one process (`make test-scale`)."""
+"""Compression on a Ray cluster of this machine gives the memories of one process (`make
+test-scale`).
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,10 @@ from tests.helpers.projects import JANUARY, adapt, open_workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")  # Ray's own
 FARES = [
-    {"doc_id": f"fare-{number}", "text": f"The ferry to quay {number} costs {number + 2} crowns. " * (1 + number % 5)}
+    {
+        "doc_id": f"fare-{number}",
+        "text": f"The ferry to quay {number} costs {number + 2} crowns. " * (1 + number % 5),
+    }
     for number in range(40)
 ]
 
@@ -32,7 +37,8 @@ def cluster() -> Iterator[None]:
 def test_a_cluster_gives_the_memories_of_one_process(tiny_workspace: Path, keep_text: bool) -> None:
     open_workspace(tiny_workspace).pull()
     workspace = open_workspace(tiny_workspace, compress__engine="ray", compress__workers=2)
-    resources, options = workspace, {"slice_id": "2031-01/0001", "number_format": "int8", "batch_tokens": 256}
+    resources = workspace
+    options = {"slice_id": "2031-01/0001", "number_format": "int8", "batch_tokens": 256}
     progress = list[int]()
     here, spread = (
         compress_documents(
@@ -58,7 +64,10 @@ def test_a_project_has_the_same_bank(tiny_workspace: Path, adapted_project: Path
 
     assert len({node["NodeID"] for node in ray.nodes()}) == 1
     assert all(node["NodeManagerAddress"] == "127.0.0.1" for node in ray.nodes())
-    assert open_workspace(tiny_workspace).bank.digest() == open_workspace(adapted_project).bank.digest()
+    assert (
+        open_workspace(tiny_workspace).bank.digest()
+        == open_workspace(adapted_project).bank.digest()
+    )
 
 
 def test_a_flow_compresses_on_ray(project: Path, adapted_project: Path) -> None:  # noqa: F811

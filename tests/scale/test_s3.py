@@ -25,7 +25,12 @@ def server() -> Iterator[int]:
 
 
 @pytest.fixture
-def project(tiny_workspace: Path, server: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+def project(
+    tiny_workspace: Path,
+    server: int,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Path:
     """A project with its articles ingested, whose bank is on object storage."""
     for name, value in environment(server).items():
         monkeypatch.setenv(name, value)
@@ -51,7 +56,9 @@ def test_it_equals_the_bank_in_a_folder(project: Path, adapted_project: Path) ->
     assert open_workspace(project).bank.digest() == here.bank.digest()
 
 
-def test_a_killed_update_is_repaired_by_the_next_one(project: Path, server: int, adapted_project: Path) -> None:
+def test_a_killed_update_is_repaired_by_the_next_one(
+    project: Path, server: int, adapted_project: Path
+) -> None:
     moments, kills = random.Random(0), 0
     began = time.monotonic()
     undisturbed = cli(project, server, "update", "--all")
@@ -68,7 +75,9 @@ def test_a_killed_update_is_repaired_by_the_next_one(project: Path, server: int,
         again = cli(project, server, "update", "--all")
         output, _ = again.communicate(timeout=120)
         assert again.returncode == 0, output
-        assert open_workspace(project).bank.digest() == open_workspace(adapted_project).bank.digest()
+        assert (
+            open_workspace(project).bank.digest() == open_workspace(adapted_project).bank.digest()
+        )
     assert kills
 
 

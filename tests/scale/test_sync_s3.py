@@ -12,8 +12,13 @@ from tests.scale.s3 import BUCKET, environment, s3_server
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")
 
 
-def test_objects_are_listed_fetched_and_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts: Texts = {"a.jsonl": {"": "The first object."}, "deep/b.jsonl": {"b": "The second.", "c": "The third."}}
+def test_objects_are_listed_fetched_and_expire(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: Texts = {
+        "a.jsonl": {"": "The first object."},
+        "deep/b.jsonl": {"b": "The second.", "c": "The third."},
+    }
     with s3_server() as port:
         for name, value in environment(port).items():
             monkeypatch.setenv(name.replace("AWS_ENDPOINT", "AWS_ENDPOINT_URL"), value)

@@ -1,4 +1,6 @@
-"""The application: pages, allowed hosts, the interface description, and a bank that changes while it serves."""
+"""The application: pages, allowed hosts, the interface description, and a bank that changes while
+it serves.
+"""
 
 import json
 import re
@@ -57,7 +59,9 @@ def test_openapi_describes_every_operation(client: httpx.Client) -> None:
             assert "HTTPValidationError" not in json.dumps(refused)
 
 
-def test_without_a_bank_every_route_says_what_to_do_and_with_one_it_answers_at_once(tiny_workspace: Path) -> None:
+def test_without_a_bank_every_route_says_what_to_do_and_with_one_it_answers_at_once(
+    tiny_workspace: Path,
+) -> None:
     workspace = open_workspace(tiny_workspace)
     with serving_client(tiny_workspace) as client:
         chat = client.post("/v1/chat/completions", json=chat_body(MAYOR, stream=True))
@@ -68,7 +72,11 @@ def test_without_a_bank_every_route_says_what_to_do_and_with_one_it_answers_at_o
         workspace.ingest()
         for documents, mayor in ((3, "mayor-1"), (6, "mayor-2")):
             workspace.update()
-            assert client.get("/documents").json()["total"] == client.get("/range").json()["documents"] == documents
+            assert (
+                client.get("/documents").json()["total"]
+                == client.get("/range").json()["documents"]
+                == documents
+            )
             assert doc_ids(ask(client, MAYOR)) & {"mayor-1", "mayor-2"} == {mayor}
         (tiny_workspace / "data/bank").rename(tiny_workspace / "data/elsewhere")
         assert {response.status_code for response in bank_responses(client)} == {503}
@@ -78,7 +86,9 @@ def test_without_a_bank_every_route_says_what_to_do_and_with_one_it_answers_at_o
 
 def bank_responses(client: httpx.Client) -> list[httpx.Response]:
     """The responses of the routes that read the bank."""
-    read = [client.get(path) for path in ("/health", "/range", "/documents", "/document?doc_id=ferry")]
+    read = [
+        client.get(path) for path in ("/health", "/range", "/documents", "/document?doc_id=ferry")
+    ]
     return read + [client.post(path, json={"question": MAYOR}) for path in ("/ask", "/ask/stream")]
 
 
@@ -93,13 +103,20 @@ def test_a_change_to_another_compressor_while_the_server_runs_is_noticed(
             later.update()
         for response in bank_responses(client):
             assert response.status_code == 503
-            assert f"the bank is that of compressor {later.model.digest[:12]}" in error_message(response)
+            assert f"the bank is that of compressor {later.model.digest[:12]}" in error_message(
+                response
+            )
         assert "cmt_bank_rows NaN" in client.get("/metrics").text
 
 
 def test_no_page_of_the_server_shows_the_password_of_the_tracking_server(project: Path) -> None:
-    with serving_client(project, tracking__uri="postgresql://ann:hunter2@127.0.0.1:9/mlflow") as client:
-        pages = [client.get(path).text for path in ("/", "/docs", "/openapi.json", "/health", "/metrics", "/range")]
+    with serving_client(
+        project, tracking__uri="postgresql://ann:hunter2@127.0.0.1:9/mlflow"
+    ) as client:
+        pages = [
+            client.get(path).text
+            for path in ("/", "/docs", "/openapi.json", "/health", "/metrics", "/range")
+        ]
         pages.append(client.post("/ask", json={"question": MAYOR}).text)
     assert all(pages)
     assert "hunter2" not in "".join(pages)
@@ -112,7 +129,9 @@ def test_requests_leave_no_file_open(client: httpx.Client) -> None:
             path = f"/nothing/{number}" if number % 10 == 0 else "/metrics"
             client.get(path, headers={"Connection": "close"})
             if number % 4 == 0:
-                client.post("/ask", json={"question": f"Who is the mayor of town {number}?"}).raise_for_status()
+                client.post(
+                    "/ask", json={"question": f"Who is the mayor of town {number}?"}
+                ).raise_for_status()
         return len(list(Path("/proc/self/fd").iterdir()))
 
     before = send(range(20))

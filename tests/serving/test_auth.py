@@ -41,7 +41,9 @@ def entries(log: Path) -> list[dict[str, Any]]:
 
 
 def within_seconds(read: Callable[[], list[T]], *, length: int) -> list[T]:
-    """The result of `read` once it has `length` entries: a request is logged after its response is sent."""
+    """The result of `read` once it has `length` entries: a request is logged after its response is
+    sent.
+    """
     deadline = time.monotonic() + 5
     while len(read()) < length and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -52,8 +54,14 @@ def within_seconds(read: Callable[[], list[T]], *, length: int) -> list[T]:
 def guarded(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = Path(shutil.copytree(project, tmp_path_factory.mktemp("guarded") / "project"))
     file = TokenFile(folder / "tokens.json")
-    secrets = {"reader": file.add("reader", scope="ask"), "desk": file.add("desk", scope="admin", source="The Desk")}
-    files = {"serving__token_file": str(file.path), "serving__request_log": str(folder / "requests.log")}
+    secrets = {
+        "reader": file.add("reader", scope="ask"),
+        "desk": file.add("desk", scope="admin", source="The Desk"),
+    }
+    files = {
+        "serving__token_file": str(file.path),
+        "serving__request_log": str(folder / "requests.log"),
+    }
     app = create_app(open_workspace(folder, serving__ingest_megabytes=2, **files))
     with running(app) as url, httpx.Client(base_url=url, timeout=30) as nobody:
         clients = [
@@ -69,14 +77,26 @@ def test_every_route_but_liveness_and_the_pages_needs_a_token(guarded: Guarded) 
         assert guarded.nobody.get(path).status_code == 200, path
     app_paths = guarded.ask.get("/openapi.json").json()["paths"]
     assert {"/ingest", "/forget"} < app_paths.keys()
-    closed = [(method, path) for path, methods in app_paths.items() for method in methods if path != "/healthz"]
-    for method, path in [*closed, ("get", "/openapi.json"), ("get", "/nothing"), ("get", "/HEALTHZ")]:
+    closed = [
+        (method, path)
+        for path, methods in app_paths.items()
+        for method in methods
+        if path != "/healthz"
+    ]
+    for method, path in [
+        *closed,
+        ("get", "/openapi.json"),
+        ("get", "/nothing"),
+        ("get", "/HEALTHZ"),
+    ]:
         response = guarded.nobody.request(method, path)
         assert response.status_code == 401, path
         assert response.headers["www-authenticate"] == 'Bearer realm="cmt"'
         assert response.json()["error"]["type"] == "authentication_error"
     for header in ("Bearer", "Bearer wrong", "Basic cmt_", "bearer  x y"):
-        assert guarded.nobody.get("/range", headers={"Authorization": header}).status_code == 401, header
+        assert guarded.nobody.get("/range", headers={"Authorization": header}).status_code == 401, (
+            header
+        )
     assert guarded.ask.get("/health").json()["rows"] == 6
     assert guarded.ask.post("/ask", json={"question": MAYOR}).json()["known"]
     assert guarded.ask.post("/v1/chat/completions", json=chat_body(MAYOR)).status_code == 200
@@ -100,7 +120,9 @@ def test_administration_needs_its_scope(guarded: Guarded) -> None:
         assert response.status_code == 403
         assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
         assert response.json()["error"]["type"] == "permission_error"
-        assert error_message(response) == "the token reader has the scope ask; this route needs admin"
+        assert (
+            error_message(response) == "the token reader has the scope ask; this route needs admin"
+        )
     assert open_workspace(guarded.folder).open_bank().present({"ferry"})
 
 
@@ -112,7 +134,10 @@ def test_a_change_of_the_tokens_takes_effect_at_once(guarded: Guarded) -> None:
     guarded.file.path.chmod(0o666)
     refused = guarded.ask.get("/range")
     guarded.file.path.chmod(0o600)
-    assert (refused.status_code, error_message(refused)) == (503, "the server cannot read its tokens: its log says why")
+    assert (refused.status_code, error_message(refused)) == (
+        503,
+        "the server cannot read its tokens: its log says why",
+    )
     assert guarded.ask.get("/range").status_code == 200
 
 
@@ -123,17 +148,33 @@ def test_the_log_has_an_id_and_a_name_and_no_question(guarded: Guarded) -> None:
         guarded.nobody.get("/nothing"),
     ]
     asked, refused = within_seconds(lambda: guarded.log()[before:], length=2)
-    assert [asked["id"], refused["id"]] == [response.headers["x-request-id"] for response in responses]
-    assert [asked[name] for name in ("method", "route", "status", "token")] == ["POST", "/ask", 200, "reader"]
-    assert [refused[name] for name in ("method", "route", "status", "token")] == ["GET", "", 401, None]
+    assert [asked["id"], refused["id"]] == [
+        response.headers["x-request-id"] for response in responses
+    ]
+    assert [asked[name] for name in ("method", "route", "status", "token")] == [
+        "POST",
+        "/ask",
+        200,
+        "reader",
+    ]
+    assert [refused[name] for name in ("method", "route", "status", "token")] == [
+        "GET",
+        "",
+        401,
+        None,
+    ]
     assert isinstance(asked["ms"], float) and str(asked["time"]).endswith("Z")
     assert asked.keys() == {"time", "id", "method", "route", "status", "ms", "token"}
     assert "secret mayor" not in (guarded.folder / "requests.log").read_text()
 
 
-def test_requests_are_limited_by_token_and_questions_logged_on_request(project: Path, tmp_path: Path) -> None:
+def test_requests_are_limited_by_token_and_questions_logged_on_request(
+    project: Path, tmp_path: Path
+) -> None:
     file = TokenFile(tmp_path / "tokens.json")
-    first, second = ({"Authorization": f"Bearer {file.add(name, scope='ask')}"} for name in ("first", "second"))
+    first, second = (
+        {"Authorization": f"Bearer {file.add(name, scope='ask')}"} for name in ("first", "second")
+    )
     with serving_client(
         project,
         serving__token_file=str(file.path),
@@ -141,10 +182,21 @@ def test_requests_are_limited_by_token_and_questions_logged_on_request(project: 
         serving__request_log=str(tmp_path / "requests.log"),
         serving__log_questions=True,
     ) as client:
-        assert [client.get("/range", headers=first).status_code for _ in range(3)] == [200, 200, 429]
+        assert [client.get("/range", headers=first).status_code for _ in range(3)] == [
+            200,
+            200,
+            429,
+        ]
         assert client.post("/ask", json={"question": MAYOR}, headers=second).status_code == 200
-        assert client.post("/v1/chat/completions", json=chat_body(MAYOR), headers=second).status_code == 200
-        assert [client.get("/range").status_code for _ in range(3)] == [401, 401, 429]  # without a token: the address
+        assert (
+            client.post("/v1/chat/completions", json=chat_body(MAYOR), headers=second).status_code
+            == 200
+        )
+        assert [client.get("/range").status_code for _ in range(3)] == [
+            401,
+            401,
+            429,
+        ]  # without a token: the address
     logged = within_seconds(lambda: entries(tmp_path / "requests.log"), length=8)
     assert [entry.get("question") for entry in logged] == [None] * 3 + [MAYOR] * 2 + [None] * 3
 
@@ -158,7 +210,9 @@ def test_without_tokens_nothing_can_be_changed_over_http(client: httpx.Client) -
 
 def test_a_server_whose_tokens_are_missing_does_not_start(project: Path, tmp_path: Path) -> None:
     workspace = open_workspace(project, serving__token_file=str(tmp_path / "none.json"))
-    with pytest.raises(cmt.CmtError, match="no tokens in .*none.json: make one with `cmt token add NAME`"):
+    with pytest.raises(
+        cmt.CmtError, match="no tokens in .*none.json: make one with `cmt token add NAME`"
+    ):
         create_app(workspace)
 
 
@@ -166,13 +220,25 @@ def test_a_server_whose_tokens_are_missing_does_not_start(project: Path, tmp_pat
 
 
 def document(doc_id: str, **fields: object) -> dict[str, object]:
-    return {"doc_id": doc_id, "published_at": "2031-05-10T07:00:00Z", "text": f"News of {doc_id}.", **fields}
+    return {
+        "doc_id": doc_id,
+        "published_at": "2031-05-10T07:00:00Z",
+        "text": f"News of {doc_id}.",
+        **fields,
+    }
 
 
 def test_documents_are_ingested_with_the_source_of_the_token(guarded: Guarded) -> None:
     rows = {
         "documents": [document("may-1", source="Somebody else"), {"doc_id": "broken"}],
-        "questions": [{"doc_id": "may-1", "question": "What of may-1?", "asked_at": "2031-05-11", "answers": ["news"]}],
+        "questions": [
+            {
+                "doc_id": "may-1",
+                "question": "What of may-1?",
+                "asked_at": "2031-05-11",
+                "answers": ["news"],
+            }
+        ],
     }
     response = guarded.admin.post("/ingest", json=rows)
     assert response.status_code == 200, response.text
@@ -185,11 +251,18 @@ def test_documents_are_ingested_with_the_source_of_the_token(guarded: Guarded) -
     assert (stored["doc_id"], stored["source"]) == ("may-1", "The Desk")
     assert guarded.admin.post("/ingest", json=rows).json()["duplicates"] == 1
     # as lines, with one that cannot be read
-    lines = "\n".join([json.dumps(document("may-2")), "{", json.dumps(document("may-3", source="Somebody else"))])
-    report = guarded.admin.post("/ingest", content=lines, headers={"Content-Type": "application/x-ndjson"}).json()
+    lines = "\n".join(
+        [json.dumps(document("may-2")), "{", json.dumps(document("may-3", source="Somebody else"))]
+    )
+    report = guarded.admin.post(
+        "/ingest", content=lines, headers={"Content-Type": "application/x-ndjson"}
+    ).json()
     assert (report["accepted"], [row["row"] for row in report["rejected"]]) == (2, [2])
     stored = open_workspace(guarded.folder).store.all_documents().to_pylist()[-2:]
-    assert {(row["doc_id"], row["source"]) for row in stored} == {("may-2", "The Desk"), ("may-3", "The Desk")}
+    assert {(row["doc_id"], row["source"]) for row in stored} == {
+        ("may-2", "The Desk"),
+        ("may-3", "The Desk"),
+    }
     assert not [path for path in (guarded.folder / "data/state/scratch").glob("*") if path.is_dir()]
 
 
@@ -200,10 +273,20 @@ def test_documents_are_ingested_with_the_source_of_the_token(guarded: Guarded) -
         ('{"documents": [5]}', "application/json", 422, "documents.0"),
         ('{"document": []}', "application/json", 422, "document"),
         ("{}", "application/json", 422, "empty"),
-        ('{"documents": [{"doc_id": "x"}]}', "application/json", 422, "none of its 1 row can be taken"),
+        (
+            '{"documents": [{"doc_id": "x"}]}',
+            "application/json",
+            422,
+            "none of its 1 row can be taken",
+        ),
         ("", "application/x-ndjson", 422, "body.jsonl is empty"),
         ("<html>", "application/x-ndjson", 422, "body.jsonl:1: broken JSON"),
-        ("doc_id,text", "text/csv", 415, "send application/json or application/x-ndjson, not text/csv"),
+        (
+            "doc_id,text",
+            "text/csv",
+            415,
+            "send application/json or application/x-ndjson, not text/csv",
+        ),
         (" " * 2_000_001, "application/x-ndjson", 413, "more than 2,000,000 bytes"),
     ],
 )
@@ -223,7 +306,9 @@ def test_documents_are_forgotten_all_or_none(guarded: Guarded) -> None:
     assert str(guarded.folder) not in error_message(refused)
     assert guarded.admin.post("/forget", json={"doc_ids": []}).status_code == 422
     assert guarded.ask.get("/document", params={"doc_id": "ferry"}).status_code == 200
-    forgotten = guarded.admin.post("/forget", json={"doc_ids": ["ferry", "raft", "ferry"], "everywhere": True})
+    forgotten = guarded.admin.post(
+        "/forget", json={"doc_ids": ["ferry", "raft", "ferry"], "everywhere": True}
+    )
     assert forgotten.json() == {"doc_ids": ["ferry", "raft"], "rows": 2}
     listed = open_workspace(guarded.folder).forgotten_documents()
     assert [(one.doc_id, one.sources) for one in listed] == [("ferry", ()), ("raft", ())]

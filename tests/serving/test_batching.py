@@ -23,7 +23,9 @@ from tests.helpers.servers import running
 
 
 def test_pieces_are_sent_while_the_answer_is_generated(paused: PausedServer) -> None:
-    with httpx.stream("POST", f"{paused.url}/ask/stream", json={"question": FERRY}, timeout=30) as response:
+    with httpx.stream(
+        "POST", f"{paused.url}/ask/stream", json={"question": FERRY}, timeout=30
+    ) as response:
         lines = response.iter_lines()
         first = next(line for line in lines if line.startswith("data"))
         assert paused.tokens == 1
@@ -47,21 +49,33 @@ def test_a_client_that_disconnects_during_an_answer_affects_no_other(
         while not paused.tokens:
             time.sleep(0.01)
     with ThreadPoolExecutor(3) as pool:  # these wait for the answer whose client has disconnected
-        asking = [pool.submit(httpx.post, f"{paused.url}/ask", json={"question": MAYOR}, timeout=30) for _ in range(3)]
+        asking = [
+            pool.submit(httpx.post, f"{paused.url}/ask", json={"question": MAYOR}, timeout=30)
+            for _ in range(3)
+        ]
         paused.resume()
         assert {future.result().status_code for future in asking} == {200}
     assert not paused.batcher._queue and not paused.batcher._streams
 
 
 def test_concurrent_questions_get_the_answers_that_they_get_alone(client: httpx.Client) -> None:
-    requests = [(MAYOR, "2031-02-15"), (MAYOR, "2031-03-01"), (FERRY, "2031-03-01"), (UNANSWERABLE, "2031-03-01")]
+    requests = [
+        (MAYOR, "2031-02-15"),
+        (MAYOR, "2031-03-01"),
+        (FERRY, "2031-03-01"),
+        (UNANSWERABLE, "2031-03-01"),
+    ]
     alone = [ask(client, question, as_of=date) for question, date in requests]
     with ThreadPoolExecutor(16) as pool:
-        together = list(pool.map(lambda request: ask(client, request[0], as_of=request[1]), requests * 4))
+        together = list(
+            pool.map(lambda request: ask(client, request[0], as_of=request[1]), requests * 4)
+        )
     assert together == alone * 4
 
 
-def test_queued_questions_are_answered_in_one_batch_without_those_of_clients_that_left(project: Path) -> None:
+def test_queued_questions_are_answered_in_one_batch_without_those_of_clients_that_left(
+    project: Path,
+) -> None:
     workspace = cmt.open(params=project / "params.yaml")
     batcher, batches, all_queued = DynamicBatcher(workspace), list[list[str]](), Event()
     answer = workspace.current_answerer().answer
@@ -130,7 +144,11 @@ def test_the_error_of_a_batch_is_raised_for_each_of_its_requests(tiny_workspace:
 
     async def request(*, streamed: bool) -> None:
         with pytest.raises(cmt.BankError, match="run `cmt update` first"):
-            _ = [p async for p in batcher.stream(MAYOR, None)] if streamed else await batcher.answer(MAYOR, None)
+            _ = (
+                [p async for p in batcher.stream(MAYOR, None)]
+                if streamed
+                else await batcher.answer(MAYOR, None)
+            )
         refused.append(True)
 
     async def scenario() -> None:

@@ -38,32 +38,58 @@ def test_a_document_has_its_memories(client: httpx.Client) -> None:
 
 
 def test_the_memories_of_a_long_document_are_in_the_order_of_its_text(tiny_workspace: Path) -> None:
-    sentences = [f"Lamp {number} of the harbour was lit by the keeper at dusk." for number in range(60)]
-    lamps = {"doc_id": "lamps", "published_at": "2031-01-03T07:00:00Z", "title": "Lamps", "text": " ".join(sentences)}
+    sentences = [
+        f"Lamp {number} of the harbour was lit by the keeper at dusk." for number in range(60)
+    ]
+    lamps = {
+        "doc_id": "lamps",
+        "published_at": "2031-01-03T07:00:00Z",
+        "title": "Lamps",
+        "text": " ".join(sentences),
+    }
     with (tiny_workspace / "news/documents.jsonl").open("a") as file:
         file.write(json.dumps(lamps) + "\n")
     with serving_client(adapt(tiny_workspace)) as client:
         document = client.get("/document", params={"doc_id": "lamps"}).json()
-        memories = {entry["doc_id"]: entry["memories"] for entry in client.get("/documents").json()["documents"]}
+        memories = {
+            entry["doc_id"]: entry["memories"]
+            for entry in client.get("/documents").json()["documents"]
+        }
     assert memories["lamps"] == document["memories"] == len(document["content"]) > 10
     text = " ".join(memory["text"].removeprefix("Lamps\n") for memory in document["content"])
     assert [int(number) for number in re.findall(r"Lamp (\d+)", text)] == list(range(60))
 
 
-def test_changes_are_listed_with_their_values_and_beside_their_documents(adapted_workspace: Path) -> None:
+def test_changes_are_listed_with_their_values_and_beside_their_documents(
+    adapted_workspace: Path,
+) -> None:
     workspace = open_workspace(adapted_workspace)
     change = find(workspace)
     with serving_client(adapted_workspace) as client:
         assert client.get("/changes").json() == []
         record(workspace, FEBRUARY, change)
         [entry] = client.get("/changes").json()
-        assert (entry["id"], entry["holds_from"], entry["confidence"]) == (change.id, "2031-02-20T07:00:00Z", 0.93)
-        assert entry["old"] == {"doc_id": "mayor-1", "published_at": "2031-01-06T07:00:00Z", "value": "Moss"}
-        assert entry["new"] == {"doc_id": "mayor-2", "published_at": "2031-02-20T07:00:00Z", "value": "Vell"}
+        assert (entry["id"], entry["holds_from"], entry["confidence"]) == (
+            change.id,
+            "2031-02-20T07:00:00Z",
+            0.93,
+        )
+        assert entry["old"] == {
+            "doc_id": "mayor-1",
+            "published_at": "2031-01-06T07:00:00Z",
+            "value": "Moss",
+        }
+        assert entry["new"] == {
+            "doc_id": "mayor-2",
+            "published_at": "2031-02-20T07:00:00Z",
+            "value": "Vell",
+        }
         for doc_id, changes in (("mayor-1", [entry]), ("mayor-2", [entry]), ("ferry", [])):
             assert client.get("/changes", params={"doc_id": doc_id}).json() == changes
             assert client.get("/document", params={"doc_id": doc_id}).json()["changes"] == changes
-        listed = {row["doc_id"]: row["changes"] for row in client.get("/documents").json()["documents"]}
+        listed = {
+            row["doc_id"]: row["changes"] for row in client.get("/documents").json()["documents"]
+        }
         assert {doc_id for doc_id, changes in listed.items() if changes} == {"mayor-1", "mayor-2"}
         with recovery.updating(workspace):
             workspace.ledger.set_change_states({change.id: "rejected"})

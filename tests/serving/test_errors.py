@@ -30,16 +30,29 @@ def test_invalid_requests_have_the_same_shape_of_error(client: httpx.Client) -> 
         assert response.status_code == status
         assert error_message(response)
     broken = client.post("/ask", content="nonsense", headers={"Content-Type": "application/json"})
-    assert (error_message(broken), broken.json()["error"]["param"]) == ("Invalid JSON: Expecting value", None)
+    assert (error_message(broken), broken.json()["error"]["param"]) == (
+        "Invalid JSON: Expecting value",
+        None,
+    )
     for content, reason in (
-        ("{'question': 'Où?'}".encode("latin-1"), "Invalid JSON: 'utf-8' codec can't decode byte 0xf9"),
+        (
+            "{'question': 'Où?'}".encode("latin-1"),
+            "Invalid JSON: 'utf-8' codec can't decode byte 0xf9",
+        ),
         (b"[" * 100_000, "Invalid JSON: maximum recursion depth exceeded"),
         (b"", "the body is not a JSON object"),
     ):
         for path, status in (("/ask", 422), ("/v1/chat/completions", 400)):
-            response = client.post(path, content=content, headers={"Content-Type": "application/json"})
-            assert (response.status_code, error_message(response)[: len(reason)]) == (status, reason)
-    untyped = client.post("/ask", content=json.dumps({"question": MAYOR}), headers={"Content-Type": "text/plain"})
+            response = client.post(
+                path, content=content, headers={"Content-Type": "application/json"}
+            )
+            assert (response.status_code, error_message(response)[: len(reason)]) == (
+                status,
+                reason,
+            )
+    untyped = client.post(
+        "/ask", content=json.dumps({"question": MAYOR}), headers={"Content-Type": "text/plain"}
+    )
     assert untyped.status_code == 422
     assert "send one with Content-Type: application/json" in error_message(untyped)
 
@@ -56,20 +69,29 @@ def test_invalid_requests_have_the_same_shape_of_error(client: httpx.Client) -> 
 def test_an_error_of_cmt_is_sent_with_its_message(error: Exception, status: int, kind: str) -> None:
     response = response_to(error)
     assert response.status_code == status
-    assert response.json() == {"error": {"message": str(error), "type": kind, "param": None, "code": None}}
+    assert response.json() == {
+        "error": {"message": str(error), "type": kind, "param": None, "code": None}
+    }
 
 
 def test_an_unexpected_error_is_sent_without_its_message() -> None:
     response = response_to(RuntimeError("secret"))
     assert response.status_code == 500
-    assert error_message(response) == "internal error (RuntimeError): the server's log has the traceback"
+    assert (
+        error_message(response)
+        == "internal error (RuntimeError): the server's log has the traceback"
+    )
     assert len(response.headers["x-request-id"]) == 32
 
 
 @pytest.mark.parametrize(
     ("error", "message", "logged"),
     [
-        (RuntimeError("secret"), "internal error (RuntimeError): the server's log has the traceback", "secret"),
+        (
+            RuntimeError("secret"),
+            "internal error (RuntimeError): the server's log has the traceback",
+            "secret",
+        ),
         (BankError("bank /srv/news/bank is damaged"), "bank bank is damaged", "/srv/news/bank"),
     ],
     ids=["unexpected", "bank"],
@@ -84,7 +106,11 @@ def test_an_error_within_a_stream_is_its_last_event_and_logged(
         assert events(streamed) == [("error", {"message": message})]
         assert logged in caplog.text
         caplog.clear()
-        *_, chunk = client.post("/v1/chat/completions", json=chat_body(MAYOR, stream=True)).text.strip().split("\n")
+        *_, chunk = (
+            client.post("/v1/chat/completions", json=chat_body(MAYOR, stream=True))
+            .text.strip()
+            .split("\n")
+        )
         assert json.loads(chunk.removeprefix("data: "))["error"]["message"] == message
         assert logged in caplog.text
 
@@ -100,7 +126,9 @@ def test_an_error_of_cmt_names_no_folder_of_the_server() -> None:
 def response_to(error: Exception) -> httpx.Response:
     """The response of a server with HANDLERS and a request log to a request that raises `error`."""
     app = FastAPI()
-    app.add_middleware(RequestLog, handler=logging.NullHandler(), questions=False, metrics=Metrics(rows=lambda: 0))
+    app.add_middleware(
+        RequestLog, handler=logging.NullHandler(), questions=False, metrics=Metrics(rows=lambda: 0)
+    )
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
 

@@ -1,4 +1,6 @@
-"""A server follows the bank's pointer to another compressor: without a restart, a failure, or answers of both."""
+"""A server follows the bank's pointer to another compressor: without a restart, a failure, or
+answers of both.
+"""
 
 from pathlib import Path
 from threading import Thread

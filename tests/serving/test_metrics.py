@@ -26,7 +26,9 @@ def test_a_server_counts_its_requests_by_route(project: Path) -> None:
 
 def test_no_request_adds_a_label_or_a_long_line(project: Path, tmp_path: Path) -> None:
     log = tmp_path / "requests.log"
-    with serving_client(project, serving__request_log=str(log), serving__requests_per_minute=0) as client:
+    with serving_client(
+        project, serving__request_log=str(log), serving__requests_per_minute=0
+    ) as client:
         for number in range(30):  # any number may be sent
             client.request(f"M{number}" + "X" * 30_000, f"/{number}")
         exposition = client.get("/metrics").text

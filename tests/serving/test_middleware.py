@@ -9,7 +9,9 @@ from tests.helpers.http import error_message
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_body_over_the_limit_is_refused_with_and_without_its_length(client: httpx.Client, declared: bool) -> None:
+def test_a_body_over_the_limit_is_refused_with_and_without_its_length(
+    client: httpx.Client, declared: bool
+) -> None:
     body = json.dumps({"question": "who? " * 2_000_000}).encode()
     content = body if declared else (body[i : i + 100_000] for i in range(0, len(body), 100_000))
     response = client.post("/ask", content=content, headers={"Content-Type": "application/json"})

@@ -34,15 +34,29 @@ def loaded(project: Path) -> Memory:
 
 
 def test_each_row_has_its_own_date_and_a_missing_date_is_now(project: Path) -> None:
-    dates = [date(2031, 2, 15), datetime(2031, 2, 15, tzinfo=UTC), "2031-02-15", None, np.nan, pd.NaT]
-    questions = pd.DataFrame({"question": [MAYOR] * len(dates), "as_of": pd.Series(dates, dtype=object)})
+    dates = [
+        date(2031, 2, 15),
+        datetime(2031, 2, 15, tzinfo=UTC),
+        "2031-02-15",
+        None,
+        np.nan,
+        pd.NaT,
+    ]
+    questions = pd.DataFrame(
+        {"question": [MAYOR] * len(dates), "as_of": pd.Series(dates, dtype=object)}
+    )
     answered = loaded(project).predict(None, questions)
     assert list(answered.columns) == ["answer", "verdict", "known", "confidence", "sources"]
-    mayors = [{source["doc_id"] for source in sources} & {"mayor-1", "mayor-2"} for sources in answered["sources"]]
+    mayors = [
+        {source["doc_id"] for source in sources} & {"mayor-1", "mayor-2"}
+        for sources in answered["sources"]
+    ]
     assert mayors == [{"mayor-1"}] * 3 + [{"mayor-2"}] * 3
 
 
-def test_an_invalid_row_is_named_and_a_removed_bank_temporarily_unavailable(adapted_workspace: Path) -> None:
+def test_an_invalid_row_is_named_and_a_removed_bank_temporarily_unavailable(
+    adapted_workspace: Path,
+) -> None:
     memory = loaded(adapted_workspace)
     with pytest.raises(MlflowException, match="row 1: question: the question is empty") as caught:
         memory.predict(None, pd.DataFrame([{"question": MAYOR}, {"question": " "}]))
@@ -71,13 +85,18 @@ def served(folder: Path) -> Iterator[str]:
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # MLflow starts uvicorn by its name
+        # MLflow starts uvicorn by its name
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     environment.pop("PYTHONPATH", None)
-    # away from this repository, as the version has its own code; a group of its own, as the server is a child's child
+    # away from this repository, as the version has its own code; a group of its own, as the server
+    # is a child's child
     options: dict[str, Any] = {"cwd": folder, "env": environment, "start_new_session": True}
     log = folder / "serve.log"
-    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output, **options) as process:
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, stdout=output, stderr=output, **options) as process,
+    ):
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
         try:
             while True:
@@ -98,12 +117,18 @@ def test_the_champion_answers_over_http_and_refuses_with_a_reason(registered: Pa
         def invoke(*rows: dict[str, Any]) -> httpx.Response:
             return client.post("/invocations", json={"dataframe_records": rows})
 
-        both = invoke({"question": MAYOR, "as_of": "2031-02-15"}, {"question": MAYOR, "as_of": None})
+        both = invoke(
+            {"question": MAYOR, "as_of": "2031-02-15"}, {"question": MAYOR, "as_of": None}
+        )
         early, late = both.json()["predictions"]
         assert (late["answer"], late["known"]) == (direct.text, True)
-        assert [source["doc_id"] for source in late["sources"]] == [source.doc_id for source in direct.sources]
+        assert [source["doc_id"] for source in late["sources"]] == [
+            source.doc_id for source in direct.sources
+        ]
         assert late["confidence"] == pytest.approx(direct.confidence, abs=1e-4)
-        assert {source["doc_id"] for source in early["sources"]} & {"mayor-1", "mayor-2"} == {"mayor-1"}
+        assert {source["doc_id"] for source in early["sources"]} & {"mayor-1", "mayor-2"} == {
+            "mayor-1"
+        }
         for row, reason in (
             ({"question": " "}, "row 0: question: the question is empty: write one"),
             ({"question": "Who?", "as_of": "soon"}, "row 0: as_of: 'soon' is not a date-time"),

@@ -43,7 +43,9 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def connect(url: str, stack: ExitStack, sent: bytes) -> socket.socket:
-    client = stack.enter_context(socket.create_connection((urlsplit(url).hostname, urlsplit(url).port)))
+    client = stack.enter_context(
+        socket.create_connection((urlsplit(url).hostname, urlsplit(url).port))
+    )
     client.settimeout(10)
     client.sendall(sent)
     return client
@@ -79,7 +81,9 @@ def test_a_slow_answer_and_two_requests_of_a_connection_are_served() -> None:
 
 
 @pytest.mark.parametrize("halves", [HALVES, HALVES[3:4]])
-def test_hundreds_of_half_requests_stop_no_other_client(halves: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hundreds_of_half_requests_stop_no_other_client(
+    halves: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 20)
     with running(echo) as url, ExitStack() as stack:
         for number in range(100):

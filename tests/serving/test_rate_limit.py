@@ -8,9 +8,18 @@ from tests.helpers.servers import serving_client
 
 
 def test_the_requests_of_one_address_are_limited(project: Path) -> None:
-    one, other = ({"X-Forwarded-For": address} for address in ("192.0.2.1", "192.0.2.2"))  # as a proxy sends it
-    with serving_client(project, proxies=("127.0.0.0/8",), serving__requests_per_minute=3) as client:
-        assert [client.get("/range", headers=one).status_code for _ in range(4)] == [200, 200, 200, 429]
+    one, other = (
+        {"X-Forwarded-For": address} for address in ("192.0.2.1", "192.0.2.2")
+    )  # as a proxy sends it
+    with serving_client(
+        project, proxies=("127.0.0.0/8",), serving__requests_per_minute=3
+    ) as client:
+        assert [client.get("/range", headers=one).status_code for _ in range(4)] == [
+            200,
+            200,
+            200,
+            429,
+        ]
         refused = client.post("/ask", json={"question": MAYOR}, headers=one)
         assert client.get("/range", headers=other).status_code == 200
         metrics = client.get("/metrics", headers=other).text
@@ -23,9 +32,17 @@ def test_the_requests_of_one_address_are_limited(project: Path) -> None:
 
 
 def test_only_a_configured_proxy_names_the_client(project: Path) -> None:
-    with serving_client(project, proxies=("192.0.2.0/24",), serving__requests_per_minute=3) as client:
+    with serving_client(
+        project, proxies=("192.0.2.0/24",), serving__requests_per_minute=3
+    ) as client:
         headers = [{"X-Forwarded-For": f"198.51.100.{number}"} for number in range(5)]
-        assert [client.get("/range", headers=one).status_code for one in headers] == [200, 200, 200, 429, 429]
+        assert [client.get("/range", headers=one).status_code for one in headers] == [
+            200,
+            200,
+            200,
+            429,
+            429,
+        ]
 
 
 def test_a_bucket_is_refilled_by_time() -> None:
@@ -51,7 +68,8 @@ def test_the_number_of_remembered_addresses_is_bounded() -> None:
 
 def test_addresses_of_one_ipv6_network_are_one_client() -> None:
     first, second, third = (
-        client_of({"client": (address, 1)}) for address in ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1")
+        client_of({"client": (address, 1)})
+        for address in ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1")
     )
     assert first == second != third
     assert client_of({"client": ("192.0.2.1", 1)}) == "192.0.2.1"

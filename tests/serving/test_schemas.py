@@ -12,8 +12,14 @@ INVALID_QUESTIONS: list[tuple[dict[str, Any], str]] = [
     ({"question": ""}, "question: the question is empty: write one"),
     ({"question": " \n\x1b"}, "question: the question is empty: write one"),
     ({"question": "x" * 2001}, "question: the question has 2,001 characters: shorten it to 2,000"),
-    ({"question": MAYOR, "as_of": "2031-02-30"}, "as_of: '2031-02-30' is not a date-time; write 2031-02-15T06:00:00Z"),
-    ({"question": MAYOR, "as_of": "2031-02-15T06:00:00"}, "as_of: 2031-02-15T06:00:00 has no time zone"),
+    (
+        {"question": MAYOR, "as_of": "2031-02-30"},
+        "as_of: '2031-02-30' is not a date-time; write 2031-02-15T06:00:00Z",
+    ),
+    (
+        {"question": MAYOR, "as_of": "2031-02-15T06:00:00"},
+        "as_of: 2031-02-15T06:00:00 has no time zone",
+    ),
     ({"question": MAYOR, "as_of": 7}, "as_of: '7' is not a date-time"),
     ({"question": MAYOR, "asof": "2031-02-15"}, "asof: Extra inputs are not permitted"),
 ]
@@ -31,7 +37,12 @@ def test_an_invalid_question_is_refused_with_the_reason(
 
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("since=soon", "since"), ("until=2031", "until"), ("limit=0", "limit"), ("offset=-1", "offset")],
+    [
+        ("since=soon", "since"),
+        ("until=2031", "until"),
+        ("limit=0", "limit"),
+        ("offset=-1", "offset"),
+    ],
 )
 def test_an_invalid_filter_is_named(client: httpx.Client, query: str, field: str) -> None:
     response = client.get(f"/documents?{query}")

@@ -22,23 +22,38 @@ def test_a_token_is_stored_as_a_digest_in_a_private_file(file: TokenFile) -> Non
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
     token = file.find(secret)
     assert token and (token.name, token.scope, token.source) == ("ann", "admin", "The Courier")
-    assert [file.find(wrong) for wrong in ("", "cmt_", secret[:-1], f"{secret}x", token.sha256)] == [None] * 5
+    assert [
+        file.find(wrong) for wrong in ("", "cmt_", secret[:-1], f"{secret}x", token.sha256)
+    ] == [None] * 5
     assert file.add("bob", scope="ask") != secret
-    assert [(entry.name, entry.source) for entry in file.tokens()] == [("ann", "The Courier"), ("bob", "bob")]
+    assert [(entry.name, entry.source) for entry in file.tokens()] == [
+        ("ann", "The Courier"),
+        ("bob", "bob"),
+    ]
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_file_that_others_can_write_is_refused(file: TokenFile, mode: int) -> None:
     secret = file.add("ann", scope="ask")
     file.path.chmod(mode)
-    for read in (lambda: file.find(secret), lambda: file.add("bob", scope="admin"), TokenFile(file.path).tokens):
+    for read in (
+        lambda: file.find(secret),
+        lambda: file.add("bob", scope="admin"),
+        TokenFile(file.path).tokens,
+    ):
         with pytest.raises(CmtError, match="can be written by other users"):
             read()
 
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{}", "5", '[{"name": "ann"}]', '[{"name":"a","scope":"root","source":"a","sha256":"x","created_at":""}]'],
+    [
+        "",
+        "{}",
+        "5",
+        '[{"name": "ann"}]',
+        '[{"name":"a","scope":"root","source":"a","sha256":"x","created_at":""}]',
+    ],
 )
 def test_a_damaged_file_is_refused_and_kept(file: TokenFile, content: str) -> None:
     file.path.parent.mkdir()

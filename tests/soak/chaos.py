@@ -1,7 +1,9 @@
-"""Writers, readers, forgets, rollbacks, kills, wrong clocks and damaged files, compared with a model of the project.
+"""Writers, readers, forgets, rollbacks, kills, wrong clocks and damaged files, compared with a
+model of the project.
 
-One seed determines everything. Kills hit the n-th system call that changes the project, not a moment, so that a seed
-is repeatable. After each round the bank must hold the rows of the model, and `cmt verify` must find nothing.
+One seed determines everything. Kills hit the n-th system call that changes the project, not a
+moment, so that a seed is repeatable. After each round the bank must hold the rows of the model, and
+`cmt verify` must find nothing.
 """
 
 import json
@@ -23,7 +25,9 @@ from tests.soak.processes import Outcome, mapping, run
 from tests.soak.project import PEOPLE, THINGS, build, opened, problems, write_news
 
 DAY = 24 * 3600
-START = datetime(2022, 1, 3, 7, tzinfo=UTC)  # date of the first document; the project uses the system clock
+START = datetime(
+    2022, 1, 3, 7, tzinfo=UTC
+)  # date of the first document; the project uses the system clock
 ROUNDS_A_PROJECT = 25  # rounds before a new project begins
 
 
@@ -33,7 +37,9 @@ class Model:
 
     slices: list[tuple[str, list[dict[str, Any]]]] = field(default_factory=list)
     """Ids and documents, in the order of their ingests."""
-    committed: list[str] = field(default_factory=list)  # the slices with a round, in the order of the rounds
+    committed: list[str] = field(
+        default_factory=list
+    )  # the slices with a round, in the order of the rounds
     forgotten: set[str] = field(default_factory=set)
 
     def current(self) -> list[tuple[str, str]]:
@@ -43,7 +49,9 @@ class Model:
             for row in rows:
                 key = row["doc_id"], datetime.fromisoformat(row["published_at"])
                 banked = slice_id in self.committed and row["doc_id"] not in self.forgotten
-                versions.append(Version(*key, slice_id, None, row["text"], row["supersedes"], banked))
+                versions.append(
+                    Version(*key, slice_id, None, row["text"], row["supersedes"], banked)
+                )
                 texts[key] = row["text"]
         visible = VisibilityModel(versions).visible(datetime.max.replace(tzinfo=UTC))
         return sorted((key[0], texts[key]) for key in visible)
@@ -63,7 +71,10 @@ class Chaos:
         log: list[str] = []
         operations = [
             self.write,
-            *self.source.sample([self.forget, self.roll_back, self.optimize, self.damage], k=self.source.randrange(3)),
+            *self.source.sample(
+                [self.forget, self.roll_back, self.optimize, self.damage],
+                k=self.source.randrange(3),
+            ),
         ]
         for operation in operations:
             log.append(operation())
@@ -72,20 +83,32 @@ class Chaos:
         self.findings.checked["chaos_rounds"] += 1
 
     def write(self) -> str:
-        """Ingest some documents and adapt to them, perhaps killed, with a question during the update."""
+        """Ingest some documents and adapt to them, perhaps killed, with a question during the
+        update.
+        """
         rows = [self._document() for _ in range(self.source.randint(1, 4))]
-        rows = list({row["doc_id"]: row for row in rows}.values())  # of two corrections at once one is taken
+        rows = list(
+            {row["doc_id"]: row for row in rows}.values()
+        )  # of two corrections at once one is taken
         self.day += 1
         news = write_news(self.folder / "incoming", rows)
         done = [self._command("ingest", str(news))]
         slices = [slice_.slice_id for slice_ in opened(self.folder).store.slices()]
-        [new] = [slice_id for slice_id in slices if slice_id not in [known for known, _ in self.model.slices]]
+        [new] = [
+            slice_id
+            for slice_id in slices
+            if slice_id not in [known for known, _ in self.model.slices]
+        ]
         self.model.slices.append((new, rows))
         before = {name for name, _ in self.model.current()}
-        waiting = [slice_id for slice_id, _ in self.model.slices if slice_id not in self.model.committed]
+        waiting = [
+            slice_id for slice_id, _ in self.model.slices if slice_id not in self.model.committed
+        ]
         with ThreadPoolExecutor(1) as reader:
             asked = (
-                reader.submit(run, self.folder, "ask", "--json", f"Who has the {self.source.choice(THINGS)}?")
+                reader.submit(
+                    run, self.folder, "ask", "--json", f"Who has the {self.source.choice(THINGS)}?"
+                )
                 if before
                 else None
             )
@@ -118,7 +141,9 @@ class Chaos:
         if outcome.status == 1 and "has no version" in outcome.errors:
             return f"{done} (its version was dropped)"
         del self.model.committed[self.model.committed.index(target) :]
-        completed = killed and "no committed round" in outcome.errors  # by the recovery of the second
+        completed = (
+            killed and "no committed round" in outcome.errors
+        )  # by the recovery of the second
         if outcome.status != 0 and not completed:
             self.findings.add("wrong", f"{done}: {outcome.status} {outcome.errors[-300:]}")
         return done
@@ -128,7 +153,9 @@ class Chaos:
         return self._command("bank", "optimize", "--keep-days", str(self.source.choice([0, 5, 20])))
 
     def damage(self) -> str:
-        """Change a byte of the bank or of a slice; `cmt verify` must report it or it must be harmless. Restore it."""
+        """Change a byte of the bank or of a slice; `cmt verify` must report it or it must be
+        harmless. Restore it.
+        """
         files = sorted(
             path
             for part in ("bank", "stream")
@@ -142,13 +169,18 @@ class Chaos:
         try:
             outcome = run(self.folder, "verify")
             if outcome.status == 0 and (wrong := self._wrong()):
-                self.findings.add("silent", f"byte {place} of {path.relative_to(self.folder)} is not named: {wrong[1]}")
+                self.findings.add(
+                    "silent",
+                    f"byte {place} of {path.relative_to(self.folder)} is not named: {wrong[1]}",
+                )
         finally:
             path.write_bytes(original)
         return "damage"
 
     def _document(self) -> dict[str, Any]:
-        """A new document, which may supersede an earlier one, or the correction of an earlier document."""
+        """A new document, which may supersede an earlier one, or the correction of an earlier
+        document.
+        """
         number = sum(len(rows) for _, rows in self.model.slices) + self.source.randrange(10**6)
         thing, person = self.source.choice(THINGS), self.source.choice(PEOPLE)
         earlier = [name for name, _ in self.model.current()]
@@ -162,7 +194,9 @@ class Chaos:
         }
 
     def _command(self, *arguments: str) -> str:
-        """Run a command, perhaps killed or with a wrong clock; repeat it if it was killed, and note a failure."""
+        """Run a command, perhaps killed or with a wrong clock; repeat it if it was killed, and note
+        a failure.
+        """
         outcome, done = self._attempt(*arguments)
         if outcome.hit:
             outcome = run(self.folder, *arguments)
@@ -172,7 +206,9 @@ class Chaos:
 
     def _attempt(self, *arguments: str) -> tuple[Outcome, str]:
         clock = self.source.choice([0, 0, -10 * DAY, 10 * DAY])
-        fault, place = ("kill", self.source.randint(1, 120)) if self.source.random() < 0.4 else ("", 0)
+        fault, place = (
+            ("kill", self.source.randint(1, 120)) if self.source.random() < 0.4 else ("", 0)
+        )
         outcome = run(self.folder, *arguments, fault=fault, place=place, clock=clock)
         killed = f", killed at call {place}" if outcome.hit else ""
         return outcome, f"{' '.join(arguments)} (clock {clock // DAY:+d} days{killed})"
@@ -180,24 +216,34 @@ class Chaos:
     def _check_answer(self, outcome: Outcome, allowed: set[str]) -> None:
         """Check that an answer given during an update cites documents from before or after it."""
         if outcome.status != 0:
-            return self.findings.add("wrong", f"a question during an update: {outcome.errors[-300:]}")
+            return self.findings.add(
+                "wrong", f"a question during an update: {outcome.errors[-300:]}"
+            )
         sources = {source["doc_id"] for source in json.loads(outcome.output)["sources"]}
         if sources - allowed:
-            self.findings.add("wrong", f"a question during an update was answered from {sorted(sources - allowed)}")
+            self.findings.add(
+                "wrong",
+                f"a question during an update was answered from {sorted(sources - allowed)}",
+            )
 
     def _wrong(self) -> tuple[Kind, str] | None:
         """The kind and description of the first difference from the model."""
         try:
             bank = opened(self.folder).open_bank()
             rows = bank.rows(["memory_id", "doc_id", "text", "superseded_at"]).to_pylist()
-            found = sorted((row["doc_id"], row["text"]) for row in rows if row["superseded_at"] is None)
+            found = sorted(
+                (row["doc_id"], row["text"]) for row in rows if row["superseded_at"] is None
+            )
             damaged = problems(self.folder)
         except CmtError as error:
             return "wrong", str(error)
         expected = self.model.current()
         names = [name for name, _ in found]
         if len(set(names)) < len(names):
-            return "doubled", f"{sorted(name for name in names if names.count(name) > 1)} is there twice"
+            return (
+                "doubled",
+                f"{sorted(name for name in names if names.count(name) > 1)} is there twice",
+            )
         if missing := [row for row in expected if row not in found]:
             return "lost", f"{missing} is gone"
         if found != expected:
@@ -205,10 +251,16 @@ class Chaos:
         return ("wrong", damaged[0]) if damaged else None
 
 
-def chaos(folder: Path, *, rounds: int, seed: int, workers: int, on_round: Callable[[int, int], None]) -> Findings:
-    """`rounds` rounds in projects of ROUNDS_A_PROJECT rounds; `on_round`, after each project: done and total."""
+def chaos(
+    folder: Path, *, rounds: int, seed: int, workers: int, on_round: Callable[[int, int], None]
+) -> Findings:
+    """`rounds` rounds in projects of ROUNDS_A_PROJECT rounds; `on_round`, after each project: done
+    and total.
+    """
     findings = Findings()
-    lengths = [min(ROUNDS_A_PROJECT, rounds - start) for start in range(0, rounds, ROUNDS_A_PROJECT)]
+    lengths = [
+        min(ROUNDS_A_PROJECT, rounds - start) for start in range(0, rounds, ROUNDS_A_PROJECT)
+    ]
     folders = [folder / f"chaos-{number}" for number in range(len(lengths))]
     with mapping(workers) as map_:
         for found in map_(_one_project, folders, lengths, range(seed, seed + len(lengths))):

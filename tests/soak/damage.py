@@ -1,4 +1,5 @@
-"""Seeded byte flips in every kind of file that `cmt` wrote: `cmt verify` names each, or it is harmless.
+"""Seeded byte flips in every kind of file that `cmt` wrote: `cmt verify` names each, or it is
+harmless.
 
 Harmless means that the content is unchanged, and so are the answers to fixed questions.
 """
@@ -29,7 +30,12 @@ QUESTIONS = [
 ]
 """Twenty questions whose answers may not change."""
 BATCH = 50  # flips that one process checks
-NOT_OURS = ("params.yaml", "news", "more", "lm-source")  # files of a project that `cmt` did not write
+NOT_OURS = (
+    "params.yaml",
+    "news",
+    "more",
+    "lm-source",
+)  # files of a project that `cmt` did not write
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,9 @@ class Flip:
 
 
 def project_with_every_file(source: Path, folder: Path) -> Path:
-    """A copy of the project in which every kind of file occurs that commands write; returns its folder."""
+    """A copy of the project in which every kind of file occurs that commands write; returns its
+    folder.
+    """
     shutil.copytree(source, folder)
     write_lines(folder / "bad.jsonl", [{"doc_id": "no-date", "text": "A document without a date."}])
     commands = [
@@ -68,7 +76,12 @@ def draw_flips(project: Path, *, count: int, seed: int) -> list[Flip]:
     files: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(project.rglob("*")):
         relative = path.relative_to(project)
-        if path.is_file() and path.stat().st_size and relative.parts[0] not in NOT_OURS and path.suffix != ".lock":
+        if (
+            path.is_file()
+            and path.stat().st_size
+            and relative.parts[0] not in NOT_OURS
+            and path.suffix != ".lock"
+        ):
             files[kind_of_file(relative)].append(relative)
     kinds = sorted(files)
     flips = []
@@ -81,9 +94,17 @@ def draw_flips(project: Path, *, count: int, seed: int) -> list[Flip]:
 
 
 def every_flip(
-    source: Path, folder: Path, *, count: int, seed: int, workers: int, on_flip: Callable[[int, int], None]
+    source: Path,
+    folder: Path,
+    *,
+    count: int,
+    seed: int,
+    workers: int,
+    on_flip: Callable[[int, int], None],
 ) -> Findings:
-    """Flip `count` bytes of a copy in `folder` of the project `source`, one at a time; `on_flip`: done and total."""
+    """Flip `count` bytes of a copy in `folder` of the project `source`, one at a time; `on_flip`:
+    done and total.
+    """
     project = project_with_every_file(source, folder / "damaged")
     flips = draw_flips(project, count=count, seed=seed)
     batches = [flips[start : start + BATCH] for start in range(0, count, BATCH)]
@@ -144,11 +165,19 @@ def _look(project: Path, flips: list[Flip], notes: Path) -> None:
 
 
 def _result(
-    project: Path, flip: Flip, parts: dict[str, Any], expected: Content, answers: list[tuple[str, ...]]
+    project: Path,
+    flip: Flip,
+    parts: dict[str, Any],
+    expected: Content,
+    answers: list[tuple[str, ...]],
 ) -> tuple[str, str]:
     """Whether a flip is named, harmless or silent, and the difference if it is silent."""
     top = Path(flip.path).parts[0]
-    if any(top in f"{report.path} {problem}" for report in opened(project).verify() for problem in report.problems):
+    if any(
+        top in f"{report.path} {problem}"
+        for report in opened(project).verify()
+        for problem in report.problems
+    ):
         return "named", ""
     workspace = opened(project)
     if top not in ("lm", "compressor"):
@@ -168,4 +197,6 @@ def _answers(workspace: Workspace) -> list[tuple[str, ...]]:
     """Answers, confidences and sources of the fixed questions."""
     workspace.active_bank()
     answered = workspace.answerer.answer(QUESTIONS, as_of=[None] * len(QUESTIONS))
-    return [(a.text, f"{a.confidence:.6f}", *(source.doc_id for source in a.sources)) for a in answered]
+    return [
+        (a.text, f"{a.confidence:.6f}", *(source.doc_id for source in a.sources)) for a in answered
+    ]

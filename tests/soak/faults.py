@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FAULTS = {"kill": 1, "full disk": 2, "I/O error": 3, "torn write": 4}
-"""What happens at the chosen call: SIGKILL before it, ENOSPC, EIO, or half of a write and SIGKILL."""
+"""What happens at the chosen call: SIGKILL before it, ENOSPC, EIO, or half of a write and
+SIGKILL.
+"""
 CALLS = {
     1: "write", 18: "pwrite", 20: "writev", 74: "fsync", 75: "fdatasync", 77: "ftruncate", 82: "rename", 86: "link",
     87: "unlink", 263: "unlinkat", 264: "renameat", 265: "linkat", 296: "pwritev", 316: "renameat2",
@@ -41,17 +43,20 @@ def prepare() -> None:
     target = Path(tempfile.mkdtemp(prefix="cmt-faults-")) / "faults.so"
     atexit.register(shutil.rmtree, target.parent)
     try:
-        subprocess.run(["cc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", target, source], check=True)
+        subprocess.run(
+            ["cc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", target, source], check=True
+        )
     except FileNotFoundError:
         sys.exit("there is no C compiler: install one (Debian: apt-get install gcc libc6-dev)")
     os.environ["LD_PRELOAD"] = str(target)
 
 
 def arm(folder: Path, *, fault: str, place: int, report: int) -> None:
-    """Make the `place`-th call of this process that changes a file below `folder` fail; 0 counts without failing.
+    """Make the `place`-th call of this process that changes a file below `folder` fail; 0 counts
+    without failing.
 
-    The call is written to the descriptor `report` first; see `read_hit`. It cannot be undone. The process has to be
-    started after `prepare`, like those of `move_clock`.
+    The call is written to the descriptor `report` first; see `read_hit`. It cannot be undone. The
+    process has to be started after `prepare`, like those of `move_clock`.
     """
     loaded = ctypes.CDLL(None)
     loaded.soak_arm.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_int]

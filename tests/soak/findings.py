@@ -1,4 +1,6 @@
-"""The findings of a soak: counts for `metrics/soak.json`, and a sentence for each defect of `cmt`."""
+"""The findings of a soak: counts for `metrics/soak.json`, and a sentence for each defect of
+`cmt`.
+"""
 
 import re
 from collections import Counter
@@ -9,9 +11,13 @@ from typing import Literal
 
 from tests.soak.project import Content
 
-_VARIES = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|^[0-9][0-9a-f-]*|-?\b[0-9a-f]*[0-9][0-9a-f]{3,}")
+_VARIES = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|^[0-9][0-9a-f-]*|-?\b[0-9a-f]*[0-9][0-9a-f]{3,}"
+)
 Kind = Literal["lost", "doubled", "silent", "wrong"]
-"""Content is missing; duplicated; silently damaged, interrupted or failed; or in a state that is not allowed."""
+"""Content is missing; duplicated; silently damaged, interrupted or failed; or in a state that is
+not allowed.
+"""
 
 
 @dataclass
@@ -41,7 +47,9 @@ class Findings:
 
 
 def difference(found: Content, allowed: Sequence[Content]) -> Kind:
-    """How `found` differs from every allowed content: it lacks a part of them all, has a part twice, or another way."""
+    """How `found` differs from every allowed content: it lacks a part of them all, has a part
+    twice, or another way.
+    """
     for parts in ("slices", "rounds", "banks"):
         names = [entry[0] for entry in getattr(found, parts)]
         if any(

@@ -25,9 +25,15 @@ class Command:
 
 
 def undisturbed(
-    name: str, arguments: tuple[str, ...], template: Path, folder: Path, result: Callable[[Path], Result]
+    name: str,
+    arguments: tuple[str, ...],
+    template: Path,
+    folder: Path,
+    result: Callable[[Path], Result],
 ) -> tuple[Result, int]:
-    """The result of a command without a fault on a copy of `template`, and the number of its system calls."""
+    """The result of a command without a fault on a copy of `template`, and the number of its system
+    calls.
+    """
     project = shutil.copytree(template, folder / name)
     outcome = run(project, *arguments, fault="kill", place=0)
     if outcome.status != 0:
@@ -47,10 +53,11 @@ def at_all_calls(
     workers: int,
     on_point: Callable[[int, int], None],
 ) -> Findings:
-    """Inject every fault at every call of the `commands`, on copies in `folder`; `on_point`: done and total.
+    """Inject every fault at every call of the `commands`, on copies in `folder`; `on_point`: done
+    and total.
 
-    `check`: see `one_fault`. `sparse`: commands of which only each n-th call is hit. `every`: of all these faults, each
-    n-th is injected.
+    `check`: see `one_fault`. `sparse`: commands of which only each n-th call is hit. `every`: of
+    all these faults, each n-th is injected.
     """
     findings = Findings()
     points = [
@@ -60,21 +67,27 @@ def at_all_calls(
         for place in range(1, command.calls + 1, sparse.get(command.name, 1))
     ][::every]
     with mapping(workers) as map_:
-        for done, found in enumerate(map_(partial(one_fault, folder, check), *zip(*points, strict=True)), 1):
+        for done, found in enumerate(
+            map_(partial(one_fault, folder, check), *zip(*points, strict=True)), 1
+        ):
             findings.merge(found)
             on_point(done, len(points))
     return findings
 
 
-def one_fault(folder: Path, check: Callable[..., None], command: Command, fault: str, place: int) -> Findings:
+def one_fault(
+    folder: Path, check: Callable[..., None], command: Command, fault: str, place: int
+) -> Findings:
     """Run `command` with one fault on a copy of its project in `folder`, and check what it left.
 
-    `check` gets command, project, outcome, the place of the fault in words, the findings to add to, and `place`. It is
-    not called if the fault hit no call, because another thread was faster, or tore no write.
+    `check` gets command, project, outcome, the place of the fault in words, the findings to add to,
+    and `place`. It is not called if the fault hit no call, because another thread was faster, or
+    tore no write.
     """
     findings = Findings()
     project = shutil.copytree(
-        command.template, folder / f"{command.name}-{fault.replace(' ', '-').replace('/', '')}-{place}"
+        command.template,
+        folder / f"{command.name}-{fault.replace(' ', '-').replace('/', '')}-{place}",
     )
     outcome = run(project, *command.arguments, fault=fault, place=place)
     if outcome.hit and (fault != "torn write" or "write" in outcome.hit.call):

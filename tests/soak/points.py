@@ -1,8 +1,9 @@
-"""Faults at the system calls of each operation: round, forget, undo, purge, rollback, promotion, and so on.
+"""Faults at the system calls of each operation: round, forget, undo, purge, rollback, promotion,
+and so on.
 
-After the fault the project must have the content before or after the operation, the next command must report the
-interruption, `cmt verify` must find nothing, and the repeated operation must succeed. SQLite tests I/O errors in the
-same way (https://sqlite.org/testing.html).
+After the fault the project must have the content before or after the operation, the next command
+must report the interruption, `cmt verify` must find nothing, and the repeated operation must
+succeed. SQLite tests I/O errors in the same way (https://sqlite.org/testing.html).
 """
 
 import logging
@@ -19,7 +20,14 @@ from cmt.rounds import recovery
 from tests.soak.findings import Findings, difference
 from tests.soak.injection import Command, at_all_calls, undisturbed
 from tests.soak.processes import Outcome, run
-from tests.soak.project import Content, content, opened, problems, with_champion, with_other_compressor
+from tests.soak.project import (
+    Content,
+    content,
+    opened,
+    problems,
+    with_champion,
+    with_other_compressor,
+)
 
 OPTIMIZE = ("bank", "optimize", "--keep-days", "0")
 OPERATIONS: dict[str, tuple[str, ...]] = {
@@ -36,9 +44,13 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
 SPARSE = {"undo": 29, "recompress": 61}
 """Operations of hundreds of calls, most of which others make too: a fault hits every n-th."""
 REPEATED = 4
-"""After the fault at every fourth call the operation is repeated, which takes as long as all the rest."""
+"""After the fault at every fourth call the operation is repeated, which takes as long as all the
+rest.
+"""
 REPAIR = "cmt bank optimize"
-"""What `cmt verify` advises for an index that was not finished; the only repair that a fault may leave to a person."""
+"""What `cmt verify` advises for an index that was not finished; the only repair that a fault may
+leave to a person.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,9 @@ class Operation(Command):
 
     before: Content
     after: Content
-    steps: bool = False  # whether it is two commits: the rounds, and the pointer to the bank that answers
+    steps: bool = (
+        False  # whether it is two commits: the rounds, and the pointer to the bank that answers
+    )
 
     @property
     def contents(self) -> tuple[Content, ...]:
@@ -66,10 +80,15 @@ def operations(project: Path, folder: Path, names: Sequence[str]) -> list[Operat
         run(templates["undo"], *OPERATIONS["forget"])
     if "recompress" in names:
         templates["recompress"] = with_champion(project, folder / "champion", filled=False)
-    return [measure(name, OPERATIONS[name], templates[name], folder, steps=name == "recompress") for name in names]
+    return [
+        measure(name, OPERATIONS[name], templates[name], folder, steps=name == "recompress")
+        for name in names
+    ]
 
 
-def measure(name: str, arguments: tuple[str, ...], template: Path, folder: Path, *, steps: bool = False) -> Operation:
+def measure(
+    name: str, arguments: tuple[str, ...], template: Path, folder: Path, *, steps: bool = False
+) -> Operation:
     """Run an operation once without a fault on a copy of `template`."""
     after, calls = undisturbed(name, arguments, template, folder, content)
     return Operation(name, arguments, template, calls, content(template), after, steps)
@@ -84,15 +103,25 @@ def every_point(
     names: Sequence[str] = tuple(OPERATIONS),
     on_point: Callable[[int, int], None],
 ) -> Findings:
-    """Inject every fault at every call of the operations `names`, or at every `every`-th. `on_point`: done and total.
+    """Inject every fault at every call of the operations `names`, or at every `every`-th.
+    `on_point`: done and total.
 
     The operations run on copies of `project`, which `build` wrote, in `folder`.
     """
     found = operations(project, folder, names)
-    return at_all_calls(found, check, folder, sparse=SPARSE, every=every, workers=workers, on_point=on_point)
+    return at_all_calls(
+        found, check, folder, sparse=SPARSE, every=every, workers=workers, on_point=on_point
+    )
 
 
-def check(operation: Operation, project: Path, outcome: Outcome, where: str, findings: Findings, place: int) -> None:
+def check(
+    operation: Operation,
+    project: Path,
+    outcome: Outcome,
+    where: str,
+    findings: Findings,
+    place: int,
+) -> None:
     """Check what `operation` left in `project` after a fault at the call number `place`."""
     # 1. The command ended as it should: killed, or with its result, or with an error of one line.
     if outcome.status is None:
@@ -130,7 +159,9 @@ def check(operation: Operation, project: Path, outcome: Outcome, where: str, fin
     if place % REPEATED == 0 and (found != operation.after or operation.name == "optimize"):
         repeated = run(project, *operation.arguments)
         if repeated.status != 0 or _content(project) != operation.after:
-            findings.add("wrong", f"{where}: repeated: {_last_line(repeated.errors) or 'another content'}")
+            findings.add(
+                "wrong", f"{where}: repeated: {_last_line(repeated.errors) or 'another content'}"
+            )
 
 
 def _content(project: Path) -> Content | str:
@@ -147,13 +178,17 @@ def _is_open(project: Path) -> bool:
         workspace = opened(project)
         if workspace.forgetting_journal.exists():
             return True
-        return any(round_.state in ("started", "rolling_back") for round_ in workspace.ledger.rounds())
+        return any(
+            round_.state in ("started", "rolling_back") for round_ in workspace.ledger.rounds()
+        )
     except CmtError:
         return False
 
 
 def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line and not re.match(r"(\S+ )?\w+: .*\d s$", line)]
+    lines = [
+        line for line in text.splitlines() if line and not re.match(r"(\S+ )?\w+: .*\d s$", line)
+    ]
     return lines[-1] if lines else ""
 
 
@@ -163,7 +198,9 @@ def _log() -> Iterator[list[str]]:
     lines: list[str] = []
     handler = logging.Handler(logging.WARNING)
     thread = threading.get_ident()
-    handler.emit = lambda record: lines.append(record.getMessage()) if record.thread == thread else None  # type: ignore[method-assign]
+    handler.emit = lambda record: (  # type: ignore[method-assign]
+        lines.append(record.getMessage()) if record.thread == thread else None
+    )
     logger = logging.getLogger("cmt")
     logger.addHandler(handler)
     try:

@@ -17,4 +17,6 @@ import cmt.rounds.runner
 import cmt.training.trainer
 import cmt.workspace  # noqa: F401
 
-warnings.filterwarnings("ignore", message="lancedb fork support is experimental", category=RuntimeWarning)
+warnings.filterwarnings(
+    "ignore", message="lancedb fork support is experimental", category=RuntimeWarning
+)

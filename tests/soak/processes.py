@@ -1,4 +1,6 @@
-"""Commands of `cmt` in separate processes, forked from a server that has imported torch and has run nothing."""
+"""Commands of `cmt` in separate processes, forked from a server that has imported torch and has run
+nothing.
+"""
 
 import multiprocessing
 import os
@@ -34,8 +36,8 @@ class Outcome:
 def mapping(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
     """A `map` whose calls run in `workers` processes; for one worker in this process.
 
-    Processes, because transformers cannot load two language models at once in the threads of one. Each starts a fork
-    server of its own, which takes seconds.
+    Processes, because transformers cannot load two language models at once in the threads of one.
+    Each starts a fork server of its own, which takes seconds.
     """
     if workers == 1:
         yield map
@@ -45,11 +47,18 @@ def mapping(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
 
 
 def run(
-    folder: Path, *arguments: str, fault: str = "", place: int = 0, below: Path | None = None, clock: int = 0
+    folder: Path,
+    *arguments: str,
+    fault: str = "",
+    place: int = 0,
+    below: Path | None = None,
+    clock: int = 0,
 ) -> Outcome:
-    """Run `cmt` in the project `folder`, with a fault or with a clock that is wrong by some seconds.
+    """Run `cmt` in the project `folder`, with a fault or with a clock that is wrong by some
+    seconds.
 
-    The fault hits call number `place` among the calls that change files below `below`, by default the project.
+    The fault hits call number `place` among the calls that change files below `below`, by default
+    the project.
     """
     prepare()  # before the server starts
     with tempfile.TemporaryDirectory(prefix="cmt-run-") as notes:
@@ -71,9 +80,17 @@ def run(
 
 
 def _command(
-    notes: Path, folder: Path, arguments: tuple[str, ...], fault: str, place: int, below: Path, clock: int
+    notes: Path,
+    folder: Path,
+    arguments: tuple[str, ...],
+    fault: str,
+    place: int,
+    below: Path,
+    clock: int,
 ) -> None:
-    """Run the command line in this process; its streams, its calls and its fault go to files in `notes`."""
+    """Run the command line in this process; its streams, its calls and its fault go to files in
+    `notes`.
+    """
     from cmt.cli.main import main
 
     # 1. The streams of a terminal's process.
@@ -85,7 +102,12 @@ def _command(
     if clock:
         move_clock(clock)
     if fault:
-        arm(below, fault=fault, place=place, report=os.open(notes / "report", os.O_WRONLY | os.O_CREAT))
+        arm(
+            below,
+            fault=fault,
+            place=place,
+            report=os.open(notes / "report", os.O_WRONLY | os.O_CREAT),
+        )
     # 3. The command, which ends with SystemExit.
     try:
         main()

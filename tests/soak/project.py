@@ -36,13 +36,16 @@ class Content:
 
     slices: tuple[tuple[str, str], ...]  # ids and digests
     forgotten: tuple[str, ...]
-    rounds: tuple[tuple[Any, ...], ...]  # id, compressor, number, rows and digest of each committed round
+    rounds: tuple[
+        tuple[Any, ...], ...
+    ]  # id, compressor, number, rows and digest of each committed round
     banks: tuple[tuple[str, str], ...]  # table and digest
     answering: str | None
 
 
 def build(folder: Path, *, documents: bool = True) -> Path:
-    """Write a project after two of its three rounds, the memories of the third staged; returns its folder.
+    """Write a project after two of its three rounds, the memories of the third staged; returns its
+    folder.
 
     Without `documents` it is empty.
     """
@@ -50,13 +53,23 @@ def build(folder: Path, *, documents: bool = True) -> Path:
     disable_progress_bar()
     folder.mkdir(parents=True)
     sections = {
-        "lm": {"source": f"path:{write_folder(folder / 'lm-source')}", "path": "lm", "dtype": "float32"},
+        "lm": {
+            "source": f"path:{write_folder(folder / 'lm-source')}",
+            "path": "lm",
+            "dtype": "float32",
+        },
         "compressor": {"path": "compressor", "layers": 1, "lora_rank": 2, "chunk_tokens": 64},
         "aggregator": {"blocks": 1, "lora_rank": 2},
         "alignment": {"slots": 2},
-        "stream": {"source": "news", "path": "stream", "quarantine": "quarantine", "clock": "2032-01-01T00:00:00Z"},
+        "stream": {
+            "source": "news",
+            "path": "stream",
+            "quarantine": "quarantine",
+            "clock": "2032-01-01T00:00:00Z",
+        },
         "bank": {"uri": "bank"},
-        # one by one: with random weights most answers of a batch are near-ties, which would be computed again
+        # one by one: with random weights most answers of a batch are near-ties, which would be
+        # computed again
         "answering": {"max_new_tokens": 2, "batch_size": 1},
         "evaluation": {"questions": 1, "earlier_questions": 1, "baselines": False},
         "gate": {"canaries": 2},
@@ -91,7 +104,9 @@ def build(folder: Path, *, documents: bool = True) -> Path:
 
 
 def with_other_compressor(source: Path, folder: Path) -> Path:
-    """A copy of the project whose slices have rounds of two compressors; the other than the one in use answers."""
+    """A copy of the project whose slices have rounds of two compressors; the other than the one in
+    use answers.
+    """
     shutil.copytree(source, folder)
     parameters = folder / "params.yaml"
     workspace = cmt.open(params=parameters)
@@ -107,8 +122,8 @@ def with_other_compressor(source: Path, folder: Path) -> Path:
 def with_champion(source: Path, folder: Path, *, filled: bool) -> Path:
     """A copy of the project, all its rounds run, with another compressor as its champion.
 
-    The champion's bank lacks the last slice; if it is `filled` it answers, and that of the compressor before it lacks
-    the last slice.
+    The champion's bank lacks the last slice; if it is `filled` it answers, and that of the
+    compressor before it lacks the last slice.
     """
     shutil.copytree(source, folder)
     parameters = folder / "params.yaml"
@@ -125,7 +140,9 @@ def with_champion(source: Path, folder: Path, *, filled: bool) -> Path:
 
 
 def document(month: int, thing: str, *, text: str = "", version: int = 0) -> dict[str, Any]:
-    """The news of a month about a thing; from the second month on the mayor's document supersedes last month's."""
+    """The news of a month about a thing; from the second month on the mayor's document supersedes
+    last month's.
+    """
     person = PEOPLE[(month + THINGS.index(thing)) % len(PEOPLE)]
     return {
         "doc_id": f"{thing}-{month}",
@@ -170,7 +187,9 @@ def content(folder: Path) -> Content:
     return Content(
         slices=tuple((slice_.slice_id, slice_.digest) for slice_ in workspace.store.slices()),
         forgotten=tuple(workspace.forgotten()),
-        rounds=tuple((r.round_id, r.compressor, r.number, r.rows, r.bank_digest) for r in committed),
+        rounds=tuple(
+            (r.round_id, r.compressor, r.number, r.rows, r.bank_digest) for r in committed
+        ),
         banks=tuple((bank.name, bank.digest()) for bank in banks),
         answering=current_table(connection),
     )

@@ -1,7 +1,9 @@
-"""Faults at the system calls of commands that are repeated after an interruption: pull, train, registry promote.
+"""Faults at the system calls of commands that are repeated after an interruption: pull, train,
+registry promote.
 
-After the fault, their result is the one of before, the one of after, or an error that says which command to run; the
-repeated command succeeds with the result of an undisturbed one, leaves no temporary file, and the bank is unchanged.
+After the fault, their result is the one of before, the one of after, or an error that says which
+command to run; the repeated command succeeds with the result of an undisturbed one, leaves no
+temporary file, and the bank is unchanged.
 """
 
 import json
@@ -32,7 +34,10 @@ LEFTOVERS = (".*.tmp", ".partial-*", "tmp-checkpoint-*", "scratch/[0-9a-f]*", "*
 """Names of temporary files and folders."""
 
 
-SPARSE = {"train": 41, "registry promote": 151}  # commands of hundreds of calls: a fault hits every n-th
+SPARSE = {
+    "train": 41,
+    "registry promote": 151,
+}  # commands of hundreds of calls: a fault hits every n-th
 
 
 @dataclass(frozen=True)
@@ -40,20 +45,37 @@ class Repeatable(Command):
     """A command, and what it has to leave."""
 
     result: Callable[[Path], str]
-    """The result in a project: "" before the command. Raises CmtError for a result that the command has to repair."""
+    """The result in a project: "" before the command. Raises CmtError for a result that the command
+    has to repair.
+    """
     after: str
 
 
 def every_repeat(
-    project: Path, folder: Path, *, workers: int, every: int = 1, on_point: Callable[[int, int], None]
+    project: Path,
+    folder: Path,
+    *,
+    workers: int,
+    every: int = 1,
+    on_point: Callable[[int, int], None],
 ) -> Findings:
-    """Inject every fault at the calls of all commands, or at every `every`-th; `on_point`: done and total."""
+    """Inject every fault at the calls of all commands, or at every `every`-th; `on_point`: done and
+    total.
+    """
     return at_all_calls(
-        _commands(project, folder), _check, folder, sparse=SPARSE, every=every, workers=workers, on_point=on_point
+        _commands(project, folder),
+        _check,
+        folder,
+        sparse=SPARSE,
+        every=every,
+        workers=workers,
+        on_point=on_point,
     )
 
 
-def _check(command: Repeatable, project: Path, outcome: Outcome, where: str, findings: Findings, _: int) -> None:
+def _check(
+    command: Repeatable, project: Path, outcome: Outcome, where: str, findings: Findings, _: int
+) -> None:
     # 1. The command ended as it should.
     if outcome.status not in (0, 1, -9):
         findings.add("wrong", f"{where}: it did not end, or with status {outcome.status}")
@@ -64,7 +86,9 @@ def _check(command: Repeatable, project: Path, outcome: Outcome, where: str, fin
     if found not in ("", command.after) and f"run `cmt {command.arguments[0]}" not in found:
         findings.add("wrong", f"{where}: its result is {found}")
     if outcome.status == 0 and found != command.after:
-        findings.add("silent", f"{where}: it reported success, but its result is {found or 'not there'}")
+        findings.add(
+            "silent", f"{where}: it reported success, but its result is {found or 'not there'}"
+        )
     # 3. The repeated command succeeds, and leaves nothing else.
     repeated = run(project, *command.arguments)
     found = _result(command, project)
@@ -87,7 +111,9 @@ def _commands(project: Path, folder: Path) -> list[Repeatable]:
     to_pull = folder / "to-pull"
     to_pull.mkdir()
     write_gguf(to_pull / "tiny.gguf")
-    (to_pull / "params.yaml").write_text(yaml.safe_dump({"lm": {"source": "path:tiny.gguf", "path": "lm"}}))
+    (to_pull / "params.yaml").write_text(
+        yaml.safe_dump({"lm": {"source": "path:tiny.gguf", "path": "lm"}})
+    )
     # 2. Four articles to train on.
     trainable = shutil.copytree(project, folder / "to-train")
     lessons = {**write_lamps(trainable, ["Ann", "Bea", "Cyd", "Dot"]), "output": "trained"}
@@ -95,7 +121,9 @@ def _commands(project: Path, folder: Path) -> list[Repeatable]:
     # 3. Two versions in MLflow, of which the newer one has smaller keys.
     registered = shutil.copytree(trainable, folder / "registered")
     change_params(
-        registered, tracking={"enabled": True}, promotion={"max_loss": 100.0, "min_saving": 0.01, "questions": 1}
+        registered,
+        tracking={"enabled": True},
+        promotion={"max_loss": 100.0, "min_saving": 0.01, "questions": 1},
     )
     workspace = opened(registered)
     torch.manual_seed(7)

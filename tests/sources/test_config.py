@@ -14,12 +14,27 @@ from cmt.errors import ConfigError
         ("{name: A b, kind: folder, address: x}", "name"),
         ("{name: a, kind: folder}", "address: Field required"),
         ("{name: a, kind: sql, address: 'sqlite:///x.db'}", "needs query and key"),
-        ("{name: a, kind: feed, address: 'https://x.example/', on_delete: expire}", "nothing vanishes"),
+        (
+            "{name: a, kind: feed, address: 'https://x.example/', on_delete: expire}",
+            "nothing vanishes",
+        ),
         ("{name: a, kind: folder, address: x, schedule: daily}", "five fields of cron"),
-        ("{name: a, kind: folder, address: x, schedule: '0 25 * * *'}", "not a cron expression: Bad hour"),
-        ("{name: a, kind: sql, address: 'postgresql://u:pw@h/d', query: q, key: k}", "holds credentials"),
-        ("{name: a, kind: sql, address: 'postgresql://u@pw@h/d', query: q, key: k}", "holds credentials"),
-        ("{name: a, kind: sql, address: 'postgresql://u@h/d?password=pw', query: q, key: k}", "holds credentials"),
+        (
+            "{name: a, kind: folder, address: x, schedule: '0 25 * * *'}",
+            "not a cron expression: Bad hour",
+        ),
+        (
+            "{name: a, kind: sql, address: 'postgresql://u:pw@h/d', query: q, key: k}",
+            "holds credentials",
+        ),
+        (
+            "{name: a, kind: sql, address: 'postgresql://u@pw@h/d', query: q, key: k}",
+            "holds credentials",
+        ),
+        (
+            "{name: a, kind: sql, address: 'postgresql://u@h/d?password=pw', query: q, key: k}",
+            "holds credentials",
+        ),
         ("{name: a, kind: feed, address: 'https://pw@h.example/'}", "holds credentials"),
         ("{name: a, kind: feed, address: 'https://h.example/?token=abc'}", "holds credentials"),
         (
@@ -27,7 +42,10 @@ from cmt.errors import ConfigError
             "credentials",
         ),
         ("{name: a, kind: folder, address: x, on_delete: drop}", "on_delete"),
-        ("{name: a, kind: folder, address: x}, {name: a, kind: folder, address: y}", "'a' appears twice"),
+        (
+            "{name: a, kind: folder, address: x}, {name: a, kind: folder, address: y}",
+            "'a' appears twice",
+        ),
     ],
 )
 def test_a_wrong_source_is_refused(tmp_path: Path, source: str, message: str) -> None:

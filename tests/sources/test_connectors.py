@@ -18,12 +18,16 @@ from tests.helpers.permissions import deny_listing
 SETTING = Setting(DEFAULT_LIMITS)
 
 
-@pytest.mark.parametrize("address", ["notes[1]", "notes[1]/**", "notes[1]/**/*.md", "notes[[]1]/deep/*", "note*/**"])
+@pytest.mark.parametrize(
+    "address", ["notes[1]", "notes[1]/**", "notes[1]/**/*.md", "notes[[]1]/deep/*", "note*/**"]
+)
 def test_a_folder_may_have_brackets_in_its_name(tmp_path: Path, address: str) -> None:
     folder = tmp_path / "notes[1]" / "deep"
     folder.mkdir(parents=True)
     (folder / "a.md").write_text("text")
-    listed = FolderSource(SourceParams(name="a", kind="folder", address=str(tmp_path / address)), SETTING).list()
+    listed = FolderSource(
+        SourceParams(name="a", kind="folder", address=str(tmp_path / address)), SETTING
+    ).list()
     assert [Path(item.key).name for item in listed] == ["a.md"]
 
 
@@ -47,11 +51,15 @@ def test_links_are_followed_once_and_a_folder_that_cannot_be_listed_is_an_error(
         listed("notes")
 
 
-@pytest.mark.parametrize("address", ["memory://store/a.md", "memory://store", "memory://store/*.md"])
+@pytest.mark.parametrize(
+    "address", ["memory://store/a.md", "memory://store", "memory://store/*.md"]
+)
 def test_an_object_a_folder_and_a_pattern_of_a_storage(address: str) -> None:
     storage = fsspec.filesystem("memory")
     storage.pipe("/store/a.md", b"text")
-    listed = list(StorageSource(SourceParams(name="a", kind="remote", address=address), SETTING).list())
+    listed = list(
+        StorageSource(SourceParams(name="a", kind="remote", address=address), SETTING).list()
+    )
     storage.rm("/store", recursive=True)
     assert [Path(item.key).name for item in listed] == ["a.md"]
 
@@ -63,7 +71,10 @@ def test_the_folders_of_an_object_date_it_and_its_name_may_hold_any_character() 
     records = [record for item in source.list() for record in source.fetch(item.key)]
     storage.rm("/store", recursive=True)
     [record] = records
-    assert (record.where, record.fields["published_at"]) == ("store/2031/01/02/a#b?.txt", "2031-01-02")
+    assert (record.where, record.fields["published_at"]) == (
+        "store/2031/01/02/a#b?.txt",
+        "2031-01-02",
+    )
 
 
 def test_a_row_without_a_date_of_change_is_compared_with_each_sync(tmp_path: Path) -> None:
@@ -71,5 +82,7 @@ def test_a_row_without_a_date_of_change_is_compared_with_each_sync(tmp_path: Pat
         database.execute("CREATE TABLE news (id, updated_at)")
         database.executemany("INSERT INTO news VALUES (?, ?)", [(1, "2031-03-01"), (2, None)])
     address, query = f"sqlite:///{tmp_path}/news.db", "SELECT * FROM news;\n"
-    params = SourceParams(name="a", kind="sql", address=address, query=query, key="id", updated_at="updated_at")
+    params = SourceParams(
+        name="a", kind="sql", address=address, query=query, key="id", updated_at="updated_at"
+    )
     assert [item.fingerprint for item in SqlSource(params, SETTING).list()] == ["2031-03-01", ""]

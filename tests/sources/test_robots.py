@@ -44,5 +44,7 @@ def test_the_longest_rule_decides(path: str, allowed: bool) -> None:
 def test_the_group_of_the_agent_counts_alone_and_no_rule_allows_all() -> None:
     assert Robots(RULES, "cmt").delay == 1.5
     assert not Robots(RULES, "other").allows("https://town.example/a.html")
-    assert Robots("User-agent: *\nDisallow: /\nUser-agent: cmt\n", "cmt").allows("https://town.example/")
+    assert Robots("User-agent: *\nDisallow: /\nUser-agent: cmt\n", "cmt").allows(
+        "https://town.example/"
+    )
     assert Robots("User-agent: *\nDisallow: /a\nAllow: /a", "cmt").allows("https://town.example/a")

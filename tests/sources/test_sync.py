@@ -70,9 +70,19 @@ def held(source_: SourceParams, changing: Changing) -> dict[str, str]:
     return expected(changing.texts, name)
 
 
-def play(project: Project, source_: SourceParams, show: Any, monkeypatch: pytest.MonkeyPatch, *, seed: int) -> None:
-    """Change the source, sync with failures, kills and a wandering clock, then once without, and compare."""
-    # `known`: what the stream had before, which `keep` keeps; `shown`: each (id, text) that the source ever had
+def play(
+    project: Project,
+    source_: SourceParams,
+    show: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    seed: int,
+) -> None:
+    """Change the source, sync with failures, kills and a wandering clock, then once without, and
+    compare.
+    """
+    # `known`: what the stream had before, which `keep` keeps; `shown`: each (id, text) that the
+    # source ever had
     changing, rng = Changing(seed, returning=source_.on_delete != "forget"), random.Random(seed)
     known, shown, kills = dict[str, str](), set[tuple[str, str]](), 0
     for _ in range(STEPS):
@@ -84,7 +94,9 @@ def play(project: Project, source_: SourceParams, show: Any, monkeypatch: pytest
         with monkeypatch.context() as patched:
             add, kill_at = SliceStore.add, rng.choice([None, 0, 1])
 
-            def add_or_die(self: SliceStore, *rows: Any, kill_at: int | None = kill_at, add: Any = add) -> Any:
+            def add_or_die(
+                self: SliceStore, *rows: Any, kill_at: int | None = kill_at, add: Any = add
+            ) -> Any:
                 if kill_at == 0:
                     raise Killed
                 slice_ = add(self, *rows)
@@ -107,11 +119,17 @@ def play(project: Project, source_: SourceParams, show: Any, monkeypatch: pytest
             except StreamError as error:
                 assert "the network is down" in str(error)
         if rng.random() < 0.5:
-            report = project.sync(source_, Faulty(open_connector(source_, project.setting()), rng, fail=0, kill=0))
+            report = project.sync(
+                source_, Faulty(open_connector(source_, project.setting()), rng, fail=0, kill=0)
+            )
             assert not report.problems
             texts = project.texts()
-            if source_.on_delete == "keep":  # an interrupted sync may have taken what has vanished since
-                known |= {doc_id: text for doc_id, text in texts.items() if (doc_id, text) in shown} | now
+            if (
+                source_.on_delete == "keep"
+            ):  # an interrupted sync may have taken what has vanished since
+                known |= {
+                    doc_id: text for doc_id, text in texts.items() if (doc_id, text) in shown
+                } | now
                 now = known
             assert texts == now
             again = project.sync(source_)
@@ -120,7 +138,9 @@ def play(project: Project, source_: SourceParams, show: Any, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("on_delete", ["keep", "expire", "forget"])
-def test_a_folder(project: Project, tmp_path: Path, on_delete: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder(
+    project: Project, tmp_path: Path, on_delete: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "news"
     news = source(address=str(folder), on_delete=on_delete)
     play(project, news, lambda texts: write_files(folder, texts), monkeypatch, seed=1)
@@ -131,11 +151,15 @@ def files(**documents: dict[str, str]) -> Scripted:
     return Scripted(dict(documents))
 
 
-def test_pages_of_an_http_server(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_of_an_http_server(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "pages"
     folder.mkdir()
     with served(folder) as address:
-        pages = source(kind="remote", address=f"{address}/*.jsonl", on_delete="expire", allow_private=True)
+        pages = source(
+            kind="remote", address=f"{address}/*.jsonl", on_delete="expire", allow_private=True
+        )
         play(project, pages, lambda texts: write_files(folder, texts), monkeypatch, seed=2)
 
 
@@ -143,7 +167,11 @@ def test_objects_of_a_storage(project: Project, monkeypatch: pytest.MonkeyPatch)
     storage_ = fsspec.filesystem("memory")
 
     def show(texts: Texts) -> None:
-        there = {path.rpartition("/")[2] for path in storage_.ls("/news", detail=False)} if texts else set()
+        there = (
+            {path.rpartition("/")[2] for path in storage_.ls("/news", detail=False)}
+            if texts
+            else set()
+        )
         for key in there - texts.keys():
             storage_.rm(f"/news/{key}")
         for key, documents in texts.items():
@@ -152,7 +180,13 @@ def test_objects_of_a_storage(project: Project, monkeypatch: pytest.MonkeyPatch)
                 storage_.pipe(f"/news/{key}", content.encode())
 
     storage_.makedirs("/news", exist_ok=True)
-    play(project, source(kind="remote", address="memory://news", on_delete="forget"), show, monkeypatch, seed=3)
+    play(
+        project,
+        source(kind="remote", address="memory://news", on_delete="forget"),
+        show,
+        monkeypatch,
+        seed=3,
+    )
     storage_.rm("/news", recursive=True)
 
 
@@ -163,22 +197,34 @@ def test_rows_of_a_database(
     follow_database(project, f"sqlite:///{tmp_path / 'news.db'}", updated_at, monkeypatch)
 
 
-def follow_database(project: Project, address: str, updated_at: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def follow_database(
+    project: Project, address: str, updated_at: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Play a history in a table of the database at `address`."""
     engine, ticks = create_engine(address), itertools.count()
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE IF EXISTS news"))
-        connection.execute(text("CREATE TABLE news (id TEXT, text TEXT, published_at TEXT, changed INTEGER)"))
+        connection.execute(
+            text("CREATE TABLE news (id TEXT, text TEXT, published_at TEXT, changed INTEGER)")
+        )
 
     def show(texts: Texts) -> None:
         with engine.begin() as connection:
-            there = {(row.id, row.text) for row in connection.execute(text("SELECT id, text FROM news"))}
-            now = {(doc_id or key, words) for key, one in texts.items() for doc_id, words in one.items()}
+            there = {
+                (row.id, row.text) for row in connection.execute(text("SELECT id, text FROM news"))
+            }
+            now = {
+                (doc_id or key, words)
+                for key, one in texts.items()
+                for doc_id, words in one.items()
+            }
             for id_, _ in there - now:
                 connection.execute(text("DELETE FROM news WHERE id = :id"), {"id": id_})
             for id_, words in now - there:
                 row = {"id": id_, "text": words, "changed": next(ticks)}
-                connection.execute(text("INSERT INTO news VALUES (:id, :text, '2031-01-02', :changed)"), row)
+                connection.execute(
+                    text("INSERT INTO news VALUES (:id, :text, '2031-01-02', :changed)"), row
+                )
 
     rows_of_news = source(
         kind="sql",
@@ -193,12 +239,18 @@ def follow_database(project: Project, address: str, updated_at: str | None, monk
     engine.dispose()
 
 
-def test_entries_of_a_feed(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_of_a_feed(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "feed"
     folder.mkdir()
 
     def show(texts: Texts) -> None:
-        entries = (atom_entry(doc_id or key, words) for key, one in texts.items() for doc_id, words in one.items())
+        entries = (
+            atom_entry(doc_id or key, words)
+            for key, one in texts.items()
+            for doc_id, words in one.items()
+        )
         (folder / "feed.xml").write_text(atom(*entries))
 
     with served(folder) as address:
@@ -214,9 +266,15 @@ def test_a_later_date_makes_a_version_the_same_one_a_correction(project: Project
     assert (report.changed, report.documents, report.versions) == (1, 1, 1)
     scripted.texts["a"], scripted.dates["a"] = {"d": "Later text."}, "2031-03-01"
     project.sync(source(), scripted)
-    scripted.texts["a"], scripted.dates["a"] = {"d": "Redated text."}, "2031-02-01"  # older than what is there
+    scripted.texts["a"], scripted.dates["a"] = (
+        {"d": "Redated text."},
+        "2031-02-01",
+    )  # older than what is there
     project.sync(source(), scripted)
-    dates = [(str(row["published_at"].date()), row["text"]) for row in project.store.all_documents().to_pylist()]
+    dates = [
+        (str(row["published_at"].date()), row["text"])
+        for row in project.store.all_documents().to_pylist()
+    ]
     assert sorted(dates) == [
         ("2031-01-02", "Corrected text."),
         ("2031-01-02", "First text."),
@@ -227,17 +285,23 @@ def test_a_later_date_makes_a_version_the_same_one_a_correction(project: Project
 
 
 @pytest.mark.parametrize(
-    ("doc_id", "text"), [(UUID(int=7), str(UUID(int=7))), (Decimal("7.00"), "7"), (Decimal(10**30), str(10**30))]
+    ("doc_id", "text"),
+    [(UUID(int=7), str(UUID(int=7))), (Decimal("7.00"), "7"), (Decimal(10**30), str(10**30))],
 )
 def test_an_id_of_a_database_names_its_document_and_a_field_that_is_left_out_is_told(
     project: Project, doc_id: Any, text: str
 ) -> None:
     class Table(Scripted):
         def fetch(self, key: str) -> Iterator[Record]:
-            yield Record({"id": doc_id, "text": self.texts[key][""], "date": "2031-01-02", "title": b"Toll"}, key)
+            yield Record(
+                {"id": doc_id, "text": self.texts[key][""], "date": "2031-01-02", "title": b"Toll"},
+                key,
+            )
 
     table = Table({"a": {"": "The toll is two marks."}})
-    assert project.sync(source(), table).problems == ["1 × title is left out, because it is no string, such as b'Toll'"]
+    assert project.sync(source(), table).problems == [
+        "1 × title is left out, because it is no string, such as b'Toll'"
+    ]
     table.texts = {"a": {"": "The toll is three marks."}}
     project.sync(source(), table)
     assert project.texts() == {text: "The toll is three marks."}
@@ -253,7 +317,9 @@ def test_a_text_that_returns_at_its_own_date_holds_again(project: Project) -> No
         assert project.sync(source(), scripted).documents == 0
 
 
-def test_a_document_without_a_date_gets_that_of_its_item_and_keeps_it(project: Project, tmp_path: Path) -> None:
+def test_a_document_without_a_date_gets_that_of_its_item_and_keeps_it(
+    project: Project, tmp_path: Path
+) -> None:
     folder = tmp_path / "news"
     write_files(folder, {"a.jsonl": {"": "One text."}}, date=None)
     os.utime(folder / "a.jsonl", (1_700_000_000, 1_700_000_000))
@@ -262,7 +328,11 @@ def test_a_document_without_a_date_gets_that_of_its_item_and_keeps_it(project: P
     report = project.sync(source(address=str(folder)))
     assert (report.changed, report.documents) == (1, 0)
     (row,) = project.store.all_documents().to_pylist()
-    assert (row["doc_id"], str(row["published_at"].date()), row["source"]) == ("news/a.jsonl", "2023-11-14", "news")
+    assert (row["doc_id"], str(row["published_at"].date()), row["source"]) == (
+        "news/a.jsonl",
+        "2023-11-14",
+        "news",
+    )
 
 
 def test_too_much_that_vanished_stops_and_asks(project: Project) -> None:
@@ -304,8 +374,12 @@ def test_a_post_that_becomes_a_draft_expires(project: Project, tmp_path: Path) -
     folder = tmp_path / "posts"
     folder.mkdir()
     for draft, texts in (("", {"posts/a.md"}), ("draft: true\n", set[str]()), ("", {"posts/a.md"})):
-        (folder / "a.md").write_text(f"---\ndate: 2031-01-02\n{draft}---\nThe ferry sails at noon.\n")
-        report = project.sync(source(name="posts", address=str(folder), on_delete="expire"), accept_vanished=True)
+        (folder / "a.md").write_text(
+            f"---\ndate: 2031-01-02\n{draft}---\nThe ferry sails at noon.\n"
+        )
+        report = project.sync(
+            source(name="posts", address=str(folder), on_delete="expire"), accept_vanished=True
+        )
         assert ({*project.texts()}, report.refused) == (texts, 0)
 
 
@@ -328,10 +402,16 @@ def test_an_item_that_fails_stops_no_other_and_is_tried_again(project: Project) 
     assert set(project.texts()) == {"a"}
 
 
-def test_refused_rows_are_in_one_quarantine_as_long_as_the_source_has_them(project: Project) -> None:
+def test_refused_rows_are_in_one_quarantine_as_long_as_the_source_has_them(
+    project: Project,
+) -> None:
     def refused() -> list[str]:
         path = project.store.quarantine / "source-news.jsonl"
-        return [json.loads(line)["file"] for line in path.read_text().splitlines()] if path.exists() else []
+        return (
+            [json.loads(line)["file"] for line in path.read_text().splitlines()]
+            if path.exists()
+            else []
+        )
 
     scripted = files(a={"a": ""}, b={"b": "A good one."}, c={"c": ""})
     report = project.sync(source(), scripted)
@@ -355,7 +435,9 @@ def test_a_row_of_tomorrow_is_taken_tomorrow(project: Project) -> None:
     assert project.sync(source(), scripted).documents == 1
 
 
-def test_a_stream_that_was_removed_is_filled_again_and_a_lost_state_doubles_nothing(project: Project) -> None:
+def test_a_stream_that_was_removed_is_filled_again_and_a_lost_state_doubles_nothing(
+    project: Project,
+) -> None:
     scripted = files(a={"a": "The first."}, b={"b": "The second."})
     project.sync(source(), scripted)
     for slice_ in project.store.slices():
@@ -389,11 +471,16 @@ def test_a_file_that_could_not_be_read_once_is_read_by_the_next_sync(
 
     posts = SourceParams(name="posts", kind="folder", address=str(tmp_path / "posts"))
     with monkeypatch.context() as patch:
-        patch.setattr(read_files, "open_regular", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+        patch.setattr(
+            read_files, "open_regular", Mock(side_effect=OSError(errno.EIO, "Input/output error"))
+        )
         assert project.sync(posts).failed == 1
     project.sync(posts)
     [document] = project.store.all_documents().to_pylist()
-    assert (document["text"], str(document["published_at"])[:10]) == ("The bus is late.", "2031-01-02")
+    assert (document["text"], str(document["published_at"])[:10]) == (
+        "The bus is late.",
+        "2031-01-02",
+    )
 
 
 def test_a_problem_names_its_file_once(project: Project, tmp_path: Path) -> None:
@@ -403,7 +490,9 @@ def test_a_problem_names_its_file_once(project: Project, tmp_path: Path) -> None
     good = "2,Two cafés.,2031-01-02\n".encode()
     (folder / "bad.csv").write_bytes(b"id,text,date\n1,A caf\xe9.,2031-01-02\n" + 9 * good)
     unknown, bytes_ = project.sync(source(address=str(folder))).problems
-    assert unknown == "bad.bin is in no known format: leave it out, or convert it to text, HTML or CSV"
+    assert (
+        unknown == "bad.bin is in no known format: leave it out, or convert it to text, HTML or CSV"
+    )
     assert bytes_.startswith("bad.csv row 2: not UTF-8: it has the byte 0xe9")
 
 
@@ -419,7 +508,9 @@ def test_nothing_of_another_source_is_removed(project: Project) -> None:
 
 
 @pytest.mark.parametrize("on_delete", ["expire", "forget"])
-def test_a_renamed_file_keeps_its_text_and_takes_all_its_names_with_it(project: Project, on_delete: str) -> None:
+def test_a_renamed_file_keeps_its_text_and_takes_all_its_names_with_it(
+    project: Project, on_delete: str
+) -> None:
     scripted, news = files(n1={"": "The toll is two euros."}), source(on_delete=on_delete)
     project.sync(news, scripted)
     for name in ("n2", "n3"):
@@ -471,10 +562,14 @@ def test_what_another_source_of_the_publisher_has_does_not_vanish(project: Proje
     assert (sync("two").expired, project.texts()) == (1, fare)
 
 
-def test_a_sync_without_news_reads_no_documents(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_without_news_reads_no_documents(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scripted = files(a={"a": "The first."}, b={"b": "The second."})
     project.sync(source(), scripted)
-    monkeypatch.setattr("cmt.sources.sync.read_rows", lambda *_, **__: pytest.fail("a slice was read"))
+    monkeypatch.setattr(
+        "cmt.sources.sync.read_rows", lambda *_, **__: pytest.fail("a slice was read")
+    )
     assert project.sync(source(), scripted).changed == 0
     project.store.slices()[0].path.unlink()
     with pytest.MonkeyPatch.context() as patched:
@@ -495,7 +590,9 @@ def test_two_syncs_of_one_source_exclude_each_other(project: Project) -> None:
 def test_columns_dates_and_formats_are_those_of_an_ingest(project: Project, tmp_path: Path) -> None:
     folder = tmp_path / "news"
     folder.mkdir()
-    (folder / "post.md").write_text("---\ntitle: A post\ndate: 2031-02-01\n---\nThe post says something.\n")
+    (folder / "post.md").write_text(
+        "---\ntitle: A post\ndate: 2031-02-01\n---\nThe post says something.\n"
+    )
     (folder / "table.csv").write_text(
         "headline;story;lead;date\nA;One story.;x;3 March 2031\nB;Two stories.;y;4 March 2031\n"
     )
@@ -504,7 +601,10 @@ def test_columns_dates_and_formats_are_those_of_an_ingest(project: Project, tmp_
     assert (report.documents, report.problems) == (3, [])
     found = {row["text"]: row for row in project.store.all_documents().to_pylist()}
     assert found["The post says something."]["doc_id"] == "news/post.md"
-    assert (found["One story."]["title"], str(found["One story."]["published_at"].date())) == ("x", "2031-03-03")
+    assert (found["One story."]["title"], str(found["One story."]["published_at"].date())) == (
+        "x",
+        "2031-03-03",
+    )
 
 
 def test_a_connector_of_another_package(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,9 +613,15 @@ def test_a_connector_of_another_package(project: Project, monkeypatch: pytest.Mo
 
         @staticmethod
         def load() -> Any:
-            return lambda source_, setting: files(**{source_.options["queue"]: {"t": "A ticket was closed."}})
+            return lambda source_, setting: files(
+                **{source_.options["queue"]: {"t": "A ticket was closed."}}
+            )
 
-    monkeypatch.setattr(connector, "entry_points", lambda group: [Tickets] if group == "cmt.sources" else [])
+    monkeypatch.setattr(
+        connector, "entry_points", lambda group: [Tickets] if group == "cmt.sources" else []
+    )
     assert project.sync(source(kind="tickets", options={"queue": "outages"})).documents == 1
-    with pytest.raises(ConfigError, match="has the kind 'mail'; there are folder, remote, feed, sql, tickets"):
+    with pytest.raises(
+        ConfigError, match="has the kind 'mail'; there are folder, remote, feed, sql, tickets"
+    ):
         project.sync(source(kind="mail"))

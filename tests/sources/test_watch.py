@@ -61,7 +61,8 @@ def test_what_vanished_for_a_moment_stays(project: Project, tmp_path: Path) -> N
     shutil.move(folder, tmp_path / "elsewhere")
     assert not watch.is_due(NOW)
     shutil.move(tmp_path / "elsewhere", folder)
-    # 2. its document moves to a file that is being written: nothing is forgotten before that file is read
+    # 2. its document moves to a file that is being written: nothing is forgotten before that file
+    #    is read
     assert [watch.is_due(NOW), watch.is_due(NOW)] == [True, False]
     write_files(folder, {"two.jsonl": {"b": "Another text."}, "three.jsonl": {"a": "A text."}})
     assert project.sync(params, settled=watch.settled).forgotten == 0
@@ -74,7 +75,9 @@ def test_what_vanished_for_a_moment_stays(project: Project, tmp_path: Path) -> N
     assert project.sync(params, settled=watch.settled).forgotten == 1
 
 
-@pytest.mark.parametrize(("schedule", "wait"), [("*/30 * * * *", timedelta(minutes=10)), (None, INTERVAL)])
+@pytest.mark.parametrize(
+    ("schedule", "wait"), [("*/30 * * * *", timedelta(minutes=10)), (None, INTERVAL)]
+)
 def test_a_source_is_due_at_once_and_then_at_its_schedule(
     project: Project, schedule: str | None, wait: timedelta
 ) -> None:

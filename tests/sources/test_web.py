@@ -1,4 +1,6 @@
-"""Pages and feeds: what is listed, what is polite, and what a page must not make this machine do."""
+"""Pages and feeds: what is listed, what is polite, and what a page must not make this machine
+do.
+"""
 
 import gzip
 import json
@@ -30,7 +32,9 @@ class Site:
     """The pages of a server and what was asked of it."""
 
     pages: dict[str, Any] = field(default_factory=dict)
-    """Path → body, or status, or headers with a body under the name ""; a list gives its first item once."""
+    """Path → body, or status, or headers with a body under the name ""; a list gives its first item
+    once.
+    """
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     address: str = ""
 
@@ -45,7 +49,9 @@ def site(**pages: Any) -> Iterator[Site]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found.asked.append((self.command, self.path, {name.lower(): v for name, v in self.headers.items()}))
+            found.asked.append(
+                (self.command, self.path, {name.lower(): v for name, v in self.headers.items()})
+            )
             page = found.pages.get(self.path, 404)
             page = page.pop(0) if isinstance(page, list) and len(page) > 1 else page
             page = page[0] if isinstance(page, list) else page
@@ -83,7 +89,9 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def connect(address: str, limits: Limits = DEFAULT_LIMITS, **changes: Any) -> Connector:
     """A connector that may read this machine."""
-    params = SourceParams(**{"name": "news", "kind": "remote", "allow_private": True, **changes, "address": address})
+    params = SourceParams(
+        **{"name": "news", "kind": "remote", "allow_private": True, **changes, "address": address}
+    )
     return open_connector(params, Setting(limits, {"TOKEN": "s3cret"}, ("TOKEN",)))
 
 
@@ -115,7 +123,10 @@ def test_links_that_match_are_listed_as_robots_allow(fast: list[float]) -> None:
 def test_robots_that_cannot_be_read_allow_nothing(tmp_path: Path) -> None:
     with site(**{"robots.txt": 503, "a.jsonl": ROW}) as closed, site(**{"a.jsonl": ROW}) as open_:
         closed.pages["/"] = '<a href="a.jsonl"><a href="b.jsonl">'
-        with pytest.raises(StreamError, match=r"2 pages are not allowed by robots\.txt of http://127.*: .* status 503"):
+        with pytest.raises(
+            StreamError,
+            match=r"2 pages are not allowed by robots\.txt of http://127.*: .* status 503",
+        ):
             listed(connect(f"{closed.address}/*.jsonl"))
         links = (f"<url><loc>{one.address}/a.jsonl</loc></url>" for one in (closed, open_))
         open_.pages["/sitemap.xml"] = f"<urlset>{''.join(links)}</urlset>"
@@ -134,7 +145,9 @@ def test_a_sitemap_may_be_packed_have_images_and_quote_its_addresses() -> None:
         urls += f"<url><loc>\n<![CDATA[{found.address}/b.html?x=1&copy=2]]></loc><lastmod>2031-01-06</lastmod></url>"
         urls = f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{urls}</urlset>'
         found.pages["/one.xml.gz"] = gzip.compress(urls.encode())
-        index = f"<sitemapindex><sitemap><loc>{found.address}/one.xml.gz</loc></sitemap></sitemapindex>"
+        index = (
+            f"<sitemapindex><sitemap><loc>{found.address}/one.xml.gz</loc></sitemap></sitemapindex>"
+        )
         found.pages["/sitemap.xml"] = index
         items = connect(f"{found.address}/sitemap.xml").list()
         assert [(item.key, str(item.order)[:10], item.fingerprint) for item in items] == [
@@ -158,7 +171,9 @@ def test_one_file_is_not_sent_again_while_its_tag_is_the_same() -> None:
     with site(**{"news.jsonl": {"ETag": '"1"', "": ROW}}) as found:
         connector = connect(f"{found.address}/news.jsonl")
         assert list(listed(connector)) == [f"{found.address}/news.jsonl"]
-        assert [record.fields["doc_id"] for record in connector.fetch(f"{found.address}/news.jsonl")] == ["a"]
+        assert [
+            record.fields["doc_id"] for record in connector.fetch(f"{found.address}/news.jsonl")
+        ] == ["a"]
         assert len(found.paths()) == 1
         later = connect(f"{found.address}/news.jsonl")
         later.cursor = connector.cursor
@@ -170,7 +185,12 @@ def test_one_file_is_not_sent_again_while_its_tag_is_the_same() -> None:
 
 def test_a_date_of_this_second_is_no_mark() -> None:
     old, now = formatdate(time.time() - 60, usegmt=True), formatdate(time.time() + 1, usegmt=True)
-    with site(**{"old.jsonl": {"Last-Modified": old, "": ROW}, "new.jsonl": {"Last-Modified": now, "": ROW}}) as found:
+    with site(
+        **{
+            "old.jsonl": {"Last-Modified": old, "": ROW},
+            "new.jsonl": {"Last-Modified": now, "": ROW},
+        }
+    ) as found:
         for name, expected in (("old", {"last-modified": old}), ("new", {})):
             connector = connect(f"{found.address}/{name}.jsonl")
             listed(connector)
@@ -180,10 +200,14 @@ def test_a_date_of_this_second_is_no_mark() -> None:
 def test_a_feed_is_asked_for_changes_alone(tmp_path: Path) -> None:
     first, second = atom_entry("a", "The first entry."), atom_entry("b", "The second entry.")
     with site(**{"feed.xml": {"ETag": '"1"', "": atom(first)}}) as found:
-        project, feed = Project(tmp_path), source(kind="feed", address=f"{found.address}/feed.xml", allow_private=True)
+        project = Project(tmp_path)
+        feed = source(kind="feed", address=f"{found.address}/feed.xml", allow_private=True)
         assert project.sync(feed).documents == 1
         assert (project.sync(feed).listed, found.asked[-1][2]["if-none-match"]) == (1, '"1"')
-        found.pages["/feed.xml"] = {"ETag": '"2"', "": atom(second)}  # the first one is too old for the feed
+        found.pages["/feed.xml"] = {
+            "ETag": '"2"',
+            "": atom(second),
+        }  # the first one is too old for the feed
         report = project.sync(feed)
         assert (report.new, report.vanished, report.documents) == (1, 0, 1)
         assert set(project.texts().values()) == {"The first entry.", "The second entry."}
@@ -195,7 +219,9 @@ def test_entries_without_an_id_may_share_a_link() -> None:
     with site() as found:
         keys = []
         for order in (entries, entries[::-1]):
-            found.pages["/feed.xml"] = f'<rss version="2.0"><channel>{"".join(order)}</channel></rss>'
+            found.pages["/feed.xml"] = (
+                f'<rss version="2.0"><channel>{"".join(order)}</channel></rss>'
+            )
             keys.append(set(listed(connect(f"{found.address}/feed.xml", kind="feed"))))
     assert keys[0] == keys[1]
     assert [key.partition("#")[0] for key in keys[0]] == ["https://town.example/status"] * 2
@@ -206,21 +232,36 @@ def test_entries_with_one_id_are_versions_of_one_document(tmp_path: Path) -> Non
     two = entry.format("<updated>2031-01-01T00:00:00Z</updated>", "The toll is two euros.")
     three = entry.format("<updated>2031-01-05T00:00:00Z</updated>", "The toll is three euros.")
     with site() as found:
-        project, feed = Project(tmp_path), source(kind="feed", address=f"{found.address}/feed.xml", allow_private=True)
-        for entries, changed, documents in [((two, three), 0, 2), ((three, two, two), 0, 0), ((three,), 1, 0)]:
+        project = Project(tmp_path)
+        feed = source(kind="feed", address=f"{found.address}/feed.xml", allow_private=True)
+        for entries, changed, documents in [
+            ((two, three), 0, 2),
+            ((three, two, two), 0, 0),
+            ((three,), 1, 0),
+        ]:
             found.pages["/feed.xml"] = atom(*entries)
             report = project.sync(feed)
-            assert (report.listed, report.changed, report.documents, report.problems) == (1, changed, documents, [])
+            assert (report.listed, report.changed, report.documents, report.problems) == (
+                1,
+                changed,
+                documents,
+                [],
+            )
             assert project.texts() == {"toll": "The toll is three euros."}
-        found.pages["/feed.xml"] = atom(atom_entry("fare", "It is one euro."), atom_entry("fare", "It is two euros."))
+        found.pages["/feed.xml"] = atom(
+            atom_entry("fare", "It is one euro."), atom_entry("fare", "It is two euros.")
+        )
         assert "has other content at the same date" in project.sync(feed).problems[0]
 
 
 def test_a_page_that_is_no_feed_or_is_cut_off_adds_no_entry(tmp_path: Path) -> None:
     good = atom(atom_entry("a", "The first entry."), atom_entry("b", "The second entry."))
     with site(**{"feed.xml": "<!doctype html><title>Login</title><p>Name<br>Password"}) as found:
-        project, feed = Project(tmp_path), source(kind="feed", address=f"{found.address}/feed.xml", allow_private=True)
-        with pytest.raises(StreamError, match=f"source news cannot be listed: {feed.address} is no feed"):
+        project = Project(tmp_path)
+        feed = source(kind="feed", address=f"{found.address}/feed.xml", allow_private=True)
+        with pytest.raises(
+            StreamError, match=f"source news cannot be listed: {feed.address} is no feed"
+        ):
             project.sync(feed)
         found.pages["/feed.xml"] = {"ETag": '"1"', "": good[: good.index("second")]}
         report = project.sync(feed)
@@ -247,7 +288,10 @@ def test_transient_failures_are_repeated_with_pauses(fast: list[float]) -> None:
         listed(connect(f"{found.address}/news.jsonl"))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "[::1]", "0.0.0.0", "169.254.169.254", "10.1.2.3"])  # noqa: S104
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "127.1", "[::1]", "0.0.0.0", "169.254.169.254", "10.1.2.3"],  # noqa: S104
+)
 def test_a_private_address_is_refused(host: str) -> None:
     connector = connect(f"http://{host}:9/news.jsonl", allow_private=False)
     with pytest.raises(StreamError, match=r"private network: set allow_private|has no address"):
@@ -260,7 +304,9 @@ def test_a_redirect_to_a_private_address_is_refused(monkeypatch: pytest.MonkeyPa
         connect_tcp = httpcore.SyncBackend.connect_tcp
         checked = web._CheckedNetwork.connect_tcp
 
-        def to_this_machine(self: Any, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+        def to_this_machine(
+            self: Any, host: str, port: int, *args: Any, **kwargs: Any
+        ) -> httpcore.NetworkStream:
             if host == "news.example":
                 return connect_tcp(self, "127.0.0.1", port, *args, **kwargs)
             return checked(self, host, port, *args, **kwargs)
@@ -303,5 +349,8 @@ def test_a_large_response_is_cut_off() -> None:
     with site(**{"news.jsonl": "x" * 1_200_000}) as found:
         with pytest.raises(StreamError, match="larger than stream.file_megabytes"):
             listed(connect(f"{found.address}/news.jsonl", limits))
-        client = Web(source(kind="remote", address=found.address, allow_private=True), Setting(DEFAULT_LIMITS))
+        client = Web(
+            source(kind="remote", address=found.address, allow_private=True),
+            Setting(DEFAULT_LIMITS),
+        )
         assert len(client.get(f"{found.address}/news.jsonl").body) == 1_200_000

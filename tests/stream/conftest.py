@@ -15,18 +15,27 @@ from tests.helpers.rows import NOW, Ingest, Row, write_lines
 @pytest.fixture
 def store(tmp_path: Path) -> SliceStore:
     """An empty store."""
-    return SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine", lock_timeout=0.2)
+    return SliceStore(
+        path=tmp_path / "stream", quarantine=tmp_path / "quarantine", lock_timeout=0.2
+    )
 
 
 @pytest.fixture
 def ingest(store: SliceStore, tmp_path: Path) -> Ingest:
-    """Ingest rows as JSON lines, by month, at the end of 2031; `rows` may also be a path, and `period` another one."""
+    """Ingest rows as JSON lines, by month, at the end of 2031; `rows` may also be a path, and
+    `period` another one.
+    """
 
     def run(
         rows: Iterable[Mapping[str, Any] | str] | Path, *, name: str = "rows.jsonl", **changes: Any
     ) -> IngestReport:
         path = rows if isinstance(rows, Path) else write_lines(tmp_path / name, rows)
-        options: Row = {"file_format": "jsonl", "now": NOW, "params": StreamParams(), "period": "month"} | changes
+        options: Row = {
+            "file_format": "jsonl",
+            "now": NOW,
+            "params": StreamParams(),
+            "period": "month",
+        } | changes
         params = options.pop("params").model_copy(update={"period": options.pop("period")})
         return ingest_into(store, path, params=params, **options)
 
@@ -39,6 +48,10 @@ def quarantined(store: SliceStore) -> Callable[[], list[Row]]:
 
     def read() -> list[Row]:
         files = sorted(store.quarantine.glob("*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+        return [
+            json.loads(line)
+            for file in files
+            for line in file.read_text(encoding="utf-8").splitlines()
+        ]
 
     return read

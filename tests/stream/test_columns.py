@@ -15,43 +15,84 @@ from cmt.text.date_formats import WITHOUT_ZONE
         ({"content": None, "description": "It is long."}, {"text": "It is long."}),
         ({"comment": "Checked.", "description": "It is long."}, {"text": "It is long."}),
         ({"comment": "It is long.", "author": "a"}, {"text": "It is long."}),
-        ({"source": {"id": None, "name": "Post"}, "body": "It is long."}, {"source": "Post", "text": "It is long."}),
+        (
+            {"source": {"id": None, "name": "Post"}, "body": "It is long."},
+            {"source": "Post", "text": "It is long."},
+        ),
         (  # WordPress
-            {"id": 7, "title": {"rendered": "Mole"}, "content": {"rendered": "It is long."}, "date": "d"},
+            {
+                "id": 7,
+                "title": {"rendered": "Mole"},
+                "content": {"rendered": "It is long."},
+                "date": "d",
+            },
             {"doc_id": 7, "title": "Mole", "text": "It is long.", "published_at": "d"},
         ),
-        ({"Dc:Date": "d", "Article Body": "It is long."}, {"published_at": "d", "text": "It is long."}),
+        (
+            {"Dc:Date": "d", "Article Body": "It is long."},
+            {"published_at": "d", "text": "It is long."},
+        ),
         (
             {"Veröffentlicht am": "d", "UEBERSCHRIFT": "Mole", "Text": "x"},
             {"published_at": "d", "title": "Mole", "text": "x"},
         ),
         ({"body": "same", "content": "same"}, {"text": "same"}),
-        ({"published": True, "date": "d", "text": "x"}, {"published_at": "d", "text": "x"}),  # Jekyll
+        (
+            {"published": True, "date": "d", "text": "x"},
+            {"published_at": "d", "text": "x"},
+        ),  # Jekyll
         ({"published": "1", "date": "d", "text": "x"}, {"published_at": "d", "text": "x"}),
         (  # JSON-LD
-            {"@context": "https://schema.org", "@id": "a", "description": "It is long.", "datePublished": "d"},
+            {
+                "@context": "https://schema.org",
+                "@id": "a",
+                "description": "It is long.",
+                "datePublished": "d",
+            },
             {"doc_id": "a", "text": "It is long.", "published_at": "d"},
         ),
         ({"Summary": "s", "Description": "d", "Comment": "c"}, {"title": "s", "text": "d"}),  # Jira
         ({"Summary": "s", "Comment": "c"}, {"text": "s"}),
-        ({"article": {"body": "x", "date": "d"}, "id": 3}, {"doc_id": 3, "text": "x", "published_at": "d"}),
-        ({"_id": 1, "_source": {"body": "x", "date": "d"}}, {"doc_id": 1, "text": "x", "published_at": "d"}),
-        ({"Date Modified": "m", "Date Created": "d", "text": "x"}, {"published_at": "d", "text": "x"}),
-        ({"created": {"$date": "d"}, "published": False, "text": "x"}, {"published_at": "d", "text": "x"}),  # MongoDB
+        (
+            {"article": {"body": "x", "date": "d"}, "id": 3},
+            {"doc_id": 3, "text": "x", "published_at": "d"},
+        ),
+        (
+            {"_id": 1, "_source": {"body": "x", "date": "d"}},
+            {"doc_id": 1, "text": "x", "published_at": "d"},
+        ),
+        (
+            {"Date Modified": "m", "Date Created": "d", "text": "x"},
+            {"published_at": "d", "text": "x"},
+        ),
+        (
+            {"created": {"$date": "d"}, "published": False, "text": "x"},
+            {"published_at": "d", "text": "x"},
+        ),  # MongoDB
     ],
 )
-def test_the_columns_of_a_document_are_matched(fields: dict[str, Any], values: dict[str, Any]) -> None:
+def test_the_columns_of_a_document_are_matched(
+    fields: dict[str, Any], values: dict[str, Any]
+) -> None:
     assert Columns().match(fields) == ("document", values)
 
 
 def test_the_id_of_a_question_is_no_document() -> None:
     row = {"id": 3, "document_id": "a", "question": "When?", "answer": "noon", "date": "d"}
-    expected = {"question_id": 3, "doc_id": "a", "question": "When?", "answers": "noon", "asked_at": "d"}
+    expected = {
+        "question_id": 3,
+        "doc_id": "a",
+        "question": "When?",
+        "answers": "noon",
+        "asked_at": "d",
+    }
     assert Columns().match(row) == ("question", expected)
 
 
 def test_a_row_without_a_text_names_its_columns() -> None:
-    with pytest.raises(ValueError, match="no text in its columns, 'x', 'y': name one with --map text=COLUMN"):
+    with pytest.raises(
+        ValueError, match="no text in its columns, 'x', 'y': name one with --map text=COLUMN"
+    ):
         Columns().match({"x": "a", "y": ""})
 
 
@@ -61,17 +102,29 @@ def test_a_chosen_column_serves_one_purpose_and_a_blank_one_is_not_read() -> Non
     assert values == {"text": "s", "title": "N"}
     missing = Columns({"text": "boddy"})
     missing.match({"body": "b"})
-    assert "no row has the column boddy, which --map or stream.columns names" in missing.notices(Notes())
+    assert "no row has the column boddy, which --map or stream.columns names" in missing.notices(
+        Notes()
+    )
 
 
 def test_what_was_matched_and_what_is_not_read_is_told_once() -> None:
     columns, notes = Columns(), Notes()
     for number in range(3):
-        columns.match({"body": f"text {number}", "timestamp": 1, "supersede": "a", "author": "b", "Answers": "c"})
+        columns.match(
+            {
+                "body": f"text {number}",
+                "timestamp": 1,
+                "supersede": "a",
+                "author": "b",
+                "Answers": "c",
+            }
+        )
     notes.forms["published_at", "epoch seconds"] = 2
     notes.forms["published_at", "ISO 8601" + WITHOUT_ZONE] = 1
     notes.add("title is left out, because it is no string", {"a": 1})
-    assert columns.matched(notes) == (f"published_at ← timestamp (epoch seconds, ISO 8601{WITHOUT_ZONE}), text ← body")
+    assert columns.matched(notes) == (
+        f"published_at ← timestamp (epoch seconds, ISO 8601{WITHOUT_ZONE}), text ← body"
+    )
     assert columns.notices(notes) == [
         "not read: supersede (did you mean supersedes?), author, Answers",
         "1 × title is left out, because it is no string, such as {'a': 1}",

@@ -24,4 +24,6 @@ def test_the_language_of_a_sentence_is_found(language: str) -> None:
 def test_documents_that_the_compressor_was_not_trained_on_are_counted() -> None:
     assert language_notice([TEXTS["English"], "Gauge 12"]) is None
     notice = language_notice([TEXTS["English"], *[TEXTS["German"]] * 2], sampled=True)
-    assert notice is not None and notice.startswith("2 of 3 sampled documents are German: the shipped compressor reads")
+    assert notice is not None and notice.startswith(
+        "2 of 3 sampled documents are German: the shipped compressor reads"
+    )

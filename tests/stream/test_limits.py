@@ -24,7 +24,9 @@ SMALL = StreamParams(file_megabytes=1, file_rows=100, document_characters=1000)
 SMALL_LIMITS = Limits(SMALL)
 
 
-@pytest.mark.parametrize(("suffix", "packed"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)])
+@pytest.mark.parametrize(
+    ("suffix", "packed"), [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)]
+)
 def test_a_file_above_the_limit_is_refused_with_the_limit_and_what_to_do(
     tmp_path: Path, suffix: str, packed: Callable[[bytes], bytes]
 ) -> None:
@@ -33,7 +35,10 @@ def test_a_file_above_the_limit_is_refused_with_the_limit_and_what_to_do(
     path.write_bytes(packed("\n".join(rows).encode()))
     assert len(read(path, limits=SMALL_LIMITS).documents) == 90
     path.write_bytes(packed("\n".join(rows * 20).encode()))
-    with pytest.raises(StreamError, match=r"more than 1 MB, decompressed: split it, or raise stream\.file_megabytes"):
+    with pytest.raises(
+        StreamError,
+        match=r"more than 1 MB, decompressed: split it, or raise stream\.file_megabytes",
+    ):
         read(path, limits=SMALL_LIMITS)
     assert len(read(path).documents) == 1800
 
@@ -61,7 +66,11 @@ def test_an_archive_that_wants_gigabytes_for_its_dictionary_is_refused(tmp_path:
 
 def test_a_file_with_too_many_rows_is_refused(tmp_path: Path) -> None:
     documents: list[Any] = [make_document(str(number)) for number in range(101)]
-    squad = {"data": [{"title": "a", "paragraphs": [{"context": f"text {n}", "qas": []} for n in range(600)]}]}
+    squad = {
+        "data": [
+            {"title": "a", "paragraphs": [{"context": f"text {n}", "qas": []} for n in range(600)]}
+        ]
+    }
     (tmp_path / "squad.json").write_text(json.dumps(squad))
     write_csv(tmp_path / "rows.csv", ["text", "question", "answers"], [["a", "b", "c"]] * 101)
     pq.write_table(pa.Table.from_pylist(documents), tmp_path / "rows.parquet")
@@ -77,12 +86,22 @@ def test_a_file_with_too_many_rows_is_refused(tmp_path: Path) -> None:
         assert not any(record.error for record in records(source, format=file_format))
 
 
-def test_an_overlong_field_is_quarantined_cut_or_left_out(ingest: Ingest, store: SliceStore) -> None:
-    long = {"doc_id": "i" * 513, "supersedes": "s" * 513, "title": "t" * 300_000, "url": f"https://a.org/{'u' * 2000}"}
+def test_an_overlong_field_is_quarantined_cut_or_left_out(
+    ingest: Ingest, store: SliceStore
+) -> None:
+    long = {
+        "doc_id": "i" * 513,
+        "supersedes": "s" * 513,
+        "title": "t" * 300_000,
+        "url": f"https://a.org/{'u' * 2000}",
+    }
     rows: list[Any] = [make_document("a", title=long["title"], url=long["url"], source="s" * 2001)]
     rows += [make_document(long["doc_id"]), make_document("b", supersedes=long["supersedes"])]
     rows += [{**make_document(), "doc_id": None, "text": "c", "url": f"https://a.org/{'v' * 1000}"}]
-    rows += [make_question("q", "a", answers=["w" * 6000, "v" * 6000]), make_question("q" * 513, "a")]
+    rows += [
+        make_question("q", "a", answers=["w" * 6000, "v" * 6000]),
+        make_question("q" * 513, "a"),
+    ]
     rows += [make_question("r", "a", question="w" * 2001)]
     report = ingest(rows, params=StreamParams(trust_source=True))
     assert [(row.row, row.reason) for row in report.rejected] == [

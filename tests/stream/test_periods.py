@@ -37,7 +37,9 @@ def test_the_newest_documents_of_a_large_period_become_a_part_of_their_own(
 ) -> None:
     monkeypatch.setattr(periods, "NEWEST_DOCUMENTS", 4)
     monkeypatch.setattr(periods, "NEWEST_CHARACTERS", 10)
-    documents = pa.table({"doc_id": [f"d{n}" for n in range(len(lengths))], "text": ["x" * n for n in lengths]})
+    documents = pa.table(
+        {"doc_id": [f"d{n}" for n in range(len(lengths))], "text": ["x" * n for n in lengths]}
+    )
     questions = pa.table({"doc_id": [f"d{len(lengths) - 1}"]})
     old, late = ("2031-01", documents, questions), ("2031-03", documents.slice(0, 0), questions)
     first, *cut, last = newest_apart([old, ("2031-02", documents, questions), late])

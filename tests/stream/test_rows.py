@@ -33,5 +33,8 @@ def test_the_digest_of_rows_depends_on_their_content_alone() -> None:
 
 
 def test_the_raw_text_of_a_record_with_an_error_is_cut() -> None:
-    records = [Record({"raw": "late " * RAW_LENGTH}, "a row 1", "broken"), Record({"raw": 5}, "a row 2", "broken")]
+    records = [
+        Record({"raw": "late " * RAW_LENGTH}, "a row 1", "broken"),
+        Record({"raw": 5}, "a row 2", "broken"),
+    ]
     assert [len(row.raw) for row in collect(records, Columns()).rejected] == [RAW_LENGTH, 1]

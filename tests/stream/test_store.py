@@ -18,7 +18,9 @@ from cmt.stream.store import SliceStore, rows_digest
 from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question, validated
 
 COURIER = Path(__file__).parents[2] / "data" / "courier"
-DOCUMENTS, QUESTIONS = (rows.table for rows in validated(*map(make_document, "abc"), *map(make_question, "xy")))
+DOCUMENTS, QUESTIONS = (
+    rows.table for rows in validated(*map(make_document, "abc"), *map(make_question, "xy"))
+)
 
 
 def dated(doc_id: str, published_at: str) -> Row:
@@ -31,9 +33,17 @@ def sizes(store: SliceStore) -> list[tuple[str, int, int]]:
     return [(slice_.slice_id, slice_.n_documents, slice_.n_questions) for slice_ in store.slices()]
 
 
-def test_documents_go_by_date_of_publication_and_questions_by_date_of_asking(ingest: Ingest, store: SliceStore) -> None:
-    rows = [dated("b", "2031-02-10T00:00:00Z"), dated("a", "2031-01-10T00:00:00Z"), dated("c", "2031-01-05T00:00:00Z")]
-    ingest([*rows, make_question("q1", "a", asked_at="2031-03-01T00:00:00Z"), make_question("q2", "a")])
+def test_documents_go_by_date_of_publication_and_questions_by_date_of_asking(
+    ingest: Ingest, store: SliceStore
+) -> None:
+    rows = [
+        dated("b", "2031-02-10T00:00:00Z"),
+        dated("a", "2031-01-10T00:00:00Z"),
+        dated("c", "2031-01-05T00:00:00Z"),
+    ]
+    ingest(
+        [*rows, make_question("q1", "a", asked_at="2031-03-01T00:00:00Z"), make_question("q2", "a")]
+    )
     assert sizes(store) == [("2031-01/0001", 2, 1), ("2031-02/0001", 1, 0), ("2031-03/0001", 0, 1)]
     assert store.documents(store.slice("2031-01/0001"))["doc_id"].to_pylist() == ["c", "a"]
     assert store.questions(store.slice("2031-03/0001"))["question_id"].to_pylist() == ["q1"]
@@ -47,7 +57,9 @@ def test_documents_go_by_date_of_publication_and_questions_by_date_of_asking(ing
         ("month", ["2031-01/0001", "2031-02/0001"]),
     ],
 )
-def test_a_period_is_cut_in_utc(ingest: Ingest, store: SliceStore, period: str, labels: list[str]) -> None:
+def test_a_period_is_cut_in_utc(
+    ingest: Ingest, store: SliceStore, period: str, labels: list[str]
+) -> None:
     rows = ["2031-02-01T00:30:00+01:00", "2031-02-01T00:00:00Z", "2031-02-03T12:00:00Z"]
     # a question on the first, with the plain date of its day
     asked = make_question("q", "0", asked_at="2031-01-31")
@@ -60,7 +72,10 @@ def test_a_number_of_documents_makes_slices_in_time_order_with_their_questions(
     ingest: Ingest, store: SliceStore
 ) -> None:
     rows = [dated(str(day), f"2031-01-0{day}T00:00:00Z") for day in (5, 4, 3, 2, 1)]
-    ingest([*rows, make_question("q5", "5"), make_question("q1", "1"), make_question("q4", "4")], period=2)
+    ingest(
+        [*rows, make_question("q5", "5"), make_question("q1", "1"), make_question("q4", "4")],
+        period=2,
+    )
     assert sizes(store) == [("every-2/0001", 2, 1), ("every-2/0002", 2, 1), ("every-2/0003", 1, 1)]
     assert doc_ids(store) == ["1", "2", "3", "4", "5"]
     assert store.all_questions()["doc_id"].to_pylist() == ["1", "4", "5"]
@@ -76,7 +91,9 @@ def test_a_store_cannot_be_cut_by_another_period(ingest: Ingest) -> None:
         ingest([make_document("b")], period="year")
 
 
-def test_late_documents_make_another_slice_and_leave_the_first_unchanged(ingest: Ingest, store: SliceStore) -> None:
+def test_late_documents_make_another_slice_and_leave_the_first_unchanged(
+    ingest: Ingest, store: SliceStore
+) -> None:
     ingest([make_document("a")])
     before = {path: path.read_bytes() for path in store.path.rglob("0001*")}
     ingest([make_document("b")])
@@ -95,7 +112,9 @@ def test_slices_with_more_than_four_digits_stay_in_order(ingest: Ingest, store: 
     assert [slice_.slice_id for slice_ in store.slices()] == ["2031-01/9999", "2031-01/10000"]
 
 
-def test_a_slice_without_its_manifest_is_ignored_and_overwritten(ingest: Ingest, store: SliceStore) -> None:
+def test_a_slice_without_its_manifest_is_ignored_and_overwritten(
+    ingest: Ingest, store: SliceStore
+) -> None:
     rows = [make_document("a"), make_question("q1", "a"), dated("b", "2031-02-01T00:00:00Z")]
     digests = [slice_.digest for slice_ in ingest(rows).slices]
     store.slice("2031-02/0001").path.unlink()  # the state that a crash before the manifest leaves
@@ -112,7 +131,10 @@ def test_a_slice_without_its_manifest_is_ignored_and_overwritten(ingest: Ingest,
 def test_a_failed_write_leaves_no_slice_and_no_partial_file(
     ingest: Ingest, store: SliceStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(StreamError, match="cannot write .*No space left"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(StreamError, match="cannot write .*No space left"),
+    ):
         patch.setattr("os.fsync", Mock(side_effect=OSError(28, "No space left on device")))
         ingest([make_document()])
     assert store.slices() == []
@@ -125,13 +147,19 @@ def test_a_failed_write_leaves_no_slice_and_no_partial_file(
 
 
 @pytest.mark.parametrize("table", ["documents", "questions"])
-def test_a_flipped_bit_is_noticed_and_its_file_named(ingest: Ingest, store: SliceStore, table: str) -> None:
+def test_a_flipped_bit_is_noticed_and_its_file_named(
+    ingest: Ingest, store: SliceStore, table: str
+) -> None:
     rows = [make_document("a", text="ferry " * 500), make_question("q1", "a")]
     slice_ = ingest(rows).slices[0]
     path = slice_.path.with_name(f"0001.{table}.parquet")
     data = path.read_bytes()
     column = pq.ParquetFile(path).metadata.row_group(0).column(0)
-    last = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1
+    last = (
+        (column.dictionary_page_offset or column.data_page_offset)
+        + column.total_compressed_size
+        - 1
+    )
     path.write_bytes(data[:last] + bytes([data[last] ^ 1]) + data[last + 1 :])
     with pytest.raises(StreamError, match=rf"0001\.{table}\.parquet is damaged.*ingest again"):
         getattr(store, table)(slice_)
@@ -141,21 +169,32 @@ def test_a_flipped_bit_is_noticed_and_its_file_named(ingest: Ingest, store: Slic
     assert f"0001.{table}.parquet" in problem
 
 
-def test_a_missing_damaged_or_foreign_table_is_refused_with_a_remedy(ingest: Ingest, store: SliceStore) -> None:
+def test_a_missing_damaged_or_foreign_table_is_refused_with_a_remedy(
+    ingest: Ingest, store: SliceStore
+) -> None:
     [slice_] = ingest([make_document("a")]).slices
     path = slice_.path.with_name("0001.documents.parquet")
     no_utf8 = path.read_bytes().replace(b"doc_id", b"doc\xd6id")  # the name of a column
     foreign = path.with_name("0001.questions.parquet").read_bytes()
     path.unlink()
-    problems = {None: "is missing", b"PAR1": "is damaged", no_utf8: "is damaged", foreign: "has other columns"}
+    problems = {
+        None: "is missing",
+        b"PAR1": "is damaged",
+        no_utf8: "is damaged",
+        foreign: "has other columns",
+    }
     for content, problem in problems.items():
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(StreamError, match=rf"{problem}.*restore it .* or delete .*/0001\.\* and ingest again"):
+        with pytest.raises(
+            StreamError, match=rf"{problem}.*restore it .* or delete .*/0001\.\* and ingest again"
+        ):
             store.documents(slice_)
 
 
-def test_a_damaged_manifest_is_named_and_does_not_hide_other_problems(ingest: Ingest, store: SliceStore) -> None:
+def test_a_damaged_manifest_is_named_and_does_not_hide_other_problems(
+    ingest: Ingest, store: SliceStore
+) -> None:
     ingest([make_document("a"), dated("b", "2031-02-01T00:00:00Z")])
     (store.path / "2031-01" / "0001.json").write_text('{"slice_id": "2031-')
     (store.path / "2031-02" / "0001.questions.parquet").unlink()
@@ -166,15 +205,21 @@ def test_a_damaged_manifest_is_named_and_does_not_hide_other_problems(ingest: In
     assert "2031-02/0001.questions.parquet is missing" in second
 
 
-def test_an_unknown_slice_is_refused_and_the_existing_ones_are_named(ingest: Ingest, store: SliceStore) -> None:
+def test_an_unknown_slice_is_refused_and_the_existing_ones_are_named(
+    ingest: Ingest, store: SliceStore
+) -> None:
     with pytest.raises(StreamError, match="none, ingest first"):
         store.slice("2031-01/0001")
     ingest([make_document()])
-    with pytest.raises(StreamError, match="no slice '2031-09/0001' .*existing slices: 2031-01/0001"):
+    with pytest.raises(
+        StreamError, match="no slice '2031-09/0001' .*existing slices: 2031-01/0001"
+    ):
         store.slice("2031-09/0001")
 
 
-def test_an_unreadable_source_writes_nothing(ingest: Ingest, store: SliceStore, tmp_path: Path) -> None:
+def test_an_unreadable_source_writes_nothing(
+    ingest: Ingest, store: SliceStore, tmp_path: Path
+) -> None:
     (tmp_path / "rows.jsonl").touch()
     with pytest.raises(StreamError, match="rows.jsonl is empty"):
         ingest(tmp_path / "rows.jsonl")
@@ -184,7 +229,9 @@ def test_an_unreadable_source_writes_nothing(ingest: Ingest, store: SliceStore, 
 
 def test_a_locked_store_is_refused_after_a_timeout(ingest: Ingest, store: SliceStore) -> None:
     store.path.mkdir()
-    refused = pytest.raises(StreamError, match=r"cmt ingest, cmt update .* holds .*\.lock; waited 0.2 s")
+    refused = pytest.raises(
+        StreamError, match=r"cmt ingest, cmt update .* holds .*\.lock; waited 0.2 s"
+    )
     with filelock.FileLock(store.path / ".lock"), refused:
         ingest([make_document()])
     assert ingest([make_document()]).accepted == 1
@@ -203,11 +250,15 @@ def test_two_concurrent_ingests_accept_every_row_once(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", script, str(store.path), str(store.quarantine), str(COURIER)]
     root = Path(__file__).parents[2]
-    processes = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    processes = [
+        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
     accepted = sorted(int(process.communicate()[0]) for process in processes)
     assert accepted == [0, 320]
     slices = store.slices()  # the bundled newspaper, by month
-    assert [(one.slice_id, one.n_documents) for one in slices] == [(f"2031-0{month}/0001", 40) for month in range(1, 9)]
+    assert [(one.slice_id, one.n_documents) for one in slices] == [
+        (f"2031-0{month}/0001", 40) for month in range(1, 9)
+    ]
     assert (store.all_documents().num_rows, sum(one.n_questions for one in slices)) == (320, 1277)
     assert store.verify() == []
 
@@ -225,7 +276,10 @@ def test_forgotten_documents_are_listed_once_and_a_damaged_list_raises(store: Sl
 
 def test_the_digest_of_a_slice_is_a_stable_value() -> None:
     # slices, memories and rounds that exist are identified by it
-    assert rows_digest(DOCUMENTS, QUESTIONS) == "f79b27b0eab6e0d4b10bb1f5a61af96e0ec46a3090348eceb1ab2a147f2f6315"
+    assert (
+        rows_digest(DOCUMENTS, QUESTIONS)
+        == "f79b27b0eab6e0d4b10bb1f5a61af96e0ec46a3090348eceb1ab2a147f2f6315"
+    )
 
 
 def test_the_digest_depends_on_the_rows_and_not_on_their_order_or_chunks() -> None:
@@ -236,4 +290,7 @@ def test_the_digest_depends_on_the_rows_and_not_on_their_order_or_chunks() -> No
     assert rows_digest(DOCUMENTS, QUESTION_SCHEMA.empty_table()) != digest
     first, *others = DOCUMENTS.to_pylist()
     first["published_at"] += timedelta(microseconds=1)
-    assert rows_digest(pa.Table.from_pylist([first, *others], schema=DOCUMENT_SCHEMA), QUESTIONS) != digest
+    assert (
+        rows_digest(pa.Table.from_pylist([first, *others], schema=DOCUMENT_SCHEMA), QUESTIONS)
+        != digest
+    )

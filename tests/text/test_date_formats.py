@@ -48,11 +48,23 @@ def test_instants_are_read_in_the_forms_that_occur(value: Any, form: str) -> Non
 
 @pytest.mark.parametrize(
     "value",
-    ["2024-05-01", "20240501", 20240501, "2024/05/01", "2024-5-1", "2024-W18-3", "May 1st, 2024", date(2024, 5, 1)],
+    [
+        "2024-05-01",
+        "20240501",
+        20240501,
+        "2024/05/01",
+        "2024-5-1",
+        "2024-W18-3",
+        "May 1st, 2024",
+        date(2024, 5, 1),
+    ],
 )
 def test_a_plain_date_is_a_day_in_utc(value: Any) -> None:
     read = DateReader(ZoneInfo("Asia/Tokyo")).read(value)
-    assert (read.start, read.end) == (datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 5, 1, 23, 59, 59, 999_999, UTC))
+    assert (read.start, read.end) == (
+        datetime(2024, 5, 1, tzinfo=UTC),
+        datetime(2024, 5, 1, 23, 59, 59, 999_999, UTC),
+    )
 
 
 def test_a_date_time_without_a_zone_is_read_in_that_of_the_reader() -> None:
@@ -61,9 +73,13 @@ def test_a_date_time_without_a_zone_is_read_in_that_of_the_reader() -> None:
 
 
 def test_whether_the_day_or_the_month_is_first_is_never_guessed() -> None:
-    with pytest.raises(ValueError, match="'05/03/2026' may begin with the day or the month; set stream.day_first"):
+    with pytest.raises(
+        ValueError, match="'05/03/2026' may begin with the day or the month; set stream.day_first"
+    ):
         DateReader().read("05/03/2026")
-    assert DateReader(day_first=True).read("05.03.2026 14:30").start == datetime(2026, 3, 5, 14, 30, tzinfo=UTC)
+    assert DateReader(day_first=True).read("05.03.2026 14:30").start == datetime(
+        2026, 3, 5, 14, 30, tzinfo=UTC
+    )
     assert DateReader(day_first=False).read("05/03/2026").start == datetime(2026, 5, 3, tzinfo=UTC)
     assert DateReader().read("25/03/2026").start == datetime(2026, 3, 25, tzinfo=UTC)
     with pytest.raises(ValueError, match="'03/25/2026' is not day/month/year"):
@@ -73,20 +89,45 @@ def test_whether_the_day_or_the_month_is_first_is_never_guessed() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        *((value, "is not a date-time; write") for value in ("", "soon", "x" * 1000, "2024-02-30", 2024, True, -5)),
         *(
             (value, "is not a date-time; write")
-            for value in (45000, float("inf"), 10**30, (1,), "31.02.2024", "2024-13-45x", "20240231083000")
+            for value in ("", "soon", "x" * 1000, "2024-02-30", 2024, True, -5)
+        ),
+        *(
+            (value, "is not a date-time; write")
+            for value in (
+                45000,
+                float("inf"),
+                10**30,
+                (1,),
+                "31.02.2024",
+                "2024-13-45x",
+                "20240231083000",
+            )
         ),
         *(
             (value, "is not a date-time; write")
             for value in ("2024-05-01/2024-05-03", "2024-05-01 08,5", "202402300830")
         ),
-        *((value, "lacks a day, a month or a year") for value in ("May 2024", "10:30", "Friday", "May 1", "1 May 24")),
+        *(
+            (value, "lacks a day, a month or a year")
+            for value in ("May 2024", "10:30", "Friday", "May 1", "1 May 24")
+        ),
         ("13/13/2026", "is not a date; correct it"),
         ("May 3, 2026 8:00 ET", "the time zone 'ET' is not known"),
-        *((value, "out of range") for value in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")),
-        *((value, ".") for value in ("2027-02-29", "2100-02-29T12:00:00Z", "2031-06-30T23:59:60Z", "1" * 100_000)),
+        *(
+            (value, "out of range")
+            for value in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")
+        ),
+        *(
+            (value, ".")
+            for value in (
+                "2027-02-29",
+                "2100-02-29T12:00:00Z",
+                "2031-06-30T23:59:60Z",
+                "1" * 100_000,
+            )
+        ),
         *((value, ".") for value in ("2031-01-01T00:00:00+25:00", 10**400, -(10**400), 1e300)),
     ],
 )
@@ -98,7 +139,13 @@ def test_what_is_no_date_or_lacks_a_part_is_refused(value: Any, reason: str) -> 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12", "America/New_York"])
 def test_the_zone_of_the_computer_moves_no_date(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = ["2028-02-29", "2031-01-01T00:30:00+14:00", "2031-12-31T23:30:00-12:00", "9999-12-31", 1_930_000_000]
+    values = [
+        "2028-02-29",
+        "2031-01-01T00:30:00+14:00",
+        "2031-12-31T23:30:00-12:00",
+        "9999-12-31",
+        1_930_000_000,
+    ]
     expected = [DateReader().read(value) for value in values]
     with monkeypatch.context() as patch:
         patch.setenv("TZ", zone)

@@ -30,13 +30,23 @@ def test_a_heading_names_the_publisher_unless_that_is_only_a_file_or_a_key() -> 
 
 @pytest.mark.parametrize("title", ["Kit on sale", None])
 @pytest.mark.parametrize("publisher", ["Saltby Rowers", "file:kit.md", None])
-def test_a_memory_without_its_publisher_begins_with_the_title(title: str | None, publisher: str | None) -> None:
+def test_a_memory_without_its_publisher_begins_with_the_title(
+    title: str | None, publisher: str | None
+) -> None:
     line = heading(title, publisher)
-    memory = {"title": title, "source": publisher, "text": (f"{line}\n" if line else "") + "The shop opens."}
+    memory = {
+        "title": title,
+        "source": publisher,
+        "text": (f"{line}\n" if line else "") + "The shop opens.",
+    }
     assert without_publisher(memory) == (f"{title}\n" if title else "") + "The shop opens."
 
 
 def test_a_memory_with_another_first_line_or_without_text_is_unchanged() -> None:
-    memory = {"title": "Kit on sale", "source": "Saltby Rowers", "text": "Kit on sale\nThe shop opens."}
+    memory = {
+        "title": "Kit on sale",
+        "source": "Saltby Rowers",
+        "text": "Kit on sale\nThe shop opens.",
+    }
     assert without_publisher(memory) == memory["text"]
     assert without_publisher(memory | {"text": None}) == ""

@@ -60,7 +60,8 @@ def test_another_name_is_missing(question: str, missing: tuple[str, ...]) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["Greta Osei", "Margerite", "the TUC", "the 16 councillors", "the Town Council", "the Isle"]
+    "name",
+    ["Greta Osei", "Margerite", "the TUC", "the 16 councillors", "the Town Council", "the Isle"],
 )
 def test_a_part_a_misspelling_an_acronym_and_a_kind_are_doubtful(name: str) -> None:
     names = find_names(f"What did {name} open?", MAYOR)
@@ -72,14 +73,18 @@ def test_the_date_of_a_document_supplies_years_and_months() -> None:
     for when in ("2031", "July 2031", "June 2031"):
         assert not find_names(question.format(when), MAYOR, day=published).missing
     assert find_names(question.format("2030"), MAYOR, day=published).missing == ("2030",)
-    assert not find_names(question.format("2030"), f"{MAYOR} It had opened last year, too.", day=published).missing
+    assert not find_names(
+        question.format("2030"), f"{MAYOR} It had opened last year, too.", day=published
+    ).missing
     assert find_names(question.format("March 2031"), MAYOR, day=published).missing == ("March",)
 
 
 def test_in_lower_case_the_capitals_of_other_texts_show_the_names() -> None:
     question = "who is the mayor of dunmarrow?"
     assert not any(find_names(question, MAYOR))
-    assert find_names(question, MAYOR, others=["The new mayor of Dunmarrow is Moss."]).missing == ("Dunmarrow",)
+    assert find_names(question, MAYOR, others=["The new mayor of Dunmarrow is Moss."]).missing == (
+        "Dunmarrow",
+    )
 
 
 def test_a_question_without_names_lacks_none() -> None:

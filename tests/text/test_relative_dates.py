@@ -35,7 +35,14 @@ def test_a_relative_date_is_resolved_against_the_day_of_its_document(text: str, 
 
 
 NO_DAYS = ["Monday", "on Thursdays", "every Tuesday", "from Monday 13 July", "8 crowns", ""]
-TITLES = ["USA Today", "The Day After Tomorrow", "Tonight Show", "Today FM", "Last Night", "the film Since Friday"]
+TITLES = [
+    "USA Today",
+    "The Day After Tomorrow",
+    "Tonight Show",
+    "Today FM",
+    "Last Night",
+    "the film Since Friday",
+]
 
 
 @pytest.mark.parametrize("text", [*NO_DAYS, *TITLES])

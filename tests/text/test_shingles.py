@@ -21,7 +21,9 @@ def similarity(first: str, second: str) -> float:
 @pytest.mark.parametrize("n_words", [60, 1000, 20_000])
 def test_the_estimate_is_near_the_share_of_common_shingles(n_words: int) -> None:
     original = text_of(n_words, seed=1)
-    changed = original[: n_words * 9 // 10] + text_of(n_words // 10, seed=2)  # 0.9 / 1.1 of the shingles
+    changed = original[: n_words * 9 // 10] + text_of(
+        n_words // 10, seed=2
+    )  # 0.9 / 1.1 of the shingles
     assert similarity(" ".join(original), " ".join(changed)) == pytest.approx(9 / 11, abs=0.1)
     assert similarity(" ".join(original), " ".join(text_of(n_words, seed=3))) < 0.05
 

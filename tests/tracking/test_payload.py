@@ -11,7 +11,10 @@ ROUND = replace(
     documents=40,
     rows=42,
     questions=60,
-    scores={"cmt": {"f1": 62.125, "f1_low": 50.0, "f1_high": 70.0, "recall": None}, "closed": {"f1": 1.5}},
+    scores={
+        "cmt": {"f1": 62.125, "f1_low": 50.0, "f1_high": 70.0, "recall": None},
+        "closed": {"f1": 1.5},
+    },
     seconds={"compress": 1.5, "bank": 0.25, "evaluate": 12.0, "decide": 0.5},
 )
 
@@ -20,10 +23,16 @@ def test_metrics_are_grouped_and_missing_ones_left_out() -> None:
     metrics = round_metrics(ROUND)
     assert (metrics["seconds/adapt"], metrics["seconds/measure"]) == (1.75, 12.5)
     assert (metrics["seconds/compress"], metrics["seconds/evaluate"]) == (1.5, 12.0)
-    assert (metrics["qa/f1"], metrics["closed/f1"], metrics["counts/questions"]) == (62.125, 1.5, 60.0)
+    assert (metrics["qa/f1"], metrics["closed/f1"], metrics["counts/questions"]) == (
+        62.125,
+        1.5,
+        60.0,
+    )
     assert "qa/recall" not in metrics
     assert round_metrics(replace(ROUND, changes=2))["counts/changes"] == 2
-    calibrated = round_metrics(replace(ROUND, calibration={"slope": 0.75, "answers": 60}, tokens_per_second=812.5))
+    calibrated = round_metrics(
+        replace(ROUND, calibration={"slope": 0.75, "answers": 60}, tokens_per_second=812.5)
+    )
     assert (calibrated["calibration/slope"], calibrated["calibration/answers"]) == (0.75, 60.0)
     assert calibrated["counts/tokens_per_second"] == 812.5
     assert "counts/questions" not in round_metrics(replace(ROUND, questions=None))
@@ -51,5 +60,9 @@ def test_a_long_stream_is_described_by_its_newest_rounds() -> None:
 
 def test_lineage_leaves_out_what_is_empty() -> None:
     tags = lineage(ROUND)
-    assert (tags["cmt.round"], tags["cmt.compressor"], tags["cmt.version_before"]) == ("2031-01/0001", "c" * 64, "1")
+    assert (tags["cmt.round"], tags["cmt.compressor"], tags["cmt.version_before"]) == (
+        "2031-01/0001",
+        "c" * 64,
+        "1",
+    )
     assert {"cmt.reason", "cmt.bank_digest", "cmt.prefect_run", "cmt.git_commit"}.isdisjoint(tags)

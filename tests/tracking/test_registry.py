@@ -55,7 +55,9 @@ def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) ->
     }
     folder = Path(download_artifacts(found.source))
     assert checkpoint_digest(folder / "artifacts/compressor") == checkpoint_digest(compressor)
-    assert (folder / "code/cmt/serving/mlflow_model.py").read_bytes() == (folder / "mlflow_model.py").read_bytes()
+    assert (folder / "code/cmt/serving/mlflow_model.py").read_bytes() == (
+        folder / "mlflow_model.py"
+    ).read_bytes()
     suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}
     assert len(list(folder.rglob("compressor.safetensors"))) == 1
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".bin"}
@@ -67,12 +69,23 @@ def test_a_version_declares_its_inputs_outputs_and_requirements(registered: Path
     # 1. Inputs and outputs.
     model = Model.load(folder)
     assert model.signature
-    assert {column.name: column.required for column in model.signature.inputs} == {"question": True, "as_of": False}
-    assert model.signature.outputs.input_names() == ["answer", "verdict", "known", "confidence", "sources"]
+    assert {column.name: column.required for column in model.signature.inputs} == {
+        "question": True,
+        "as_of": False,
+    }
+    assert model.signature.outputs.input_names() == [
+        "answer",
+        "verdict",
+        "known",
+        "confidence",
+        "sources",
+    ]
     source = model.signature.outputs.inputs[-1].type.dtype
     assert {of.name for of in source.properties} == {field.name for field in fields(Source)}
     example = model.load_input_example(str(folder))
-    assert example.to_dict("records") == [{"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"}]
+    assert example.to_dict("records") == [
+        {"question": "Who is the mayor of Port Ellery?", "as_of": "2031-02-15"}
+    ]
     # 2. Requirements of the package, each in one version.
     lines = (folder / "requirements.txt").read_text().split()
     assert [line.partition("==")[0] for line in lines] == list(NEEDED)
@@ -82,7 +95,9 @@ def test_a_version_declares_its_inputs_outputs_and_requirements(registered: Path
     assert {re.split(r"[<>=]", line)[0] for line in lines} >= set(NEEDED)
 
 
-def test_the_same_weights_are_one_version_and_a_promotion_moves_the_aliases(project: Path, tmp_path: Path) -> None:
+def test_the_same_weights_are_one_version_and_a_promotion_moves_the_aliases(
+    project: Path, tmp_path: Path
+) -> None:
     workspace = open_workspace(project)
     assert add(project, workspace.params.compressor.path, f1=42.0) == "1"
     assert add(project, save_other_compressor(workspace, tmp_path / "b"), f1=41.0) == "2"
@@ -99,7 +114,9 @@ def test_the_same_weights_are_one_version_and_a_promotion_moves_the_aliases(proj
 
 
 def test_projects_with_a_name_each_share_a_database(project: Path) -> None:
-    other = Registry(TrackingParams(uri=f"sqlite:///{project}/mlflow.db", registered_model="other"), project)
+    other = Registry(
+        TrackingParams(uri=f"sqlite:///{project}/mlflow.db", registered_model="other"), project
+    )
     assert other.versions() == []
     workspace = open_workspace(project)
     folder, params = workspace.params.compressor.path, project / "params.yaml"
@@ -132,7 +149,8 @@ def test_the_commands_measure_register_compare_and_promote(project: Path, tmp_pa
     assert added["version"] == "2"
     assert added["held_out"] == "3 questions on 1 articles of lamps.json, seed 0"
     assert 0 <= added["scores"]["f1"] <= 100
-    # random weights answer nothing: the challenger is as good, and neither smaller nor faster by so much
+    # random weights answer nothing: the challenger is as good, and neither smaller nor faster by so
+    # much
     limits = "promotion={max_loss: 100, min_saving: 0.99}"
     refused = read(project, "--set", limits, "registry", "promote", "2", "--slice", JANUARY)
     assert (refused["promoted"], refused["figures"]["slice_id"]) == (False, JANUARY)
@@ -141,9 +159,14 @@ def test_the_commands_measure_register_compare_and_promote(project: Path, tmp_pa
     assert tags["cmt.decision"] == f"refused: {refused['reason']}"
     assert float(tags["cmt.challenger.bytes_per_document"]) > 0
     listed = read(project, "registry", "list")["versions"]
-    assert [(found["version"], found["aliases"]) for found in listed] == [("2", []), ("1", ["champion"])]
+    assert [(found["version"], found["aliases"]) for found in listed] == [
+        ("2", []),
+        ("1", ["champion"]),
+    ]
     shown = run(project, "registry", "list").stdout
-    assert re.search(r"1\s+champion\s+[0-9a-f]{12}\s+500 questions on 20 articles, seed 0\s+40\.00", shown)
+    assert re.search(
+        r"1\s+champion\s+[0-9a-f]{12}\s+500 questions on 20 articles, seed 0\s+40\.00", shown
+    )
     assert read_champion(workspace.state) is None
 
 
@@ -158,15 +181,23 @@ def test_a_promotion_names_the_champion_and_keeps_both_compressors(
     assert promote_version(workspace, slice_id=JANUARY).promoted
     named = read_champion(workspace.state)
     assert named
-    assert (named.champion.digest, named.champion.version) == (checkpoint_digest(tmp_path / "b"), "2")
-    assert (named.champion.scored_slice, named.previous.digest) == (JANUARY, checkpoint_digest(in_use))
+    assert (named.champion.digest, named.champion.version) == (
+        checkpoint_digest(tmp_path / "b"),
+        "2",
+    )
+    assert (named.champion.scored_slice, named.previous.digest) == (
+        JANUARY,
+        checkpoint_digest(in_use),
+    )
     for one in (named.champion, named.previous):
         assert checkpoint_digest(champion_folder(workspace.state, one.digest)) == one.digest
     assert aliases(project) == {"2": ("champion",), "1": ("previous",)}
     again = promote_version(open_workspace(project))
     assert (again.promoted, again.reason) == (False, "version 2 is the champion already")
     # the bank of the champion is not filled yet
-    assert open_workspace(project).params.compressor.path == champion_folder(workspace.state, named.previous.digest)
+    assert open_workspace(project).params.compressor.path == champion_folder(
+        workspace.state, named.previous.digest
+    )
 
 
 def test_a_lost_record_of_the_champion_is_written_again(
@@ -186,7 +217,9 @@ def test_a_lost_record_of_the_champion_is_written_again(
     assert read_champion(workspace.state) == named
 
 
-@pytest.mark.parametrize("step", ["cmt.rounds.promotion.write_champion", "cmt.tracking.registry.Registry.set_champion"])
+@pytest.mark.parametrize(
+    "step", ["cmt.rounds.promotion.write_champion", "cmt.tracking.registry.Registry.set_champion"]
+)
 def test_a_killed_promotion_is_completed_by_the_next_one(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -195,7 +228,9 @@ def test_a_killed_promotion_is_completed_by_the_next_one(
     # as measured of two compressors, the second of which is better
     measured, better = Measured(60.0, 60.0, 0.2, 1000.0), Difference(5.0, 1.0, 9.0)
     figures = Figures(JANUARY, 80, 500, measured, measured, better, better)
-    monkeypatch.setattr("cmt.rounds.promotion.compare_with_challenger", lambda *_args, **_options: figures)
+    monkeypatch.setattr(
+        "cmt.rounds.promotion.compare_with_challenger", lambda *_args, **_options: figures
+    )
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(step, kill)
         promote_version(workspace)

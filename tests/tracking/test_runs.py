@@ -1,4 +1,6 @@
-"""What MLflow holds after rounds, trainings and registrations, read back with its own client from a real database."""
+"""What MLflow holds after rounds, trainings and registrations, read back with its own client from a
+real database.
+"""
 
 import shutil
 import socket
@@ -23,8 +25,22 @@ from cmt.tracking.runs import Tracker
 from tests.helpers.rounds import ROUND
 
 SCORES: dict[str, dict[str, float | None]] = {
-    "cmt": {"em": 40.0, "em_prefix": 50.0, "f1": 55.5, "f1_low": 50.0, "f1_high": 60.0, "recall": 0.95},
-    "closed": {"em": 1.0, "em_prefix": 2.0, "f1": 3.5, "f1_low": 2.0, "f1_high": 4.0, "recall": None},
+    "cmt": {
+        "em": 40.0,
+        "em_prefix": 50.0,
+        "f1": 55.5,
+        "f1_low": 50.0,
+        "f1_high": 60.0,
+        "recall": 0.95,
+    },
+    "closed": {
+        "em": 1.0,
+        "em_prefix": 2.0,
+        "f1": 3.5,
+        "f1_low": 2.0,
+        "f1_high": 4.0,
+        "recall": None,
+    },
 }
 FIRST = replace(
     ROUND,
@@ -43,7 +59,9 @@ FIRST = replace(
     started_at="2031-02-01T06:00:00+00:00",
     finished_at="2031-02-01T06:01:00+00:00",
 )
-SECOND = replace(FIRST, round_id="2031-02/0001", slice_id="2031-02/0001", number=2, slice_digest="t" * 64)
+SECOND = replace(
+    FIRST, round_id="2031-02/0001", slice_id="2031-02/0001", number=2, slice_digest="t" * 64
+)
 
 
 @pytest.fixture
@@ -69,7 +87,11 @@ def log(tracker: Tracker, round_: Round, params: Params, *artifacts: Path) -> st
 
 def runs(client: MlflowClient, condition: str = "") -> list[Any]:
     experiment = client.get_experiment_by_name("cmt")
-    return list(client.search_runs([experiment.experiment_id], condition, order_by=["attributes.start_time"]))
+    return list(
+        client.search_runs(
+            [experiment.experiment_id], condition, order_by=["attributes.start_time"]
+        )
+    )
 
 
 def test_a_round_becomes_a_child_of_its_stream_with_metrics_tags_and_files(
@@ -81,17 +103,27 @@ def test_a_round_becomes_a_child_of_its_stream_with_metrics_tags_and_files(
     # 1. the runs
     parent = client.get_run(child.data.tags["mlflow.parentRunId"])
     assert child.info.run_name == "round-0001 2031-01/0001"
-    assert (parent.info.run_name, parent.data.tags["cmt.bank"]) == ("courier (data/news)", "data/bank")
+    assert (parent.info.run_name, parent.data.tags["cmt.bank"]) == (
+        "courier (data/news)",
+        "data/bank",
+    )
     assert (child.info.status, parent.info.status) == ("FINISHED", "FINISHED")
     assert child.info.end_time - child.info.start_time == 60_000
     # 2. what they record
     assert child.data.metrics == parent.data.metrics == round_metrics(FIRST)
-    tags = {"cmt.round": "2031-01/0001", "cmt.version_after": "2", "mlflow.source.git.commit": "a" * 40}
+    tags = {
+        "cmt.round": "2031-01/0001",
+        "cmt.version_after": "2",
+        "mlflow.source.git.commit": "a" * 40,
+    }
     assert tags.items() <= child.data.tags.items()
     assert (child.data.params["selection.top_k"], child.data.params["seed"]) == ("8", "0")
     # 3. their files, below the project
     assert {file.path for file in client.list_artifacts(child.info.run_id)} == {"answers.parquet"}
-    assert next((tmp_path / "mlruns").rglob(f"{child.info.run_id}/**/answers.parquet")).read_bytes() == b"PAR1"
+    assert (
+        next((tmp_path / "mlruns").rglob(f"{child.info.run_id}/**/answers.parquet")).read_bytes()
+        == b"PAR1"
+    )
 
 
 def test_a_round_is_one_run_until_it_runs_again_or_with_other_settings(
@@ -103,7 +135,9 @@ def test_a_round_is_one_run_until_it_runs_again_or_with_other_settings(
     assert len(runs(client)) == 2
     assert len(client.get_metric_history(first, "qa/f1")) == 1
     # 2. A rollback ends it.
-    tracker.mark_rolled_back([replace(FIRST, state="rolled_back", reason="rollback of 2031-01/0001", mlflow_run=first)])
+    tracker.mark_rolled_back(
+        [replace(FIRST, state="rolled_back", reason="rollback of 2031-01/0001", mlflow_run=first)]
+    )
     found = client.get_run(first)
     assert (found.info.status, found.data.tags["cmt.state"]) == ("KILLED", "rolled_back")
     assert found.data.tags["cmt.reason"] == "rollback of 2031-01/0001"
@@ -111,14 +145,22 @@ def test_a_round_is_one_run_until_it_runs_again_or_with_other_settings(
     again = log(tracker, replace(FIRST, started_at="2031-02-02T06:00:00+00:00"), project)
     other = log(tracker, replace(FIRST, params_digest="q" * 64), project)
     assert len({first, again, other}) == 3
-    assert [len(client.get_metric_history(run, "qa/f1")) for run in (first, again, other)] == [1, 1, 1]
+    assert [len(client.get_metric_history(run, "qa/f1")) for run in (first, again, other)] == [
+        1,
+        1,
+        1,
+    ]
     assert len(runs(client, "tags.`cmt.round` = '2031-01/0001'")) == 3
 
 
-def test_the_parent_has_the_curve_of_all_rounds(tracker: Tracker, project: Params, client: MlflowClient) -> None:
+def test_the_parent_has_the_curve_of_all_rounds(
+    tracker: Tracker, project: Params, client: MlflowClient
+) -> None:
     log(tracker, FIRST, project)
     child = client.get_run(
-        log(tracker, replace(SECOND, scores=SCORES | {"cmt": SCORES["cmt"] | {"f1": 60.0}}), project)
+        log(
+            tracker, replace(SECOND, scores=SCORES | {"cmt": SCORES["cmt"] | {"f1": 60.0}}), project
+        )
     )
     history = client.get_metric_history(child.data.tags["mlflow.parentRunId"], "qa/f1")
     assert [(point.step, point.value) for point in history] == [(1, 55.5), (2, 60.0)]
@@ -150,18 +192,26 @@ def test_an_unreachable_server_is_an_error_within_seconds(project: Params, tmp_p
         taken.bind(("127.0.0.1", 0))
         uri = f"http://ann:secret@127.0.0.1:{taken.getsockname()[1]}"
         started = time.monotonic()
-        with pytest.raises(ServiceError, match=r"MLflow at http://\*\*\*@127\.0\.0\.1:\d+ cannot be used") as caught:
+        with pytest.raises(
+            ServiceError, match=r"MLflow at http://\*\*\*@127\.0\.0\.1:\d+ cannot be used"
+        ) as caught:
             log(Tracker(TrackingParams(uri=uri), tmp_path), FIRST, project)
         assert time.monotonic() - started < 10
     assert "secret" not in str(caught.value)
 
 
-def test_a_database_that_cannot_be_used_is_an_error(tracker: Tracker, project: Params, tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_used_is_an_error(
+    tracker: Tracker, project: Params, tmp_path: Path
+) -> None:
     (tmp_path / "mlflow.db").write_text("no database at all, but long enough to be one" * 20)
     with pytest.raises(ServiceError, match="file is not a database"):
         log(tracker, FIRST, project)
     with pytest.raises(ServiceError, match=r"mlflow\.db/mlflow\.db cannot be used"):
-        log(Tracker(TrackingParams(uri=f"sqlite:///{tmp_path}/mlflow.db/mlflow.db"), tmp_path), FIRST, project)
+        log(
+            Tracker(TrackingParams(uri=f"sqlite:///{tmp_path}/mlflow.db/mlflow.db"), tmp_path),
+            FIRST,
+            project,
+        )
 
 
 FIRST_USE = """
@@ -181,14 +231,22 @@ def test_two_first_uses_at_once_after_a_killed_one_leave_one_good_database(tmp_p
     with closing(sqlite3.connect(tmp_path / "mlflow.db.partial")) as half_made:
         half_made.execute("CREATE TABLE experiments (experiment_id INTEGER)")
         half_made.commit()
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", FIRST_USE, str(tmp_path)], text=True, **pipes) as other:
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", FIRST_USE, str(tmp_path)], text=True, **pipes
+    ) as other:
         assert other.stdin and other.stdout
         assert other.stdout.readline() == "imported\n"
         other.stdin.write("\n")
         other.stdin.flush()
         params = load_params(tmp_path / "params.yaml")
-        Tracker(params.tracking, tmp_path).log_round(FIRST, params=params, history=[FIRST], artifacts=[])
+        Tracker(params.tracking, tmp_path).log_round(
+            FIRST, params=params, history=[FIRST], artifacts=[]
+        )
         _, errors = other.communicate()
         assert other.returncode == 0, errors
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
@@ -203,7 +261,9 @@ def test_a_training_leaves_its_curves_and_held_out_scores_in_one_run(
         curves = tracker.log_training(project)
         state = SimpleNamespace(global_step=step, is_world_process_zero=True)
         curves.on_train_begin(None, state, None)
-        curves.on_log(None, state, None, logs={"loss": 10.0 / step, "note": "no number"}, model=None)
+        curves.on_log(
+            None, state, None, logs={"loss": 10.0 / step, "note": "no number"}, model=None
+        )
         curves.on_train_end(None, state, None)
     [run] = runs(client)
     assert run.info.status == "FINISHED"
@@ -215,9 +275,13 @@ def test_a_training_leaves_its_curves_and_held_out_scores_in_one_run(
     assert "heldout/recall" not in run.data.metrics
 
 
-def test_a_training_continues_without_mlflow(project: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_training_continues_without_mlflow(
+    project: Params, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").touch()
-    curves = Tracker(TrackingParams(uri=f"sqlite:///{tmp_path}/file/mlflow.db"), tmp_path).log_training(project)
+    curves = Tracker(
+        TrackingParams(uri=f"sqlite:///{tmp_path}/file/mlflow.db"), tmp_path
+    ).log_training(project)
     state = SimpleNamespace(global_step=5, is_world_process_zero=True)
     curves.on_train_begin(None, state, None)
     curves.on_log(None, state, None, logs={"loss": 1.0})

@@ -25,7 +25,10 @@ def session_of(root: Path) -> MlflowSession:
 def test_the_experiment_opens_on_its_runs_and_stores_below_the_project(project: Path) -> None:
     session = session_of(project)
     experiment = session.client.get_experiment(session.experiment_id)
-    assert (experiment.name, experiment.tags["mlflow.experimentKind"]) == ("cmt", "custom_model_development")
+    assert (experiment.name, experiment.tags["mlflow.experimentKind"]) == (
+        "cmt",
+        "custom_model_development",
+    )
     assert experiment.artifact_location == (project / "mlruns").as_uri()
 
 
@@ -42,15 +45,22 @@ def test_a_copied_project_does_not_write_into_the_original(
     (tmp_path / "note.txt").write_text("a file")
     second = copy.run("training", tags={}, key="second")
     copy.client.log_artifact(second.info.run_id, str(tmp_path / "note.txt"))
-    assert list((tmp_path / "copy/mlruns").rglob("note.txt")) and not list(project.rglob("note.txt"))
+    assert list((tmp_path / "copy/mlruns").rglob("note.txt")) and not list(
+        project.rglob("note.txt")
+    )
 
 
-def test_a_missing_mlflow_and_a_missing_driver_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_mlflow_and_a_missing_driver_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = MlflowSession(TrackingParams(uri="postgresql://ann@127.0.0.1/db"), tmp_path)
     with pytest.raises(ServiceError, match=r"cmt-memory\[postgres\]"), session.translate_errors():
         raise ModuleNotFoundError("No module named 'psycopg2'", name="psycopg2")
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with pytest.raises(ServiceError, match=r"cmt-memory\[pipeline\].*tracking.enabled"), session.translate_errors():
+    with (
+        pytest.raises(ServiceError, match=r"cmt-memory\[pipeline\].*tracking.enabled"),
+        session.translate_errors(),
+    ):
         session.client.search_experiments()
 
 

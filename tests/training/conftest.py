@@ -10,7 +10,9 @@ from tests.helpers.training import Recorder, run_training
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
-    """The folder of a training of four steps with two checkpoints, and its record; tests do not change it."""
+    """The folder of a training of four steps with two checkpoints, and its record; tests do not
+    change it.
+    """
     folder = tmp_path_factory.mktemp("finished")
     return folder, run_training(folder)
 

@@ -7,7 +7,10 @@ from cmt.training import augmentation
 from cmt.training.augmentation import add_changed_values
 
 TEXT = "The bridge was built for $365 million. Since then Marguerite Osei has been its keeper, in the town of Ellery."
-PAIRS = [("How much did the bridge cost?", "$365 million"), ("Who keeps the bridge?", "Marguerite Osei")]
+PAIRS = [
+    ("How much did the bridge cost?", "$365 million"),
+    ("Who keeps the bridge?", "Marguerite Osei"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +21,9 @@ def change_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def augment(pairs: list[tuple[str, str]], *, text: str = TEXT, seed: int = 0) -> str:
     """`text` after augmentation; another document has a name that can be added."""
-    documents = pa.table({"doc_id": ["a", "b"], "title": ["A", "B"], "text": [text, "Ines Calloway sang."]})
+    documents = pa.table(
+        {"doc_id": ["a", "b"], "title": ["A", "B"], "text": [text, "Ines Calloway sang."]}
+    )
     questions = pa.table(
         {
             "doc_id": ["a"] * len(pairs) + ["b"],
@@ -55,7 +60,9 @@ def test_up_and_down_agree_with_the_figures() -> None:
         assert phrase.startswith("up") == (old < 365), phrase
 
 
-@pytest.mark.parametrize("answer", ["keeper", "Marguerite"], ids=["no figure and no name", "part of a longer name"])
+@pytest.mark.parametrize(
+    "answer", ["keeper", "Marguerite"], ids=["no figure and no name", "part of a longer name"]
+)
 def test_other_answers_are_unchanged(answer: str) -> None:
     assert augment([("Who keeps the bridge?", answer)]) == TEXT
 
@@ -68,7 +75,11 @@ def test_every_answer_stays_verbatim_in_the_text() -> None:
 
 def test_no_added_value_is_an_answer() -> None:
     for seed in range(40):
-        text = augment([*PAIRS, ("Who sang?", "Ines Calloway")], text=TEXT + " Once Ines Calloway sang.", seed=seed)
+        text = augment(
+            [*PAIRS, ("Who sang?", "Ines Calloway")],
+            text=TEXT + " Once Ines Calloway sang.",
+            seed=seed,
+        )
         assert text.count("Ines Calloway") == 1
 
 

@@ -14,12 +14,16 @@ from tests.helpers.damage import file_size_limit
 from tests.helpers.training import FARES, paragraph_pool, run_training, training_params, truncate
 
 
-def test_checkpoints_of_another_run_are_deleted(finished_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_checkpoints_of_another_run_are_deleted(
+    finished_copy: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert len(run_training(finished_copy, train={"learning_rate": 0.02}).losses) == 4
     assert "belong to another run (its data or parameters differ): deleting them" in caplog.text
 
 
-def test_a_full_disk_at_the_start_of_a_resumed_training_keeps_its_checkpoints(tmp_path: Path) -> None:
+def test_a_full_disk_at_the_start_of_a_resumed_training_keeps_its_checkpoints(
+    tmp_path: Path,
+) -> None:
     claim_folder(tmp_path, "a run")
     (tmp_path / "checkpoint-2").mkdir()
     with file_size_limit(0):
@@ -30,7 +34,12 @@ def test_a_full_disk_at_the_start_of_a_resumed_training_keeps_its_checkpoints(tm
 
 @pytest.mark.parametrize(
     ("name", "damage"),
-    [(WEIGHTS, truncate), ("optimizer.pt", truncate), ("scheduler.pt", Path.unlink), ("trainer_state.json", truncate)],
+    [
+        (WEIGHTS, truncate),
+        ("optimizer.pt", truncate),
+        ("scheduler.pt", Path.unlink),
+        ("trainer_state.json", truncate),
+    ],
 )
 def test_an_incomplete_checkpoint_is_passed_over(
     finished_copy: Path, caplog: pytest.LogCaptureFixture, name: str, damage: Any
@@ -45,12 +54,17 @@ def test_an_incomplete_checkpoint_is_passed_over(
     assert last_checkpoint(finished_copy / "nowhere") is None
 
 
-def test_the_identity_depends_on_what_shapes_the_weights_and_on_nothing_else(tiny_lm: Any, tmp_path: Path) -> None:
+def test_the_identity_depends_on_what_shapes_the_weights_and_on_nothing_else(
+    tiny_lm: Any, tmp_path: Path
+) -> None:
     lm, mix = tiny_lm("llama"), {"path:a.json": 1.0, "path:b.json": 1.0}
 
     def identity(rows: list[dict[str, Any]] = FARES, **sections: Any) -> str:
         params = training_params(tmp_path, **sections)
-        pool = [replace(paragraph, source="ab"[n % 2]) for n, paragraph in enumerate(paragraph_pool(lm, rows))]
+        pool = [
+            replace(paragraph, source="ab"[n % 2])
+            for n, paragraph in enumerate(paragraph_pool(lm, rows))
+        ]
         return run_identity(MemoryModel(lm, CompressorConfig.of(params)), StepDataset(pool, params))
 
     assert identity(train={"save_steps": 9, "start_weight": 0.1, "compile": True}) == identity()

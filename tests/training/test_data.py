@@ -1,4 +1,6 @@
-"""Training data: the split of the base data, mixes of several sources, and what is taken from the stream."""
+"""Training data: the split of the base data, mixes of several sources, and what is taken from the
+stream.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,7 +15,13 @@ from cmt.errors import StreamError
 from cmt.lm.model import FrozenLM
 from cmt.stream.admission.ingest import ingest
 from cmt.stream.store import SliceStore
-from cmt.training.data import TrainingData, hold_out, load_base_data, load_training_data, stream_pairs
+from cmt.training.data import (
+    TrainingData,
+    hold_out,
+    load_base_data,
+    load_training_data,
+    stream_pairs,
+)
 from cmt.training.sources import pull_sources, read_pairs
 from tests.helpers.rows import NOW, make_document, make_question, write_lines
 from tests.helpers.training import SQUAD_ROWS, squad, titled_documents, write_squad
@@ -23,12 +31,18 @@ TOWNS = "Ines Vell opened the school in Saltby in 1987. The harbour of Port Elle
 
 
 def load(folder: Path, **files: list[dict[str, Any]]) -> TrainingData:
-    """The base data of a mix of equal shares, of a file in `folder` for each list of rows; one file is no mix."""
+    """The base data of a mix of equal shares, of a file in `folder` for each list of rows; one file
+    is no mix.
+    """
     sources = [f"path:{folder / name}.json" for name in files]
     for name, rows in files.items():
         (folder / f"{name}.json").write_bytes(squad(rows))
-    train: dict[str, Any] = {"source": sources[0]} if len(files) == 1 else {"mix": dict.fromkeys(sources, 1.0)}
-    params = Params.model_validate({"train": train | {"path": folder / "train", "validation_articles": 1}})
+    train: dict[str, Any] = (
+        {"source": sources[0]} if len(files) == 1 else {"mix": dict.fromkeys(sources, 1.0)}
+    )
+    params = Params.model_validate(
+        {"train": train | {"path": folder / "train", "validation_articles": 1}}
+    )
     pull_sources(params.train)
     return load_base_data(params)
 
@@ -38,7 +52,9 @@ def articles_of(letter: str, **changes: Any) -> list[dict[str, Any]]:
     numbers = ("one", "two", "three", "four")
     row = {"question": f"{letter}?"}
     return [
-        row | {"id": n, "title": f"{letter}{n}", "context": f"{letter} is {n}.", "answers": [n]} | changes
+        row
+        | {"id": n, "title": f"{letter}{n}", "context": f"{letter} is {n}.", "answers": [n]}
+        | changes
         for n in numbers
     ]
 
@@ -51,15 +67,22 @@ def test_the_split_has_all_documents_and_holds_out_whole_articles(tmp_path: Path
     assert (data.seen, data.held_out) == hold_out(documents, articles=1)
     assert (len(data.seen), len(data.held_out)) == (1, 1)
     assert data.questions.num_rows == 3
-    assert data.unanswerable.select(["question", "answers"]).to_pylist() == [{"question": "Why?", "answers": []}]
+    assert data.unanswerable.select(["question", "answers"]).to_pylist() == [
+        {"question": "Why?", "answers": []}
+    ]
     assert data.unanswerable.schema == data.questions.schema
 
 
 def test_whole_articles_are_held_out() -> None:
     table = titled_documents(["a", "a", "b", "c", "c", None, None, "d"])
     seen, held_out = hold_out(table, articles=2)
-    assert sorted(seen["doc_id"].to_pylist() + held_out["doc_id"].to_pylist()) == table["doc_id"].to_pylist()
-    articles = [{row["title"] or row["doc_id"] for row in part.to_pylist()} for part in (seen, held_out)]
+    assert (
+        sorted(seen["doc_id"].to_pylist() + held_out["doc_id"].to_pylist())
+        == table["doc_id"].to_pylist()
+    )
+    articles = [
+        {row["title"] or row["doc_id"] for row in part.to_pylist()} for part in (seen, held_out)
+    ]
     assert not articles[0] & articles[1]
     assert len(articles[1]) == 2
     assert hold_out(table, articles=2) == (seen, held_out)
@@ -83,9 +106,13 @@ def test_a_mix_has_the_documents_and_questions_of_all_sources(tmp_path: Path) ->
 
 def test_a_document_of_two_sources_has_the_questions_of_both(tmp_path: Path) -> None:
     first = articles_of("A")
-    second = [row | {"id": f"u{n}", "question": "Why?", "answers": []} for n, row in enumerate(first[:3])]
+    second = [
+        row | {"id": f"u{n}", "question": "Why?", "answers": []} for n, row in enumerate(first[:3])
+    ]
     data = load(tmp_path, whole=first, part=[*second, first[0] | {"id": "again"}])
-    assert sorted(data.documents["source"].to_pylist()) == ["part"] * 3 + ["whole"]  # it counts for the last
+    assert sorted(data.documents["source"].to_pylist()) == ["part"] * 3 + [
+        "whole"
+    ]  # it counts for the last
     assert data.documents.num_rows == len(set(data.documents["doc_id"].to_pylist())) == 4
     assert data.questions.num_rows == 4  # the same question is asked once
     assert data.unanswerable["question_id"].to_pylist() == ["part/u0", "part/u1", "part/u2"]
@@ -105,7 +132,10 @@ def test_an_article_that_one_source_holds_out_is_held_out_of_all(tmp_path: Path)
 
 
 def test_a_source_of_a_mix_may_have_no_answers(tmp_path: Path) -> None:
-    assert load(tmp_path, a=articles_of("A"), b=articles_of("B", answers=[])).unanswerable.num_rows == 4
+    assert (
+        load(tmp_path, a=articles_of("A"), b=articles_of("B", answers=[])).unanswerable.num_rows
+        == 4
+    )
 
 
 # the stream
@@ -113,10 +143,16 @@ def test_a_source_of_a_mix_may_have_no_answers(tmp_path: Path) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> SliceStore:
-    """Two months: a ferry with a question in January, a school and a correction of the ferry in February."""
+    """Two months: a ferry with a question in January, a school and a correction of the ferry in
+    February.
+    """
     store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
     months = [
-        [make_document(), make_question("q1"), make_question("q2", asked_at="2031-02-20T06:00:00Z")],
+        [
+            make_document(),
+            make_question("q1"),
+            make_question("q2", asked_at="2031-02-20T06:00:00Z"),
+        ],
         [
             make_document(text="The ferry sails at dawn.", published_at="2031-02-03T06:00:00Z"),
             make_document("school", text=TOWNS, published_at="2031-02-05T06:00:00Z"),
@@ -133,14 +169,21 @@ def pairs(
     store: SliceStore, until: str | None = None, *, per_document: int = 1
 ) -> tuple[pa.Table, pa.Table, tuple[str, ...]]:
     date = datetime.fromisoformat(until).replace(tzinfo=UTC) if until else None
-    return stream_pairs(store, until=date, per_document=per_document, seed=0, knowledge=UnknownWords())
+    return stream_pairs(
+        store, until=date, per_document=per_document, seed=0, knowledge=UnknownWords()
+    )
 
 
 def asked(questions: pa.Table) -> list[str]:
-    return [name if not name.startswith("made-") else "made" for name in questions["question_id"].to_pylist()]
+    return [
+        name if not name.startswith("made-") else "made"
+        for name in questions["question_id"].to_pylist()
+    ]
 
 
-def test_every_document_is_taken_once_in_its_latest_version_with_its_questions(store: SliceStore) -> None:
+def test_every_document_is_taken_once_in_its_latest_version_with_its_questions(
+    store: SliceStore,
+) -> None:
     documents, questions, slices = pairs(store)
     assert documents["doc_id"].to_pylist() == ["ferry", "school"]
     assert documents["text"].to_pylist() == ["The ferry sails at dawn.", TOWNS]
@@ -148,7 +191,9 @@ def test_every_document_is_taken_once_in_its_latest_version_with_its_questions(s
     assert slices == tuple(slice_.slice_id for slice_ in store.slices())
 
 
-def test_an_earlier_version_that_came_later_and_a_repeat_are_not_taken(store: SliceStore, tmp_path: Path) -> None:
+def test_an_earlier_version_that_came_later_and_a_repeat_are_not_taken(
+    store: SliceStore, tmp_path: Path
+) -> None:
     backfilled = make_document(text="The ferry is painted.", published_at="2031-02-01T06:00:00Z")
     repeat = make_document("repeat", text=TOWNS, published_at="2031-02-09T06:00:00Z")
     file = write_lines(tmp_path / "more.jsonl", [backfilled, repeat])
@@ -192,10 +237,19 @@ def test_a_forgotten_document_is_not_trained_on(store: SliceStore) -> None:
 
 
 @pytest.fixture
-def split(store: SliceStore, tmp_path: Path, tiny_lm: Callable[[str], FrozenLM]) -> Callable[..., TrainingData]:
+def split(
+    store: SliceStore, tmp_path: Path, tiny_lm: Callable[[str], FrozenLM]
+) -> Callable[..., TrainingData]:
     """Load the stream beside base data; the arguments change `train`."""
-    base = write_squad(tmp_path / "base.json", {f"Town {n}": f"Mayor {n} leads it." for n in range(6)})
-    values = {"source": "stream", "mix": {f"path:{base}": 1.0}, "path": tmp_path / "train", "validation_articles": 2}
+    base = write_squad(
+        tmp_path / "base.json", {f"Town {n}": f"Mayor {n} leads it." for n in range(6)}
+    )
+    values = {
+        "source": "stream",
+        "mix": {f"path:{base}": 1.0},
+        "path": tmp_path / "train",
+        "validation_articles": 2,
+    }
 
     def load(**changes: object) -> TrainingData:
         params = Params.model_validate({"train": values | changes})
@@ -249,6 +303,8 @@ def test_the_shares_of_the_sources(train: dict[str, object], shares: dict[str, f
 
 
 def test_a_date_is_the_end_of_its_day() -> None:
-    assert TrainParams.model_validate({"until": "2031-03-31"}).until == "2031-03-31T23:59:59.999999Z"
+    assert (
+        TrainParams.model_validate({"until": "2031-03-31"}).until == "2031-03-31T23:59:59.999999Z"
+    )
     with pytest.raises(ValueError, match="write"):
         TrainParams.model_validate({"until": "March"})

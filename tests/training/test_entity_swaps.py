@@ -14,7 +14,12 @@ def swaps(*pairs: tuple[str, str], answers: bool = True) -> list[tuple[str, str]
     """(document, question) of the swaps of `pairs` of a document and a question."""
     documents = pa.table({"doc_id": ["a", "b"], "title": ["A", "B"], "text": [ELLERY, ANTWERP]})
     rows = [
-        {"question_id": str(n), "doc_id": doc, "question": question, "answers": ["x"] if answers else []}
+        {
+            "question_id": str(n),
+            "doc_id": doc,
+            "question": question,
+            "answers": ["x"] if answers else [],
+        }
         for n, (doc, question) in enumerate(pairs)
     ]
     table = entity_swaps(documents, pa.Table.from_pylist(rows, schema=QUESTION_SCHEMA), seed=0)
@@ -31,9 +36,17 @@ def swaps(*pairs: tuple[str, str], answers: bool = True) -> list[tuple[str, str]
             "Who opened what in Old Antwerp?",
             ["Who is the mayor of Old Antwerp?", "Who opened what in Port Ellery?"],
         ),
-        ("Who governs since 1998?", "What opened in 1974?", ["Who governs since 1974?", "What opened in 1998?"]),
+        (
+            "Who governs since 1998?",
+            "What opened in 1974?",
+            ["Who governs since 1974?", "What opened in 1998?"],
+        ),
         # a name that the document does not have
-        ("Who is the mayor of New York?", "Who opened what in Old Antwerp?", ["Who opened what in New York?"]),
+        (
+            "Who is the mayor of New York?",
+            "Who opened what in Old Antwerp?",
+            ["Who opened what in New York?"],
+        ),
         # the first word of a question is no name
         ("Ines is the mayor of what?", "Antwerp has what?", []),
     ],

@@ -22,9 +22,13 @@ def test_the_memory_aware_loss_follows_its_equation(alpha: float) -> None:
     without = [[1.0, 1.5, 0.0], [0.5, 0.5, 1.0]]
     answer, expected = [0, 1], 0.0
     for row in range(2):
-        logits = [(1 + alpha) * m - alpha * w for m, w in zip(with_memory[row], without[row], strict=True)]
+        logits = [
+            (1 + alpha) * m - alpha * w for m, w in zip(with_memory[row], without[row], strict=True)
+        ]
         expected += math.log(sum(map(math.exp, logits))) - logits[answer[row]]
-    loss = memory_aware_loss(torch.tensor(with_memory), torch.tensor(without), torch.tensor(answer), alpha)
+    loss = memory_aware_loss(
+        torch.tensor(with_memory), torch.tensor(without), torch.tensor(answer), alpha
+    )
     assert loss.item() == pytest.approx(expected / 2)
     if alpha == 0:
         assert loss == F.cross_entropy(torch.tensor(with_memory), torch.tensor(answer))
@@ -47,19 +51,28 @@ def test_self_matching_follows_its_equation(uniformity_weight: float) -> None:
 def test_questions_on_one_document_are_not_negatives_of_each_other() -> None:
     keys = unit([[1, 0, 0], [0, 1, 0]])
     first, second = unit([[1, 0.1, 0]]), unit([[0.9, 0.3, 0.2]])
-    alone = [in_batch_contrastive_loss(question, keys, torch.tensor([0]), TEN, 0.0) for question in (first, second)]
-    together = in_batch_contrastive_loss(torch.cat([first, second]), keys, torch.tensor([0, 0]), TEN, 0.0)
+    alone = [
+        in_batch_contrastive_loss(question, keys, torch.tensor([0]), TEN, 0.0)
+        for question in (first, second)
+    ]
+    together = in_batch_contrastive_loss(
+        torch.cat([first, second]), keys, torch.tensor([0, 0]), TEN, 0.0
+    )
     torch.testing.assert_close(together, (alone[0] + alone[1]) / 2)
 
 
 def test_a_single_document_has_no_uniformity_term() -> None:
     key = unit([[1, 0, 0]])
-    assert in_batch_contrastive_loss(key, key, torch.tensor([0]), TEN, 1.0).item() == pytest.approx(0.0, abs=1e-6)
+    assert in_batch_contrastive_loss(key, key, torch.tensor([0]), TEN, 1.0).item() == pytest.approx(
+        0.0, abs=1e-6
+    )
 
 
 def test_the_span_loss_is_over_all_present_tokens_and_nowhere() -> None:
     begins, ends = [[1.0, 2.0], [float("-inf"), 0.5]], [[0.0, -1.0], [float("-inf"), 3.0]]
-    scores = torch.stack([torch.tensor(begins), torch.tensor(ends)], -1)[None]  # one question, two memories of two
+    scores = torch.stack([torch.tensor(begins), torch.tensor(ends)], -1)[
+        None
+    ]  # one question, two memories of two
     expected = math.log(math.exp(1.0) + math.exp(2.0) + math.exp(0.5) + 1.0) - 2.0
     expected += math.log(math.exp(0.0) + math.exp(-1.0) + math.exp(3.0) + 1.0) - 3.0
     assert span_loss(scores, torch.tensor([[[1, 3]]])).item() == pytest.approx(expected / 2)

@@ -43,11 +43,15 @@ def test_the_plan_says_what_the_training_takes_and_writes_nothing(
     assert (measured.pairs, measured.seconds) == (4 * TIMED_STEPS, TIMED_STEPS)  # four pairs a step
     assert measured.pairs_per_hour == 4 * 3600
     curve = measured.curve()
-    assert [hours for _, hours, _ in curve] == pytest.approx([pairs / 14_400 for pairs, _, _ in curve])
+    assert [hours for _, hours, _ in curve] == pytest.approx(
+        [pairs / 14_400 for pairs, _, _ in curve]
+    )
     known = {pairs: f1 for pairs, _, f1 in curve}
     assert (known[20_000], known[24_000], known[100_000]) == (None, 60.9, None)
     assert list(known) == sorted(known)
-    written = [finished[0] / name for name in ("compressor.safetensors", "config.json", "SHA256SUMS")]
+    written = [
+        finished[0] / name for name in ("compressor.safetensors", "config.json", "SHA256SUMS")
+    ]
     assert measured.compressor_bytes == sum(file.stat().st_size for file in written)
     # 2. memory
     if measured.peak_bytes is not None:
@@ -60,9 +64,13 @@ def test_the_plan_says_what_the_training_takes_and_writes_nothing(
 
 
 def test_the_largest_step_of_each_window_and_steps_of_all_sizes_are_run(tmp_path: Path) -> None:
-    rows = [fare | {"text": fare["text"] + " It rains." * number} for number, fare in enumerate(FARES)]
+    rows = [
+        fare | {"text": fare["text"] + " It rains." * number} for number, fare in enumerate(FARES)
+    ]
     section = {"questions": 200, "paragraphs": 2, "window_frequencies": {1: 1.0, 4: 3.0, 8: 1.0}}
-    steps = StepDataset(paragraph_pool(build("llama"), rows), training_params(tmp_path, train=section))
+    steps = StepDataset(
+        paragraph_pool(build("llama"), rows), training_params(tmp_path, train=section)
+    )
     largest, typical = choose_steps(steps)
     assert len(typical) == len(set(typical)) == TIMED_STEPS
     tokens = {index: sum(map(len, steps[index]["documents"])) for index in range(len(steps))}
@@ -74,9 +82,17 @@ def test_the_largest_step_of_each_window_and_steps_of_all_sizes_are_run(tmp_path
     assert sum(tokens[index] for index in typical) / TIMED_STEPS == pytest.approx(mean, rel=0.15)
 
 
-def test_a_run_of_one_update_is_planned_by_repeating_it_and_each_process_counts_its_own_pairs(tmp_path: Path) -> None:
-    plans = [plan(tmp_path, train={"questions": 4 * n, "steps_per_update": n, "processes": n}) for n in (1, 2)]
-    assert [(made.processes, made.pairs) for made in plans] == [(1, 4 * TIMED_STEPS), (2, 8 * TIMED_STEPS)]
+def test_a_run_of_one_update_is_planned_by_repeating_it_and_each_process_counts_its_own_pairs(
+    tmp_path: Path,
+) -> None:
+    plans = [
+        plan(tmp_path, train={"questions": 4 * n, "steps_per_update": n, "processes": n})
+        for n in (1, 2)
+    ]
+    assert [(made.processes, made.pairs) for made in plans] == [
+        (1, 4 * TIMED_STEPS),
+        (2, 8 * TIMED_STEPS),
+    ]
 
 
 def test_the_rate_is_that_of_the_training(tmp_path: Path) -> None:
@@ -112,7 +128,8 @@ def fail_in_python() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fail", "run"), [(allocate_too_much, run_training), (fail_on_gpu, plan), (fail_in_python, run_training)]
+    ("fail", "run"),
+    [(allocate_too_much, run_training), (fail_on_gpu, plan), (fail_in_python, run_training)],
 )
 def test_a_failed_allocation_names_the_keys_that_save_memory(
     fail: Any, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -122,7 +139,10 @@ def test_a_failed_allocation_names_the_keys_that_save_memory(
         run(tmp_path / "trained")
     message = str(caught.value)
     assert message.startswith("out of memory on ") and "\n" not in message
-    assert "train.paragraphs (4), train.questions_per_paragraph (1), train.answer_fraction (1)" in message
+    assert (
+        "train.paragraphs (4), train.questions_per_paragraph (1), train.answer_fraction (1)"
+        in message
+    )
 
 
 def test_another_error_of_a_training_is_not_taken_for_one_of_memory(

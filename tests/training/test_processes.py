@@ -1,4 +1,6 @@
-"""Training in several processes: the same losses and weights as in one, and errors that reach the caller."""
+"""Training in several processes: the same losses and weights as in one, and errors that reach the
+caller.
+"""
 
 import json
 from pathlib import Path
@@ -11,7 +13,12 @@ from cmt.config import Params, TrainParams
 from cmt.errors import ConfigError, ModelError
 from cmt.lm.model import FrozenLM
 from cmt.lm.weights import installed
-from cmt.training.processes import needs_own_process, run_in_processes, train_on_devices, training_device
+from cmt.training.processes import (
+    needs_own_process,
+    run_in_processes,
+    train_on_devices,
+    training_device,
+)
 from tests.helpers.facts import documents, questions
 from tests.helpers.training import FARES, checkpoint_weights, fail_in_process, training_params
 
@@ -20,12 +27,24 @@ def test_two_processes_train_as_one_does(tiny_parts: dict[str, Any], tmp_path: P
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     together = {"steps_per_update": 2, "questions": 48, "learning_rate": 0.001}
     for folder, processes in ((alone, 1), (shared, 2)):
-        params = training_params(folder, lm=tiny_parts["lm"], train=together | {"processes": processes})
+        params = training_params(
+            folder, lm=tiny_parts["lm"], train=together | {"processes": processes}
+        )
         lm = FrozenLM.load(installed(source=params.lm.source, path=params.lm.path), dtype="float32")
-        train_on_devices(lm=lm, documents=documents(FARES), questions=questions(FARES), params=params, callbacks=list)
+        train_on_devices(
+            lm=lm,
+            documents=documents(FARES),
+            questions=questions(FARES),
+            params=params,
+            callbacks=list,
+        )
     # 1. the losses, logged as means over all processes
     curves = [
-        [entry["loss"] for entry in json.loads((folder / "log.json").read_text()) if "loss" in entry]
+        [
+            entry["loss"]
+            for entry in json.loads((folder / "log.json").read_text())
+            if "loss" in entry
+        ]
         for folder in (alone, shared)
     ]
     assert len(curves[0]) == 1

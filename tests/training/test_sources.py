@@ -67,7 +67,9 @@ def test_a_file_is_decompressed_validated_and_read_without_duplicates(tmp_path: 
         (squad([SQUAD_ROWS[0] | {"answers": [""]}]), "no question with an answer"),
     ],
 )
-def test_a_bad_file_leaves_the_pulled_one_unchanged(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_bad_file_leaves_the_pulled_one_unchanged(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
     source = tmp_path / "pairs.json"
     source.write_bytes(squad(SQUAD_ROWS))
     file = pull(f"path:{source}", tmp_path / "train")
@@ -85,7 +87,8 @@ def test_the_error_names_a_file_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_table_on_the_hub_gives_the_same_pairs(hub: Path, tmp_path: Path) -> None:
     rows = [
-        row | {"answers": {"text": row["answers"], "answer_start": [0] * len(row["answers"])}} for row in SQUAD_ROWS
+        row | {"answers": {"text": row["answers"], "answer_start": [0] * len(row["answers"])}}
+        for row in SQUAD_ROWS
     ]
     pq.write_table(pa.Table.from_pylist(rows[:2]), hub / "plain_text/train-00000-of-00002.parquet")
     pq.write_table(pa.Table.from_pylist(rows[2:]), hub / "plain_text/train-00001-of-00002.parquet")
@@ -104,25 +107,40 @@ def test_the_error_names_what_the_hub_lacks(hub: Path, tmp_path: Path) -> None:
     with pytest.raises(StreamError, match="no train split in Parquet"):
         pull("hub:org/tiny@main", tmp_path)
     pq.write_table(pa.table({"x": [1]}), hub / "plain_text/train.parquet")
-    with pytest.raises(StreamError, match="does not have SQuAD's columns id, title, context, question, answers"):
+    with pytest.raises(
+        StreamError, match="does not have SQuAD's columns id, title, context, question, answers"
+    ):
         pull("hub:org/tiny@main", tmp_path)
 
 
-def test_without_network_the_error_names_the_alternative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_the_error_names_the_alternative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(StreamError, match=r"rajpurkar/squad could not be fetched.*train\.source to path:<file>"):
+    with pytest.raises(
+        StreamError, match=r"rajpurkar/squad could not be fetched.*train\.source to path:<file>"
+    ):
         pull("hub:rajpurkar/squad", tmp_path)
 
 
-@pytest.mark.parametrize("source", ["hub:squad", "path:", "ftp:x", "squad", "hub:a/b@", "hub:../../x/y"])
+@pytest.mark.parametrize(
+    "source", ["hub:squad", "path:", "ftp:x", "squad", "hub:a/b@", "hub:../../x/y"]
+)
 def test_a_malformed_source_is_refused(source: str, tmp_path: Path) -> None:
-    for train in (TrainParams(source=source, path=tmp_path), TrainParams(mix={source: 1.0}, path=tmp_path)):
-        with pytest.raises(ConfigError, match=rf"train\.source or train\.mix: '{source}' is not of the form path:"):
+    for train in (
+        TrainParams(source=source, path=tmp_path),
+        TrainParams(mix={source: 1.0}, path=tmp_path),
+    ):
+        with pytest.raises(
+            ConfigError, match=rf"train\.source or train\.mix: '{source}' is not of the form path:"
+        ):
             pull_sources(train)
 
 
 def test_two_sources_of_a_mix_have_two_names(tmp_path: Path) -> None:
     train = TrainParams(mix={"path:a/pairs.json": 1.0, "path:b/pairs.json.xz": 1.0}, path=tmp_path)
     for function in (pull_sources, installed_sources):
-        with pytest.raises(ConfigError, match=r"a/pairs\.json and path:b/pairs\.json\.xz would both be pairs\.json"):
+        with pytest.raises(
+            ConfigError, match=r"a/pairs\.json and path:b/pairs\.json\.xz would both be pairs\.json"
+        ):
             function(train)

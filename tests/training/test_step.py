@@ -29,7 +29,9 @@ def test_negatives_are_the_most_similar_other_documents(tiny_lm: Any, tmp_path: 
     assert candidates[~without_gold, 0].eq(1).all()
     alone = candidates[:, 1].eq(-1)
     assert 60 < alone.sum() < 120  # half of the questions have no negatives
-    assert candidates[~without_gold & ~alone].tolist() == [[1, 3]] * int((~without_gold & ~alone).sum())
+    assert candidates[~without_gold & ~alone].tolist() == [[1, 3]] * int(
+        (~without_gold & ~alone).sum()
+    )
     assert candidates[without_gold].tolist() == [[-1, 3]] * 20  # ψ has to find "nowhere"
 
 
@@ -38,7 +40,9 @@ def test_the_total_is_the_weighted_sum_of_its_parts(tiny_lm: Any, tmp_path: Path
     step, item = make_step(tiny_lm("llama"), params)
     result = step(**item)
     logs = result["logs"]
-    torch.testing.assert_close(result["loss"].detach(), 0.3 * logs["matching"] + 0.7 * logs["span"] + logs["answer"])
+    torch.testing.assert_close(
+        result["loss"].detach(), 0.3 * logs["matching"] + 0.7 * logs["span"] + logs["answer"]
+    )
     assert 0 <= logs["recall_at_1"] <= 1 and 0 <= logs["begin_found"] <= 1
     # the published form has no span loss
     step, item = make_step(tiny_lm("llama"), training_params(tmp_path, **PUBLISHED))
@@ -58,7 +62,9 @@ def test_with_teacher_forcing_the_gold_span_is_the_quote(tiny_lm: Any, tmp_path:
     step.model.prompts.text_prompt = record  # type: ignore[method-assign]
     step(**item | {"teacher_forcing": 1.0})
     for question, end in zip(item["questions"], ends, strict=True):
-        answer = lm.decode(question.answer).replace(" ", "")  # a blank may belong to the token before the quote
+        answer = lm.decode(question.answer).replace(
+            " ", ""
+        )  # a blank may belong to the token before the quote
         assert lm.decode(end).replace(" ", "").endswith(f"Quote:{answer}\nAnswer:{answer}")
 
 
@@ -66,8 +72,12 @@ def test_with_teacher_forcing_the_gold_span_is_the_quote(tiny_lm: Any, tmp_path:
 def test_a_step_trains_at_its_window(tiny_lm: Any, tmp_path: Path, window: int) -> None:
     step, item = make_step(tiny_lm("llama"), training_params(tmp_path))
     step(**item | {"window": window})["loss"].backward()
-    gradients = [parameter.grad for name, parameter in step.model.named_parameters() if "place" in name]
-    assert gradients and all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+    gradients = [
+        parameter.grad for name, parameter in step.model.named_parameters() if "place" in name
+    ]
+    assert gradients and all(
+        gradient is not None and gradient.isfinite().all() for gradient in gradients
+    )
 
 
 def test_an_unanswerable_question_trains_psi_to_find_nothing(tiny_lm: Any, tmp_path: Path) -> None:

@@ -21,17 +21,30 @@ from cmt.training.trainer import _check_compiler, train, training_attention
 from tests.helpers.damage import file_size_limit
 from tests.helpers.facts import documents, questions
 from tests.helpers.lms import build
-from tests.helpers.training import FARES, PUBLISHED, Recorder, checkpoint_weights, run_training, training_params
+from tests.helpers.training import (
+    FARES,
+    PUBLISHED,
+    Recorder,
+    checkpoint_weights,
+    run_training,
+    training_params,
+)
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    "sections", [{}, PUBLISHED | {"compressor": {"kind": "tokens"}}], ids=["windows", "published tokens"]
+    "sections",
+    [{}, PUBLISHED | {"compressor": {"kind": "tokens"}}],
+    ids=["windows", "published tokens"],
 )
-def test_a_few_steps_reduce_the_loss_and_leave_the_lm_unchanged(tmp_path: Path, sections: dict[str, Any]) -> None:
+def test_a_few_steps_reduce_the_loss_and_leave_the_lm_unchanged(
+    tmp_path: Path, sections: dict[str, Any]
+) -> None:
     lm = build("llama")
-    losses = run_training(tmp_path, lm=lm, train={"questions": 160, "save_steps": 1000}, **sections).losses
+    losses = run_training(
+        tmp_path, lm=lm, train={"questions": 160, "save_steps": 1000}, **sections
+    ).losses
     assert len(losses) == 40
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     assert weights_digest(lm.model) == lm.digest
@@ -45,7 +58,9 @@ def test_a_killed_training_resumes_as_if_it_had_not_been_killed(
     finished: tuple[Path, Recorder], tmp_path: Path
 ) -> None:
     code = "import sys, pathlib, tests.helpers.training as t; t.run_training(pathlib.Path(sys.argv[1]), kill_at=3)"
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [path.name for path in tmp_path.glob("**/checkpoint-*")] == ["checkpoint-2"]
     assert not (tmp_path / WEIGHTS).exists()
@@ -55,7 +70,9 @@ def test_a_killed_training_resumes_as_if_it_had_not_been_killed(
     assert resumed.keys() == undisturbed.keys()
     for name, tensor in resumed.items():
         torch.testing.assert_close(tensor, undisturbed[name], rtol=1e-5, atol=1e-7)
-    assert not torch.equal(resumed["log_temperature"], checkpoint_weights(tmp_path, 2)["log_temperature"])
+    assert not torch.equal(
+        resumed["log_temperature"], checkpoint_weights(tmp_path, 2)["log_temperature"]
+    )
 
 
 def test_a_checkpoint_that_does_not_fit_on_the_disk_is_an_error_with_advice(
@@ -82,7 +99,9 @@ def test_a_training_can_start_from_a_compressor_with_another_psi(
     assert {name for name in reader if not name.startswith("aggregator.")} == prefix.keys()
     assert new_reader.keys() == reader.keys()
     for after in (prefix, {name: new_reader[name] for name in prefix}):
-        torch.testing.assert_close(after, {name: reader[name] for name in prefix}, rtol=1e-2, atol=1e-6)
+        torch.testing.assert_close(
+            after, {name: reader[name] for name in prefix}, rtol=1e-2, atol=1e-6
+        )
     with pytest.raises(ModelError, match="no compressor"):
         run_training(tmp_path / "none", train={"start": tmp_path / "nowhere"})
 
@@ -93,9 +112,13 @@ def test_a_training_that_starts_from_a_compressor_keeps_its_windows_and_the_leng
     checkpoint = load_checkpoint(finished[0])
     config = replace(checkpoint.config, key_dim=5, windows=(1, 4))
     weights = {TO_KEY: checkpoint.weights[TO_KEY][:5]}
-    save_checkpoint(tmp_path / "short", checkpoint._replace(config=config, weights=checkpoint.weights | weights))
+    save_checkpoint(
+        tmp_path / "short", checkpoint._replace(config=config, weights=checkpoint.weights | weights)
+    )
     run_training(tmp_path / "second", train={"start": tmp_path / "short"})
-    run_training(tmp_path / "third", train={"start": tmp_path / "short", "window_frequencies": {4: 1.0}})
+    run_training(
+        tmp_path / "third", train={"start": tmp_path / "short", "window_frequencies": {4: 1.0}}
+    )
     second, third = (load_checkpoint(tmp_path / name) for name in ("second", "third"))
     assert (second.config.windows, third.config.windows) == ((1, 4), (4,))
     assert second.config.key_dim == len(second.weights[TO_KEY]) == 5
@@ -116,21 +139,30 @@ def test_a_training_that_starts_from_a_compressor_ends_as_the_mean_of_both(
         torch.testing.assert_close(tensor.float(), mean, rtol=1e-2, atol=1e-3)
 
 
-def test_a_prefix_alone_learns_from_whole_texts_by_the_answer_likelihood_alone(tmp_path: Path) -> None:
+def test_a_prefix_alone_learns_from_whole_texts_by_the_answer_likelihood_alone(
+    tmp_path: Path,
+) -> None:
     answer_alone = {"alpha": 0.0, "beta": 0.0, "gamma": 0.0, "uniformity_weight": 0.0}
     sections: dict[str, Any] = {"aggregator": {"kind": "none"}, "objective": answer_alone}
-    losses = run_training(tmp_path, **sections, train={"questions": 160, "learning_rate": 0.05}).losses
+    losses = run_training(
+        tmp_path, **sections, train={"questions": 160, "learning_rate": 0.05}
+    ).losses
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     weights = load_file(tmp_path / WEIGHTS)
     assert not any(name.startswith("aggregator") for name in weights)
     assert weights["alignment.slots"].any()
 
 
-def test_without_a_usable_question_nothing_is_written_and_the_attention_of_the_lm_is_reset(tmp_path: Path) -> None:
+def test_without_a_usable_question_nothing_is_written_and_the_attention_of_the_lm_is_reset(
+    tmp_path: Path,
+) -> None:
     lm, rows = build("llama"), [row | {"answer": "free of charge"} for row in FARES]
     lm.model.set_attn_implementation("sdpa")
     params = training_params(tmp_path / "trained")
-    with pytest.raises(StreamError, match="no question has its answer verbatim in its document: nothing to train on"):
+    with pytest.raises(
+        StreamError,
+        match="no question has its answer verbatim in its document: nothing to train on",
+    ):
         train(lm=lm, documents=documents(rows), questions=questions(rows), params=params)
     assert not (tmp_path / "trained").exists()
     assert lm.model.config._attn_implementation == "sdpa"
@@ -140,7 +172,9 @@ def test_without_a_usable_question_nothing_is_written_and_the_attention_of_the_l
     assert lm.model.config._attn_implementation == "sdpa"
 
 
-def test_a_constant_rate_falls_over_the_last_steps_and_the_log_has_every_part_of_the_loss(tmp_path: Path) -> None:
+def test_a_constant_rate_falls_over_the_last_steps_and_the_log_has_every_part_of_the_loss(
+    tmp_path: Path,
+) -> None:
     train_section = {"questions": 120, "warmup_steps": 4, "decay_steps": 16, "save_steps": 1000}
     run_training(tmp_path, train=train_section)
     history = json.loads((tmp_path / "log.json").read_text())
@@ -156,11 +190,17 @@ def test_a_training_with_a_decay_can_be_made_longer(tmp_path: Path) -> None:
     train_section = {"decay_steps": 1, "save_steps": 2}
     run_training(tmp_path / "short", train=train_section)
     shutil.rmtree(tmp_path / "short/checkpoints/checkpoint-4")  # it is of the decay
-    assert len(run_training(tmp_path / "short", train=train_section | {"questions": 24}).losses) == 4
+    assert (
+        len(run_training(tmp_path / "short", train=train_section | {"questions": 24}).losses) == 4
+    )
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch hides it, errors get through
-def test_compiled_layers_have_the_same_losses_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor:UserWarning"
+)  # torch hides it, errors get through
+def test_compiled_layers_have_the_same_losses_and_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compile_module, calls = torch.nn.Module.compile, list[int]()
 
     def backend(graph: Any, _: Any) -> Any:
@@ -180,17 +220,22 @@ def test_compiled_layers_have_the_same_losses_and_names(tmp_path: Path, monkeypa
     eager = run_training(tmp_path / "eager", train={"questions": 20})
     compiled = run_training(tmp_path / "compiled", train={"questions": 20, "compile": True})
     assert compiled.losses == pytest.approx(eager.losses, rel=1e-4)
-    assert len(calls) >= 5 * 4  # five steps, the last of them logged; two layers of Θ and one of ψ, some called twice
+    assert (
+        len(calls) >= 5 * 4
+    )  # five steps, the last of them logged; two layers of Θ and one of ψ, some called twice
     names = [load_file(tmp_path / name / WEIGHTS).keys() for name in ("eager", "compiled")]
     assert names[0] == names[1]
 
 
-def test_where_torch_cannot_compile_the_error_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_torch_cannot_compile_the_error_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(function: Any) -> Any:
         raise RuntimeError("No working C++ compiler found\nand more")
 
     monkeypatch.setattr(torch, "compile", fail)
     with pytest.raises(
-        ModelError, match=r"cannot compile on this machine \(No working C\+\+ compiler found\): install"
+        ModelError,
+        match=r"cannot compile on this machine \(No working C\+\+ compiler found\): install",
     ):
         _check_compiler(torch.device("cpu"))

@@ -1,8 +1,9 @@
 """Finding the changes that the documents of a slice make to earlier ones without naming them.
 
-Each new memory is compared with the few earlier memories most like it. The values of both texts, their numbers, dates
-and names, give questions; the other text is read with them, and a pair is a change if it answers one of them
-differently, and the cross-encoder finds a change. The cost follows the new memories.
+Each new memory is compared with the few earlier memories most like it. The values of both texts,
+their numbers, dates and names, give questions; the other text is read with them, and a pair is a
+change if it answers one of them differently, and the cross-encoder finds a change. The cost follows
+the new memories.
 """
 
 import re
@@ -25,14 +26,21 @@ from cmt.text.answers import same_value
 from cmt.text.display import without_publisher
 from cmt.text.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
 
-FEWEST_SHARED = 0.1  # smallest share of an earlier text's words, weighed by IDF, in a later text compared with it
-NAMES_SHARED = 0.2  # smallest share of the names of one of two compared texts, weighed likewise, in the other one
-FREQUENT = 0.1  # share of the bank's texts from which the name of their publisher tells nothing about a text
-LEAST_OF_BEST = 0.7  # smallest share of an earlier text's words, relative to the earlier text with most
+# smallest share of an earlier text's words, weighed by IDF, in a later text compared with it
+FEWEST_SHARED = 0.1
+# smallest share of the names of one of two compared texts, weighed likewise, in the other one
+NAMES_SHARED = 0.2
+# share of the bank's texts from which the name of their publisher tells nothing about a text
+FREQUENT = 0.1
+LEAST_OF_BEST = (
+    0.7  # smallest share of an earlier text's words, relative to the earlier text with most
+)
 COMPARED = 3  # earlier memories that a new one is compared with at most
-QUESTIONS = 2  # questions that are made of a text at most; those come first whose words the other text has most of
+# questions that are made of a text at most; those come first whose words the other text has most of
+QUESTIONS = 2
 FEWEST_ASKED = 0.2  # share of a question's words that the other text has
-SURE = -9.0  # ψ's log-score of an answer against "nowhere" from which it counts without a cross-encoder, in nats
+# ψ's log-score of an answer against "nowhere" from which it counts without a cross-encoder, in nats
+SURE = -9.0
 COMPARED_ANSWERS = 2  # questions at most with which the cross-encoder compares two memories
 AT_ONCE = 256  # new memories compared at once: with their earlier ones and all vectors, some 100 MB
 CHANGED = 0.75  # probability from which a change is recorded
@@ -59,11 +67,14 @@ class _Probe(NamedTuple):
 
 
 _Candidate = tuple[tuple[str, str], _Probe, Statement, Statement]
-"""Earlier and later document, their question, and two values that answer it: of its own memory, and of the other."""
+"""Earlier and later document, their question, and two values that answer it: of its own memory, and
+of the other.
+"""
 
 
 def find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
-    """The changes that the banked memories `rows` of a slice make to earlier ones, at most one for two documents.
+    """The changes that the banked memories `rows` of a slice make to earlier ones, at most one for
+    two documents.
 
     A bank without texts has none. Memory does not grow with the slice.
     """
@@ -80,20 +91,27 @@ def _keep_surer(changes: dict[tuple[str, str], Change], change: Change) -> None:
 
 
 def _find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
-    # 1. make questions on each new memory, and on the earlier ones like it; of two documents, first those with most
-    #    words that both have
+    # 1. make questions on each new memory, and on the earlier ones like it; of two documents, first
+    #    those with most words that both have
     rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
     of_pair = defaultdict[tuple[str, str], list[_Probe]](list)
     for row, memories in zip(rows.to_pylist(), _earlier_memories(answerer, rows), strict=True):
         for earlier in memories:
-            for question, answer, of_earlier, share in made_probes(without_publisher(earlier), without_publisher(row)):
+            for question, answer, of_earlier, share in made_probes(
+                without_publisher(earlier), without_publisher(row)
+            ):
                 probe = _Probe(question, answer, earlier, row, of_earlier, share)
                 of_pair[earlier["doc_id"], row["doc_id"]].append(probe)
-    queues = {pair: iter(sorted(probes, key=lambda probe: -probe.share)) for pair, probes in of_pair.items()}
+    queues = {
+        pair: iter(sorted(probes, key=lambda probe: -probe.share))
+        for pair, probes in of_pair.items()
+    }
     changes, compared = dict[tuple[str, str], Change](), Counter[tuple[str, str]]()
     while queues:
         # 2. read the other memory with the next question; the same value, or none, tells nothing
-        asked = {pair: following for pair, queue in queues.items() if (following := next(queue, None))}
+        asked = {
+            pair: following for pair, queue in queues.items() if (following := next(queue, None))
+        }
         queues = {pair: queues[pair] for pair in asked}
         others = _read(answerer, [(probe.question, probe.memories[1]) for probe in asked.values()])
         candidates = [
@@ -111,13 +129,22 @@ def _find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
             if changed >= POSSIBLE:
                 was = Span.of(probe.earlier, old.first, old.last)
                 becomes = Span.of(probe.later, new.first, new.last)
-                change = Change(was, becomes, holds_from=new.published_at, confidence=round(changed, 4))
+                change = Change(
+                    was, becomes, holds_from=new.published_at, confidence=round(changed, 4)
+                )
                 _keep_surer(changes, change)
-            if changed >= CHANGED_WITH_RIVAL or changed < POSSIBLE or compared[pair] == COMPARED_ANSWERS:
+            if (
+                changed >= CHANGED_WITH_RIVAL
+                or changed < POSSIBLE
+                or compared[pair] == COMPARED_ANSWERS
+            ):
                 del queues[pair]
-    # 4. keep the sure changes; a later document that may also change another earlier one needs more confidence
+    # 4. keep the sure changes; a later document that may also change another earlier one needs more
+    #    confidence
     possible = Counter(later for _, later in changes)
-    least = {later: CHANGED if number == 1 else CHANGED_WITH_RIVAL for later, number in possible.items()}
+    least = {
+        later: CHANGED if number == 1 else CHANGED_WITH_RIVAL for later, number in possible.items()
+    }
     return [change for (_, later), change in changes.items() if change.confidence >= least[later]]
 
 
@@ -148,11 +175,15 @@ def _tells(statement: Statement, value: str) -> bool:
 
 def _read(answerer: Answerer, asked: list[tuple[str, dict[str, Any]]]) -> list[Statement]:
     """What each memory says about its question, by its stored vectors."""
-    return answerer.statements([question for question, _ in asked], [memory for _, memory in asked], expand=False)
+    return answerer.statements(
+        [question for question, _ in asked], [memory for _, memory in asked], expand=False
+    )
 
 
 def _earlier_memories(answerer: Answerer, rows: pa.Table) -> list[list[dict[str, Any]]]:
-    """For each of `rows`, which have a text, the visible earlier memories most like it that it does not supersede."""
+    """For each of `rows`, which have a text, the visible earlier memories most like it that it does
+    not supersede.
+    """
     sample = answerer.bank.sample(SAMPLE)
     published = Counter(row["source"] for row in sample)
 
@@ -164,7 +195,10 @@ def _earlier_memories(answerer: Answerer, rows: pa.Table) -> list[list[dict[str,
     weights = WordWeights(map(text_of, sample))
     texts = list(map(text_of, rows.to_pylist()))
     found = answerer.bank.search_each(
-        keys=key_matrix(rows["key"]), texts=texts, k=4 * COMPARED, as_of=rows["published_at"].to_pylist()
+        keys=key_matrix(rows["key"]),
+        texts=texts,
+        k=4 * COMPARED,
+        as_of=rows["published_at"].to_pylist(),
     )
     memories = []
     for row, text, similar in zip(rows.to_pylist(), texts, found, strict=True):
@@ -184,7 +218,8 @@ def _earlier_memories(answerer: Answerer, rows: pa.Table) -> list[list[dict[str,
 def made_probes(earlier: str, later: str) -> Iterator[tuple[str, str, bool, float]]:
     """Questions about values of either text that share words with the other text.
 
-    Yields the question, the value, whether the earlier text has it, and the share of the question's words, 0–1.
+    Yields the question, the value, whether the earlier text has it, and the share of the question's
+    words, 0–1.
     """
     for of_earlier, text, other in ((True, earlier, later), (False, later, earlier)):
         shares = []
@@ -198,7 +233,9 @@ def made_probes(earlier: str, later: str) -> Iterator[tuple[str, str, bool, floa
 
 
 def _about(text: str, value: str) -> str | None:
-    """A question that `value` answers, made of the clauses around it in the first sentence that has it."""
+    """A question that `value` answers, made of the clauses around it in the first sentence that has
+    it.
+    """
     for sentence in SENTENCE_END.split(text):
         start = sentence.find(value)
         if start < 0:
@@ -206,7 +243,9 @@ def _about(text: str, value: str) -> str | None:
         ends = [0, *(mark.end() for mark in _CLAUSE_END.finditer(sentence)), len(sentence)]
         first = max(end for end in ends if end <= start)
         last = min(end for end in ends if end >= start + len(value))
-        while len(stems(sentence[first:last])) < FEWEST_WORDS and (first > 0 or last < len(sentence)):
+        while len(stems(sentence[first:last])) < FEWEST_WORDS and (
+            first > 0 or last < len(sentence)
+        ):
             first = max((end for end in ends if end < first), default=0)
             if len(stems(sentence[first:last])) < FEWEST_WORDS:
                 last = min((end for end in ends if end > last), default=len(sentence))

@@ -1,8 +1,10 @@
-"""Whether two sources tell the same change independently of each other, judged by their names, texts and history.
+"""Whether two sources tell the same change independently of each other, judged by their names,
+texts and history.
 
-One person can publish under two names. A pair counts as one hand if the names look alike, if one text copies the other,
-if a source has no earlier document about anything else, or if both joined the stream with the same later slice. Two
-names with a history of their own and texts in different words pass; nothing here tells them from two real publishers.
+One person can publish under two names. A pair counts as one hand if the names look alike, if one
+text copies the other, if a source has no earlier document about anything else, or if both joined
+the stream with the same later slice. Two names with a history of their own and texts in different
+words pass; nothing here tells them from two real publishers.
 """
 
 import re
@@ -30,10 +32,14 @@ SIMILAR = 20  # documents with words of a changed one that may be about the same
 ABOUT = 0.3  # share of its words from which they are
 _RUN = 3
 _ARTICLES = re.compile(r"\b(?:the|a|an|der|die|das|le|la|les|el|il)\b")
-_LOOKALIKES = str.maketrans("авеёкмнорстухіјѕԁԛԝαβεηικνορτυχ013458|", "abeekmhopctyxijsdqwabenikvoptuxoleasbl")
+_LOOKALIKES = str.maketrans(
+    "авеёкмнорстухіјѕԁԛԝαβεηικνορτυχ013458|", "abeekmhopctyxijsdqwabenikvoptuxoleasbl"
+)
 
 History = Callable[[Collection[str]], Mapping[str, Sequence[tuple[int, str]]]]
-"""Sources → for each the committed documents of earlier slices: number of the slice from 0, doc_id."""
+"""Sources → for each the committed documents of earlier slices: number of the slice from 0,
+doc_id.
+"""
 
 
 class Report(NamedTuple):
@@ -48,11 +54,14 @@ class Report(NamedTuple):
 def admitted(
     changes: Sequence[Change], rows: pa.Table, bank: Bank, *, authority: Authority, history: History
 ) -> list[Change]:
-    """The `changes` by sources that may change the earlier document, or told independently by two others.
+    """The `changes` by sources that may change the earlier document, or told independently by two
+    others.
 
     `rows`: the memories of the slice, which hold the later spans.
     """
-    documents = bank.documents({doc_id for change in changes for doc_id in change.doc_ids}).to_pylist()
+    documents = bank.documents(
+        {doc_id for change in changes for doc_id in change.doc_ids}
+    ).to_pylist()
     source = {row["doc_id"]: row["source"] or "" for row in documents}
     taken, others = list[Change](), list[Change]()
     for change in changes:
@@ -66,7 +75,9 @@ def admitted(
     for change in others:
         for row in memories[change.new.doc_id]:
             if value := change.new.read(row):
-                report = Report(change.new.doc_id, source[change.new.doc_id], without_publisher(row), value)
+                report = Report(
+                    change.new.doc_id, source[change.new.doc_id], without_publisher(row), value
+                )
                 told.setdefault(change.old.doc_id, []).append((change, report))
     # 2. Those to a value that two sources tell.
     for doc_id, pairs in told.items():
@@ -74,7 +85,9 @@ def admitted(
             continue
         text = " ".join(without_publisher(row) for row in documents if row["doc_id"] == doc_id)
         similar = bank.full_text(text=text, k=SIMILAR, as_of=None).to_pylist()
-        about = {row["doc_id"] for row in similar if coverage(text, without_publisher(row)) >= ABOUT}
+        about = {
+            row["doc_id"] for row in similar if coverage(text, without_publisher(row)) >= ABOUT
+        }
         about |= {doc_id, *(report.doc_id for _, report in pairs)}
         for change, report in pairs:
             same = [other for _, other in pairs if same_value(report.value, other.value)]
@@ -83,16 +96,20 @@ def admitted(
     return taken
 
 
-def told_independently(reports: Sequence[Report], owner: str, *, about: Collection[str], history: History) -> bool:
+def told_independently(
+    reports: Sequence[Report], owner: str, *, about: Collection[str], history: History
+) -> bool:
     """Whether two of `reports`, which tell the same change, do so independently.
 
-    `owner`: the source of the changed document. `about`: the documents on the same question, which give no source a
-    history.
+    `owner`: the source of the changed document. `about`: the documents on the same question, which
+    give no source a history.
     """
     pairs = [
         pair
         for pair in combinations(reports, 2)
-        if not any(namesakes(*names) for names in combinations([pair[0].source, pair[1].source, owner], 2))
+        if not any(
+            namesakes(*names) for names in combinations([pair[0].source, pair[1].source, owner], 2)
+        )
         if not _copied(*pair)
     ]
     if not pairs:
@@ -110,7 +127,9 @@ def told_independently(reports: Sequence[Report], owner: str, *, about: Collecti
 
 
 def namesakes(first: str, second: str) -> bool:
-    """Whether two names of sources look alike: but for case, hyphens, articles, added words or lookalike letters."""
+    """Whether two names of sources look alike: but for case, hyphens, articles, added words or
+    lookalike letters.
+    """
     one, other = _skeleton(first), _skeleton(second)
     shorter, longer = sorted((one, other), key=len)
     return shorter in longer or SequenceMatcher(None, one, other, autojunk=False).ratio() >= ALIKE

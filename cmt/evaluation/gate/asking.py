@@ -11,7 +11,9 @@ from cmt.evaluation.gate.canary import Canary
 from cmt.evaluation.gate.harm import NewSlice, explain, replies
 from cmt.retrieval.selector import Selection
 
-REPEATS = 4  # times that documents are set aside: after one of them is left out, another one may turn the same canary
+# times that documents are set aside: after one of them is left out, another one may turn the same
+# canary
+REPEATS = 4
 
 
 def ask(
@@ -25,9 +27,10 @@ def ask(
 ) -> list[Canary]:
     """Ask `canaries` as of now; returns the canaries that the next round keeps.
 
-    If more than `gate.max_harmed` are harmed, `leave_out` is called with the documents to leave out of the bank, and
-    the harmed canaries are asked again, REPEATS times at most. If that takes more than `gate.max_set_aside` documents,
-    the canaries stay harmed. A canary that was never answered right, or whose reference is in doubt, is dropped.
+    If more than `gate.max_harmed` are harmed, `leave_out` is called with the documents to leave out
+    of the bank, and the harmed canaries are asked again, REPEATS times at most. If that takes more
+    than `gate.max_set_aside` documents, the canaries stay harmed. A canary that was never answered
+    right, or whose reference is in doubt, is dropped.
     """
     asked = {canary.question_id: canary for canary in _asked(answerer, canaries, new, on_progress)}
     set_aside: set[str] = set()
@@ -38,9 +41,13 @@ def ask(
             break
         set_aside = wanted
         leave_out(set_aside)
-        again = _asked(answerer, [_spared(canary) for canary in harmed], new.without(set_aside), None)
+        again = _asked(
+            answerer, [_spared(canary) for canary in harmed], new.without(set_aside), None
+        )
         asked |= {canary.question_id: canary for canary in again}
-    return [canary for canary in asked.values() if not canary.now or (canary.best and canary.best.right)]
+    return [
+        canary for canary in asked.values() if not canary.now or (canary.best and canary.best.right)
+    ]
 
 
 def _spared(canary: Canary) -> Canary:
@@ -52,10 +59,12 @@ def _spared(canary: Canary) -> Canary:
 def _asked(
     answerer: Answerer, canaries: Sequence[Canary], new: NewSlice, on_progress: OnProgress | None
 ) -> list[Canary]:
-    """Ask `canaries`; each gets its present outcome and, if the slice turned it, the documents that did.
+    """Ask `canaries`; each gets its present outcome and, if the slice turned it, the documents that
+    did.
 
-    The slice cannot harm a canary for which none of its documents is selected. Such a canary keeps the outcome of the
-    round before if that rests on the same memories, and is not asked at all if it has none and is not `fixed`.
+    The slice cannot harm a canary for which none of its documents is selected. Such a canary keeps
+    the outcome of the round before if that rests on the same memories, and is not asked at all if
+    it has none and is not `fixed`.
     """
     # 1. Search, and ask what the slice may have changed.
     found = answerer.select([canary.question for canary in canaries], as_of=[None] * len(canaries))
@@ -71,21 +80,29 @@ def _asked(
         if not (reply.outcome.right or new.documents.keys().isdisjoint(reply.selected))
     ]
     before = replies(answerer, doubtful, without=new.documents) if doubtful else []
-    without = {canary.question_id: reply.outcome for canary, reply in zip(doubtful, before, strict=True)}
+    without = {
+        canary.question_id: reply.outcome for canary, reply in zip(doubtful, before, strict=True)
+    }
     # 3. Keep the best outcome of each, and explain what turned.
     asked = {canary.question_id: canary for canary in canaries}
     for canary, selection, reply in zip(selected, selections, now, strict=True):
         other = without.get(canary.question_id, canary.without)
         outcomes = filter(None, (canary.best, reply.outcome, other))
-        best = max(outcomes, key=lambda outcome: (outcome.right, outcome.f1))  # of equal ones the first
+        best = max(
+            outcomes, key=lambda outcome: (outcome.right, outcome.f1)
+        )  # of equal ones the first
         basis = Basis(selection.digest, selection.lead, reply.confidence)
         canary = replace(canary, best=best, now=reply.outcome, basis=basis, without=other)
-        asked[canary.question_id] = explain(answerer, canary, reply, new) if canary.regressed else canary
+        asked[canary.question_id] = (
+            explain(answerer, canary, reply, new) if canary.regressed else canary
+        )
     return list(asked.values())
 
 
 def _to_ask(answerer: Answerer, canary: Canary, selection: Selection, new: NewSlice) -> bool:
-    """Whether the slice may have changed the answer to `canary`, which is given from `selection`."""
+    """Whether the slice may have changed the answer to `canary`, which is given from
+    `selection`.
+    """
     read = {row[name] for row in selection.rows for name in ("doc_id", "supersedes")}
     if not new.documents.keys().isdisjoint(read):
         return True
@@ -93,4 +110,7 @@ def _to_ask(answerer: Answerer, canary: Canary, selection: Selection, new: NewSl
         return canary.fixed
     if not (canary.basis and answerer.confidence_is_probability):
         return True
-    return canary.basis.confidence_in(selection, threshold=answerer.params.selection.abstain_below) is None
+    return (
+        canary.basis.confidence_in(selection, threshold=answerer.params.selection.abstain_below)
+        is None
+    )

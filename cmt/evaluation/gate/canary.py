@@ -1,9 +1,10 @@
-"""Canaries: questions of earlier slices, asked as of now after every round, that show whether the slice does harm.
+"""Canaries: questions of earlier slices, asked as of now after every round, that show whether the
+slice does harm.
 
-A canary is a question that was answered right. Its answer may change only through an update of its document. A declared
-update, or forgetting its document, retires the canary; any other update replaces its reference. `canary_choice` chooses
-them before the bank changes, `asking` asks them afterwards, `harm` tells updates from harm,
-`canary_storage` keeps them for the next round.
+A canary is a question that was answered right. Its answer may change only through an update of its
+document. A declared update, or forgetting its document, retires the canary; any other update
+replaces its reference. `canary_choice` chooses them before the bank changes, `asking` asks them
+afterwards, `harm` tells updates from harm, `canary_storage` keeps them for the next round.
 """
 
 from collections.abc import Iterable
@@ -23,7 +24,9 @@ class Outcome:
     answer: str  # empty for "not in memory"
     f1: float  # 0–1, against the right answers
     right: bool
-    doc_id: str | None  # the document that the answer is quoted from, else the first source; None without sources
+    doc_id: (
+        str | None
+    )  # the document that the answer is quoted from, else the first source; None without sources
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,21 @@ class Canary:
     references: tuple[str, ...]  # the right answers
     source: str = ""  # the source (publisher) of its document
     published_at: datetime | None = None  # the date of its document
-    fixed: bool = False  # whether it belongs to the fixed sample, whose first answer every round needs
+    fixed: bool = (
+        False  # whether it belongs to the fixed sample, whose first answer every round needs
+    )
     best: Outcome | None = None  # the outcome with the highest F1, of this round or an earlier one
     now: Outcome | None = None  # the outcome in the bank after the round; None until it is answered
     basis: Basis | None = None  # the inputs of `now`; None if they are unknown
-    # the outcome without the documents of the slice, or without the strangers among them (`harm`); None if the
-    # answer is right, or if none of these documents was selected
+    # the outcome without the documents of the slice, or without the strangers among them (`harm`);
+    # None if the answer is right, or if none of these documents was selected
     without: Outcome | None = None
-    harmed_by: tuple[str, ...] = ()  # the documents of the slice that turned the answer wrong without being an update
-    set_aside: tuple[str, ...] = ()  # the harmful documents that the round left out before it asked the canary again
+    harmed_by: tuple[
+        str, ...
+    ] = ()  # the documents of the slice that turned the answer wrong without being an update
+    set_aside: tuple[
+        str, ...
+    ] = ()  # the harmful documents that the round left out before it asked the canary again
     turned: Outcome | None = None  # the outcome with the documents that were set aside
     updated_by: str | None = None  # the document of the slice whose answer became the reference
 
@@ -63,7 +72,9 @@ class Canary:
 
     @property
     def regressed(self) -> bool:
-        """Whether it is right without the documents of the slice, and with them answered otherwise or not at all."""
+        """Whether it is right without the documents of the slice, and with them answered otherwise
+        or not at all.
+        """
         if not (self.now and self.without and self.without.right) or self.now.right:
             return False
         return not self.now.answer or contradicts(self.now.answer, self.references)

@@ -12,10 +12,12 @@ from cmt.evaluation.gate.canary import Canary, contradicts
 from cmt.questions.gaps import question_on
 from cmt.text.display import without_publisher
 
-# Confidence (0–1, uncalibrated) by which the new document may answer the canary less surely than the canary's own
-# document; chosen on pairs of statements about the same attribute and about others (docs/reliability.md).
+# Confidence (0–1, uncalibrated) by which the new document may answer the canary less surely than
+# the canary's own document; chosen on pairs of statements about the same attribute and about others
+# (docs/reliability.md).
 MARGIN = 0.05
-SURE = 0.55  # confidence (0–1, uncalibrated) from which a document, read alone, is taken to answer a question
+# confidence (0–1, uncalibrated) from which a document, read alone, is taken to answer a question
+SURE = 0.55
 
 
 class _Pair(NamedTuple):
@@ -27,31 +29,49 @@ class _Pair(NamedTuple):
     answer: str  # the answer of the new document, read alone
 
 
-def contradicted(answerer: Answerer, regressed: Sequence[Canary], rows: pa.Table, texts: Mapping[str, str]) -> set[str]:
+def contradicted(
+    answerer: Answerer, regressed: Sequence[Canary], rows: pa.Table, texts: Mapping[str, str]
+) -> set[str]:
     """question_ids of the canaries whose new document states another value of the same fact.
 
-    `rows` are the memories of the slice, `texts` its documents by doc_id. The canary's document and the new one state
-    the same fact if three questions have answers of at least SURE confidence, each from one document read alone: the
-    new one answers the canary, at most MARGIN less surely than the canary's own; the canary's own answers what the new
-    one states; and the new one answers what the canary's own states.
+    `rows` are the memories of the slice, `texts` its documents by doc_id. The canary's document and
+    the new one state the same fact if three questions have answers of at least SURE confidence,
+    each from one document read alone: the new one answers the canary, at most MARGIN less surely
+    than the canary's own; the canary's own answers what the new one states; and the new one answers
+    what the canary's own states.
     """
     # 1. The new document answers the canary, with another value.
     questions = [canary.question for canary in regressed]
     own = [current_memories(answerer.bank, canary.doc_id) for canary in regressed]
-    new = [rows.filter(pc.equal(rows["doc_id"], canary.answered_from)).to_pylist() for canary in regressed]
-    answers = zip(answerer.answer_from(questions, own), answerer.answer_from(questions, new), strict=True)
+    new = [
+        rows.filter(pc.equal(rows["doc_id"], canary.answered_from)).to_pylist()
+        for canary in regressed
+    ]
+    answers = zip(
+        answerer.answer_from(questions, own), answerer.answer_from(questions, new), strict=True
+    )
     pairs = [
         _Pair(canary, own_rows, new_rows, answer.text)
-        for canary, own_rows, new_rows, (own_answer, answer) in zip(regressed, own, new, answers, strict=True)
+        for canary, own_rows, new_rows, (own_answer, answer) in zip(
+            regressed, own, new, answers, strict=True
+        )
         if answer.known and answer.uncalibrated >= max(SURE, own_answer.uncalibrated - MARGIN)
         if contradicts(answer.text, canary.references)
     ]
     # 2. The canary's document answers what the new one states, with a right answer.
     stated = [question_on(texts[pair.canary.answered_from], pair.answer) for pair in pairs]
-    pairs = _agreeing(answerer, pairs, stated, [pair.own for pair in pairs], [pair.canary.references for pair in pairs])
+    pairs = _agreeing(
+        answerer,
+        pairs,
+        stated,
+        [pair.own for pair in pairs],
+        [pair.canary.references for pair in pairs],
+    )
     # 3. The new one answers what the canary's document states, with its own value.
     stated = [stated_question(pair.own, pair.canary.references) for pair in pairs]
-    pairs = _agreeing(answerer, pairs, stated, [pair.new for pair in pairs], [(pair.answer,) for pair in pairs])
+    pairs = _agreeing(
+        answerer, pairs, stated, [pair.new for pair in pairs], [(pair.answer,) for pair in pairs]
+    )
     return {pair.canary.question_id for pair in pairs}
 
 
@@ -62,17 +82,22 @@ def _agreeing(
     memories: Sequence[list[dict[str, Any]]],
     references: Sequence[tuple[str, ...]],
 ) -> list[_Pair]:
-    """The pairs whose memories surely answer their question with a reference; a pair without a question stays."""
+    """The pairs whose memories surely answer their question with a reference; a pair without a
+    question stays.
+    """
     answers = answerer.answer_from([question or "" for question in questions], memories)
     return [
         pair
         for pair, question, answer, right in zip(pairs, questions, answers, references, strict=True)
-        if question is None or (answer.known and answer.uncalibrated >= SURE and not contradicts(answer.text, right))
+        if question is None
+        or (answer.known and answer.uncalibrated >= SURE and not contradicts(answer.text, right))
     ]
 
 
 def stated_question(memories: Sequence[Mapping[str, Any]], values: Sequence[str]) -> str | None:
-    """The question that a document answers with one of `values`; None if the bank kept no such text of it."""
+    """The question that a document answers with one of `values`; None if the bank kept no such text
+    of it.
+    """
     text = "\n".join(map(without_publisher, memories))
     return next(filter(None, (question_on(text, value) for value in values)), None)
 

@@ -1,9 +1,10 @@
 """What documents of a slice did to a canary that they turned: an update, harm, or neither.
 
-A document whose source may change what the canary's source states (its own source, one with authority, a peer) updates
-the canary if it states another value of the same fact, and never harms it. Any other document is a stranger. A change
-that two strangers tell independently is an update too (`cmt.evaluation.changes.independence`); otherwise strangers that turn a
-canary harm it, unless the reader mistakes a document about something else for the answer.
+A document whose source may change what the canary's source states (its own source, one with
+authority, a peer) updates the canary if it states another value of the same fact, and never harms
+it. Any other document is a stranger. A change that two strangers tell independently is an update
+too (`cmt.evaluation.changes.independence`); otherwise strangers that turn a canary harm it, unless
+the reader mistakes a document about something else for the answer.
 """
 
 import re
@@ -28,10 +29,13 @@ from cmt.text.answers import same_value, words_of
 from cmt.text.english import NUMBER
 
 UPDATE = 0.3  # probability of a change from which a document is taken to change the canary's fact
-TOLD = 0.75  # confidence (0–1, uncalibrated) from which a document tells another value of the canary's fact
+# confidence (0–1, uncalibrated) from which a document tells another value of the canary's fact
+TOLD = 0.75
 TRIES = 4  # groups of documents that are left out in turn until a canary is right again
 
-_NOTHING = re.compile(r"\b(?:no|not|none|nobody|nothing|never|neither|nor|unknown|unclear)\b", re.IGNORECASE)
+_NOTHING = re.compile(
+    r"\b(?:no|not|none|nobody|nothing|never|neither|nor|unknown|unclear)\b", re.IGNORECASE
+)
 
 
 class NewDocument(NamedTuple):
@@ -53,7 +57,9 @@ class NewSlice:
 
     def without(self, doc_ids: Collection[str]) -> "NewSlice":
         """This slice without some documents."""
-        documents = {doc_id: document for doc_id, document in self.documents.items() if doc_id not in doc_ids}
+        documents = {
+            doc_id: document for doc_id, document in self.documents.items() if doc_id not in doc_ids
+        }
         return replace(self, documents=documents)
 
     def strangers(self, canary: Canary) -> set[str]:
@@ -66,7 +72,9 @@ class NewSlice:
 
     def memories(self, doc_id: str) -> list[dict[str, Any]]:
         """The memories of one document."""
-        rows: list[dict[str, Any]] = self.rows.filter(pc.equal(self.rows["doc_id"], doc_id)).to_pylist()
+        rows: list[dict[str, Any]] = self.rows.filter(
+            pc.equal(self.rows["doc_id"], doc_id)
+        ).to_pylist()
         return rows
 
 
@@ -86,16 +94,22 @@ def replies(
     selections: Sequence[Selection] | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Reply]:
-    """Ask `canaries` as of now, without the documents `without`, or from `selections` of `Answerer.select`."""
+    """Ask `canaries` as of now, without the documents `without`, or from `selections` of
+    `Answerer.select`.
+    """
     if without:
         bank = answerer.bank
         answerer = replace(answerer, bank=bank.excluding(bank.excluded_doc_ids.union(without)))
     questions = [canary.question for canary in canaries]
     as_of = [None] * len(questions)
-    answers = answerer.answer(questions, as_of=as_of, selections=selections, on_progress=on_progress)
+    answers = answerer.answer(
+        questions, as_of=as_of, selections=selections, on_progress=on_progress
+    )
     found = []
     for canary, answer in zip(canaries, answers, strict=True):
-        sources = sorted(answer.sources, key=lambda source: source.quote is None)  # the quoted one first
+        sources = sorted(
+            answer.sources, key=lambda source: source.quote is None
+        )  # the quoted one first
         selected = tuple(source.doc_id for source in sources)
         text = answer.text if answer.known else ""
         outcome = outcome_of(text, canary.references, selected[0] if selected else None)
@@ -110,7 +124,9 @@ def outcome_of(answer: str, references: Sequence[str], doc_id: str | None) -> Ou
 
 
 def explain(answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice) -> Canary:
-    """`canary`, which regressed with `reply` through documents of `new`, with its update and with what harms it."""
+    """`canary`, which regressed with `reply` through documents of `new`, with its update and with
+    what harms it.
+    """
     strangers = new.strangers(canary)
     # 1. Documents that may change it: another value is its new reference.
     trusted = reply
@@ -121,10 +137,15 @@ def explain(answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice) -> 
         if doc_id not in new.documents or _is_older(canary, new.documents[doc_id]):
             return canary
         update = _update(answerer, canary, new, doc_id)
-        if update is None:  # whether the reference still holds is open: without its best outcome the canary leaves
+        if (
+            update is None
+        ):  # whether the reference still holds is open: without its best outcome the canary leaves
             return replace(canary, best=canary.now) if trusted.outcome.answer else canary
         canary = update
-        trusted = Reply(outcome_of(trusted.outcome.answer, canary.references, trusted.outcome.doc_id), trusted.selected)
+        trusted = Reply(
+            outcome_of(trusted.outcome.answer, canary.references, trusted.outcome.doc_id),
+            trusted.selected,
+        )
     canary = replace(canary, without=trusted.outcome)
     if not canary.regressed:
         return canary
@@ -134,7 +155,9 @@ def explain(answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice) -> 
         if not canary.regressed:
             return canary
     # 3. Harm.
-    return replace(canary, harmed_by=tuple(_harmful(answerer, canary, reply, trusted, new, strangers)))
+    return replace(
+        canary, harmed_by=tuple(_harmful(answerer, canary, reply, trusted, new, strangers))
+    )
 
 
 def _updated(canary: Canary, new: NewSlice, doc_id: str, answer: str) -> Canary:
@@ -169,14 +192,22 @@ def _independent_update(
     answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice, strangers: Collection[str]
 ) -> Canary | None:
     """`canary` with a value that two sources tell independently; None if there is none."""
-    told = [doc_id for doc_id in reply.selected if doc_id in strangers and not _is_older(canary, new.documents[doc_id])]
+    told = [
+        doc_id
+        for doc_id in reply.selected
+        if doc_id in strangers and not _is_older(canary, new.documents[doc_id])
+    ]
     if len({new.documents[doc_id].source for doc_id in told}) < 2:
         return None
-    answers = answerer.answer_from([canary.question] * len(told), [new.memories(doc_id) for doc_id in told])
+    answers = answerer.answer_from(
+        [canary.question] * len(told), [new.memories(doc_id) for doc_id in told]
+    )
     reports = [
         Report(doc_id, new.documents[doc_id].source, new.documents[doc_id].text, answer.text)
         for doc_id, answer in zip(told, answers, strict=True)
-        if answer.known and answer.uncalibrated >= SURE and contradicts(answer.text, canary.references)
+        if answer.known
+        and answer.uncalibrated >= SURE
+        and contradicts(answer.text, canary.references)
     ]
     for first in reports:
         same = [report for report in reports if same_value(first.value, report.value)]
@@ -190,13 +221,19 @@ def _is_older(canary: Canary, document: NewDocument) -> bool:
 
 
 def _harmful(
-    answerer: Answerer, canary: Canary, reply: Reply, trusted: Reply, new: NewSlice, strangers: Collection[str]
+    answerer: Answerer,
+    canary: Canary,
+    reply: Reply,
+    trusted: Reply,
+    new: NewSlice,
+    strangers: Collection[str],
 ) -> list[str]:
-    """The strangers that turn `canary`, without the documents about something else that mislead the reader.
+    """The strangers that turn `canary`, without the documents about something else that mislead the
+    reader.
 
-    A document is about something else if it surely answers the question, with a value, and neither changes what the
-    canary's document says nor contradicts it. None is if together they crowd out the document that gave the right
-    answer.
+    A document is about something else if it surely answers the question, with a value, and neither
+    changes what the canary's document says nor contradicts it. None is if together they crowd out
+    the document that gave the right answer.
     """
     culprits = _culprits(answerer, canary, reply, new, strangers)
     if trusted.outcome.doc_id not in reply.selected:
@@ -212,9 +249,14 @@ def _harmful(
     # 2. Keep a document that states no value, or another value of the same fact, or a change of it.
     harmful = []
     for doc_id, rows, answer, other in zip(culprits, memories, alone, crosswise, strict=True):
-        turned, texts = replace(canary, now=replace(reply.outcome, doc_id=doc_id)), {doc_id: new.documents[doc_id].text}
+        turned = replace(canary, now=replace(reply.outcome, doc_id=doc_id))
+        texts = {doc_id: new.documents[doc_id].text}
         is_value = answer.known and answer.uncalibrated >= SURE and not _NOTHING.search(answer.text)
-        is_told = stated != canary.question and other.uncalibrated >= TOLD and same_value(answer.text, other.text)
+        is_told = (
+            stated != canary.question
+            and other.uncalibrated >= TOLD
+            and same_value(answer.text, other.text)
+        )
         if (
             not is_value
             or is_told
@@ -225,10 +267,14 @@ def _harmful(
     return harmful
 
 
-def _culprits(answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice, strangers: Collection[str]) -> list[str]:
-    """The strangers without which `canary` is right again: the quoted one, else all that were selected, in turn.
+def _culprits(
+    answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice, strangers: Collection[str]
+) -> list[str]:
+    """The strangers without which `canary` is right again: the quoted one, else all that were
+    selected, in turn.
 
-    If it is still wrong after TRIES, also every document of their sources with half of the question's words.
+    If it is still wrong after TRIES, also every document of their sources with half of the
+    question's words.
     """
     left_out: list[str] = []
     for number in range(TRIES):
@@ -240,7 +286,8 @@ def _culprits(answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice, s
         [reply] = replies(answerer, [canary], without=left_out)
         if not replace(canary, now=reply.outcome).regressed:
             return left_out
-    sources, asked = {new.documents[doc_id].source for doc_id in left_out}, words_of(canary.question)
+    sources = {new.documents[doc_id].source for doc_id in left_out}
+    asked = words_of(canary.question)
     return left_out + [
         doc_id
         for doc_id in sorted(strangers)

@@ -1,6 +1,7 @@
 """The gate: whether a round may be committed, by its canaries and by the scores of its questions.
 
-Its reasons hold ids and counts: ledger, MLflow and Prefect keep them, where no purge looks for texts.
+Its reasons hold ids and counts: ledger, MLflow and Prefect keep them, where no purge looks for
+texts.
 """
 
 import json
@@ -15,17 +16,22 @@ from cmt.evaluation.gate.storage import read_canaries
 from cmt.text.display import plain
 
 FEWEST = 10
-"""Smallest number of canaries whose mean F1 is compared; with fewer, a single canary moves the mean too far."""
+"""Smallest number of canaries whose mean F1 is compared; with fewer, a single canary moves the mean
+too far.
+"""
 _NAMED = 3  # harmed canaries that a reason names
 _CHARACTERS = 80  # of a question or an answer in a line
 
 
-def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> tuple[Judgement, str]:
-    """Judge a round by its asked `canaries` and the F1 (0–100) of its questions, None if it had none.
+def judge(
+    gate: GateParams, *, canaries: Sequence[Canary], f1: float | None
+) -> tuple[Judgement, str]:
+    """Judge a round by its asked `canaries` and the F1 (0–100) of its questions, None if it had
+    none.
 
-    Returns the judgement, and why the round is refused, in one line with what to do; "" if it is not. Documents that
-    harm canaries were set aside before; a canary that is still harmed would need more of them set aside than
-    `gate.max_set_aside`.
+    Returns the judgement, and why the round is refused, in one line with what to do; "" if it is
+    not. Documents that harm canaries were set aside before; a canary that is still harmed would
+    need more of them set aside than `gate.max_set_aside`.
     """
     # 1. Canaries that documents of the slice turn wrong, with what was set aside left out.
     harmed = [canary for canary in canaries if canary.harmed_by]
@@ -37,10 +43,13 @@ def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> 
             "gate.max_set_aside; if they are true, give their source authority (stream.authority, stream.peers), or "
             f"accept the whole slice: `cmt --set gate.max_harmed={len(harmed)} update`"
         )
-    # 2. The mean F1 of the canaries, against the best outcome of each; one that was not asked has not changed.
+    # 2. The mean F1 of the canaries, against the best outcome of each; one that was not asked has
+    #    not changed.
     if len(canaries) >= FEWEST:
         best, now = (
-            100 * sum(1.0 if outcome is None else outcome.f1 for outcome in outcomes) / len(canaries)
+            100
+            * sum(1.0 if outcome is None else outcome.f1 for outcome in outcomes)
+            / len(canaries)
             for outcomes in zip(*((canary.best, canary.now) for canary in canaries), strict=True)
         )
         if best - now > gate.max_f1_drop:
@@ -54,7 +63,9 @@ def judge(gate: GateParams, *, canaries: Sequence[Canary], f1: float | None) -> 
 
 
 def why_set_aside(document: Mapping[str, Any], canaries: Sequence[Canary]) -> str:
-    """Why a round left `document` (DOCUMENT_SCHEMA) out of the bank, in one line with what to do if it is true."""
+    """Why a round left `document` (DOCUMENT_SCHEMA) out of the bank, in one line with what to do if
+    it is true.
+    """
     doc_id, source = document["doc_id"], document["source"]
     harmed = [canary for canary in canaries if doc_id in canary.set_aside]
     targets = sorted({canary.doc_id for canary in harmed})
@@ -69,16 +80,22 @@ def why_set_aside(document: Mapping[str, Any], canaries: Sequence[Canary]) -> st
 
 
 def changed_answers(state: Path, round_: Round) -> list[str]:
-    """A line for each canary that `round_` harmed: its question, the answer before and now, the documents responsible.
+    """A line for each canary that `round_` harmed: its question, the answer before and now, the
+    documents responsible.
 
-    Read from the files of the round in the folder `state`, which a purge cleans; empty if they are gone.
+    Read from the files of the round in the folder `state`, which a purge cleans; empty if they are
+    gone.
     """
     lines = []
     for canary in read_canaries(round_folder(state, round_.slice_id) / CANARIES) or []:
         if causes := canary.set_aside or canary.harmed_by:
             turned = canary.turned if canary.set_aside else canary.now
-            before, now = (_quoted(outcome.answer if outcome else "") for outcome in (canary.without, turned))
-            lines.append(f"{_quoted(canary.question)} was {before}, is {now} because of {_listed(causes)}")
+            before, now = (
+                _quoted(outcome.answer if outcome else "") for outcome in (canary.without, turned)
+            )
+            lines.append(
+                f"{_quoted(canary.question)} was {before}, is {now} because of {_listed(causes)}"
+            )
     return lines
 
 
@@ -89,7 +106,9 @@ def _questions(canaries: Sequence[Canary]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(plain, names[:_NAMED])) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return ", ".join(map(plain, names[:_NAMED])) + (
+        f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    )
 
 
 def _quoted(text: str) -> str:

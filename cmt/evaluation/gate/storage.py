@@ -12,8 +12,12 @@ from cmt.common.digests import sha256_hex
 from cmt.common.storage import read_checked_table, write_checked_table
 from cmt.evaluation.gate.canary import Canary
 
-_OUTCOME = pa.struct([("answer", pa.string()), ("f1", pa.float64()), ("right", pa.bool_()), ("doc_id", pa.string())])
-_BASIS = pa.struct([("selection", pa.string()), ("lead", pa.float64()), ("confidence", pa.float64())])
+_OUTCOME = pa.struct(
+    [("answer", pa.string()), ("f1", pa.float64()), ("right", pa.bool_()), ("doc_id", pa.string())]
+)
+_BASIS = pa.struct(
+    [("selection", pa.string()), ("lead", pa.float64()), ("confidence", pa.float64())]
+)
 CANARY_SCHEMA = pa.schema(
     [
         pa.field("question_id", pa.string(), nullable=False),
@@ -39,18 +43,23 @@ CANARY_SCHEMA = pa.schema(
 def write_canaries(path: Path, canaries: Sequence[Canary]) -> None:
     """Write `canaries` to `path` with their digest, atomically. Raises OSError."""
     rows = [
-        asdict(canary) | {"golds": canary.references, "basis": canary.basis and canary.basis._asdict()}
+        asdict(canary)
+        | {"golds": canary.references, "basis": canary.basis and canary.basis._asdict()}
         for canary in canaries
     ]
     write_checked_table(path, pa.Table.from_pylist(rows, schema=CANARY_SCHEMA), _digest)
 
 
 def read_canaries(path: Path) -> list[Canary] | None:
-    """The canaries in `path`; None if there is no such file, or, with a warning, if it is damaged."""
+    """The canaries in `path`; None if there is no such file, or, with a warning, if it is
+    damaged.
+    """
     table = read_checked_table(path, _digest, remedy="its canaries are chosen and asked again")
     if table is None:
         return None
-    return TypeAdapter(list[Canary]).validate_python(table.rename_columns({"golds": "references"}).to_pylist())
+    return TypeAdapter(list[Canary]).validate_python(
+        table.rename_columns({"golds": "references"}).to_pylist()
+    )
 
 
 def _digest(table: pa.Table) -> str:

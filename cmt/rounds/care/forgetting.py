@@ -1,8 +1,10 @@
-"""Forgetting documents: announced, removed from all banks, and with `purge` from everything that the project wrote.
+"""Forgetting documents: announced, removed from all banks, and with `purge` from everything that
+the project wrote.
 
-A journal in the state folder is written first and removed last. Every step can be repeated, so after a kill or a full
-disk the next command that changes the bank finishes the work (`recovery.updating`); until then searches leave the
-announced documents out (`Resources.active_bank`), and `cmt verify` reports it.
+A journal in the state folder is written first and removed last. Every step can be repeated, so
+after a kill or a full disk the next command that changes the bank finishes the work
+(`recovery.updating`); until then searches leave the announced documents out
+(`Resources.active_bank`), and `cmt verify` reports it.
 """
 
 import logging
@@ -65,7 +67,9 @@ class ForgottenDocument:
     sources: tuple[str, ...]
     """The sources whose near-copies of it are refused; empty: every source."""
     dates: tuple[datetime, ...]
-    """The dates of its versions; empty if it was forgotten by another project, or never in the stream."""
+    """The dates of its versions; empty if it was forgotten by another project, or never in the
+    stream.
+    """
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,20 @@ class Candidate:
 
 
 def forget(
-    resources: Resources, doc_ids: Collection[str], *, purge: bool = False, everywhere: bool = False, undo: bool = False
+    resources: Resources,
+    doc_ids: Collection[str],
+    *,
+    purge: bool = False,
+    everywhere: bool = False,
+    undo: bool = False,
 ) -> ForgetReport:
     """Forget documents for good; call it inside `recovery.updating`, after `recovery.recover`.
 
-    `everywhere`: refuse near-copies of every source. `undo`, with `purge`: the documents are forgotten and may come
-    back once their texts are purged. A document whose round is pending has no rows yet and will get none. Raises
-    UnknownDocumentError if neither a bank nor the stream has one of the documents, with `undo` if one is not
-    forgotten, and with `purge` StreamError if a slice is damaged; nothing was changed then.
+    `everywhere`: refuse near-copies of every source. `undo`, with `purge`: the documents are
+    forgotten and may come back once their texts are purged. A document whose round is pending has
+    no rows yet and will get none. Raises UnknownDocumentError if neither a bank nor the stream has
+    one of the documents, with `undo` if one is not forgotten, and with `purge` StreamError if a
+    slice is damaged; nothing was changed then.
     """
     if not doc_ids:
         return ForgetReport((), 0)
@@ -111,8 +121,13 @@ def forget(
     if purge:
         check_uninterrupted(resources.all_rounds(), "a purge")
         for slice_ in resources.store.slices_containing(doc_ids):
-            resources.store.check(slice_)  # a damaged slice would get a digest that says it is sound
-            slices[slice_.slice_id] = [slice_.digest, resources.store.purged_digest(slice_, doc_ids)]
+            resources.store.check(
+                slice_
+            )  # a damaged slice would get a digest that says it is sound
+            slices[slice_.slice_id] = [
+                slice_.digest,
+                resources.store.purged_digest(slice_, doc_ids),
+            ]
     with purging.writing(resources):
         journal = Journal(sorted(doc_ids), purge, slices, everywhere, undo)
         write_checked_json(resources.forgetting_journal, asdict(journal))
@@ -123,18 +138,23 @@ def forget(
 
 
 def finish(resources: Resources) -> ForgetReport | None:
-    """Finish the forgetting in the journal; None without a journal. Raises CmtError if a file or bank fails."""
+    """Finish the forgetting in the journal; None without a journal. Raises CmtError if a file or
+    bank fails.
+    """
     journal = read_journal(resources)
     if journal is None:
         return None
     if journal.purge:
         check_uninterrupted(resources.all_rounds(), "a purge")
     with purging.writing(resources):
-        # 1. Record it in the stream for future banks, and in the ledger for other projects that share this bank. The
-        #    inferred changes go first, because they show values of the documents.
+        # 1. Record it in the stream for future banks, and in the ledger for other projects that
+        #    share this bank. The inferred changes go first, because they show values of the
+        #    documents.
         shared = Ledger.exists(resources.params.bank.uri)
         changes = resources.ledger.forget_changes(journal.doc_ids) if shared else 0
-        similar = resources.store.forget(_texts(resources, journal.doc_ids), everywhere=journal.everywhere)
+        similar = resources.store.forget(
+            _texts(resources, journal.doc_ids), everywhere=journal.everywhere
+        )
         if shared:
             resources.ledger.forget(*journal.doc_ids)
         # 2. Delete the rows.
@@ -142,7 +162,8 @@ def finish(resources: Resources) -> ForgetReport | None:
         for bank in _banks(resources):
             unbanked = resources.unbanked(schema_value(bank.schema, "compressor"))
             rows += bank.remove(journal.doc_ids, unbanked=unbanked)
-        # 3. Delete the texts; the slices last, because copies of their texts are recognised by comparison with them.
+        # 3. Delete the texts; the slices last, because copies of their texts are recognised by
+        #    comparison with them.
         purged = {}
         if journal.purge:
             purged = purging.purge(resources, _banks(resources), journal.doc_ids, journal.slices)
@@ -157,25 +178,35 @@ def finish(resources: Resources) -> ForgetReport | None:
 
 
 def forgotten_documents(resources: Resources) -> list[ForgottenDocument]:
-    """The forgotten documents, by doc_id. Raises StreamError or DamageError if a list of them is damaged."""
+    """The forgotten documents, by doc_id. Raises StreamError or DamageError if a list of them is
+    damaged.
+    """
     known = Forgotten.read(resources.store.path)
     dates: dict[str, set[datetime]] = {}
     for version in known.names:
         dates.setdefault(version.doc_id, set()).add(version.published_at)
     return [
-        ForgottenDocument(name, tuple(sorted(known.sources.get(name, ()))), tuple(sorted(dates.get(name, ()))))
+        ForgottenDocument(
+            name, tuple(sorted(known.sources.get(name, ()))), tuple(sorted(dates.get(name, ())))
+        )
         for name in resources.forgotten()
     ]
 
 
 def _remember(resources: Resources, doc_ids: Collection[str]) -> None:
-    """Take the forgetting of purged documents back; the last rounds record the banks as they are without them."""
+    """Take the forgetting of purged documents back; the last rounds record the banks as they are
+    without them.
+    """
     # 1. The banks: what the names of the documents hid is visible again.
-    names = [version for version in resources.store.forgotten_versions() if version.doc_id in doc_ids]
+    names = [
+        version for version in resources.store.forgotten_versions() if version.doc_id in doc_ids
+    ]
     affected = {*doc_ids, *(version.supersedes for version in names if version.supersedes)}
     for bank in _banks(resources):
         compressor = schema_value(bank.schema, "compressor")
-        unbanked = [version for version in resources.unbanked(compressor) if version.doc_id not in doc_ids]
+        unbanked = [
+            version for version in resources.unbanked(compressor) if version.doc_id not in doc_ids
+        ]
         bank.update_visibility(affected, unbanked=unbanked)
         resources.record_bank(bank, compressor)
     # 2. The lists.
@@ -185,7 +216,9 @@ def _remember(resources: Resources, doc_ids: Collection[str]) -> None:
 
 
 def read_journal(resources: Resources) -> Journal | None:
-    """The forgetting at work; None if there is none. Raises RoundError if the journal is damaged."""
+    """The forgetting at work; None if there is none. Raises RoundError if the journal is
+    damaged.
+    """
     path = resources.forgetting_journal
     try:
         journal: Journal = read_checked_json(path, Journal)
@@ -199,15 +232,21 @@ def read_journal(resources: Resources) -> Journal | None:
     return journal
 
 
-def candidates(resources: Resources, *, source: str | None, matching: str | None) -> dict[str, Candidate]:
-    """The documents of the stream whose source is `source`, by date, then those of the bank that have every word of
-    `matching`, superseded ones included, best first; by doc_id.
+def candidates(
+    resources: Resources, *, source: str | None, matching: str | None
+) -> dict[str, Candidate]:
+    """The documents of the stream whose source is `source`, by date, then those of the bank that
+    have every word of `matching`, superseded ones included, best first; by doc_id.
 
     Raises BankError if there is no bank to match, or if it keeps no texts.
     """
     found: dict[str, Candidate] = {}
     if source is not None:
-        rows = resources.store.all_documents().select(["doc_id", "published_at", "title", "source"]).to_pylist()
+        rows = (
+            resources.store.all_documents()
+            .select(["doc_id", "published_at", "title", "source"])
+            .to_pylist()
+        )
         found |= {row["doc_id"]: Candidate(**row) for row in rows if row["source"] == source}
     if matching is not None:
         if not resources.params.bank.keep_text:
@@ -218,25 +257,36 @@ def candidates(resources: Resources, *, source: str | None, matching: str | None
         doc_ids = bank.with_all_words(matching)
         rows = bank.documents(set(doc_ids)).to_pylist()
         columns = ("doc_id", "published_at", "title", "source")
-        matches = {row["doc_id"]: Candidate(**{name: row[name] for name in columns}) for row in rows}
+        matches = {
+            row["doc_id"]: Candidate(**{name: row[name] for name in columns}) for row in rows
+        }
         own = {row["doc_id"] for row in rows if _is_own(matching, row)}
         found |= {doc_id: matches[doc_id] for doc_id in doc_ids if doc_id in own}
     return found
 
 
 def _is_own(query: str, memory: Mapping[str, Any]) -> bool:
-    """Whether the words of `query` in a memory are not only those of its publisher's name; words may be inflected."""
+    """Whether the words of `query` in a memory are not only those of its publisher's name; words
+    may be inflected.
+    """
     texts = query, memory["source"] or "", without_publisher(memory)
     asked, named, own = (re.findall(r"\w+", text.lower()) for text in texts)
 
     def among(word: str, words: list[str]) -> bool:
-        return any(other.startswith(word[:4]) or (len(other) > 2 and word.startswith(other[:4])) for other in words)
+        return any(
+            other.startswith(word[:4]) or (len(other) > 2 and word.startswith(other[:4]))
+            for other in words
+        )
 
     return all(among(word, own) for word in asked if among(word, named))
 
 
 def _banks(resources: Resources) -> list[Bank]:
-    return list(open_banks(resources.bank_location)) if Ledger.exists(resources.params.bank.uri) else []
+    return (
+        list(open_banks(resources.bank_location))
+        if Ledger.exists(resources.params.bank.uri)
+        else []
+    )
 
 
 def _texts(resources: Resources, doc_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -248,7 +298,9 @@ def _texts(resources: Resources, doc_ids: Sequence[str]) -> dict[str, list[str]]
             pieces: dict[str, list[str]] = {}
             for row in bank.documents(missing).to_pylist():
                 line = heading(row["title"], row["source"])
-                pieces.setdefault(row["doc_id"], []).append((row["text"] or "").removeprefix(f"{line}\n"))
+                pieces.setdefault(row["doc_id"], []).append(
+                    (row["text"] or "").removeprefix(f"{line}\n")
+                )
             for doc_id, parts in pieces.items():
                 texts[doc_id].append(" ".join(parts))
     return texts

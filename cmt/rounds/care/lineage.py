@@ -31,28 +31,37 @@ class Lineage:
 
 
 def lineage(resources: Resources, name: str) -> list[Lineage]:
-    """The lineage of the round, registered version, answer or document `name`; of a round, one for each compressor.
+    """The lineage of the round, registered version, answer or document `name`; of a round, one for
+    each compressor.
 
-    An answer has the lineage of its compressor and bank version, and of the last round before it. A document has its
-    latest version in the bank that answers, and its inferred changes in both directions.
+    An answer has the lineage of its compressor and bank version, and of the last round before it. A
+    document has its latest version in the bank that answers, and its inferred changes in both
+    directions.
 
-    Raises NotFoundError if nothing has that name, and ServiceError if MLflow is needed and cannot be used.
+    Raises NotFoundError if nothing has that name, and ServiceError if MLflow is needed and cannot
+    be used.
     """
     rounds = [round_ for round_ in resources.all_rounds() if round_.round_id == name]
     if rounds:
         folders = _folders(resources)
         changes = sum(change.round_id == name for change in resources.changes())
         found = {"changes found": str(changes)} if changes else {}
-        found |= {f"canary {n}": line for n, line in enumerate(changed_answers(resources.state, rounds[-1]), 1)}
+        found |= {
+            f"canary {n}": line
+            for n, line in enumerate(changed_answers(resources.state, rounds[-1]), 1)
+        }
         return [
-            Lineage(f"round {name}", _round_facts(round_, folders.get(round_.compressor)) | found) for round_ in rounds
+            Lineage(f"round {name}", _round_facts(round_, folders.get(round_.compressor)) | found)
+            for round_ in rounds
         ]
     if answer := _ANSWER_ID.fullmatch(name):
         return _answer_lineage(resources, name, answer["compressor"], int(answer["version"]))
     if document := _document_lineage(resources, name):
         return [document]
     if not name.isdecimal():
-        known = ", ".join(dict.fromkeys(round_.round_id for round_ in resources.all_rounds())) or "none"
+        known = (
+            ", ".join(dict.fromkeys(round_.round_id for round_ in resources.all_rounds())) or "none"
+        )
         raise NotFoundError(
             f"there is no round {name!r} (there are: {known}), and no document of that name in the bank. A version of "
             "the registry is a number, the id of an answer COMPRESSOR-VERSION-ANSWER"
@@ -60,9 +69,15 @@ def lineage(resources: Resources, name: str) -> list[Lineage]:
     return [Lineage(f"version {name}", _version_facts(resources, name))]
 
 
-def _answer_lineage(resources: Resources, name: str, compressor: str, bank_version: int) -> list[Lineage]:
-    """The answer, and the round that wrote its version of the bank, which may have been rolled back since."""
-    rounds = [round_ for round_ in resources.all_rounds() if round_.compressor.startswith(compressor)]
+def _answer_lineage(
+    resources: Resources, name: str, compressor: str, bank_version: int
+) -> list[Lineage]:
+    """The answer, and the round that wrote its version of the bank, which may have been rolled back
+    since.
+    """
+    rounds = [
+        round_ for round_ in resources.all_rounds() if round_.compressor.startswith(compressor)
+    ]
     if not rounds:
         raise NotFoundError(
             f"answer {name}: no bank of compressor {compressor} is here: go to the project that answered"
@@ -82,11 +97,17 @@ def _answer_lineage(resources: Resources, name: str, compressor: str, bank_versi
         "rounds before": str(len(before)),
     }
     answer = Lineage(f"answer {name}", facts)
-    return [answer, Lineage(f"round {last.round_id}", _round_facts(last, folder))] if last else [answer]
+    return (
+        [answer, Lineage(f"round {last.round_id}", _round_facts(last, folder))]
+        if last
+        else [answer]
+    )
 
 
 def _document_lineage(resources: Resources, doc_id: str) -> Lineage | None:
-    """The latest version of the document in the bank that answers, and its changes; None if the bank has none."""
+    """The latest version of the document in the bank that answers, and its changes; None if the
+    bank has none.
+    """
     rows = []
     with suppress(BankError):  # there is no bank
         columns = ["memory_id", "title", "published_at", "superseded_at", "supersedes", "slice_id"]
@@ -102,7 +123,11 @@ def _document_lineage(resources: Resources, doc_id: str) -> Lineage | None:
     }
     for report in describe(resources, [doc_id]):
         change = report.change
-        role = f"changes {change.old.doc_id}" if change.new.doc_id == doc_id else f"changed by {change.new.doc_id}"
+        role = (
+            f"changes {change.old.doc_id}"
+            if change.new.doc_id == doc_id
+            else f"changed by {change.new.doc_id}"
+        )
         rejected = ", rejected" if change.state == "rejected" else ""
         facts[f"{role}, {change.id}"] = f"{report.values}, from {iso(change.holds_from)}{rejected}"
     return Lineage(f"document {doc_id}", {name: value for name, value in facts.items() if value})
@@ -137,9 +162,15 @@ def _version_facts(resources: Resources, name: str) -> dict[str, str]:
     registry = resources.registry
     version = registry.version(name)
     folders = _folders(resources)
-    folder = next((path for path in folders.values() if checkpoint_digest(path) == version.digest), None)
+    folder = next(
+        (path for path in folders.values() if checkpoint_digest(path) == version.digest), None
+    )
     in_use = next((digest for digest, path in folders.items() if path == folder), "")
-    adapted = [round_.round_id for round_ in resources.all_rounds() if round_.compressor == in_use and folder]
+    adapted = [
+        round_.round_id
+        for round_ in resources.all_rounds()
+        if round_.compressor == in_use and folder
+    ]
     facts = {
         "compressor": version.digest,
         "aliases": ", ".join(version.aliases),
@@ -159,5 +190,7 @@ def _folders(resources: Resources) -> dict[str, Path]:
     window, named = resources.params.compressor.window, read_champion(resources.state)
     paths = [resources.params.compressor.path, resources.declared.compressor.path]
     if named:
-        paths += [champion_folder(resources.state, one.digest) for one in (named.champion, named.previous)]
+        paths += [
+            champion_folder(resources.state, one.digest) for one in (named.champion, named.previous)
+        ]
     return {digest_in_use(path, window=window): path for path in paths if path.is_dir()}

@@ -9,11 +9,14 @@ from cmt.resources import Resources
 from cmt.rounds.recovery import recover, updating
 
 
-def optimize(resources: Resources, *, keep_days: float | None, progress: Progress) -> dict[str, int | float]:
-    """Rebuild the indexes and compact the files of all banks; returns `Bank.stats` of the one in use.
+def optimize(
+    resources: Resources, *, keep_days: float | None, progress: Progress
+) -> dict[str, int | float]:
+    """Rebuild the indexes and compact the files of all banks; returns `Bank.stats` of the one in
+    use.
 
-    `keep_days`: also drop versions older than this, which no rollback can restore afterwards; None drops none. The time
-    grows with the banks, and rounds wait for it.
+    `keep_days`: also drop versions older than this, which no rollback can restore afterwards; None
+    drops none. The time grows with the banks, and rounds wait for it.
     """
     with updating(resources):
         progress.stage("optimize")

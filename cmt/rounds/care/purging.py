@@ -1,7 +1,8 @@
 """Removing the texts of forgotten documents from everything that a project wrote.
 
-Banks and slices are written again. Tables of answers, caches and the quarantine lose the rows that name the document or
-repeat its words. Files that a command makes again are deleted. Every step can be repeated.
+Banks and slices are written again. Tables of answers, caches and the quarantine lose the rows that
+name the document or repeat its words. Files that a command makes again are deleted. Every step can
+be repeated.
 """
 
 import configparser
@@ -33,11 +34,21 @@ from cmt.resources import Resources
 from cmt.stream.store import read_rows
 from cmt.text.shingles import shingles, words
 
-_ANSWER_WORDS = 3  # words in a row by which an answer counts as taken from a document; of a shorter one all
+_ANSWER_WORDS = (
+    3  # words in a row by which an answer counts as taken from a document; of a shorter one all
+)
 _TEXT_WORDS = 5  # words in a row by which a longer text counts as taken from a document
 _COPIES = ("data/replay", "data/try")
-"""Folders below the project in which `dvc repro` and `cmt try` have a stream and a bank of their own."""
-_COPIED = ("state", "bank", "quarantine", "stream", "slices")  # in such a folder; the slices last: they are looked into
+"""Folders below the project in which `dvc repro` and `cmt try` have a stream and a bank of their
+own.
+"""
+_COPIED = (
+    "state",
+    "bank",
+    "quarantine",
+    "stream",
+    "slices",
+)  # in such a folder; the slices last: they are looked into
 
 
 class Traces:
@@ -46,10 +57,14 @@ class Traces:
     `texts`: the texts and titles of the documents, and the right answers to their `questions`.
     """
 
-    def __init__(self, doc_ids: Collection[str], texts: Iterable[str], questions: Iterable[str] = ()) -> None:
+    def __init__(
+        self, doc_ids: Collection[str], texts: Iterable[str], questions: Iterable[str] = ()
+    ) -> None:
         self.doc_ids = frozenset(doc_ids)
         sizes, split = (*range(1, _ANSWER_WORDS + 1), _TEXT_WORDS), [words(text) for text in texts]
-        self._runs = {size: {run for text in split for run in shingles(text, size)} for size in sizes}
+        self._runs = {
+            size: {run for text in split for run in shingles(text, size)} for size in sizes
+        }
         self._questions = {f" {' '.join(words(question))} " for question in questions}
 
     def in_answer(self, answer: str | None) -> bool:
@@ -59,11 +74,13 @@ class Traces:
         return bool(own) and not self._runs[size].isdisjoint(shingles(own, size))
 
     def in_row(self, raw: str) -> bool:
-        """Whether a row of the quarantine names a document, repeats some of its words, or asks one of its questions."""
+        """Whether a row of the quarantine names a document, repeats some of its words, or asks one
+        of its questions.
+        """
         unescaped = re.sub(r"\\+[nrt]?", " ", raw)
-        return any(json.dumps(doc_id, ensure_ascii=False) in unescaped for doc_id in self.doc_ids) or self.in_text(
-            unescaped
-        )
+        return any(
+            json.dumps(doc_id, ensure_ascii=False) in unescaped for doc_id in self.doc_ids
+        ) or self.in_text(unescaped)
 
     def in_text(self, text: str) -> bool:
         """Whether a text repeats some words of a document, or asks one of its questions."""
@@ -81,7 +98,10 @@ class Traces:
 
 
 def purge(
-    resources: Resources, banks: Sequence[Bank], doc_ids: Collection[str], slices: Mapping[str, Sequence[str]]
+    resources: Resources,
+    banks: Sequence[Bank],
+    doc_ids: Collection[str],
+    slices: Mapping[str, Sequence[str]],
 ) -> dict[str, int]:
     """Remove the documents `doc_ids` from everything below the project; `slices` as in the journal.
 
@@ -90,7 +110,11 @@ def purge(
     root, state = resources.root, resources.state
     documents = rows_with(resources.store.all_documents(), "doc_id", doc_ids)
     containing = resources.store.slices_containing(doc_ids)
-    asked = [row for s in containing for row in rows_with(read_rows(s, "questions"), "doc_id", doc_ids).to_pylist()]
+    asked = [
+        row
+        for s in containing
+        for row in rows_with(read_rows(s, "questions"), "doc_id", doc_ids).to_pylist()
+    ]
     texts = [*documents["text"].to_pylist(), *filter(None, documents["title"].to_pylist())]
     texts += [answer for row in asked for answer in row["answers"]]
     traces = Traces(doc_ids, texts, {row["question"] for row in asked})
@@ -99,28 +123,34 @@ def purge(
         bank.purge_history()
     if banks:
         resources.ledger.purge_history()
-    # 2. Staged memories, and answers: of rounds, in MLflow's artifacts, and the caches of evaluations.
+    # 2. Staged memories, and answers: of rounds, in MLflow's artifacts, and the caches of
+    #    evaluations.
     staged = sum(map(_delete, (state / "rounds").glob("*/memories-*")))
     tables = [*state.rglob("*.parquet"), *(root / "mlruns").rglob("*.parquet")]
     answers = sum(_clean_table(path, traces) for path in tables)
     caches = [ChecksummedAnswers(path) for path in state.glob("prompts*.sqlite")]
     cached = sum(cache.remove(traces.in_answer) for cache in caches)
-    # 3. Files that a command makes again: recorded answers of an earlier bank, the report, copies of the stream; and
-    #    what killed commands left.
+    # 3. Files that a command makes again: recorded answers of an earlier bank, the report, copies
+    #    of the stream; and what killed commands left.
     remove_dead(state)
     files = [*state.rglob(".*.tmp"), *state.glob("answers-*.sqlite*"), root / "report/index.html"]
     deleted = sum(map(_delete, files)) + sum(_clean_copy(root / name, traces) for name in _COPIES)
     cache_objects = sum(map(_delete, _cached_by_dvc(root, traces)))
     # 4. The quarantine, and questions in the request log.
-    quarantine, request_log = resources.params.stream.quarantine, resources.params.serving.request_log
+    quarantine = resources.params.stream.quarantine
+    request_log = resources.params.serving.request_log
     quarantined = sum(_clean_lines(path, traces.in_row) for path in quarantine.glob("*.jsonl"))
     logged = (
-        _clean_lines(request_log, traces.in_request, keep_empty=True) if request_log and request_log.is_file() else 0
+        _clean_lines(request_log, traces.in_request, keep_empty=True)
+        if request_log and request_log.is_file()
+        else 0
     )
     # 5. The slices, and the rounds that name their digests.
     for slice_id, (before, after) in slices.items():
         resources.store.purge(slice_id, doc_ids, digest=after)
-        stale = [r for r in resources.all_rounds() if (r.slice_id, r.slice_digest) == (slice_id, before)]
+        stale = [
+            r for r in resources.all_rounds() if (r.slice_id, r.slice_digest) == (slice_id, before)
+        ]
         if stale:  # the slice would be pending again
             resources.ledger.write(*(replace(round_, slice_digest=after) for round_ in stale))
     resources.store.delete_temp_files()
@@ -143,7 +173,11 @@ def unreached(resources: Resources, slices: Collection[str]) -> Iterator[str]:
     yield f"source files, such as {resources.params.stream.source}: clean them before `cmt ingest` or `dvc repro`"
     for folder in remove_dead(resources.state):
         yield f"temporary files of a command that is running: {folder}"
-    folders = {resources.params.compressor.path, resources.params.train.output, *champion_folders(resources.state)}
+    folders = {
+        resources.params.compressor.path,
+        resources.params.train.output,
+        *champion_folders(resources.state),
+    }
     for folder in sorted(filter(Path.is_dir, folders)):
         with suppress(ModelError):  # a damaged card has a report of `cmt verify`
             if not set(slices).isdisjoint(seen_slices(folder)):
@@ -164,7 +198,9 @@ def unreached(resources: Resources, slices: Collection[str]) -> Iterator[str]:
 
 @contextmanager
 def writing(resources: Resources) -> Iterator[None]:
-    """Raise errors of the disk or a database as RoundError, whose message says that the forgetting goes on later."""
+    """Raise errors of the disk or a database as RoundError, whose message says that the forgetting
+    goes on later.
+    """
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -177,20 +213,28 @@ def writing(resources: Resources) -> Iterator[None]:
 
 
 def _clean_table(path: Path, traces: Traces) -> int:
-    """Remove the answers or canaries in a table that are about a document or answered from one; returns how many."""
+    """Remove the answers or canaries in a table that are about a document or answered from one;
+    returns how many.
+    """
     from cmt.evaluation.gate.storage import CANARY_SCHEMA, read_canaries, write_canaries
 
     try:
         rows = pq.read_table(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # rights or space; damage has no errno
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # rights or space; damage has no errno
             raise
         return _delete(path)  # no other reader can read it either
     if rows.column_names == CANARY_SCHEMA.names:
         canaries = read_canaries(path)
         if canaries is None:  # damaged: the next round chooses others
             return _delete(path)
-        sound = [c for c in canaries if traces.doc_ids.isdisjoint(c.doc_ids) and not traces.in_text(c.question)]
+        sound = [
+            c
+            for c in canaries
+            if traces.doc_ids.isdisjoint(c.doc_ids) and not traces.in_text(c.question)
+        ]
         if len(sound) < len(canaries):
             write_canaries(path, sound)
         return len(canaries) - len(sound)
@@ -200,9 +244,13 @@ def _clean_table(path: Path, traces: Traces) -> int:
     def is_kept(row: Mapping[str, Any]) -> bool:
         if not traces.doc_ids.isdisjoint([row["doc_id"], *row.get("sources", [])]):
             return False
-        return not traces.in_answer(row.get("rag"))  # which document this baseline had is not recorded
+        return not traces.in_answer(
+            row.get("rag")
+        )  # which document this baseline had is not recorded
 
-    columns = rows.select([name for name in ("doc_id", "sources", "rag") if name in rows.column_names])
+    columns = rows.select(
+        [name for name in ("doc_id", "sources", "rag") if name in rows.column_names]
+    )
     kept = rows.filter(pa.array(map(is_kept, columns.to_pylist()), pa.bool_()))
     if not kept.num_rows:
         _delete(path)
@@ -223,13 +271,17 @@ def _clean_lines(path: Path, is_trace: Callable[[str], bool], *, keep_empty: boo
         _delete(path)
     elif len(kept) < len(lines):
         with atomic_path(path) as temporary:
-            temporary.touch(mode=stat.S_IMODE(path.stat().st_mode))  # a request log is readable by its owner alone
+            temporary.touch(
+                mode=stat.S_IMODE(path.stat().st_mode)
+            )  # a request log is readable by its owner alone
             temporary.write_bytes("".join(kept).encode("utf-8", "surrogateescape"))
     return len(lines) - len(kept)
 
 
 def _clean_copy(folder: Path, traces: Traces) -> int:
-    """Delete stream, bank and state in `folder` if its slices have a document; returns the number of deleted files."""
+    """Delete stream, bank and state in `folder` if its slices have a document; returns the number
+    of deleted files.
+    """
     if not any(_names_a_document(path, traces) for path in folder.rglob("*.documents.parquet")):
         return 0
     parts = [folder / name for name in _COPIED if (folder / name).is_dir()]
@@ -240,7 +292,9 @@ def _clean_copy(folder: Path, traces: Traces) -> int:
 
 
 def _cached_by_dvc(root: Path, traces: Traces) -> list[Path]:
-    """The slices in DVC's cache that have a document, or a question about one. `dvc repro` makes them again."""
+    """The slices in DVC's cache that have a document, or a question about one. `dvc repro` makes
+    them again.
+    """
     config = configparser.ConfigParser(strict=False, interpolation=None)
     with suppress(configparser.Error):  # DVC itself cannot read it
         config.read([root / ".dvc/config", root / ".dvc/config.local"])
@@ -255,7 +309,9 @@ def _cached_by_dvc(root: Path, traces: Traces) -> list[Path]:
 
 
 def _names_a_document(path: Path, traces: Traces) -> bool:
-    """Whether the column doc_id of a Parquet file has a document; True if the file cannot be read."""
+    """Whether the column doc_id of a Parquet file has a document; True if the file cannot be
+    read.
+    """
     try:
         with pq.ParquetFile(path) as file:
             if "doc_id" not in file.schema_arrow.names:

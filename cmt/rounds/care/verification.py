@@ -1,6 +1,8 @@
-"""`cmt verify`: whether LM, compressor, slices, ledger and banks are what was written, by whole digests.
+"""`cmt verify`: whether LM, compressor, slices, ledger and banks are what was written, by whole
+digests.
 
-Each part is read on its own, so that damage to one hides none of the others. Every problem ends with what to do.
+Each part is read on its own, so that damage to one hides none of the others. Every problem ends
+with what to do.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +15,14 @@ from cmt.bank.bank import Bank, open_bank
 from cmt.bank.integrity import DELETIONS, altered_files
 from cmt.bank.ledger import Ledger, Round, contradiction
 from cmt.bank.schema import schema_value
-from cmt.bank.tables import MEMORIES, connect, current_table, how_to_refill, memory_tables, translate_errors
+from cmt.bank.tables import (
+    MEMORIES,
+    connect,
+    current_table,
+    how_to_refill,
+    memory_tables,
+    translate_errors,
+)
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import Progress
 from cmt.errors import BankError, CmtError, ModelError
@@ -36,8 +45,8 @@ class PartReport:
     """What reading one part of a project found."""
 
     part: str
-    """"language model", "compressor", "champion", "slices", "forgetting", "ledger", or "bank" with the first 12 digits
-    of its compressor."""
+    """"language model", "compressor", "champion", "slices", "forgetting", "ledger", or "bank" with
+    the first 12 digits of its compressor."""
     path: str
     content: str
     """How much it holds."""
@@ -61,7 +70,9 @@ def verify(resources: Resources, *, progress: Progress) -> list[PartReport]:
     if champion.exists():
         parts.append(("champion", str(champion), lambda: _champion(resources)))
     if resources.forgetting_journal.exists():
-        parts.append(("forgetting", str(resources.forgetting_journal), lambda: _forgetting(resources)))
+        parts.append(
+            ("forgetting", str(resources.forgetting_journal), lambda: _forgetting(resources))
+        )
     uri = params.bank.uri
     if Ledger.exists(uri):
         parts.append(("ledger", uri, lambda: _ledger(resources)))
@@ -90,7 +101,9 @@ def _language_model(resources: Resources) -> PartReport:
 def _compressor(resources: Resources) -> PartReport:
     folder = resources.params.compressor.path
     tensors = load_checkpoint(folder).weights  # checked against SHA256SUMS
-    return PartReport("compressor", str(folder), f"{len(tensors)} tensors", checkpoint_digest(folder))
+    return PartReport(
+        "compressor", str(folder), f"{len(tensors)} tensors", checkpoint_digest(folder)
+    )
 
 
 def _champion(resources: Resources) -> PartReport:
@@ -108,8 +121,12 @@ def _champion(resources: Resources) -> PartReport:
                 problems.append(f"{folder} holds another compressor, {found[:12]}")
         except ModelError as error:
             problems.append(str(error))
-    advice = f"restore {resources.state.parent / 'compressors'}, or remove {path} to use compressor.path"
-    return PartReport("champion", str(path), named.champion.bank, named.champion.digest, tuple(problems), advice)
+    advice = (
+        f"restore {resources.state.parent / 'compressors'}, or remove {path} to use compressor.path"
+    )
+    return PartReport(
+        "champion", str(path), named.champion.bank, named.champion.digest, tuple(problems), advice
+    )
 
 
 def _forgetting(resources: Resources) -> PartReport:
@@ -133,7 +150,9 @@ def _slices(resources: Resources) -> PartReport:
     missing = [
         f"slice {round_.slice_id} is missing, but its round is committed: restore {store.path} from a backup or DVC"
         for round_ in _readable(lambda: resources.ledger.rounds(), ())
-        if round_.compressor == in_use and round_.state == "committed" and round_.slice_id not in known
+        if round_.compressor == in_use
+        and round_.state == "committed"
+        and round_.slice_id not in known
     ]
     content = f"{len(slices):,} slices, {sum(slice_.n_documents for slice_ in slices):,} documents"
     digest = sha256_hex(*(slice_.digest for slice_ in slices))
@@ -152,13 +171,21 @@ def _ledger(resources: Resources) -> PartReport:
     ledger.forgotten()  # raises BankError if it cannot be read
     problems = []
     if any(round_.state == "committed" for round_ in rounds):
-        with translate_errors(f"the pointer in {uri} cannot be read", "run `cmt update --all`, which sets it again"):
+        with translate_errors(
+            f"the pointer in {uri} cannot be read", "run `cmt update --all`, which sets it again"
+        ):
             if current_table(ledger.connection) not in memory_tables(ledger.connection):
-                problems.append(f"bank {uri} does not say which compressor answers: run `cmt update --all`")
+                problems.append(
+                    f"bank {uri} does not say which compressor answers: run `cmt update --all`"
+                )
     digest = sha256_hex(*map(repr, [*rounds, *changes]))
-    content = f"{len(rounds):,} rounds" + (f", {counted(len(changes), 'change')}" if changes else "")
+    content = f"{len(rounds):,} rounds" + (
+        f", {counted(len(changes), 'change')}" if changes else ""
+    )
     undecided = [round_.round_id for round_ in rounds if round_.state == "started"]
-    content += f", {', '.join(undecided)} undecided: its rows do not answer yet" if undecided else ""
+    content += (
+        f", {', '.join(undecided)} undecided: its rows do not answer yet" if undecided else ""
+    )
     return PartReport("ledger", uri, content, digest, tuple(problems))
 
 
@@ -168,23 +195,30 @@ def _bank(resources: Resources, name: str) -> PartReport:
     all_rounds = _readable(lambda: resources.ledger.rounds(), ())
     rounds = [round_ for round_ in all_rounds if round_.compressor.startswith(compressor)]
     committed = [round_ for round_ in rounds if round_.state == "committed"]
-    # 1. Open it and compare it with the ledger. `undo`: the rounds whose rows are damaged or missing.
+    # 1. Open it and compare it with the ledger. `undo`: the rounds whose rows are damaged or
+    #    missing.
     problems: list[str] = []
     undo: list[Round] = []
     running = any(round_.state in ("started", "rolling_back") for round_ in rounds)
     forgotten = _readable(resources.forgotten, None)
     idle = bool(rounds) and not running and forgotten == []
     if altered := altered_files(uri, name, DELETIONS):  # before Lance reads them
-        damage = f"{altered[0]} of bank {uri}, which lists deleted rows, does not match its checksum"
+        damage = (
+            f"{altered[0]} of bank {uri}, which lists deleted rows, does not match its checksum"
+        )
         return PartReport(part, uri, "", "", (damage,), how_to_refill(uri))
     try:
         bank = open_bank(resources.bank_location, compressor=compressor)
         version, rows = bank.version_and_rows()
     except BankError as error:
-        return PartReport(part, uri, "", "", (str(error),), f"if it is damaged, {how_to_refill(uri)}")
+        return PartReport(
+            part, uri, "", "", (str(error),), f"if it is damaged, {how_to_refill(uri)}"
+        )
     if problem := contradiction(rounds, version=version, rows=rows, idle=idle):
         problems.append(f"bank {uri} {problem}")
-        undo = [round_ for round_ in committed if (round_.version_after or 0) > version] or committed
+        undo = [
+            round_ for round_ in committed if (round_.version_after or 0) > version
+        ] or committed
     # 2. Read every row.
     unbanked = _readable(lambda: resources.unbanked(schema_value(bank.schema, "compressor")), None)
     try:
@@ -208,12 +242,16 @@ def _bank(resources: Resources, name: str) -> PartReport:
         )
     if left := bank.present(forgotten or ()):
         names = " ".join(sorted(left)[:3]) + (" …" if len(left) > 3 else "")
-        problems.append(f"{len(left):,} forgotten documents are still in bank {uri}: run `cmt forget {names}`")
+        problems.append(
+            f"{len(left):,} forgotten documents are still in bank {uri}: run `cmt forget {names}`"
+        )
     return PartReport(part, uri, f"{audit.rows:,} rows", audit.digest, tuple(problems), advice)
 
 
 def _advice(resources: Resources, bank: Bank, undo: Sequence[Round]) -> str:
-    """How to make the first of the rounds `undo` and all later ones again, or else the whole bank."""
+    """How to make the first of the rounds `undo` and all later ones again, or else the whole
+    bank.
+    """
     refill = how_to_refill(resources.params.bank.uri)
     if not undo:
         return refill

@@ -12,8 +12,8 @@ from cmt.text.display import FILE_PREFIX
 
 @dataclass(frozen=True)
 class Authority:
-    """Whose documents each publisher may supersede or correct besides its own (`stream.authority`), and whose facts it
-    may change (`stream.peers`)."""
+    """Whose documents each publisher may supersede or correct besides its own (`stream.authority`),
+    and whose facts it may change (`stream.peers`)."""
 
     granted: Mapping[str, Collection[str]] = field(default_factory=dict)
     peers: Literal["*"] | Sequence[Collection[str]] = ()
@@ -30,18 +30,25 @@ class Authority:
 
 
 def check_publisher(name: str) -> str:
-    """`name` on one line. Raises ConfigError if it is blank or overlong, or if it begins with `file:`."""
+    """`name` on one line. Raises ConfigError if it is blank or overlong, or if it begins with
+    `file:`.
+    """
     publisher = " ".join(normalise(name).split())
     if not publisher or publisher.startswith(FILE_PREFIX):
-        raise ConfigError(f"{name!r} cannot be a source: give the name of a publisher, not one that begins with file:")
+        raise ConfigError(
+            f"{name!r} cannot be a source: give the name of a publisher, not one that begins with file:"
+        )
     if len(publisher) > LONGEST["source"]:
-        raise ConfigError(f"a source has at most {LONGEST['source']:,} characters, this one {len(publisher):,}")
+        raise ConfigError(
+            f"a source has at most {LONGEST['source']:,} characters, this one {len(publisher):,}"
+        )
     return publisher
 
 
 def publisher_of(claimed: str | None, *, named: str | None, origin: str, trusted: bool) -> str:
-    """The publisher of a row of the file or folder `origin`: the one that the ingest `named`; or, if the file is
-    `trusted`, the `claimed` one of its column `source`, unless that begins with `file:`; or else `file:` and `origin`.
+    """The publisher of a row of the file or folder `origin`: the one that the ingest `named`; or,
+    if the file is `trusted`, the `claimed` one of its column `source`, unless that begins with
+    `file:`; or else `file:` and `origin`.
     """
     if named or (trusted and claimed and not claimed.startswith(FILE_PREFIX)):
         return named or str(claimed)

@@ -1,7 +1,8 @@
-"""Forgotten documents, which must not come back: their doc_ids, and sketches that recognise nearly equal texts.
+"""Forgotten documents, which must not come back: their doc_ids, and sketches that recognise nearly
+equal texts.
 
-Neither file holds a word of a text. A document that was already in the stream when one with nearly its text was
-forgotten counts as another document: it may stay.
+Neither file holds a word of a text. A document that was already in the stream when one with nearly
+its text was forgotten counts as another document: it may stay.
 """
 
 import json
@@ -48,7 +49,9 @@ class DocIds:
     """The content of the file DOC_IDS."""
 
     doc_ids: list[str]
-    names: list[tuple[str, str, str, str | None, str | None]] = field(default_factory=list)  # of `Forgotten.names`
+    names: list[tuple[str, str, str, str | None, str | None]] = field(
+        default_factory=list
+    )  # of `Forgotten.names`
 
 
 @dataclass(frozen=True)
@@ -67,32 +70,55 @@ class Forgotten:
 
     doc_ids: frozenset[str]
     names: tuple[Version, ...]
-    """The versions of the forgotten documents, without their texts. Each supersedes the document that it declared, or
-    that it repeated, so that an update of a forgotten document still hides what the forgotten one hid."""
+    """The versions of the forgotten documents, without their texts. Each supersedes the document
+    that it declared, or that it repeated, so that an update of a forgotten document still hides
+    what the forgotten one hid."""
     salt: str  # random, so that hashes of different stores cannot be compared
     texts: Mapping[str, Sequence[Sketch]]  # doc_id → the sketches of its versions
     sources: Mapping[str, frozenset[str]]
-    """doc_id → the sources in which nearly its text is refused. A document without an entry: every source."""
-    exempt_doc_ids: frozenset[str]  # documents that were in the stream when one with nearly their text was forgotten
+    """doc_id → the sources in which nearly its text is refused. A document without an entry: every
+    source.
+    """
+    exempt_doc_ids: frozenset[
+        str
+    ]  # documents that were in the stream when one with nearly their text was forgotten
 
     @classmethod
     def read(cls, folder: Path) -> "Forgotten":
-        """Read the files in `folder`, if any. Raises StreamError if one is damaged, or only the doc_ids are missing."""
+        """Read the files in `folder`, if any. Raises StreamError if one is damaged, or only the
+        doc_ids are missing.
+        """
         ids = read_doc_ids(folder)
         names = tuple(
             Version(doc_id, parse_instant(date), slice_id, source, "", supersedes, banked=False)
             for doc_id, date, slice_id, source, supersedes in ids.names
         )
-        stored = _read(folder / SKETCHES, _Sketches) or _Sketches(secrets.token_hex(16), {}, frozenset())
-        return cls(frozenset(ids.doc_ids), names, stored.salt, stored.texts, stored.sources, stored.spared)
+        stored = _read(folder / SKETCHES, _Sketches) or _Sketches(
+            secrets.token_hex(16), {}, frozenset()
+        )
+        return cls(
+            frozenset(ids.doc_ids), names, stored.salt, stored.texts, stored.sources, stored.spared
+        )
 
     def write(self, folder: Path) -> None:
-        """Write both files, each atomically, the doc_ids first: sketches alone show a loss. Raises OSError."""
-        names = sorted((v.doc_id, iso(v.published_at), v.slice_id, v.source, v.supersedes) for v in self.names)
+        """Write both files, each atomically, the doc_ids first: sketches alone show a loss. Raises
+        OSError.
+        """
+        names = sorted(
+            (v.doc_id, iso(v.published_at), v.slice_id, v.source, v.supersedes) for v in self.names
+        )
         write_checked_json(folder / DOC_IDS, {"doc_ids": sorted(self.doc_ids), "names": names})
-        texts = {name: [sorted(version) for version in versions] for name, versions in sorted(self.texts.items())}
+        texts = {
+            name: [sorted(version) for version in versions]
+            for name, versions in sorted(self.texts.items())
+        }
         sources = {name: sorted(found) for name, found in sorted(self.sources.items())}
-        content = {"salt": self.salt, "texts": texts, "spared": sorted(self.exempt_doc_ids), "sources": sources}
+        content = {
+            "salt": self.salt,
+            "texts": texts,
+            "spared": sorted(self.exempt_doc_ids),
+            "sources": sources,
+        }
         write_checked_json(folder / SKETCHES, content)
 
     def without(self, doc_ids: Collection[str]) -> "Forgotten":
@@ -112,26 +138,50 @@ class Forgotten:
         *,
         sources: Mapping[str, Collection[str]] | None = None,
     ) -> "tuple[Forgotten, list[Similar]]":
-        """Also forget the documents `texts`; returns the new state, and the documents of `stream` with similar texts.
+        """Also forget the documents `texts`; returns the new state, and the documents of `stream`
+        with similar texts.
 
-        `texts`: doc_id → the texts of its versions, none if unknown. `stream`: pairs (doc_id, text) of all documents;
-        the similar ones become exempt. `sources`: doc_id → the sources of its versions; None: forget in every source.
+        `texts`: doc_id → the texts of its versions, none if unknown. `stream`: pairs (doc_id, text)
+        of all documents; the similar ones become exempt. `sources`: doc_id → the sources of its
+        versions; None: forget in every source.
         """
         # 1. the sketches of the forgotten texts
         salt = bytes.fromhex(self.salt)
-        sketches = {name: [sketch(text, salt=salt) for text in own] for name, own in texts.items() if own}
-        kept = {name: found for name, found in self.sources.items() if sources is not None or name not in texts}
+        sketches = {
+            name: [sketch(text, salt=salt) for text in own] for name, own in texts.items() if own
+        }
+        kept = {
+            name: found
+            for name, found in self.sources.items()
+            if sources is not None or name not in texts
+        }
         for name, found in (sources or {}).items():
-            if name not in self.doc_ids or name in kept:  # a document that is forgotten in every source stays so
+            if (
+                name not in self.doc_ids or name in kept
+            ):  # a document that is forgotten in every source stays so
                 kept[name] = kept.get(name, frozenset()).union(found)
-        added = replace(self, doc_ids=self.doc_ids | texts.keys(), texts={**self.texts, **sketches}, sources=kept)
+        added = replace(
+            self,
+            doc_ids=self.doc_ids | texts.keys(),
+            texts={**self.texts, **sketches},
+            sources=kept,
+        )
         # 2. similar documents of the stream; most share no shingle with the forgotten texts
         new, similar = replace(self, texts=sketches, sources={}), dict[str, Similar]()
-        probe = {shingle for versions in texts.values() for text in versions for shingle in shingles(words(text))}
+        probe = {
+            shingle
+            for versions in texts.values()
+            for text in versions
+            for shingle in shingles(words(text))
+        }
         for doc_id, text in stream:
             own = sorted(shingles(words(text)))
             unlike = probe.isdisjoint(own[:: max(1, len(own) // _PROBES)])
-            if doc_id not in added.doc_ids and not unlike and (nearest := new.nearest(doc_id, text)):
+            if (
+                doc_id not in added.doc_ids
+                and not unlike
+                and (nearest := new.nearest(doc_id, text))
+            ):
                 similar[doc_id] = nearest
         exempt = (self.exempt_doc_ids | similar.keys()) - added.doc_ids
         return replace(added, exempt_doc_ids=exempt), sorted(similar.values())
@@ -141,10 +191,14 @@ class Forgotten:
         found = dict[int, str]()
         if not self.doc_ids:
             return found
-        for row, (doc_id, text, source) in enumerate(rows_of(documents, "doc_id", "text", "source")):
+        for row, (doc_id, text, source) in enumerate(
+            rows_of(documents, "doc_id", "text", "source")
+        ):
             if doc_id in self.doc_ids:
                 found[row] = f"document {doc_id!r} was forgotten"
-            elif doc_id not in self.exempt_doc_ids and (similar := self.nearest(doc_id, text, source)):
+            elif doc_id not in self.exempt_doc_ids and (
+                similar := self.nearest(doc_id, text, source)
+            ):
                 found[row] = (
                     f"{similar.overlap:.0%} of its text is that of document {similar.forgotten!r}, which was "
                     "forgotten; `cmt forget --undo` takes that back"
@@ -157,7 +211,9 @@ class Forgotten:
         return row if self.doc_ids.isdisjoint(map(_read_string, strings)) else replace(row, raw="")
 
     def nearest(self, doc_id: str, text: str, source: str | None = None) -> Similar | None:
-        """The document with the nearest text that is forgotten in `source` (None: in any); None below NEARLY_EQUAL."""
+        """The document with the nearest text that is forgotten in `source` (None: in any); None
+        below NEARLY_EQUAL.
+        """
         own = sketch(text, salt=bytes.fromhex(self.salt))
         candidates = {version for value in own for version in self._versions_with.get(value, ())}
         found = [
@@ -181,7 +237,9 @@ class Forgotten:
 def reject_forgotten(
     documents: ValidatedRows, questions: ValidatedRows, forgotten: Forgotten
 ) -> tuple[ValidatedRows, ValidatedRows]:
-    """Reject forgotten documents and the questions about them; the quarantine keeps no content of them."""
+    """Reject forgotten documents and the questions about them; the quarantine keeps no content of
+    them.
+    """
     doc_ids = documents.table["doc_id"].to_pylist()
     refused = forgotten.reasons(documents.table)
     refused_ids = forgotten.doc_ids.union(doc_ids[row] for row in refused)
@@ -194,19 +252,33 @@ def reject_forgotten(
     def without(rows: ValidatedRows, reasons: Mapping[int, str]) -> ValidatedRows:
         rest, before = rows.without(reasons), len(rows.rejected)
         refused_now = [replace(row, raw="") for row in rest.rejected[before:]]
-        return replace(rest, rejected=[*map(forgotten.conceal, rest.rejected[:before]), *refused_now])
+        return replace(
+            rest, rejected=[*map(forgotten.conceal, rest.rejected[:before]), *refused_now]
+        )
 
     return without(documents, refused), without(questions, about_them)
 
 
-def reject_waiting(waiting: Iterable[WaitingRow], forgotten: Forgotten) -> tuple[list[WaitingRow], list[Rejected]]:
-    """Split `waiting` into the rows that may wait, and rejections of rows of forgotten documents, without content."""
+def reject_waiting(
+    waiting: Iterable[WaitingRow], forgotten: Forgotten
+) -> tuple[list[WaitingRow], list[Rejected]]:
+    """Split `waiting` into the rows that may wait, and rejections of rows of forgotten documents,
+    without content.
+    """
     rest, rejected = list[WaitingRow](), list[Rejected]()
     for row in waiting:
         doc_id, text = (str(row.values.get(name) or "") for name in ("doc_id", "text"))
-        alike = text and doc_id not in forgotten.exempt_doc_ids and forgotten.nearest(doc_id, text, row.publisher)
+        alike = (
+            text
+            and doc_id not in forgotten.exempt_doc_ids
+            and forgotten.nearest(doc_id, text, row.publisher)
+        )
         if doc_id in forgotten.doc_ids or alike:
-            rejected.append(Rejected(row.file, row.row, "its document, or one with nearly its text, was forgotten"))
+            rejected.append(
+                Rejected(
+                    row.file, row.row, "its document, or one with nearly its text, was forgotten"
+                )
+            )
         else:
             rest.append(row)
     return rest, rejected
@@ -219,7 +291,9 @@ def _read_string(text: str) -> str:
 
 
 def read_doc_ids(folder: Path) -> DocIds:
-    """The file DOC_IDS in `folder`. Raises StreamError if it is damaged, or missing beside SKETCHES."""
+    """The file DOC_IDS in `folder`. Raises StreamError if it is damaged, or missing beside
+    SKETCHES.
+    """
     stored: DocIds | None = _read(folder / DOC_IDS, DocIds)
     if stored is None and (folder / SKETCHES).exists():
         raise StreamError(
@@ -230,10 +304,14 @@ def read_doc_ids(folder: Path) -> DocIds:
 
 
 def _read(path: Path, expected: Any) -> Any:
-    """The JSON with checksum in `path`; None without such a file. Raises StreamError if it is damaged."""
+    """The JSON with checksum in `path`; None without such a file. Raises StreamError if it is
+    damaged.
+    """
     try:
         return read_checked_json(path, expected)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise StreamError(f"{path} cannot be read ({error}): restore it from a backup or DVC") from None
+        raise StreamError(
+            f"{path} cannot be read ({error}): restore it from a backup or DVC"
+        ) from None

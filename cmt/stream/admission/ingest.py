@@ -1,4 +1,6 @@
-"""Ingest: records of files, folders or other sources → new slices in the store, and the quarantine of rejected rows."""
+"""Ingest: records of files, folders or other sources → new slices in the store, and the quarantine
+of rejected rows.
+"""
 
 import logging
 import re
@@ -72,25 +74,38 @@ class IngestReport:
     question_duplicates: int
     rejected: tuple[Rejected, ...]
     quarantine: Path | None  # the file with the rejected rows; None if no row was rejected
-    clock: str | None  # the instant at which `stream.clock` is fixed; None if the computer's clock counts
+    clock: (
+        str | None
+    )  # the instant at which `stream.clock` is fixed; None if the computer's clock counts
     waiting: int = 0
-    matched: str = ""  # the columns that were matched and the forms of their dates; blank for those of the schema
+    # the columns that were matched and the forms of their dates; blank for those of the schema
+    matched: str = ""
     columns: Mapping[Column, str] = field(default_factory=dict)
     files: tuple[tuple[str, str, str], ...] = ()
-    """Of a dry run, name, format and encoding of each file; a blank encoding is declared by the file itself."""
+    """Of a dry run, name, format and encoding of each file; a blank encoding is declared by the
+    file itself.
+    """
     notices: tuple[str, ...] = ()
-    parts: tuple[tuple[str, int, int], ...] = ()  # period, documents, questions of each slice, also of a dry run
+    parts: tuple[
+        tuple[str, int, int], ...
+    ] = ()  # period, documents, questions of each slice, also of a dry run
     preview: tuple[Mapping[str, Any], ...] = ()
     dry_run: bool = False
 
     def summary(self) -> str:
         """The result in one line."""
-        documents, questions = counted(self.accepted, "document"), counted(self.questions, "question")
-        kinds = [counted(n, noun) for n, noun in ((self.versions, "new version"), (self.repeats, "repeat")) if n]
+        documents = counted(self.accepted, "document")
+        questions = counted(self.questions, "question")
+        kinds = [
+            counted(n, noun)
+            for n, noun in ((self.versions, "new version"), (self.repeats, "repeat"))
+            if n
+        ]
         notes = f" ({', '.join(kinds)})" if kinds else ""
         taken = "would be taken" if self.dry_run else "taken"
         new = f"{documents}{notes} and {questions} {taken} into {counted(len(self.parts), 'slice')}"
-        documents, questions = counted(self.duplicates, "document"), counted(self.question_duplicates, "question")
+        documents = counted(self.duplicates, "document")
+        questions = counted(self.question_duplicates, "question")
         rejected = f"; {counted(len(self.rejected), 'row')} rejected" if self.rejected else ""
         rejected += f", see {self.quarantine}" if self.quarantine else ""
         return f"{new if self.parts else 'nothing new'}; {documents} and {questions} already there{rejected}"
@@ -98,33 +113,50 @@ class IngestReport:
     @property
     def rejected_fraction(self) -> float:
         """Rejected rows ÷ all rows, 0–1."""
-        rows = self.accepted + self.duplicates + self.questions + self.question_duplicates + len(self.rejected)
+        rows = (
+            self.accepted
+            + self.duplicates
+            + self.questions
+            + self.question_duplicates
+            + len(self.rejected)
+        )
         return len(self.rejected) / rows if rows else 0.0
 
     def first_reasons(self, limit: int) -> list[str]:
         """A line for each of the `limit` commonest kinds of reason."""
         return [
-            f"{row.file}:{row.row}: {row.reason}" + (f" (and {count - 1:,} more)" if count > 1 else "")
+            f"{row.file}:{row.row}: {row.reason}"
+            + (f" (and {count - 1:,} more)" if count > 1 else "")
             for _, count, row in self.reasons()[:limit]
         ]
 
     def reasons(self) -> list[tuple[str, int, Rejected]]:
-        """Each kind of reason, its values left out, with its number of rows and its first row; the commonest first."""
+        """Each kind of reason, its values left out, with its number of rows and its first row; the
+        commonest first.
+        """
         first = {without_values(row.reason): row for row in reversed(self.rejected)}
         counts = Counter(without_values(row.reason) for row in self.rejected)
         return [(kind, count, first[kind]) for kind, count in counts.most_common()]
 
 
 def without_values(reason: str) -> str:
-    """`reason` without quoted text, lists and numbers, for places where a purge does not look for texts."""
+    """`reason` without quoted text, lists and numbers, for places where a purge does not look for
+    texts.
+    """
     return _VALUES.sub("…", reason)
 
 
 def source_paths(sources: Sequence[Path | str]) -> list[Path]:
-    """The paths of files and folders; a pattern such as `news/*.csv` gives its matches. Raises StreamError."""
+    """The paths of files and folders; a pattern such as `news/*.csv` gives its matches. Raises
+    StreamError.
+    """
     paths: list[Path] = []
     for source in sources:
-        found = [Path(source)] if Path(source).exists() else [Path(name) for name in sorted(glob(str(source)))]
+        found = (
+            [Path(source)]
+            if Path(source).exists()
+            else [Path(name) for name in sorted(glob(str(source)))]
+        )
         if not found and re.search(r"[*?[]", str(source)):
             raise StreamError(f"no file matches {source}")
         paths += found or [Path(source)]  # which does not exist, as its reader says
@@ -146,12 +178,15 @@ def ingest(
 ) -> IngestReport:
     """Read every row of the files and folders `path`, and ingest them as `ingest_rows` does.
 
-    `columns`: column of the schema → column of the source, beside `params.columns`. `published_at`: the date of rows
-    without one. `newest`: see `ingest_rows`. Repeating an ingest adds nothing. Raises ConfigError for an unknown format
-    or period, or a bad `publisher`; StreamError if a path cannot be read, if every row is rejected, if the store is
-    damaged or cannot be written, or if another process is writing to it.
+    `columns`: column of the schema → column of the source, beside `params.columns`. `published_at`:
+    the date of rows without one. `newest`: see `ingest_rows`. Repeating an ingest adds nothing.
+    Raises ConfigError for an unknown format or period, or a bad `publisher`; StreamError if a path
+    cannot be read, if every row is rejected, if the store is damaged or cannot be written, or if
+    another process is writing to it.
     """
-    params, paths, notes = params or StreamParams(), [path] if isinstance(path, Path) else path, Notes()
+    params = params or StreamParams()
+    paths = [path] if isinstance(path, Path) else path
+    notes = Notes()
     period_unit(params.period)
     limits, matching, sources = Limits(params), Columns({**params.columns, **(columns or {})}), []
     for one in paths:
@@ -159,15 +194,22 @@ def ingest(
         sources.append((one.resolve().name, collect(found, matching, published_at=published_at)))
     name = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
     unread = [row for _, raw in sources for row in raw.rejected]
-    if not any(raw.documents or raw.questions for _, raw in sources) and not any(row.raw for row in unread):
+    if not any(raw.documents or raw.questions for _, raw in sources) and not any(
+        row.raw for row in unread
+    ):
         first = unread[0] if unread else Rejected(name, 1, f"{name} {UNPUBLISHED}")
-        raise StreamError(first.reason if first.file in first.reason else f"{first.file}:{first.row}: {first.reason}")
+        raise StreamError(
+            first.reason
+            if first.file in first.reason
+            else f"{first.file}:{first.row}: {first.reason}"
+        )
     digest = sha256_hex(*(raw.digest for _, raw in sources))
     file_name = Path(name).resolve().name.encode("utf-8", "replace")
     report = ingest_rows(
         store,
         sources,
-        quarantine=f"{file_name[:100].decode('utf-8', 'ignore')}-{digest[:16]}.jsonl",  # a file system limits bytes
+        # a file system limits bytes
+        quarantine=f"{file_name[:100].decode('utf-8', 'ignore')}-{digest[:16]}.jsonl",
         columns=matching,
         notes=notes,
         params=params,
@@ -203,13 +245,15 @@ def ingest_rows(
     dry_run: bool = False,
     newest: bool = False,
 ) -> IngestReport:
-    """Validate rows, quarantine rejected ones, and add new ones to `store` as slices; all may be rejected.
+    """Validate rows, quarantine rejected ones, and add new ones to `store` as slices; all may be
+    rejected.
 
-    `sources`: each file or source with its rows. Rows dated after `now` (default: the clock of `params`) are rejected;
-    with `wait` those up to AHEAD of the computer's clock wait for a later ingest. `publisher`: see `publisher_of`.
-    `quarantine`: the name of the file of rejected rows. `columns`, `notes`: what matched the rows and what the readers
-    noted, for the report. `revise`: changes the valid documents, given what the store has. `newest`: the newest
-    documents become a slice of their own, if the last one is large. A dry run writes nothing.
+    `sources`: each file or source with its rows. Rows dated after `now` (default: the clock of
+    `params`) are rejected; with `wait` those up to AHEAD of the computer's clock wait for a later
+    ingest. `publisher`: see `publisher_of`. `quarantine`: the name of the file of rejected rows.
+    `columns`, `notes`: what matched the rows and what the readers noted, for the report. `revise`:
+    changes the valid documents, given what the store has. `newest`: the newest documents become a
+    slice of their own, if the last one is large. A dry run writes nothing.
     """
     unit = period_unit(params.period)
     named = None if publisher is None else check_publisher(publisher)
@@ -217,7 +261,10 @@ def ingest_rows(
     checks = Checks(now or params.now(), Limits(params), dates, notes=notes)
     # 1. validate, and determine who published each document
     wait = wait and params.clock == "system"
-    rows = [_validated(one, checks, publisher=named, origin=name, params=params, wait=wait) for name, one in sources]
+    rows = [
+        _validated(one, checks, publisher=named, origin=name, params=params, wait=wait)
+        for name, one in sources
+    ]
     with nullcontext() if dry_run and not store.path.exists() else store.locked():
         for other in {unit_of(slice_.period) for slice_ in store.slices()} - {unit}:
             raise StreamError(
@@ -225,7 +272,8 @@ def ingest_rows(
                 "stream.path"
             )
         # 2. rows that waited, and rows that wait from now on
-        waited, unnoted = read_waiting(store.quarantine) if wait else [], replace(checks, notes=Notes())
+        waited = read_waiting(store.quarantine) if wait else []
+        unnoted = replace(checks, notes=Notes())
         rows += [
             _validated(one, unnoted, publisher=who, origin=who, params=params, wait=True)
             for who, one in by_publisher(waited)
@@ -233,26 +281,36 @@ def ingest_rows(
         forgotten = Forgotten.read(store.path)
         early = {row.line: row for _, _, part in rows for row in part}
         waiting, unread = reject_waiting(early.values(), forgotten)
-        documents, questions = concat([part[0] for part in rows]), concat([part[1] for part in rows])
+        documents = concat([part[0] for part in rows])
+        questions = concat([part[1] for part in rows])
         # 3. reject forgotten documents and floods, then select the new rows
         find = store.find_versions()
-        named_alike = sorted(find(documents.table["doc_id"].to_pylist(), ()), key=attrgetter("order"))
+        named_alike = sorted(
+            find(documents.table["doc_id"].to_pylist(), ()), key=attrgetter("order")
+        )
         owners = {version.doc_id: version.source for version in reversed(named_alike)}
         documents, questions = split_ids(documents, questions, owners=owners)
         documents, questions = resolve_addresses(documents, questions, find)
         documents, questions = reject_forgotten(documents, questions, forgotten)
         documents = revise(documents, find) if revise else documents
-        excess = excess_near_duplicates(documents.table, period=params.period, limit=params.max_near_duplicates)
+        excess = excess_near_duplicates(
+            documents.table, period=params.period, limit=params.max_near_duplicates
+        )
         documents = documents.without(excess)
         index = store_index(store, find, documents.table, questions.table)
         unread += [forgotten.conceal(row) for _, one in sources for row in one.rejected]
-        intake = select(documents, questions, unread=unread, index=index, authority=Authority(params.authority))
+        intake = select(
+            documents, questions, unread=unread, index=index, authority=Authority(params.authority)
+        )
         parts = list(split(intake.documents, intake.questions, period=params.period))
         parts = newest_apart(parts) if newest else parts
-        # 4. quarantine rejected rows first, so that an ingest that fails shows why; then write a slice for each period
+        # 4. quarantine rejected rows first, so that an ingest that fails shows why; then write a
+        #    slice for each period
         rejected_file, slices = None, list[Slice]()
         if not dry_run:
-            rejected_file = write_quarantine(store.quarantine, name=quarantine, rejected=intake.rejected)
+            rejected_file = write_quarantine(
+                store.quarantine, name=quarantine, rejected=intake.rejected
+            )
             if waiting != waited:
                 write_waiting(store.quarantine, [*waited, *waiting])
             slices = [store.add(*part) for part in parts]
@@ -281,12 +339,22 @@ def ingest_rows(
 
 
 def _validated(
-    raw: RawRows, checks: Checks, *, publisher: str | None, origin: str, params: StreamParams, wait: bool
+    raw: RawRows,
+    checks: Checks,
+    *,
+    publisher: str | None,
+    origin: str,
+    params: StreamParams,
+    wait: bool,
 ) -> tuple[ValidatedRows, ValidatedRows, list[WaitingRow]]:
-    """The valid documents with their publishers, the valid questions, and with `wait` the rows that wait."""
+    """The valid documents with their publishers, the valid questions, and with `wait` the rows that
+    wait.
+    """
     # 1. the publishers
     documents, questions = validate_rows(raw, checks)
-    published_by = partial(publisher_of, named=publisher, origin=origin, trusted=params.trust_source)
+    published_by = partial(
+        publisher_of, named=publisher, origin=origin, trusted=params.trust_source
+    )
     publishers = [published_by(claimed) for claimed in documents.table["source"].to_pylist()]
     documents = documents.with_column("source", publishers)
     # 2. the rows that wait
@@ -304,15 +372,23 @@ def _validated(
 def _notices(
     documents: ValidatedRows, intake: Intake, columns: Columns, notes: Notes, *, waiting: int
 ) -> Iterator[str]:
-    odd = [f"{name} ({encoding})" for name, (_, encoding) in notes.files.items() if encoding not in ("", "utf-8")]
+    odd = [
+        f"{name} ({encoding})"
+        for name, (_, encoding) in notes.files.items()
+        if encoding not in ("", "utf-8")
+    ]
     if odd:
-        yield f"not UTF-8: {', '.join(odd[:_PREVIEWED])}" + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
+        yield f"not UTF-8: {', '.join(odd[:_PREVIEWED])}" + (
+            f" and {len(odd) - 3:,} more" if len(odd) > 3 else ""
+        )
     yield from columns.notices(notes)
     if undated := pc.sum(pc.equal(intake.documents["published_at"], RELEASED_AT)).as_py():
         yield f"{counted(undated, 'document')} of SQuAD without a date, dated {RELEASED_AT.date()}: see --published-at"
     if intake.dangling:
         doc_id, target = intake.dangling[0]
-        links = "link of supersedes leads" if len(intake.dangling) == 1 else "links of supersedes lead"
+        links = (
+            "link of supersedes leads" if len(intake.dangling) == 1 else "links of supersedes lead"
+        )
         yield f"{len(intake.dangling):,} {links} to no document, such as {target!r} in {doc_id!r}"
     if waiting:
         yield f"{counted(waiting, 'row')} dated ahead of the clock: a later ingest takes them when their time has come"
@@ -324,9 +400,13 @@ def _notices(
 
 
 def _shared_ids(documents: ValidatedRows) -> Iterator[str]:
-    """A notice if two files name texts without a common run of words by one doc_id, such as the number of a row."""
+    """A notice if two files name texts without a common run of words by one doc_id, such as the
+    number of a row.
+    """
     first, compared = dict[str, tuple[str, str]](), 0
-    for origin, (doc_id, text) in zip(documents.origins, rows_of(documents.table, "doc_id", "text"), strict=True):
+    for origin, (doc_id, text) in zip(
+        documents.origins, rows_of(documents.table, "doc_id", "text"), strict=True
+    ):
         file, other = first.setdefault(doc_id, (origin.file, text))
         if file == origin.file or text == other:
             continue
@@ -340,7 +420,9 @@ def _shared_ids(documents: ValidatedRows) -> Iterator[str]:
             return
 
 
-def store_index(store: SliceStore, find: Find, documents: pa.Table, questions: pa.Table) -> StoreIndex:
+def store_index(
+    store: SliceStore, find: Find, documents: pa.Table, questions: pa.Table
+) -> StoreIndex:
     """The rows of `store` that decide which of `documents` and `questions` are new."""
     # 1. the versions that depend on a row
     new = in_memory(versions_of(documents))

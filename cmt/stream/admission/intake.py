@@ -1,7 +1,9 @@
-"""Admission of valid rows to the stream: each row is compared with the store and with the others of its ingest.
+"""Admission of valid rows to the stream: each row is compared with the store and with the others of
+its ingest.
 
-docs/concepts.md lists the possible outcomes for a document. A question needs its document in the same ingest or in the
-store; if that document repeats another one, the question is about the other one. A known question_id is a duplicate.
+docs/concepts.md lists the possible outcomes for a document. A question needs its document in the
+same ingest or in the store; if that document repeats another one, the question is about the other
+one. A known question_id is a duplicate.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -31,8 +33,12 @@ NEW = "new/999999999"  # the slice of the rows of an ingest, later than all othe
 class StoreIndex:
     """The rows of a store that an ingest may repeat or change, without their texts."""
 
-    versions: Iterable[Version] = ()  # of the store, on which the visibility of the new rows depends
-    documents: set[tuple[Any, ...]] = field(default_factory=set)  # IDENTITY of the documents that the ingest names
+    versions: Iterable[
+        Version
+    ] = ()  # of the store, on which the visibility of the new rows depends
+    documents: set[tuple[Any, ...]] = field(
+        default_factory=set
+    )  # IDENTITY of the documents that the ingest names
     questions: dict[str, str] = field(default_factory=dict)  # question_id → question
 
 
@@ -60,7 +66,9 @@ def select(
     index: StoreIndex,
     authority: Authority | None = None,
 ) -> Intake:
-    """Select the rows that `index` lacks. `unread`: rejected by a reader. `authority` needs publishers as `source`."""
+    """Select the rows that `index` lacks. `unread`: rejected by a reader. `authority` needs
+    publishers as `source`.
+    """
     # 1. the documents, and what they stand for
     versions = versions_of(documents.table)
     rows, duplicates, rejected_documents = _select_documents(documents, versions, index, authority)
@@ -69,9 +77,17 @@ def select(
     # 2. the questions, each about the document that its document stood for when it was asked
     stored, added = ({version.doc_id for version in some} for some in (index.versions, new))
     known = stored | added
-    new_questions, question_duplicates, rejected_questions = _select_questions(questions, index, known, timeline)
+    new_questions, question_duplicates, rejected_questions = _select_questions(
+        questions, index, known, timeline
+    )
     # 3. the counts
-    rejected = (*unread, *documents.rejected, *questions.rejected, *rejected_documents, *rejected_questions)
+    rejected = (
+        *unread,
+        *documents.rejected,
+        *questions.rejected,
+        *rejected_documents,
+        *rejected_questions,
+    )
     return Intake(
         documents=taken,
         questions=new_questions,
@@ -80,7 +96,9 @@ def select(
         duplicates=duplicates,
         question_duplicates=question_duplicates,
         rejected=tuple(sorted(rejected, key=attrgetter("file", "row"))),
-        dangling=tuple((v.doc_id, v.supersedes) for v in new if v.supersedes and v.supersedes not in known),
+        dangling=tuple(
+            (v.doc_id, v.supersedes) for v in new if v.supersedes and v.supersedes not in known
+        ),
         timeline=timeline,
     )
 
@@ -91,17 +109,27 @@ def versions_of(table: pa.Table) -> list[Version]:
     return [Version(doc_id, date, NEW, *record) for doc_id, date, *record in rows]
 
 
-def select_with_unanswerable(raw: RawRows, *, now: datetime, limits: Limits = DEFAULT_LIMITS) -> Intake:
-    """The valid rows of `raw`: of each document the latest version, of each text the first document.
+def select_with_unanswerable(
+    raw: RawRows, *, now: datetime, limits: Limits = DEFAULT_LIMITS
+) -> Intake:
+    """The valid rows of `raw`: of each document the latest version, of each text the first
+    document.
 
-    Rows dated after `now` are rejected. Questions with an empty list of `answers` are kept (SQuAD 2.0).
+    Rows dated after `now` are rejected. Questions with an empty list of `answers` are kept (SQuAD
+    2.0).
     """
     documents, questions = validate_rows(raw, Checks(now, limits, allow_unanswerable=True))
     intake = select(documents, questions, unread=raw.rejected, index=StoreIndex())
     rows = list(rows_of(intake.documents, "doc_id", "published_at"))
     latest = {doc_id: date for doc_id, date in sorted(rows, key=itemgetter(1))}
-    kept = [row for row, key in enumerate(rows) if latest[key[0]] == key[1] and key not in intake.timeline.repeats]
-    originals = [intake.timeline.original(doc_id) for doc_id in intake.questions["doc_id"].to_pylist()]
+    kept = [
+        row
+        for row, key in enumerate(rows)
+        if latest[key[0]] == key[1] and key not in intake.timeline.repeats
+    ]
+    originals = [
+        intake.timeline.original(doc_id) for doc_id in intake.questions["doc_id"].to_pylist()
+    ]
     return replace(
         intake,
         documents=take(intake.documents, kept),
@@ -112,7 +140,8 @@ def select_with_unanswerable(raw: RawRows, *, now: datetime, limits: Limits = DE
 def split_ids(
     documents: ValidatedRows, questions: ValidatedRows, *, owners: dict[str, str | None]
 ) -> tuple[ValidatedRows, ValidatedRows]:
-    """Give a document without a doc_id one of publisher and text, if another publisher has the same text.
+    """Give a document without a doc_id one of publisher and text, if another publisher has the same
+    text.
 
     `owners`: doc_id → publisher in the store; documents of this ingest are added.
     """
@@ -122,14 +151,18 @@ def split_ids(
             renamed[doc_id] = doc_id = sha256_hex(publisher, sha256)[:16]
         doc_ids.append(doc_id)
     kept = set(doc_ids)
-    asked = [name if name in kept else renamed.get(name, name) for name in questions.table["doc_id"].to_pylist()]
+    asked = [
+        name if name in kept else renamed.get(name, name)
+        for name in questions.table["doc_id"].to_pylist()
+    ]
     return documents.with_column("doc_id", doc_ids), questions.with_column("doc_id", asked)
 
 
 def resolve_addresses(
     documents: ValidatedRows, questions: ValidatedRows, find: Find
 ) -> tuple[ValidatedRows, ValidatedRows]:
-    """Replace each address in `supersedes`, or in a question's doc_id, by the doc_id that documents get from it.
+    """Replace each address in `supersedes`, or in a question's doc_id, by the doc_id that documents
+    get from it.
 
     An address stays if it is itself the id of a document. `find`: see `SliceStore.find_versions`.
     """
@@ -139,7 +172,11 @@ def resolve_addresses(
     pages = {link: page for link, page in pages.items() if page and page != link}
     # 2. which of them are known
     known = {*documents.table["doc_id"].to_pylist()}
-    known |= {version.doc_id for version in find({*pages, *filter(None, pages.values())}, ())} if pages else set()
+    known |= (
+        {version.doc_id for version in find({*pages, *filter(None, pages.values())}, ())}
+        if pages
+        else set()
+    )
     pages = {link: page for link, page in pages.items() if link not in known and page in known}
     # 3. replace the others
     superseded, asked = ([pages.get(link, link) for link in column] for column in links)
@@ -147,9 +184,14 @@ def resolve_addresses(
 
 
 def _select_documents(
-    documents: ValidatedRows, versions: Sequence[Version], index: StoreIndex, authority: Authority | None
+    documents: ValidatedRows,
+    versions: Sequence[Version],
+    index: StoreIndex,
+    authority: Authority | None,
 ) -> tuple[list[int], int, list[Rejected]]:
-    """Return the rows to take, the number of rows that are in the store already, and the rejected rows."""
+    """Return the rows to take, the number of rows that are in the store already, and the rejected
+    rows.
+    """
     rows = list(rows_of(documents.table, *IDENTITY))
     known = KnownVersions(index.versions, versions)
     stored, taken = set(index.documents), dict[tuple[str, datetime], int]()
@@ -177,8 +219,13 @@ def _select_documents(
 def _select_questions(
     questions: ValidatedRows, index: StoreIndex, known: Collection[str], timeline: Timeline
 ) -> tuple[pa.Table, int, list[Rejected]]:
-    """Return new rows, number of duplicates, rejected rows. `known`: the doc_ids of the store and of the ingest."""
-    new, doc_ids, rejected, asked = list[int](), list[str](), list[Rejected](), dict(index.questions)
+    """Return new rows, number of duplicates, rejected rows. `known`: the doc_ids of the store and
+    of the ingest.
+    """
+    new = list[int]()
+    doc_ids = list[str]()
+    rejected = list[Rejected]()
+    asked = dict(index.questions)
     rows = rows_of(questions.table, "question_id", "doc_id", "question", "asked_at")
     for row, (question_id, doc_id, question, asked_at) in enumerate(rows):
         known_question = asked.get(question_id)

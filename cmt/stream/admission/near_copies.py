@@ -1,7 +1,9 @@
-"""Floods of near-copies: more than `stream.max_near_duplicates` documents of one slice with nearly the same text.
+"""Floods of near-copies: more than `stream.max_near_duplicates` documents of one slice with nearly
+the same text.
 
-Two texts are near-copies if they share at least 0.8 of their runs of five words (Jaccard). MinHash finds the candidates
-(Broder 1997; 16 bands of 8 miss 5 % of the pairs at 0.8 and 0.01 % at 0.9), and a comparison of the texts decides.
+Two texts are near-copies if they share at least 0.8 of their runs of five words (Jaccard). MinHash
+finds the candidates (Broder 1997; 16 bands of 8 miss 5 % of the pairs at 0.8 and 0.01 % at 0.9),
+and a comparison of the texts decides.
 """
 
 from collections import defaultdict
@@ -18,10 +20,11 @@ _BUCKET = 16  # documents to compare for one band: bounds the cost of a document
 
 
 def excess_near_duplicates(documents: pa.Table, *, period: str | int, limit: int) -> dict[int, str]:
-    """Row → why it is refused, of the rows beyond the first `limit` near-copies in a slice of `period`.
+    """Row → why it is refused, of the rows beyond the first `limit` near-copies in a slice of
+    `period`.
 
-    Rows count by date, then in their order. A document that supersedes one of its near-copies replaces it. Equal texts
-    of one source count once. `limit` 0: no limit.
+    Rows count by date, then in their order. A document that supersedes one of its near-copies
+    replaces it. Equal texts of one source count once. `limit` 0: no limit.
     """
     if not limit:
         return {}
@@ -59,7 +62,11 @@ def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
         # 2. the near-copies among them, if they are enough
         if len(candidates) >= limit:
             others = {other: _runs(texts[other]) for other in sorted(candidates)}
-            near = [other for other in others if len(runs & others[other]) / len(runs | others[other]) >= NEARLY_EQUAL]
+            near = [
+                other
+                for other in others
+                if len(runs & others[other]) / len(runs | others[other]) >= NEARLY_EQUAL
+            ]
             if len(near) >= limit:
                 found[row] = near[0]
                 continue

@@ -1,4 +1,6 @@
-"""Which new versions the documents of a store allow: who may correct or supersede whom, and no rings of one date."""
+"""Which new versions the documents of a store allow: who may correct or supersede whom, and no
+rings of one date.
+"""
 
 import json
 from collections import Counter, defaultdict
@@ -14,13 +16,21 @@ from cmt.timeline import Version
 
 
 class KnownVersions:
-    """The versions of the store and the accepted ones of an ingest, by which further versions are refused."""
+    """The versions of the store and the accepted ones of an ingest, by which further versions are
+    refused.
+    """
 
     def __init__(self, stored: Iterable[Version], candidates: Iterable[Version]) -> None:
-        # doc_id → its versions, the first by the publisher of the document; doc_id → the versions that supersede it
-        self._versions, self._updates = defaultdict[str, list[Version]](list), defaultdict[str, list[Version]](list)
-        self._candidates: dict[str, Version] = {}  # the first in the ingest, for updates that come before them
-        self._changing: set[str] = set()  # documents with several versions, or one that supersedes another document
+        # doc_id → its versions, the first by the publisher of the document; doc_id → the versions
+        # that supersede it
+        self._versions = defaultdict[str, list[Version]](list)
+        self._updates = defaultdict[str, list[Version]](list)
+        self._candidates: dict[
+            str, Version
+        ] = {}  # the first in the ingest, for updates that come before them
+        self._changing: set[str] = (
+            set()
+        )  # documents with several versions, or one that supersedes another document
         # source and text → the date from which each document has had this text
         self._of_text = defaultdict[tuple[Any, ...], dict[str, datetime]](dict)
         # source and text → the documents that had this text and superseded nothing
@@ -44,12 +54,18 @@ class KnownVersions:
             self._plain[text].add(doc_id)
 
     def refusal(self, version: Version, authority: Authority, *, is_stored: bool) -> str | None:
-        """Why `version` is refused, or its repetition if it `is_stored`; None if its publisher may add it."""
+        """Why `version` is refused, or its repetition if it `is_stored`; None if its publisher may
+        add it.
+        """
         doc_id, source, date = version.doc_id, version.source, version.published_at
         # 1. a new document, which an update in the store would hide from the start, or a correction
         known = self._versions.get(doc_id, [])
         for update in [] if known else self._updates.get(doc_id, ()):
-            if update.banked and update.published_at >= date and not authority.covers(update.source, source):
+            if (
+                update.banked
+                and update.published_at >= date
+                and not authority.covers(update.source, source)
+            ):
                 return (
                     f"{update.doc_id!r} of {update.source!r} would supersede it, which it may not do to {source!r}; "
                     f"`cmt forget {update.doc_id}` and ingest this again, or {_advice(update.source, source)}"
@@ -73,10 +89,12 @@ class KnownVersions:
         return f"{what} of {owner!r}, which {source!r} may not; {advice}, or leave supersedes out"
 
     def ring(self, version: Version) -> str | None:
-        """The documents that lead to each other with `version`, if two of them have updates of one date; else None.
+        """The documents that lead to each other with `version`, if two of them have updates of one
+        date; else None.
 
-        A version leads to the document that it supersedes, or else to each with its text for which it may stand. Any
-        version may turn out to be the one that holds, or not to be banked, so that names lead through it.
+        A version leads to the document that it supersedes, or else to each with its text for which
+        it may stand. Any version may turn out to be the one that holds, or not to be banked, so
+        that names lead through it.
         """
         own, text = version.doc_id, version[3:5]
         changes = version.supersedes or own in self._versions
@@ -94,7 +112,11 @@ class KnownVersions:
             for one in versions(doc_id):
                 if not one.supersedes:
                     since = self._of_text.get(one[3:5], {})
-                    names |= {name for name in self._changing & since.keys() if since[name] <= one.published_at}
+                    names |= {
+                        name
+                        for name in self._changing & since.keys()
+                        if since[name] <= one.published_at
+                    }
                     if changes and one[3:5] == text and version.published_at <= one.published_at:
                         names.add(own)
             return names - {doc_id}
@@ -108,13 +130,21 @@ class KnownVersions:
         ring, grown = set[str](), {own}
         while grown:
             ring |= grown
-            grown = {doc_id for doc_id, names in leads_to.items() if not names.isdisjoint(grown)} - ring
+            grown = {
+                doc_id for doc_id, names in leads_to.items() if not names.isdisjoint(grown)
+            } - ring
         # 2. two updates of one date
-        dates = Counter(date for doc_id in ring for date in {v.published_at for v in versions(doc_id) if v.supersedes})
+        dates = Counter(
+            date
+            for doc_id in ring
+            for date in {v.published_at for v in versions(doc_id) if v.supersedes}
+        )
         return ", ".join(sorted(ring)) if max(dates.values(), default=0) > 1 else None
 
 
 def _advice(publisher: str | None, other: str | None) -> str:
     if publisher and other and publisher.startswith(FILE_PREFIX) and other.startswith(FILE_PREFIX):
         return "if both files have one publisher, name it at each ingest: --source NAME"
-    return f"if it may, add {json.dumps({publisher: [other]}, ensure_ascii=False)} to stream.authority"
+    return (
+        f"if it may, add {json.dumps({publisher: [other]}, ensure_ascii=False)} to stream.authority"
+    )

@@ -1,4 +1,6 @@
-"""Rows dated up to a day after the clock, which a later ingest adds; in the quarantine, where a purge finds them."""
+"""Rows dated up to a day after the clock, which a later ingest adds; in the quarantine, where a
+purge finds them.
+"""
 
 import json
 from collections import defaultdict
@@ -27,13 +29,17 @@ class WaitingRow:
     def line(self) -> str:
         """The row as JSON; equal rows have equal lines."""
         return json.dumps(
-            vars(self), ensure_ascii=False, default=lambda v: v.isoformat() if isinstance(v, date) else str(v)
+            vars(self),
+            ensure_ascii=False,
+            default=lambda v: v.isoformat() if isinstance(v, date) else str(v),
         )
 
 
 def read_waiting(folder: Path) -> list[WaitingRow]:
     """The waiting rows. Raises StreamError if the file is damaged."""
-    return read_lines(folder / FILE, WaitingRow, remedy="repair or delete it; its rows are in their sources")
+    return read_lines(
+        folder / FILE, WaitingRow, remedy="repair or delete it; its rows are in their sources"
+    )
 
 
 def write_waiting(folder: Path, rows: Iterable[WaitingRow]) -> None:
@@ -45,5 +51,7 @@ def by_publisher(rows: Iterable[WaitingRow]) -> Iterator[tuple[str, RawRows]]:
     groups = defaultdict[str, RawRows](RawRows)
     for row in rows:
         group = groups[row.publisher]
-        (group.documents if row.kind == "document" else group.questions).append(RawRow(row.file, row.row, row.values))
+        (group.documents if row.kind == "document" else group.questions).append(
+            RawRow(row.file, row.row, row.values)
+        )
     return iter(groups.items())

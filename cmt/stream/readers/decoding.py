@@ -14,21 +14,32 @@ from cmt.stream.limits import VALUES_A_ROW, Limits
 from cmt.stream.readers.files import Record
 
 _BATCH_ROWS = 1_000
-_ONCE = {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "DELTA_LENGTH_BYTE_ARRAY"}
+_ONCE = {
+    "PLAIN",
+    "RLE",
+    "BIT_PACKED",
+    "PLAIN_DICTIONARY",
+    "RLE_DICTIONARY",
+    "DELTA_LENGTH_BYTE_ARRAY",
+}
 """Encodings of strings that Arrow decodes as dictionaries, each value once."""
 _MAGIC = b"ARROW1\0\0"  # of a file; a stream follows it
 _RECORD_BATCH, _DICTIONARY_BATCH = 3, 2  # kinds of a message in Arrow's format
 
 
 class Unreadable:
-    """A value that Arrow stores and Python cannot represent: bytes that are not UTF-8, the year 290000."""
+    """A value that Arrow stores and Python cannot represent: bytes that are not UTF-8, the year
+    290000.
+    """
 
     def __repr__(self) -> str:
         return "an unreadable value"
 
 
 def read_parquet(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the rows of a Parquet file, whose repeated strings are decoded once. Raises StreamError, ArrowException."""
+    """Yield the rows of a Parquet file, whose repeated strings are decoded once. Raises
+    StreamError, ArrowException.
+    """
     # 1. what the file declares
     source = pa.py_buffer(data)
     metadata, schema = pq.read_metadata(source), pq.read_schema(source)
@@ -39,7 +50,9 @@ def read_parquet(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
         leaf, chunks = metadata.schema.column(number), [group.column(number) for group in groups]
         size += sum(chunk.total_uncompressed_size for chunk in chunks)
         limits.check_rows(name, sum(chunk.num_values for chunk in chunks) // VALUES_A_ROW)
-        if leaf.physical_type == "BYTE_ARRAY" and all(set(chunk.encodings) <= _ONCE for chunk in chunks):
+        if leaf.physical_type == "BYTE_ARRAY" and all(
+            set(chunk.encodings) <= _ONCE for chunk in chunks
+        ):
             dictionaries.append(leaf.path)
         elif leaf.physical_type == "BYTE_ARRAY":  # each value may repeat the whole chunk
             widest += max((chunk.total_uncompressed_size for chunk in chunks), default=0)
@@ -54,7 +67,9 @@ def read_parquet(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 
 def read_arrow(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the rows of an Arrow file or stream, unless its buffers expand. Raises StreamError, ArrowException."""
+    """Yield the rows of an Arrow file or stream, unless its buffers expand. Raises StreamError,
+    ArrowException.
+    """
     stream = pa.py_buffer(data)
     if data.startswith(_MAGIC):
         stream = stream.slice(len(_MAGIC))
@@ -68,7 +83,9 @@ def read_arrow(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 
 def _records(batches: Iterable[pa.RecordBatch], name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the rows of `batches`, with `Unreadable` in place of some values. Raises StreamError above the limits."""
+    """Yield the rows of `batches`, with `Unreadable` in place of some values. Raises StreamError
+    above the limits.
+    """
     decoder, number = _Decoder(name, limits), 0
     for batch in batches:
         limits.check_rows(name, number + batch.num_rows, columns=batch.num_columns)
@@ -90,8 +107,12 @@ class _Decoder:
             yield from map(self._value, column)
         else:
             self._count(column.nbytes + least * len(column))
-            if pa.types.is_timestamp(column.type):  # a coarser unit that does not fit raises ArrowInvalid
-                column = column.cast(pa.timestamp("us", tz=column.type.tz and "UTC"), safe=column.type.unit != "ns")
+            if pa.types.is_timestamp(
+                column.type
+            ):  # a coarser unit that does not fit raises ArrowInvalid
+                column = column.cast(
+                    pa.timestamp("us", tz=column.type.tz and "UTC"), safe=column.type.unit != "ns"
+                )
             try:
                 yield from column.to_pylist()
             except (ValueError, OverflowError):
@@ -105,7 +126,9 @@ class _Decoder:
         if isinstance(scalar, pa.ListScalar):
             return list(self.column(scalar.values, least=8))
         if isinstance(scalar, pa.StructScalar):
-            return {field.name: self._value(scalar[number]) for number, field in enumerate(scalar.type)}
+            return {
+                field.name: self._value(scalar[number]) for number, field in enumerate(scalar.type)
+            }
         value = _python_value(scalar)
         self._count(len(value) if isinstance(value, str | bytes) else 1)
         return value
@@ -126,12 +149,16 @@ def _python_value(scalar: pa.Scalar) -> Any:
 def _is_plain(kind: pa.DataType) -> bool:
     """Whether the bytes of an array of this type bound the size of its values."""
     types = pa.types
-    shared = types.is_string_view(kind) or types.is_binary_view(kind) or types.is_run_end_encoded(kind)
+    shared = (
+        types.is_string_view(kind) or types.is_binary_view(kind) or types.is_run_end_encoded(kind)
+    )
     return not (shared or types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
 
 
 def _expanded(message: pa.Message) -> int:
-    """Bytes that the compressed buffers of a message declare, by its flatbuffer (Arrow's format, Message.fbs)."""
+    """Bytes that the compressed buffers of a message declare, by its flatbuffer (Arrow's format,
+    Message.fbs).
+    """
     data, body = memoryview(message.metadata), memoryview(message.body or b"")
 
     def number(form: str, position: int) -> int:
@@ -155,7 +182,9 @@ def _expanded(message: pa.Message) -> int:
     if not field(batch, 3):  # not compressed
         return 0
     buffers, total = reference(field(batch, 2)), 0
-    for offset, length in struct.iter_unpack("<qq", data[buffers + 4 :][: 16 * number("<I", buffers)]):
+    for offset, length in struct.iter_unpack(
+        "<qq", data[buffers + 4 :][: 16 * number("<I", buffers)]
+    ):
         if length >= 8:  # the length before compression, -1 for a buffer that is not compressed
             total += max(0, struct.unpack_from("<q", body, offset)[0])
     return total

@@ -1,4 +1,6 @@
-"""The format of a file by its content, and the records of files, folders and archives of any mixture."""
+"""The format of a file by its content, and the records of files, folders and archives of any
+mixture.
+"""
 
 import io
 import re
@@ -57,16 +59,27 @@ _MARKED_UP = {"jsonl", "json", "csv", "parquet", "arrow"}
 _HEAD = 200_000  # bytes that decide the format
 _STARTS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"WARC/": "warc"}
 _STARTS |= {b"PK\3\4": "zip", b"{\\rtf": "rtf"}
-_OFFICE = {"word": "docx", "xl": "xlsx", "ppt": "pptx"}  # folder in a file of Microsoft Office → format
+_OFFICE = {
+    "word": "docx",
+    "xl": "xlsx",
+    "ppt": "pptx",
+}  # folder in a file of Microsoft Office → format
 _REFUSED = {
     "xlsx": "a spreadsheet, XLSX: save it as CSV",
     "pptx": "a presentation, PPTX: save it as PDF",
     "odf": "an OpenDocument file: save it as DOCX, CSV or PDF",
     "rtf": "rich text, RTF: save it as DOCX, HTML or plain text",
 }  # format → what it is, and what to do
-_XML = (("feed", "rss|feed|rdf:rdf"), ("sitemap", "urlset|sitemapindex"), ("html", "!doctype html|html"))
+_XML = (
+    ("feed", "rss|feed|rdf:rdf"),
+    ("sitemap", "urlset|sitemapindex"),
+    ("html", "!doctype html|html"),
+)
 _HTML = re.compile(r"<(?:head|body|article|main|section|div|p|h1|table)\b", re.IGNORECASE)
-_HEADER = re.compile(r"^(from|to|date|subject|message-id|mime-version|received|content-type|return-path):", re.I | re.M)
+_HEADER = re.compile(
+    r"^(from|to|date|subject|message-id|mime-version|received|content-type|return-path):",
+    re.I | re.M,
+)
 _BINARY = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _TEXTS = {"", ".txt", ".text", ".rst", ".adoc", ".asc", ".log", *prose.MARKDOWN}
 """Suffixes of plain texts; in a folder, other files of no known format are left out."""
@@ -80,19 +93,34 @@ _DATE_KEY = re.compile(
     r"date|(?<!sen)time|publi(?!sher|cation$)|pubbl|(?:created|posted)(?!.?by)|^ts$|datum|^fecha|ver(?:ö|oe)ffentlicht|erschien",
     re.IGNORECASE,
 )
-_LIKE_A_DATE = re.compile(r"(?:19|20)\d\d|\d{9}|\d[./-]\d\d?[./-]\d")  # a year, seconds since 1970, or three numbers
+_LIKE_A_DATE = re.compile(
+    r"(?:19|20)\d\d|\d{9}|\d[./-]\d\d?[./-]\d"
+)  # a year, seconds since 1970, or three numbers
 _OTHER_BYTE = re.compile("[\udc80-\udcff]")  # what `decode` makes of bytes that are not UTF-8
-_ENCODED = {"jsonl", "json", "squad", "csv", "wiki", "text"}  # formats of text that does not declare its encoding
+_ENCODED = {
+    "jsonl",
+    "json",
+    "squad",
+    "csv",
+    "wiki",
+    "text",
+}  # formats of text that does not declare its encoding
 
 
 def records(
-    path: Path, *, format: str | None = None, limits: Limits = DEFAULT_LIMITS, notes: Notes | None = None
+    path: Path,
+    *,
+    format: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    notes: Notes | None = None,
 ) -> Iterator[Record]:
-    """Yield the records of the file or folder `path`, detecting each format by content unless `format` is named.
+    """Yield the records of the file or folder `path`, detecting each format by content unless
+    `format` is named.
 
-    Folders and archives are read recursively without their hidden files. A record, a file or a folder that cannot be
-    read is one record with an `error`. `notes` gets the format and encoding of each file, and how many texts were cut.
-    Raises ConfigError for an unknown format, and StreamError if `path` does not exist or is a folder without files.
+    Folders and archives are read recursively without their hidden files. A record, a file or a
+    folder that cannot be read is one record with an `error`. `notes` gets the format and encoding
+    of each file, and how many texts were cut. Raises ConfigError for an unknown format, and
+    StreamError if `path` does not exist or is a folder without files.
     """
     if not path.exists():
         raise StreamError(f"{path} not found; name a file or a folder")
@@ -104,7 +132,10 @@ def records(
     files = sorted(file for file in own if file.stat().st_size) or own or found
     if own and notes:
         for file in sorted(set(found).difference(own)):
-            notes.add(f"a file is left out, because the folder has {own[0].name}", file.relative_to(path).as_posix())
+            notes.add(
+                f"a file is left out, because the folder has {own[0].name}",
+                file.relative_to(path).as_posix(),
+            )
     for error in unlisted if not own else ():
         reason = f"cannot list {error.filename}: {error.strerror}; its files are left out"
         yield Record({}, Path(error.filename).relative_to(path).as_posix(), reason)
@@ -117,7 +148,9 @@ def records(
         except StreamError as error:
             yield Record({}, name, str(error))
         else:
-            yield from records_of(data, name, format=format, limits=limits, notes=notes, inside=inside)
+            yield from records_of(
+                data, name, format=format, limits=limits, notes=notes, inside=inside
+            )
 
 
 def records_of(
@@ -129,15 +162,21 @@ def records_of(
     notes: Notes | None = None,
     inside: bool = False,
 ) -> Iterator[Record]:
-    """Yield the records of the file `name`, as `records` does. `inside`: whether it is in a folder."""
+    """Yield the records of the file `name`, as `records` does. `inside`: whether it is in a
+    folder.
+    """
     if format not in (None, *_READERS):
         raise ConfigError(f"unknown format {format!r}: use {', '.join(_READERS)}")
     yield from _Reading(limits, format, notes or Notes(), inside=inside).read(data, name)
 
 
 def detect(data: bytes, name: str) -> str | None:
-    """The format of a file by its content: of _READERS or _REFUSED, a compression, zip or tar; None if unknown."""
-    if known := compression_of(data) or next((form for start, form in _STARTS.items() if data.startswith(start)), None):
+    """The format of a file by its content: of _READERS or _REFUSED, a compression, zip or tar; None
+    if unknown.
+    """
+    if known := compression_of(data) or next(
+        (form for start, form in _STARTS.items() if data.startswith(start)), None
+    ):
         return _kind_of_zip(data) if known == "zip" else known
     if data[257:262] == b"ustar":
         return "tar"
@@ -181,9 +220,13 @@ def _kind_of_zip(data: bytes) -> str:
 
 
 def _markup(head: str, *, markdown: bool) -> str | None:
-    """The format of a file that begins with `<`; None for XML of another kind, and for `markdown` with HTML in it."""
+    """The format of a file that begins with `<`; None for XML of another kind, and for `markdown`
+    with HTML in it.
+    """
     start = re.sub(r"<\?.*?\?>|<!--.*?-->|\s+", " ", head[:20_000], flags=re.DOTALL).lstrip()
-    start = re.sub(r"^<!doctype (?!html)[^\[>]*(\[.*?\]\s*)?>\s*", "", start, flags=re.DOTALL | re.IGNORECASE)
+    start = re.sub(
+        r"^<!doctype (?!html)[^\[>]*(\[.*?\]\s*)?>\s*", "", start, flags=re.DOTALL | re.IGNORECASE
+    )
     for form, names in _XML:
         if re.match(rf"<(?:{names})\b", start, re.IGNORECASE):
             return form
@@ -222,7 +265,9 @@ class _Reading:
         except Exception as error:  # of any library: one file must not stop the others
             if isinstance(error, ModuleNotFoundError):
                 reason = f"{name} needs {error.name}, which is not installed: pip install 'cmt-memory[formats]'"
-            elif isinstance(error, StreamError | ValueError) and not isinstance(error, pa.ArrowException):
+            elif isinstance(error, StreamError | ValueError) and not isinstance(
+                error, pa.ArrowException
+            ):
                 reason = str(error)
             else:
                 words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -239,7 +284,9 @@ class _Reading:
             raise StreamError(f"{name} is {_REFUSED[form]}")
         packed = form in ("gz", "xz", "bz2", "zst", "zip", "tar")
         if packed and nesting >= MAX_NESTING:
-            raise StreamError(f"{name} is an archive more than {MAX_NESTING} deep in others; unpack it first")
+            raise StreamError(
+                f"{name} is an archive more than {MAX_NESTING} deep in others; unpack it first"
+            )
         if form in ("zip", "tar"):
             yield from self._unpacked(data, name, form, nesting)
         elif form and packed:
@@ -248,16 +295,23 @@ class _Reading:
             yield from self.read(data, name.removesuffix(f".{form}"), nesting + 1)
         else:
             self._found = form = self._format or form
-            if form is None or (form == "text" and self._inside and not _is_text(data, PurePosixPath(name))):
-                raise StreamError(f"{name} is in no known format: leave it out, or convert it to text, HTML or CSV")
+            if form is None or (
+                form == "text" and self._inside and not _is_text(data, PurePosixPath(name))
+            ):
+                raise StreamError(
+                    f"{name} is in no known format: leave it out, or convert it to text, HTML or CSV"
+                )
             self._notes.files[name] = (form, decode(data)[1] if form in _ENCODED else "")
-            yield from _finished(_READERS[form](data, name, self._limits), name, form, self._limits, self._notes)
+            yield from _finished(
+                _READERS[form](data, name, self._limits), name, form, self._limits, self._notes
+            )
 
     def _unpacked(self, data: bytes, name: str, form: str, nesting: int) -> Iterator[Record]:
         self._inside, is_book = True, False
         for number, member in enumerate(members(data, form), 1):
             self._limits.check_rows(name, number)
-            path, where = PurePosixPath(member.name.replace("\\", "/")), f"{name}/{member.name.removeprefix('./')}"
+            path = PurePosixPath(member.name.replace("\\", "/"))
+            where = f"{name}/{member.name.removeprefix('./')}"
             if _hidden(path) and ".." not in path.parts:
                 continue
             if path.is_absolute() or ".." in path.parts:
@@ -277,14 +331,20 @@ class _Reading:
                 yield from self.read(content, where, nesting + 1)
 
 
-def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, notes: Notes) -> Iterator[Record]:
-    """The records without markup in their fields, dated by the names of file and folders, and cut if too long."""
+def _finished(
+    read: Iterable[Record], name: str, form: str, limits: Limits, notes: Notes
+) -> Iterator[Record]:
+    """The records without markup in their fields, dated by the names of file and folders, and cut
+    if too long.
+    """
     inside = _IN_ARCHIVE.sub("", name)
     dates = _days(PurePosixPath(inside).name)[:1] or _days(inside)[-1:]
     limit = limits.stream.document_characters
     for record in read:
         if not record.error and is_draft(record.fields):
-            record = Record({}, record.where, left_out=(*record.left_out, f"the draft {record.where}"))
+            record = Record(
+                {}, record.where, left_out=(*record.left_out, f"the draft {record.where}")
+            )
         if not record.error and (found := _other_byte(record.fields)):
             byte, line = ord(found[0]) - 0xDC00, found.string.count("\n", 0, found.start()) + 1
             error = f"not UTF-8: it has the byte 0x{byte:02x} in line {line} of a text; save the file in one encoding"
@@ -297,15 +357,25 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
                 if isinstance(value, str) and ("<" in value or "&" in value):
                     fields[key] = without_markup(value)
                 elif isinstance(value, dict):
-                    fields[key] = {k: without_markup(v) if isinstance(v, str) else v for k, v in value.items()}
+                    fields[key] = {
+                        k: without_markup(v) if isinstance(v, str) else v for k, v in value.items()
+                    }
         dated = any(_may_date(key, value) for key, value in fields.items() if isinstance(key, str))
         if dates and fields and not dated:
             fields["published_at"] = dates[0]
-        if record.error or not any(isinstance(value, str) and len(value) > limit for value in fields.values()):
+        if record.error or not any(
+            isinstance(value, str) and len(value) > limit for value in fields.values()
+        ):
             yield record
             continue
-        long = max((key for key, value in fields.items() if isinstance(value, str)), key=lambda key: len(fields[key]))
-        notes.add(f"{long} is longer than stream.document_characters and is cut into parts", len(fields[long]))
+        long = max(
+            (key for key, value in fields.items() if isinstance(value, str)),
+            key=lambda key: len(fields[key]),
+        )
+        notes.add(
+            f"{long} is longer than stream.document_characters and is cut into parts",
+            len(fields[long]),
+        )
         for number, part in enumerate(chapters(fields[long], limit), 1):
             named = part_of(fields, str(number)) if number > 1 else fields
             yield record._replace(fields={**named, long: part})
@@ -313,9 +383,13 @@ def _finished(read: Iterable[Record], name: str, form: str, limits: Limits, note
 
 
 def _may_date(key: str, value: Any) -> bool:
-    """Whether a field may hold the date of its record, readable or not; `published: true` does not."""
+    """Whether a field may hold the date of its record, readable or not; `published: true` does
+    not.
+    """
     inner = {f"{key}.{name}": one for name, one in value.items()} if isinstance(value, dict) else {}
-    if any(column_of(name) == "published_at" and _may_date(name, one) for name, one in inner.items()):
+    if any(
+        column_of(name) == "published_at" and _may_date(name, one) for name, one in inner.items()
+    ):
         return True
     if is_blank(value) or not _DATE_KEY.search(key) or is_flag(key, value):
         return False
@@ -337,6 +411,8 @@ def _other_byte(fields: dict[str, Any]) -> re.Match[str] | None:
     for value in waiting:
         if isinstance(value, dict | list):
             waiting += value.values() if isinstance(value, dict) else value
-        elif isinstance(value, str) and not value.isascii() and (found := _OTHER_BYTE.search(value)):
+        elif (
+            isinstance(value, str) and not value.isascii() and (found := _OTHER_BYTE.search(value))
+        ):
             return found
     return None

@@ -33,25 +33,41 @@ class Record(NamedTuple):
     A record without fields and error holds only `left_out`.
     """
 
-    fields: dict[str, Any]  # raw keys and values; readers of pages, feeds and mail use the names of the schema
+    fields: dict[
+        str, Any
+    ]  # raw keys and values; readers of pages, feeds and mail use the names of the schema
     where: str  # `feed.xml row 3`, or `pages.zip/news/a.html` inside a folder or archive
     error: str | None = None  # why the record could not be read, and what to do
-    left_out: tuple[str, ...] = ()  # parts of the file that are not documents; one record of the file lists them all
+    left_out: tuple[
+        str, ...
+    ] = ()  # parts of the file that are not documents; one record of the file lists them all
 
 
 def part_of(fields: dict[str, Any], part: str) -> dict[str, Any]:
-    """Return `fields` with `#part` appended to ids and addresses; without an id, the address becomes the doc_id."""
-    named = {key: f"{fields[key]}#{part}" for key in fields if fields[key] and column_of(key) in ("doc_id", "url")}
+    """Return `fields` with `#part` appended to ids and addresses; without an id, the address
+    becomes the doc_id.
+    """
+    named = {
+        key: f"{fields[key]}#{part}"
+        for key in fields
+        if fields[key] and column_of(key) in ("doc_id", "url")
+    }
     urls = [str(fields[key]) for key in named if column_of(key) == "url"]
-    own = {"doc_id": f"{url_identity(urls[0]) or urls[0]}#{part}"} if urls and len(urls) == len(named) else {}
+    own = (
+        {"doc_id": f"{url_identity(urls[0]) or urls[0]}#{part}"}
+        if urls and len(urls) == len(named)
+        else {}
+    )
     return {**fields, **named, **own}
 
 
-def walk(folder: Path, enter: Callable[[PurePath], bool], failed: Callable[[OSError], object]) -> Iterator[Path]:
+def walk(
+    folder: Path, enter: Callable[[PurePath], bool], failed: Callable[[OSError], object]
+) -> Iterator[Path]:
     """Yield the files below `folder`. `enter`: whether to list the folder with this relative path.
 
-    `failed` gets the error of a folder that cannot be listed. Links are followed after all other folders, and no folder
-    is listed twice, so that a new link renames no file.
+    `failed` gets the error of a folder that cannot be listed. Links are followed after all other
+    folders, and no folder is listed twice, so that a new link renames no file.
     """
     listed, starts = set[tuple[int, int]](), [folder]
     for start in starts:
@@ -68,11 +84,15 @@ def walk(folder: Path, enter: Callable[[PurePath], bool], failed: Callable[[OSEr
 
 
 def read_regular(path: Path, name: str, limits: Limits) -> bytes:
-    """The content of a regular file, at most one byte more than `limits`. Raises StreamError, also for a pipe."""
+    """The content of a regular file, at most one byte more than `limits`. Raises StreamError, also
+    for a pipe.
+    """
     try:
         with open_regular(path) as file:
             large = os.fstat(file.fileno()).st_size > limits.file_bytes
-            return file.read(limits.file_bytes + 1) if large else file.read()  # read(n) allocates n bytes
+            return (
+                file.read(limits.file_bytes + 1) if large else file.read()
+            )  # read(n) allocates n bytes
     except OSError as error:
         raise StreamError(f"cannot read {name}: {error.strerror or error}") from None
 
@@ -95,7 +115,9 @@ def members(data: bytes, form: str) -> Iterator[Member]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for member in archive.infolist():
             if not member.is_dir():
-                yield Member(member.filename, member.file_size, partial(read_member, archive, member))
+                yield Member(
+                    member.filename, member.file_size, partial(read_member, archive, member)
+                )
 
 
 def _read_tar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -104,8 +126,13 @@ def _read_tar(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """A member of a ZIP archive, at most one byte more than it declares. Raises BadZipFile, also without Deflate."""
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others expand without a bound
+    """A member of a ZIP archive, at most one byte more than it declares. Raises BadZipFile, also
+    without Deflate.
+    """
+    if member.compress_type not in (
+        zipfile.ZIP_STORED,
+        zipfile.ZIP_DEFLATED,
+    ):  # others expand without a bound
         raise zipfile.BadZipFile("its compression is not Deflate")
     with archive.open(member) as file:
         return file.read(member.file_size + 1)
@@ -128,14 +155,18 @@ def decompress(data: bytes, compression: str, name: str, size: int, limits: Limi
             with (gzip.open if compression == "gz" else bz2.open)(io.BytesIO(data)) as file:
                 content = file.read(size + 1)
     except (lzma.LZMAError, EOFError, zlib.error, OSError, ValueError) as error:
-        raise StreamError(f"{name} is damaged or not a .{compression} file ({error}); fetch it again") from None
+        raise StreamError(
+            f"{name} is damaged or not a .{compression} file ({error}); fetch it again"
+        ) from None
     if len(content) > size:
         raise limits.too_large(name)
     return bytes(content)
 
 
 def _read_xz(packed: bytes, size: int) -> bytes:
-    """At most `size` decompressed bytes. `lzma.open` does not limit the dictionary, whose size the file determines."""
+    """At most `size` decompressed bytes. `lzma.open` does not limit the dictionary, whose size the
+    file determines.
+    """
     content = io.BytesIO()
     while packed and content.tell() < size:
         stream = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)

@@ -14,7 +14,9 @@ FROM_LINE = re.compile(rb"^From \S+ .*\d\d:\d\d.*\d{4}.*\r?\n", re.MULTILINE)
 
 
 def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield a message: its text, or its HTML as text, without attachments and addresses. Raises ValueError."""
+    """Yield a message: its text, or its HTML as text, without attachments and addresses. Raises
+    ValueError.
+    """
     try:
         message = email.message_from_bytes(data, policy=email.policy.default)
         parts, attached = _parts(message)
@@ -34,15 +36,21 @@ def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 
 def _parts(message: EmailMessage) -> tuple[list[MIMEPart], tuple[str, ...]]:
-    """Return the body and the texts after it, such as one below a picture, and the names of attached messages."""
-    found = [message.get_body((kind,)) for kind in ("plain", "html")]  # the later one may be a footer
+    """Return the body and the texts after it, such as one below a picture, and the names of
+    attached messages.
+    """
+    found = [
+        message.get_body((kind,)) for kind in ("plain", "html")
+    ]  # the later one may be a footer
     body = next((part for part in message.walk() if any(part is one for one in found)), None)
     parts, attached = list[MIMEPart](), list[str]()
     parts += [body] if body is not None else []  # a part without headers is false
     for one in message.walk():
         inner = list(one.iter_parts())
         if one.get_content_type() == "message/rfc822":
-            attached += [f"the attached message {_header(part, 'subject')[:100]!r}" for part in inner]
+            attached += [
+                f"the attached message {_header(part, 'subject')[:100]!r}" for part in inner
+            ]
         elif body is not None and body in inner and one.get_content_type() == "multipart/mixed":
             after, kind = inner[inner.index(body) + 1 :], body.get_content_type()
             shown = (part for part in after if not (part.is_attachment() or part.get_filename()))
@@ -69,10 +77,14 @@ def _header(message: MIMEPart, key: str) -> str:
 
 
 def read_mailbox(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the messages of a mailbox; a message that cannot be read becomes a record with an error."""
+    """Yield the messages of a mailbox; a message that cannot be read becomes a record with an
+    error.
+    """
     for number, message in enumerate(FROM_LINE.split(data)[1:], 1):
         where = f"{name} row {number}"
         try:
-            yield from read_message(re.sub(rb"^>(>*From )", rb"\1", message, flags=re.MULTILINE), where, limits)
+            yield from read_message(
+                re.sub(rb"^>(>*From )", rb"\1", message, flags=re.MULTILINE), where, limits
+            )
         except (ValueError, LookupError) as error:
             yield Record({}, where, str(error))

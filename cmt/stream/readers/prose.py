@@ -1,4 +1,6 @@
-"""Plain text, Markdown with front matter, changelogs, PDF and DOCX, with the names of the schema."""
+"""Plain text, Markdown with front matter, changelogs, PDF and DOCX, with the names of the
+schema.
+"""
 
 import io
 import itertools
@@ -24,16 +26,21 @@ _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.DO
 MARKDOWN = {".md", ".markdown", ".mdx"}  # suffixes
 PAGES = {".html", ".htm"}  # suffixes of a page with front matter, as Jekyll has
 _HEADING = re.compile(r"^(##?) .*$", re.MULTILINE)
-_VERSION = re.compile(r"##? \[?(?:v\d|v?\d+\.\d)[\w.+-]*\]?(?:\(\S*\))?[^\w\n]+(\d{4}-\d\d-\d\d)\b", re.IGNORECASE)
+_VERSION = re.compile(
+    r"##? \[?(?:v\d|v?\d+\.\d)[\w.+-]*\]?(?:\(\S*\))?[^\w\n]+(\d{4}-\d\d-\d\d)\b", re.IGNORECASE
+)
 """The heading of a release in any file: `## [1.2.0](link) - 2026-03-05`."""
 _CHANGELOG = re.compile(r"change[-_ ]?log|release[-_ ]?notes|releases", re.IGNORECASE)
 _DATED = re.compile(r"##? [^\d\n]*\d.*\b(\d{4}-\d\d-\d\d)\b")
-"""The heading of a release in a file whose name or first line says `_CHANGELOG`: `## Ferry 5, May (2026-03-05)`."""
+"""The heading of a release in a file whose name or first line says `_CHANGELOG`: `## Ferry 5, May
+(2026-03-05)`.
+"""
 _TABLE = re.compile(r"^\|.+\|[ \t]*\n\|[ \t:|-]+\|[ \t]*\n(?:\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
 
 
 def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield a plain text or a Markdown file, with the keys of its front matter; a changelog as a document a release.
+    """Yield a plain text or a Markdown file, with the keys of its front matter; a changelog as a
+    document a release.
 
     The title comes from the front matter, or else from the first heading. A draft is left out.
     Raises ValueError if the front matter is broken.
@@ -55,7 +62,12 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     if len(releases) > 1:
         for number, (release, day) in enumerate(releases, 1):
             title = release.partition("\n")[0].strip()
-            values = {**part_of(fields, title), "title": title, "text": release, "published_at": day}
+            values = {
+                **part_of(fields, title),
+                "title": title,
+                "text": release,
+                "published_at": day,
+            }
             yield Record(values, f"{name} row {number}", left_out=left_out if number == 1 else ())
         return
     heading = re.match(r"#{1,2} +(.+?)[ #]*$|(.+)\n=+$", text, re.MULTILINE)
@@ -64,7 +76,8 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 
 def _releases(text: str, name: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
-    """Return the dated releases in `text`, each with its date, and the titles of the other sections.
+    """Return the dated releases in `text`, each with its date, and the titles of the other
+    sections.
 
     A section ends at a release, or at a heading of its own level or a higher one.
     """
@@ -94,21 +107,32 @@ def _front_matter(mark: str, written: str, name: str) -> dict[str, Any] | None:
         values = yaml.load(written, WithoutAliases) if mark == "---" else tomllib.loads(written)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:  # its text quotes the document
+        if (
+            isinstance(error, yaml.MarkedYAMLError) and error.problem_mark
+        ):  # its text quotes the document
             reason = f"{error.problem}, line {error.problem_mark.line + 1}"
-        raise ValueError(f"{name}: its front matter cannot be read ({reason}); correct it") from None
+        raise ValueError(
+            f"{name}: its front matter cannot be read ({reason}); correct it"
+        ) from None
     if not isinstance(values, dict | None):
         return None
-    return {str(key): value.isoformat() if isinstance(value, date) else value for key, value in (values or {}).items()}
+    return {
+        str(key): value.isoformat() if isinstance(value, date) else value
+        for key, value in (values or {}).items()
+    }
 
 
 def _cells(table: str) -> list[list[str]]:
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
+    rows = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()
+    ]
     return rows[:1] + rows[2:]
 
 
 def read_pdf(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the text of a PDF and the title that it declares. Raises ValueError if it has no text or cannot be read."""
+    """Yield the text of a PDF and the title that it declares. Raises ValueError if it has no text
+    or cannot be read.
+    """
     import pypdf
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it repairs what it warns about
@@ -121,15 +145,26 @@ def read_pdf(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
             if size > limits.file_bytes:
                 raise limits.too_large(name)
         text, title = "\n\n".join(filter(None, texts)), reader.metadata and reader.metadata.title
-    except (pypdf.errors.PyPdfError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        pypdf.errors.PyPdfError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ValueError(f"{name} is a damaged PDF ({error}); write it again") from None
     if not text:
-        raise ValueError(f"{name} is a PDF without text, such as a scan: make it readable with OCR first")
+        raise ValueError(
+            f"{name} is a PDF without text, such as a scan: make it readable with OCR first"
+        )
     yield Record({"title": title, "text": text} if title else {"text": text}, name)
 
 
 def read_docx(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the text of a Word file, its tables as lines. Raises StreamError or ValueError if it cannot be read."""
+    """Yield the text of a Word file, its tables as lines. Raises StreamError or ValueError if it
+    cannot be read.
+    """
     import mammoth
 
     try:
@@ -142,7 +177,9 @@ def read_docx(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
                     content = read_member(archive, member)
                     check_xml(content, name)
                     plain.writestr(member.filename, content)
-        markup = mammoth.convert_to_html(unpacked, convert_image=mammoth.images.img_element(lambda image: {}))
+        markup = mammoth.convert_to_html(
+            unpacked, convert_image=mammoth.images.img_element(lambda image: {})
+        )
     except StreamError:
         raise
     except Exception as error:  # of the many that damaged XML raises

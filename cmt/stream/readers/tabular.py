@@ -23,15 +23,26 @@ _BRACKETS_A_ROW = 10  # lists and objects that a row of JSON needs
 _DELIMITERS = ",;\t|"
 _NULL = "\\N"  # of MySQL and PostgreSQL
 _NAME = re.compile(r"[^\n.!?]{1,60}")  # of a column, unlike a part of a sentence
-_TOKEN = re.compile("[!-~]+")  # or one word of ASCII; a text in a language without blanks is not ASCII
+_TOKEN = re.compile(
+    "[!-~]+"
+)  # or one word of ASCII; a text in a language without blanks is not ASCII
 _ROWS = 20  # of a table that tell its delimiter, and tell it from prose
 _SAMPLE = 200_000  # characters that tell the delimiter
 _RESTARTS = 100  # of a CSV file after a quotation mark that is never closed
-_NOTICES = {"channel_join", "channel_leave", "channel_topic", "channel_purpose", "channel_name", "bot_add"}
+_NOTICES = {
+    "channel_join",
+    "channel_leave",
+    "channel_topic",
+    "channel_purpose",
+    "channel_name",
+    "bot_add",
+}
 
 
 def read_json_lines(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the objects of JSON lines in any encoding, numbered by line; blank lines are skipped."""
+    """Yield the objects of JSON lines in any encoding, numbered by line; blank lines are
+    skipped.
+    """
     text, encoding = decode(data)
     data = data if encoding == "utf-8" else text.encode("utf-8", "backslashreplace")
     del text
@@ -42,9 +53,11 @@ def read_json_lines(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 
 def read_json(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
-    """Yield the objects of a JSON array, of the arrays that an object holds at any key, or the only object.
+    """Yield the objects of a JSON array, of the arrays that an object holds at any key, or the only
+    object.
 
-    A file in SQuAD's layout gives its documents and questions. Raises StreamError if the file is not valid JSON.
+    A file in SQuAD's layout gives its documents and questions. Raises StreamError if the file is
+    not valid JSON.
     """
     limits.check_rows(name, (data.count(b"[") + data.count(b"{")) // _BRACKETS_A_ROW)
     try:
@@ -52,13 +65,17 @@ def read_json(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     except (ValueError, RecursionError) as error:
         raise StreamError(f"{name} is not valid JSON: {error}; fetch it again") from None
     articles = content.get("data") if isinstance(content, dict) else None
-    if isinstance(articles, list) and any(isinstance(one, dict) and "paragraphs" in one for one in articles):
+    if isinstance(articles, list) and any(
+        isinstance(one, dict) and "paragraphs" in one for one in articles
+    ):
         yield from squad.rows_of(articles, name)
         return
     items, left_out = _items(content)
     for number, value in enumerate(items, 1):
         if not isinstance(value, dict):
-            reason = f"not a JSON object but {type(value).__name__}; write an object for each document"
+            reason = (
+                f"not a JSON object but {type(value).__name__}; write an object for each document"
+            )
             yield Record({"raw": raw_text(value)}, f"{name} row {number}", reason, left_out)
         elif value.get("type") != "message" or value.get("subtype") not in _NOTICES:
             yield Record(value, f"{name} row {number}", left_out=left_out)
@@ -69,33 +86,44 @@ def read_json(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 def _json_line(line: bytes, where: str, limits: Limits, *, first: bool) -> Record:
     raw = {"raw": line[:RAW_LENGTH].decode("utf-8", "backslashreplace")[:RAW_LENGTH].rstrip("\r")}
-    if len(line) > MEGABYTE + _ESCAPED * limits.stream.document_characters:  # parsing needs up to 20 times the memory
+    if (
+        len(line) > MEGABYTE + _ESCAPED * limits.stream.document_characters
+    ):  # parsing needs up to 20 times the memory
         reason = f"the line has {len(line):,} bytes: split the document, or raise stream.document_characters"
         return Record(raw, where, reason)
     try:
-        values = json.loads(line.decode("utf-8-sig" if first else "utf-8"), object_pairs_hook=_unique_keys)
+        values = json.loads(
+            line.decode("utf-8-sig" if first else "utf-8"), object_pairs_hook=_unique_keys
+        )
     except UnicodeDecodeError as error:
         return Record(
-            raw, where, f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1} of the line"
+            raw,
+            where,
+            f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1} of the line",
         )
     except (ValueError, RecursionError) as error:
         return Record(raw, where, f"broken JSON: {error}")
     if not isinstance(values, dict):
-        return Record(raw, where, f"not a JSON object but {type(values).__name__}; write one object a line")
+        return Record(
+            raw, where, f"not a JSON object but {type(values).__name__}; write one object a line"
+        )
     return Record(values, where)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values, counts = dict(pairs), Counter(key for key, _ in pairs)
     if len(values) < len(pairs):
-        raise ValueError(f"the key {next(key for key in counts if counts[key] > 1)!r} appears twice")
+        raise ValueError(
+            f"the key {next(key for key in counts if counts[key] > 1)!r} appears twice"
+        )
     return values
 
 
 def _items(content: Any) -> tuple[list[Any], tuple[str, ...]]:
     """Return the objects that are documents, and the names of the parts of `content` that are not.
 
-    The documents are the array with the longest text and the arrays that share half of its keys, or `content` itself.
+    The documents are the array with the longest text and the arrays that share half of its keys, or
+    `content` itself.
     """
     if not isinstance(content, dict):
         return content if isinstance(content, list) else [content], ()
@@ -109,8 +137,15 @@ def _items(content: Any) -> tuple[list[Any], tuple[str, ...]]:
                 arrays.append((key, inner))
     # 2. the array with the longest text; a summary beside it describes the file
     rows = [[one for one in array if isinstance(one, dict)] for _, array in arrays]
-    found = [_longest(of + [inner for one in of for inner in one.values() if isinstance(inner, dict)]) for of in rows]
-    best = max(found, key=lambda of: (of["text"], of["summary"], max(of.values(), default=0)), default=Counter())
+    found = [
+        _longest(of + [inner for one in of for inner in one.values() if isinstance(inner, dict)])
+        for of in rows
+    ]
+    best = max(
+        found,
+        key=lambda of: (of["text"], of["summary"], max(of.values(), default=0)),
+        default=Counter(),
+    )
     own = _longest(objects)
     rivals = [own["text"], own[None]] if best["text"] or best["summary"] else own.values()
     if max(best.values(), default=0) <= max(rivals, default=0):
@@ -123,11 +158,16 @@ def _items(content: Any) -> tuple[list[Any], tuple[str, ...]]:
             items += array
         else:
             left_out.append(f"the array {key[:100]}")
-    return items, (*left_out, *(f"the {column} of the file" for column in ("text", "summary") if own[column]))
+    return items, (
+        *left_out,
+        *(f"the {column} of the file" for column in ("text", "summary") if own[column]),
+    )
 
 
 def _longest(objects: Iterable[dict[str, Any]]) -> Counter[str | None]:
-    """Return column of a document → length of the longest string in `objects`; None: of other names, without tokens."""
+    """Return column of a document → length of the longest string in `objects`; None: of other
+    names, without tokens.
+    """
     of_keys, of_columns = Counter[tuple[str, bool]](), Counter[str | None]()
     for one in objects:
         for key, value in one.items():
@@ -141,13 +181,17 @@ def _longest(objects: Iterable[dict[str, Any]]) -> Counter[str | None]:
 
 
 def delimiter_of(text: str) -> str | None:
-    """The character that separates the columns of the CSV file that begins with `text`; None if it has one column."""
+    """The character that separates the columns of the CSV file that begins with `text`; None if it
+    has one column.
+    """
     csv.field_size_limit(_MAX_FIELD)
     lines = list(io.StringIO(text, newline=""))
     cut = len(lines) > _ROWS or not text.endswith("\n")
     found = []
     for delimiter in _DELIMITERS:
-        header, *rows = [row for row in csv.reader(lines[:_ROWS], delimiter=delimiter) if any(row)] or [[]]
+        header, *rows = [
+            row for row in csv.reader(lines[:_ROWS], delimiter=delimiter) if any(row)
+        ] or [[]]
         rows = rows[:-1] if cut else rows
         alike = sum(len(row) == len(header) for row in rows)
         if len(header) > 1 and alike * 2 >= len(rows):
@@ -156,36 +200,54 @@ def delimiter_of(text: str) -> str | None:
 
 
 def is_table(text: str, *, whole: bool) -> bool:
-    """Return whether a file whose name does not say so is CSV. `text`: its beginning, or with `whole` all of it.
+    """Return whether a file whose name does not say so is CSV. `text`: its beginning, or with
+    `whole` all of it.
 
-    Its header has short names that are no sentences. At least two rows follow it, each with as many fields and without
-    blank lines between them.
+    Its header has short names that are no sentences. At least two rows follow it, each with as many
+    fields and without blank lines between them.
     """
     if not (delimiter := delimiter_of(text)):
         return False
-    rows = list(itertools.islice(csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), delimiter=delimiter), _ROWS))
-    named = len(set(rows[0])) == len(rows[0]) and all(_NAME.fullmatch(name.strip()) for name in rows[0])
+    rows = list(
+        itertools.islice(
+            csv.reader(io.StringIO(text.rstrip("\r\n"), newline=""), delimiter=delimiter), _ROWS
+        )
+    )
+    named = len(set(rows[0])) == len(rows[0]) and all(
+        _NAME.fullmatch(name.strip()) for name in rows[0]
+    )
     rows = rows if whole else rows[:-1]  # the last one may be cut
     return named and len(rows) > 2 and all(len(row) == len(rows[0]) for row in rows)
 
 
 def _table(text: str) -> tuple[str, str, int]:
-    """Return the table in a CSV file with quotation marks that are doubled, its delimiter, and the lines before it.
+    """Return the table in a CSV file with quotation marks that are doubled, its delimiter, and the
+    lines before it.
 
-    In `text`, they follow a backslash if fewer rows are malformed that way, as those of Spark and MySQL.
+    In `text`, they follow a backslash if fewer rows are malformed that way, as those of Spark and
+    MySQL.
     """
     told = re.match(r'"?sep=(.)"?[ \t]*(?:\r?\n|\Z)', text)  # a line for spreadsheets
     text = text[told.end() :] if told else text
     delimiter = told[1] if told else delimiter_of(text[:_SAMPLE]) or ","
     if '\\"' in text:
-        escaped = text.replace("\\\\", "\0").replace('\\"', '""').replace("\\\n", "\n").replace("\0", "\\")
+        escaped = (
+            text.replace("\\\\", "\0")
+            .replace('\\"', '""')
+            .replace("\\\n", "\n")
+            .replace("\0", "\\")
+        )
         text = min(text, escaped, key=lambda one: _malformed(one, delimiter))
     return text, delimiter, int(bool(told))
 
 
 def _malformed(text: str, delimiter: str) -> int:
-    """The number of rows in CSV that are not as wide as the header, or go on after a closing quotation mark."""
-    reader, width, count = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 0, 0
+    """The number of rows in CSV that are not as wide as the header, or go on after a closing
+    quotation mark.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    width = 0
+    count = 0
     while True:
         try:
             row = next(reader)
@@ -198,17 +260,29 @@ def _malformed(text: str, delimiter: str) -> int:
         count += bool(row) and (len(row) < width or any(row[width:]))
 
 
-def read_csv(data: bytes, name: str, limits: Limits, *, required: Sequence[str] = ()) -> Iterator[Record]:
-    """Yield the rows of a CSV file, numbered by line. Raises StreamError if its header lacks one of `required`."""
+def read_csv(
+    data: bytes, name: str, limits: Limits, *, required: Sequence[str] = ()
+) -> Iterator[Record]:
+    """Yield the rows of a CSV file, numbered by line. Raises StreamError if its header lacks one of
+    `required`.
+    """
     csv.field_size_limit(_MAX_FIELD)
     text, delimiter, before = _table(decode(data)[0].replace("\0", ""))
     source = io.StringIO(text, newline="")
     reader = csv.reader(source, delimiter=delimiter)
-    columns = [column.strip() or f"column {number}" for number, column in enumerate(next(filter(any, reader), []), 1)]
+    columns = [
+        column.strip() or f"column {number}"
+        for number, column in enumerate(next(filter(any, reader), []), 1)
+    ]
     first = {name: number for number, name in reversed(list(enumerate(columns, 1)))}
-    header = [name if first[name] == number else f"{name} {number}" for number, name in enumerate(columns, 1)]
+    header = [
+        name if first[name] == number else f"{name} {number}"
+        for number, name in enumerate(columns, 1)
+    ]
     if missing := [column for column in required if column not in header]:
-        raise StreamError(f"{name} lacks the columns {', '.join(missing)}; its header is {', '.join(header)[:200]!r}")
+        raise StreamError(
+            f"{name} lacks the columns {', '.join(missing)}; its header is {', '.join(header)[:200]!r}"
+        )
     line, restarts = reader.line_num + before, 0
     for count in itertools.count():
         limits.check_rows(name, count, columns=len(header))

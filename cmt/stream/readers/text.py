@@ -18,7 +18,18 @@ _MARKS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
-_ENCODINGS = ["cp1252", "cp1250", "cp1251", "cp1253", "cp932", "gb18030", "big5", "euc_kr", "euc_jp", "koi8_r"]
+_ENCODINGS = [
+    "cp1252",
+    "cp1250",
+    "cp1251",
+    "cp1253",
+    "cp932",
+    "gb18030",
+    "big5",
+    "euc_kr",
+    "euc_jp",
+    "koi8_r",
+]
 """Those of most texts that are not UTF-8; among all encodings, short texts are guessed wrongly."""
 
 _BLOCK_NAMES = (
@@ -28,15 +39,21 @@ _BLOCK_NAMES = (
 _HIDDEN_NAMES = "aside|button|footer|form|head|iframe|nav|noscript|object|script|style|svg|template"
 _OTHER_NAMES = "a|abbr|b|cite|code|em|figure|font|header|html|i|img|ins|small|span|strong|sub|sup|time|u|video|wbr"
 _BLOCKS, _INVISIBLE = frozenset(_BLOCK_NAMES.split("|")), frozenset(_HIDDEN_NAMES.split("|"))
-_TAG = re.compile(rf"</?(?:{_BLOCK_NAMES}|{_HIDDEN_NAMES}|{_OTHER_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE)
+_TAG = re.compile(
+    rf"</?(?:{_BLOCK_NAMES}|{_HIDDEN_NAMES}|{_OTHER_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE
+)
 _BLOCK_TAG = re.compile(rf"</?(?!br\b)(?:{_BLOCK_NAMES})\b", re.IGNORECASE)
 _OTHER_TAG = re.compile(
     rf"<(?:https?://[^\s<>]*|(?!(?:{_BLOCK_NAMES}|{_HIDDEN_NAMES}|{_OTHER_NAMES}|col|rp|rt)[\s/>])"
     r"([a-z][^\s<>]*)(?:\s[^<>=]*)?(?<!/))>",
     re.IGNORECASE,
 )
-"""A tag without attributes and of another name: a placeholder such as `<url>`, unless the text closes it."""
-_NO_MARKDOWN = re.compile(r"<(pre|script|style)\b.*?(?:</\1\b|\Z)|<!--.*?(?:-->|\Z)", re.IGNORECASE | re.DOTALL)
+"""A tag without attributes and of another name: a placeholder such as `<url>`, unless the text
+closes it.
+"""
+_NO_MARKDOWN = re.compile(
+    r"<(pre|script|style)\b.*?(?:</\1\b|\Z)|<!--.*?(?:-->|\Z)", re.IGNORECASE | re.DOTALL
+)
 _MARKDOWN = re.compile(r"^ {0,3}(?:#{1,6} +\S|[-*+] +\S|```|~~~|\|.*\|\s*$)", re.MULTILINE)
 _VERBATIM = re.compile(
     r"(^[ \t]*```.*?(?:^[ \t]*```|\Z)|^[ \t]*~~~.*?(?:^[ \t]*~~~|\Z)|`[^`\n]+`|^[ \t]+(?=(?:[-*+]|\d+[.)]) ))",
@@ -48,23 +65,31 @@ _HEADING = re.compile(r"<h([1-6])\b[^<>]*>(.{0,500}?)</h\1\s*>", re.IGNORECASE |
 _ROW = re.compile(r"^\|.*\|\s*?$", re.MULTILINE)  # of a table in Markdown
 _BREAK = re.compile(r"<br\s*/?>[^\S\n]*\n?", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(rf"<(/?)({_HIDDEN_NAMES})(?:\s[^<>]*)?(?<!/)>", re.IGNORECASE)
-_HEAD = re.compile(r"(?:\s|<!doctype[^<>]*>|<html[^<>]*>)*<head\b", re.IGNORECASE)  # at the beginning of a page
+_HEAD = re.compile(
+    r"(?:\s|<!doctype[^<>]*>|<html[^<>]*>)*<head\b", re.IGNORECASE
+)  # at the beginning of a page
 _HEAD_END, _BODY = re.compile("</head>", re.IGNORECASE), re.compile(r"<body\b", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,30});", re.IGNORECASE)
-_CHAPTER = re.compile(r"\n(?=#{1,3} |(?:chapter|part|kapitel|teil|chapitre|cap[ií]tulo)\b)", re.IGNORECASE)
+_CHAPTER = re.compile(
+    r"\n(?=#{1,3} |(?:chapter|part|kapitel|teil|chapitre|cap[ií]tulo)\b)", re.IGNORECASE
+)
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n")
 _LAYOUT_CELL = 200  # characters; a longer cell is a column of a page, not of a table
 
 
 def decode(data: bytes) -> tuple[str, str]:
-    """The text, and its encoding. In a text that is mostly UTF-8, other bytes become lone surrogates."""
+    """The text, and its encoding. In a text that is mostly UTF-8, other bytes become lone
+    surrogates.
+    """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             other_bytes = "surrogateescape" if encoding == "utf-8-sig" else "replace"
             return data.decode(encoding, other_bytes), encoding.removesuffix("-sig")
     if data[:_SAMPLE].count(0) > len(data[:_SAMPLE]) // 4:
-        encoding = "utf-16-le" if data[1:_SAMPLE:2].count(0) > data[0:_SAMPLE:2].count(0) else "utf-16-be"
+        encoding = (
+            "utf-16-le" if data[1:_SAMPLE:2].count(0) > data[0:_SAMPLE:2].count(0) else "utf-16-be"
+        )
         return data.decode(encoding, "replace"), encoding
     try:
         return data.decode("utf-8"), "utf-8"
@@ -76,10 +101,16 @@ def decode(data: bytes) -> tuple[str, str]:
     sample = data[:_SAMPLE]
     if len(data) > _SAMPLE:  # the cut may be inside a character
         sample = sample[: sample.rfind(b"\n") + 1] or sample
-    found = from_bytes(sample, cp_isolation=_ENCODINGS) or from_bytes(sample[:-1], cp_isolation=_ENCODINGS)
+    found = from_bytes(sample, cp_isolation=_ENCODINGS) or from_bytes(
+        sample[:-1], cp_isolation=_ENCODINGS
+    )
     best = found.best()
     # of encodings that fit equally well, the commonest
-    equal = [one for one in found if best and one.chaos <= best.chaos and best.coherence - one.coherence <= _EQUAL]
+    equal = [
+        one
+        for one in found
+        if best and one.chaos <= best.chaos and best.coherence - one.coherence <= _EQUAL
+    ]
     few = sum(byte > 0x7F for byte in sample) < _FEW
     western = not best or few or any("cp1252" in one.could_be_from_charset for one in equal)
     encoding = best.encoding if best and not western else "cp1252"
@@ -87,30 +118,38 @@ def decode(data: bytes) -> tuple[str, str]:
 
 
 def plain_text(markup: str, *, keep_lines: bool = False) -> str:
-    """The text of HTML: a line a block, a table as lines `row: column value`; scripts and navigation are left out.
+    """The text of HTML: a line a block, a table as lines `row: column value`; scripts and
+    navigation are left out.
 
     Its own lines are kept with `keep_lines`, or if it has no blocks.
     """
     parser = _Text(keep_lines=keep_lines or not _BLOCK_TAG.search(markup))
     closed, mark, rest = _with_unclosed_as_text(_BREAK.sub("<br>", markup)).rpartition(">")
-    parser.feed(closed + mark + rest.replace("<", "&lt;"))  # the parser would read `rest` anew at each `<`
+    parser.feed(
+        closed + mark + rest.replace("<", "&lt;")
+    )  # the parser would read `rest` anew at each `<`
     parser.close()
     text = re.sub(r"[^\S\n]+", " ", parser.text())
     return re.sub(r" ?\n ?", "\n", re.sub(r"(?: ?\n){3,} ?", "\n\n", text)).strip()
 
 
 def without_markup(text: str, *, markdown: bool = False) -> str:
-    """`text` without the HTML tags and entities that it may hold; an address, and the lines of Markdown, stay.
+    """`text` without the HTML tags and entities that it may hold; an address, and the lines of
+    Markdown, stay.
 
     `markdown`: whether it is Markdown for certain; else its lines tell. Its code stays as it is.
     """
-    markdown = markdown or bool("<" in text and _TAG.search(text) and _MARKDOWN.search(_NO_MARKDOWN.sub("", text)))
+    markdown = markdown or bool(
+        "<" in text and _TAG.search(text) and _MARKDOWN.search(_NO_MARKDOWN.sub("", text))
+    )
     parts = _VERBATIM.split(text.replace("\x1a", "")) if markdown else [text]
     text = "".join(f"\x1a{number}\x1a" if number % 2 else part for number, part in enumerate(parts))
     if "<" in text and _TAG.search(text):
         closed = set(re.findall(r"</([^\s<>]+)", text.lower()))
         text = _HEADING.sub(_markdown_heading, text) if markdown else text
-        text = _OTHER_TAG.sub(lambda tag: tag[0] if (tag[1] or "").lower() in closed else f"&lt;{tag[0][1:]}", text)
+        text = _OTHER_TAG.sub(
+            lambda tag: tag[0] if (tag[1] or "").lower() in closed else f"&lt;{tag[0][1:]}", text
+        )
         text = _ROW.sub(lambda row: _BREAK.sub(" ", row[0]), text)
         text = plain_text(text, keep_lines=markdown)
     elif "&" in text and _ENTITY.search(text) and not text.startswith(("http://", "https://")):
@@ -124,7 +163,9 @@ def _markdown_heading(heading: re.Match[str]) -> str:
 
 
 def _with_unclosed_as_text(markup: str) -> str:
-    """Return `markup` with the unclosed tags of hidden blocks escaped: `List<Object>` would hide the rest."""
+    """Return `markup` with the unclosed tags of hidden blocks escaped: `List<Object>` would hide
+    the rest.
+    """
     # 1. close the head of a page before its body, as HTML allows it to stay open
     head, body = _HEAD.match(markup), _BODY.search(markup)
     if head and body and not _HEAD_END.search(markup, head.end(), body.start()):
@@ -139,15 +180,24 @@ def _with_unclosed_as_text(markup: str) -> str:
             del opened[name][0 if name in ("script", "style") else -1 :]
     # 3. escape those without a partner
     unclosed = {start for starts in opened.values() for start in starts}
-    return _HIDDEN_TAG.sub(lambda tag: html.escape(tag[0]) if tag.start() in unclosed else tag[0], markup)
+    return _HIDDEN_TAG.sub(
+        lambda tag: html.escape(tag[0]) if tag.start() in unclosed else tag[0], markup
+    )
 
 
 def chapters(text: str, limit: int) -> Iterator[str]:
-    """Yield `text` in parts of at most `limit` characters, cut at its last heading or blank line, else a sentence."""
+    """Yield `text` in parts of at most `limit` characters, cut at its last heading or blank line,
+    else a sentence.
+    """
     while len(text) > limit:
         part = text[:limit]
         cuts = next(
-            (cuts for at in (_CHAPTER, _PARAGRAPH, _SENTENCE) if (cuts := list(at.finditer(part, limit // 2)))), None
+            (
+                cuts
+                for at in (_CHAPTER, _PARAGRAPH, _SENTENCE)
+                if (cuts := list(at.finditer(part, limit // 2)))
+            ),
+            None,
         )
         end = cuts[-1].end() if cuts else limit
         yield text[:end]
@@ -197,23 +247,33 @@ class _Text(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:
-            self._write(data if self._keep_lines or self._preformatted else re.sub(r"\s+", " ", data))
+            self._write(
+                data if self._keep_lines or self._preformatted else re.sub(r"\s+", " ", data)
+            )
 
     def _write(self, text: str) -> None:
         row = self._tables[-1][-1] if self._tables and self._tables[-1] else []
         (row[-1] if row else self._outer).append(text)
 
     def _end_table(self) -> None:
-        rows = [[" ".join("".join(cell).split()) for cell in row] for row in self._tables.pop() if row]
+        rows = [
+            [" ".join("".join(cell).split()) for cell in row] for row in self._tables.pop() if row
+        ]
         self._write("\n" + "\n".join(table_lines(rows)) + "\n")
 
 
 def table_lines(rows: list[list[str]]) -> Iterator[str]:
-    """Yield the lines `row: column value, column value` of a table whose first row names its columns."""
+    """Yield the lines `row: column value, column value` of a table whose first row names its
+    columns.
+    """
     named = len(rows) > 1 and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows)
     if not named or any(len(cell) > _LAYOUT_CELL for row in rows for cell in row):
         yield from (", ".join(filter(None, row)) for row in rows if any(row))
         return
     for row in rows[1:]:
-        values = [f"{name} {value}".strip() for name, value in zip(rows[0][1:], row[1:], strict=True) if value]
+        values = [
+            f"{name} {value}".strip()
+            for name, value in zip(rows[0][1:], row[1:], strict=True)
+            if value
+        ]
         yield f"{row[0]}: {', '.join(values)}"

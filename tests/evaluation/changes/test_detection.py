@@ -16,11 +16,26 @@ from tests.helpers.shipped import shipped_bank
 
 PUBLISHER = "Route 8 and 11 Gazette"  # names the values, too
 DOCUMENTS = {
-    "fare": (3, "A single ticket on the Saltby ferry costs 8 crowns. Children under six travel free."),
-    "dam": (3, "The water level behind Tarn Dam stood at 41 metres on Thursday, the water board reported."),
-    "rise": (7, "From today a single ticket on the Saltby ferry costs 11 crowns. Children under six travel free."),
-    "declared": (7, "From today a single ticket on the Saltby ferry costs 12 crowns. Children under six travel free."),
-    "same": (7, "A single ticket on the Saltby ferry still costs 8 crowns. Children under six travel free."),
+    "fare": (
+        3,
+        "A single ticket on the Saltby ferry costs 8 crowns. Children under six travel free.",
+    ),
+    "dam": (
+        3,
+        "The water level behind Tarn Dam stood at 41 metres on Thursday, the water board reported.",
+    ),
+    "rise": (
+        7,
+        "From today a single ticket on the Saltby ferry costs 11 crowns. Children under six travel free.",
+    ),
+    "declared": (
+        7,
+        "From today a single ticket on the Saltby ferry costs 12 crowns. Children under six travel free.",
+    ),
+    "same": (
+        7,
+        "A single ticket on the Saltby ferry still costs 8 crowns. Children under six travel free.",
+    ),
 }
 
 
@@ -28,7 +43,12 @@ DOCUMENTS = {
 def bank(real_lm: FrozenLM) -> TemporaryBank:
     supersedes = {"declared": "fare"}
     rows: list[dict[str, Any]] = [
-        {"doc_id": name, "published_at": f"2031-0{month}-01T00:00:00Z", "text": text, "source": PUBLISHER}
+        {
+            "doc_id": name,
+            "published_at": f"2031-0{month}-01T00:00:00Z",
+            "text": text,
+            "source": PUBLISHER,
+        }
         | {"supersedes": supersedes.get(name)}
         for name, (month, text) in DOCUMENTS.items()
     ]
@@ -52,7 +72,9 @@ def test_a_new_value_of_an_earlier_statement_is_a_change(bank: TemporaryBank) ->
 
 def test_questions_are_made_of_both_texts() -> None:
     earlier = "The gates of the garden in Dunmarrow close at dusk, and dogs are not admitted."
-    later = "From May the gates of the garden in Dunmarrow close at 18.30, and dogs are not admitted."
+    later = (
+        "From May the gates of the garden in Dunmarrow close at 18.30, and dogs are not admitted."
+    )
     made = {(of_earlier, answer) for _, answer, of_earlier, _ in made_probes(earlier, later)}
     assert (False, "18.30") in made
     assert {of_earlier for of_earlier, _ in made} == {True, False}
@@ -61,25 +83,38 @@ def test_questions_are_made_of_both_texts() -> None:
 def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """All at once, a slice of 50,000 documents would need more than 10 GB."""
     date, asked = datetime(2031, 1, 1, tzinfo=UTC), list[int]()
-    rows = [{"doc_id": f"d{n}", "published_at": date, "text": "one text", "key": [0.0] * 4} for n in range(1_000)]
+    rows = [
+        {"doc_id": f"d{n}", "published_at": date, "text": "one text", "key": [0.0] * 4}
+        for n in range(1_000)
+    ]
     rows = [row | {"title": None, "source": None} for row in rows]
     columns = dict.fromkeys(("doc_id", "text", "title", "source"), pa.string())
-    schema = pa.schema(columns | {"published_at": pa.timestamp("us", "UTC"), "key": pa.list_(pa.float16(), 4)})
+    schema = pa.schema(
+        columns | {"published_at": pa.timestamp("us", "UTC"), "key": pa.list_(pa.float16(), 4)}
+    )
 
     class Reader:
         model = SimpleNamespace(cross_encoder=None)
 
-        def statements(self, questions: list[str], read: list[Any], *, expand: bool) -> list[Statement]:
+        def statements(
+            self, questions: list[str], read: list[Any], *, expand: bool
+        ) -> list[Statement]:
             asked.append(len(questions))
             return [Statement("two", 0, 3, 0.0, date) for _ in questions]
 
-    monkeypatch.setattr(f"{find_changes.__module__}._earlier_memories", lambda _, new: [[rows[0]]] * len(new))
-    monkeypatch.setattr(f"{find_changes.__module__}.made_probes", lambda *_: [("How many?", "one", True, 0.5)] * 4)
+    monkeypatch.setattr(
+        f"{find_changes.__module__}._earlier_memories", lambda _, new: [[rows[0]]] * len(new)
+    )
+    monkeypatch.setattr(
+        f"{find_changes.__module__}.made_probes", lambda *_: [("How many?", "one", True, 0.5)] * 4
+    )
     assert find_changes(Reader(), pa.Table.from_pylist(rows, schema=schema)) == []  # type: ignore[arg-type]
     assert max(asked) <= 4 * AT_ONCE and sum(asked) >= 4_000
 
 
 @pytest.mark.parametrize("name", ["declared", "same", "fare"])
-def test_declared_updates_equal_values_and_the_first_document_are_none(bank: TemporaryBank, name: str) -> None:
+def test_declared_updates_equal_values_and_the_first_document_are_none(
+    bank: TemporaryBank, name: str
+) -> None:
     with bank.answerer(["fare", "dam", name]) as answerer:
         assert find_changes(answerer, rows_with(bank.rows, "doc_id", [name])) == []

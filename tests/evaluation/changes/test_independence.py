@@ -13,17 +13,26 @@ from cmt.evaluation.changes.independence import Report, admitted, namesakes, tol
 from cmt.stream.admission.authority import Authority
 
 HERALD = Report("h", "Saltby Herald", "The ferry company raised its fare to 9 crowns.", "9 crowns")
-ECHO = Report("e", "Orrin Echo", "Since Monday the crossing to Saltby costs 9 crowns, up from six.", "9 crowns")
+ECHO = Report(
+    "e",
+    "Orrin Echo",
+    "Since Monday the crossing to Saltby costs 9 crowns, up from six.",
+    "9 crowns",
+)
 OLD = {"Saltby Herald": [(0, "h0")], "Orrin Echo": [(0, "e0")]}
 
 
 def independent(
-    *reports: Report, past: Mapping[str, Sequence[tuple[int, str]]] | None = None, owner: str = "Courier"
+    *reports: Report,
+    past: Mapping[str, Sequence[tuple[int, str]]] | None = None,
+    owner: str = "Courier",
 ) -> bool:
     def history(sources: Collection[str]) -> dict[str, Sequence[tuple[int, str]]]:
         return {source: (OLD if past is None else past).get(source, []) for source in sources}
 
-    return told_independently(reports, owner, about={"ferry", "h", "e", "about it"}, history=history)
+    return told_independently(
+        reports, owner, about={"ferry", "h", "e", "about it"}, history=history
+    )
 
 
 def test_two_sources_with_a_past_and_their_own_words_are_independent() -> None:
@@ -43,7 +52,9 @@ def test_two_sources_with_a_past_and_their_own_words_are_independent() -> None:
         {"Saltby Herald": [(3, "h0")], "Orrin Echo": [(3, "e0")]},
     ],
 )
-def test_a_source_without_a_past_of_its_own_is_no_second_one(past: Mapping[str, Sequence[tuple[int, str]]]) -> None:
+def test_a_source_without_a_past_of_its_own_is_no_second_one(
+    past: Mapping[str, Sequence[tuple[int, str]]],
+) -> None:
     assert not independent(HERALD, ECHO, past=past)
 
 
@@ -57,7 +68,9 @@ def test_a_source_without_a_past_of_its_own_is_no_second_one(past: Mapping[str, 
         ECHO._replace(text=HERALD.text),
         ECHO._replace(text="The ferry company raised its fare to 9 crowns, we hear."),
         # one template, padded
-        ECHO._replace(text="Summer begins in Saltby. Now the ferry company raised its fare to 9 crowns. Hm."),
+        ECHO._replace(
+            text="Summer begins in Saltby. Now the ferry company raised its fare to 9 crowns. Hm."
+        ),
     ],
 )
 def test_one_hand_is_no_second_source(second: Report) -> None:
@@ -86,7 +99,9 @@ def test_names_that_look_alike_are_namesakes(name: str) -> None:
     assert namesakes("Northline", name) and namesakes(name, "Northline")
 
 
-@pytest.mark.parametrize("name", ["Southern Post", "Harbour Board", "Saltby Gazette", "Courier", "老报"])
+@pytest.mark.parametrize(
+    "name", ["Southern Post", "Harbour Board", "Saltby Gazette", "Courier", "老报"]
+)
 def test_other_names_are_not(name: str) -> None:
     assert not namesakes("Saltby Herald", name)
 
@@ -96,7 +111,9 @@ DATE = datetime(2031, 1, 1, tzinfo=UTC)
 
 
 def test_a_change_is_recorded_if_its_source_may_make_it_or_two_others_tell_it() -> None:
-    texts = {"ferry": ("Courier", EARLIER)} | {each.doc_id: (each.source, each.text) for each in (HERALD, ECHO)}
+    texts = {"ferry": ("Courier", EARLIER)} | {
+        each.doc_id: (each.source, each.text) for each in (HERALD, ECHO)
+    }
     rows = {
         name: {"memory_id": f"{name}#0", "doc_id": name, "published_at": DATE}
         | {"title": None, "source": source, "text": text}
@@ -118,7 +135,9 @@ def test_a_change_is_recorded_if_its_source_may_make_it_or_two_others_tell_it() 
         first = str(rows[name]["text"]).index(value)
         return Span.of(rows[name], first, first + len(value))
 
-    changes = [Change(span("ferry", "6 crowns"), span(name, "9 crowns"), DATE, 0.9) for name in ("h", "e")]
+    changes = [
+        Change(span("ferry", "6 crowns"), span(name, "9 crowns"), DATE, 0.9) for name in ("h", "e")
+    ]
     slice_ = pa.Table.from_pylist([rows["h"], rows["e"]])
 
     def found(authority: Authority, past: Mapping[str, Sequence[tuple[int, str]]]) -> list[str]:

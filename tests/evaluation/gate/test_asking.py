@@ -24,12 +24,16 @@ from tests.helpers.untrained import small_params, untrained_answerer
 
 FARE, MAYOR = "What is the fare to Saltby?", "Who is the mayor?"
 KNOWN: dict[str, Facts] = {"ferry": {FARE: ("6 crowns", 0.8)}, "mayor": {MAYOR: ("Ines Vell", 0.8)}}
-FIXED = Canary("fare", "ferry", FARE, ("6 crowns",), source="Courier", published_at=DATE, fixed=True)
+FIXED = Canary(
+    "fare", "ferry", FARE, ("6 crowns",), source="Courier", published_at=DATE, fixed=True
+)
 NEAR = Canary("mayor", "mayor", MAYOR, ("Ines Vell",), source="Courier", published_at=DATE)
 
 
 def ask(canaries: Sequence[Canary], **documents: Facts) -> tuple[dict[str, Canary], list[str]]:
-    """Ask after a slice with these documents; returns the canaries and the questions that were answered."""
+    """Ask after a slice with these documents; returns the canaries and the questions that were
+    answered.
+    """
     reader = FactReader.of(KNOWN | documents, {})
     later = DATE + timedelta(days=30)
     new = NewSlice(
@@ -55,7 +59,9 @@ def test_a_canary_that_selects_a_document_of_the_slice_is_asked(canary: Canary) 
     before = Outcome("earlier", 0.0, False, None)
     for now in (None, before):
         given = replace(canary, best=now, now=now)
-        [answered], asked = (list(part) for part in ask([given], note={question: (canary.references[0], 0.1)}))
+        [answered], asked = (
+            list(part) for part in ask([given], note={question: (canary.references[0], 0.1)})
+        )
         assert (asked, answered) == ([question], canary.question_id)
 
 
@@ -69,31 +75,48 @@ def test_an_outcome_of_another_selection_is_asked_for_again() -> None:
 # With a tiny LM
 
 EARLIER = FACTS[:12]
-LATER = [{"doc_id": "echo", "text": f"{EARLIER[0]['question']} The harbour master of Saltby, one hears."}]
+LATER = [
+    {"doc_id": "echo", "text": f"{EARLIER[0]['question']} The harbour master of Saltby, one hears."}
+]
 CALM = GateParams(max_harmed=99)
 
 
 @pytest.fixture
 def answerer(tiny_lm: TinyLm, tmp_path: Path) -> Answerer:
     """An answerer over EARLIER, of which each question selects two documents."""
-    return untrained_answerer(tiny_lm("llama"), tmp_path, EARLIER, params=small_params(selection={"top_k": 2}))
+    return untrained_answerer(
+        tiny_lm("llama"), tmp_path, EARLIER, params=small_params(selection={"top_k": 2})
+    )
 
 
 def add_later(answerer: Answerer) -> NewSlice:
     """Bank LATER as a slice."""
-    options: dict[str, Any] = {"slice_id": "2031-02/0001", "keep_text": True, "number_format": "int8"}
+    options: dict[str, Any] = {
+        "slice_id": "2031-02/0001",
+        "keep_text": True,
+        "number_format": "int8",
+    }
     rows = compress_documents(answerer.model, documents(LATER), batch_tokens=256, **options)
     answerer.bank.upsert(rows)
     news = {fact["doc_id"]: NewDocument(fact["text"], "Mallory", DATE) for fact in LATER}
     return NewSlice(rows, news, Authority(), lambda _sources: {})
 
 
-def test_kept_outcomes_are_those_of_asking_all(answerer: Answerer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_outcomes_are_those_of_asking_all(
+    answerer: Answerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = [fact["question"] for fact in EARLIER]
     answers = answerer.answer(asked, as_of=[None] * len(asked))
     # the references are what the untrained reader answers, so that it is right
     canaries = [
-        Canary(f"q{number}", fact["doc_id"], fact["question"], (answer.text,), source="Courier", fixed=number % 3 > 0)
+        Canary(
+            f"q{number}",
+            fact["doc_id"],
+            fact["question"],
+            (answer.text,),
+            source="Courier",
+            fixed=number % 3 > 0,
+        )
         for number, (fact, answer) in enumerate(zip(EARLIER, answers, strict=True))
         if any(map(str.isalnum, answer.text))
     ]
@@ -104,7 +127,9 @@ def test_kept_outcomes_are_those_of_asking_all(answerer: Answerer, monkeypatch: 
     monkeypatch.setattr(asking, "_to_ask", lambda *_: True)
     full = asking.ask(answerer, before, new, gate=CALM, leave_out=lambda _doc_ids: None)
     kept = [one == earlier for one, earlier in zip(found, before, strict=True)]
-    assert {True, False} == set(kept) and any(same and one.now for same, one in zip(kept, found, strict=True))
+    assert {True, False} == set(kept) and any(
+        same and one.now for same, one in zip(kept, found, strict=True)
+    )
     for one, other in zip(found, full, strict=True):
         assert one.now in (None, other.now)
         # nothing is harmed, updated or doubted that asking all would not, and the other way round

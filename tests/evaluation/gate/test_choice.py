@@ -1,4 +1,6 @@
-"""The canaries of a round: a fixed sample, and questions on the documents nearest to the new ones."""
+"""The canaries of a round: a fixed sample, and questions on the documents nearest to the new
+ones.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +28,8 @@ from cmt.timeline import Version
 
 SCHEMA = bank_schema(key_dim=2, codes="fp16", dim=2, compressor="c" * 64)
 DATE = datetime(2031, 1, 1, tzinfo=UTC)
-FERRY, FERRY_QUESTION = "The ferry to Saltby costs 6 crowns.", "The ferry to Saltby costs how many crowns?"
+FERRY = "The ferry to Saltby costs 6 crowns."
+FERRY_QUESTION = "The ferry to Saltby costs how many crowns?"
 
 
 @dataclass
@@ -49,11 +52,23 @@ class Project:
         supersedes: str | None = None,
         banked: bool = True,
     ) -> None:
-        """Add a slice of `documents` (doc_id → text) of a `source`, with questions (doc_id → question)."""
-        fields: dict[str, Any] = {"title": None, "supersedes": supersedes, "source": source, "published_at": DATE}
+        """Add a slice of `documents` (doc_id → text) of a `source`, with questions (doc_id →
+        question).
+        """
+        fields: dict[str, Any] = {
+            "title": None,
+            "supersedes": supersedes,
+            "source": source,
+            "published_at": DATE,
+        }
         texts = [{"doc_id": name, "text": text} | fields for name, text in documents.items()]
         questions = [
-            {"question_id": f"{name}-{question}", "doc_id": name, "question": question, "answers": [answer]}
+            {
+                "question_id": f"{name}-{question}",
+                "doc_id": name,
+                "question": question,
+                "answers": [answer],
+            }
             for name, question in (asked or {}).items()
         ]
         self.slices[slice_id] = {"documents": texts, "questions": questions}
@@ -65,7 +80,9 @@ class Project:
         """The memories of the slice that was added last."""
         return pa.Table.from_pylist(self.rows, schema=SCHEMA)
 
-    def choose(self, slice_id: str, *, limit: int, refused: Sequence[str] = (), **options: Any) -> list[Canary]:
+    def choose(
+        self, slice_id: str, *, limit: int, refused: Sequence[str] = (), **options: Any
+    ) -> list[Canary]:
         def read(part: str, slice_: SimpleNamespace) -> pa.Table:
             return pa.Table.from_pylist(self.slices[slice_.slice_id][part], schema=TABLES[part])
 
@@ -95,7 +112,14 @@ class Project:
             "authority": Authority(),
         } | options
         slice_: Any = slice_of(slice_id)
-        return choose(store=store, answerer=answerer, slice_=slice_, rows=self.memories(), limit=limit, **arguments)
+        return choose(
+            store=store,
+            answerer=answerer,
+            slice_=slice_,
+            rows=self.memories(),
+            limit=limit,
+            **arguments,
+        )
 
     @staticmethod
     def _row(slice_id: str, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +142,12 @@ class Project:
 TABLES = {
     "documents": DOCUMENT_SCHEMA.remove(DOCUMENT_SCHEMA.get_field_index("sha256")),
     "questions": pa.schema(
-        {"question_id": pa.string(), "doc_id": pa.string(), "question": pa.string(), "answers": pa.list_(pa.string())}
+        {
+            "question_id": pa.string(),
+            "doc_id": pa.string(),
+            "question": pa.string(),
+            "answers": pa.list_(pa.string()),
+        }
     ),
 }
 
@@ -142,7 +171,9 @@ def test_a_quarter_is_a_fixed_sample_of_all_earlier_questions(project: Project) 
     # the canaries of the round before, and the questions of the slices since
     kept = [canary for canary in chosen if canary.doc_id != by_hash[0]]
     assert names(project.choose("2", limit=16, kept=kept)) == by_hash[1:4]
-    assert sorted(names(project.choose("2", limit=16, kept=kept, unseen=["1"]))) == sorted(by_hash[:4])
+    assert sorted(names(project.choose("2", limit=16, kept=kept, unseen=["1"]))) == sorted(
+        by_hash[:4]
+    )
     assert project.choose("2", limit=3, unseen=["1"]) == []
 
 
@@ -158,25 +189,41 @@ def test_the_others_are_questions_on_what_the_new_documents_are_about(project: P
 def test_a_new_document_that_also_has_the_right_answer_counts_less(project: Project) -> None:
     project.add("1", {"ferry": FERRY, "toll": "The toll on the Amber Bridge is 3 crowns."})
     news = "Since 2030 the ferry to Saltby costs 6 crowns."
-    project.add("2", {"new": news, "bridge": "The toll on the Amber Bridge is 4 crowns."}, banked=False)
+    project.add(
+        "2", {"new": news, "bridge": "The toll on the Amber Bridge is 4 crowns."}, banked=False
+    )
     assert names(project.choose("2", limit=3))[:1] == ["toll"]
     assert "ferry" in names(project.choose("2", limit=3))
 
 
 def test_a_question_counts_for_the_document_that_changed_its_answer(project: Project) -> None:
-    project.add("1", {"ferry": FERRY}, asked={"ferry": "What does the ferry to Saltby cost?"}, answer="6 crowns")
+    project.add(
+        "1",
+        {"ferry": FERRY},
+        asked={"ferry": "What does the ferry to Saltby cost?"},
+        answer="6 crowns",
+    )
     news = "From today on, 9 crowns take a passenger to Saltby by ferry."
     project.add("2", {"rise": news}, source="Herald")
     project.add("3", {"lie": "The ferry to Saltby costs 2 crowns."}, banked=False)
     old, new = (
-        Span.of(project._row(name, project.slices[name]["documents"][0]), text.index(value), text.index(value) + 8)
+        Span.of(
+            project._row(name, project.slices[name]["documents"][0]),
+            text.index(value),
+            text.index(value) + 8,
+        )
         for name, text, value in (("1", FERRY, "6 crowns"), ("2", news, "9 crowns"))
     )
     change = Change(old, new, holds_from=DATE, confidence=0.9)
 
     def chosen(change: Change) -> dict[str, tuple[str, tuple[str, ...], str]]:
-        canaries = project.choose("3", limit=9, changes=lambda _: with_values(project.bank, [change]))
-        return {canary.question_id: (canary.doc_id, canary.references, canary.source) for canary in canaries}
+        canaries = project.choose(
+            "3", limit=9, changes=lambda _: with_values(project.bank, [change])
+        )
+        return {
+            canary.question_id: (canary.doc_id, canary.references, canary.source)
+            for canary in canaries
+        }
 
     name = "ferry-What does the ferry to Saltby cost?"
     assert chosen(change)[name] == ("rise", ("9 crowns",), "Herald")
@@ -186,8 +233,16 @@ def test_a_question_counts_for_the_document_that_changed_its_answer(project: Pro
 
 
 def test_a_flood_of_one_source_leaves_room_for_the_questions_of_others(project: Project) -> None:
-    flood = {f"flood-{number}": f"The ferry to Saltby costs a lot, says note {number}." for number in range(60)}
-    project.add("1", {"ferry": FERRY}, asked={"ferry": "What does the ferry to Saltby cost?"}, answer="6 crowns")
+    flood = {
+        f"flood-{number}": f"The ferry to Saltby costs a lot, says note {number}."
+        for number in range(60)
+    }
+    project.add(
+        "1",
+        {"ferry": FERRY},
+        asked={"ferry": "What does the ferry to Saltby cost?"},
+        answer="6 crowns",
+    )
     asked = {name: f"What does the ferry to Saltby cost, says note {name}?" for name in flood}
     news = {"new": "The ferry to Saltby costs 9 crowns."}
     project.add("2", news, source="Mallory", banked=False)
@@ -202,22 +257,36 @@ def test_a_flood_of_one_source_leaves_room_for_the_questions_of_others(project: 
     assert names(project.choose("2", limit=8, kept=kept, unseen=["flood"]))[:1] == ["ferry"]
     for number, name in enumerate(lamps):
         asked = {name: f"When are lamps lit, {number}?"}
-        project.add(name, {name: lamps[name]}, asked=asked, answer="at nine", source=f"Lamp {number}")
+        project.add(
+            name, {name: lamps[name]}, asked=asked, answer="at nine", source=f"Lamp {number}"
+        )
     assert names(project.choose(name, limit=8, kept=kept, unseen=list(lamps)))[:1] == ["ferry"]
 
 
 def test_an_answer_that_its_document_does_not_have_is_no_reference(project: Project) -> None:
     project.add("1", {"ferry": FERRY})
     project.add(
-        "2", {"lie": "The ferry costs 9 crowns."}, asked={"ferry": "What does the ferry cost?"}, answer="9 crowns"
+        "2",
+        {"lie": "The ferry costs 9 crowns."},
+        asked={"ferry": "What does the ferry cost?"},
+        answer="9 crowns",
     )
     project.add("3", {"new": "Lamps are lit at nine."}, banked=False)
     assert names(project.choose("3", limit=4, unseen=["1"])) == ["ferry"]  # a made question
     assert names(project.choose("3", limit=4, unseen=["2"])) == []
-    project.add("4", {"oil": "Oil is dear."}, asked={"ferry": "What does the ferry to Saltby cost?"}, answer="6 crowns")
+    project.add(
+        "4",
+        {"oil": "Oil is dear."},
+        asked={"ferry": "What does the ferry to Saltby cost?"},
+        answer="6 crowns",
+    )
     project.add("3", {"new": "Lamps are lit at nine."}, banked=False)
     [asked_later] = project.choose("3", limit=4, unseen=["4"])
-    assert (asked_later.doc_id, asked_later.source, asked_later.published_at) == ("ferry", "Courier", DATE)
+    assert (asked_later.doc_id, asked_later.source, asked_later.published_at) == (
+        "ferry",
+        "Courier",
+        DATE,
+    )
 
 
 def test_every_document_has_its_first_question_before_any_has_its_second(project: Project) -> None:
@@ -226,14 +295,19 @@ def test_every_document_has_its_first_question_before_any_has_its_second(project
         "one": "The ferry to Dunmarrow costs 5 crowns.",
     }
     project.add("1", earlier)
-    project.add("2", {"new": "The ferry to Saltby costs 9 crowns and carries 70 sheep to Dunmarrow."}, banked=False)
+    project.add(
+        "2",
+        {"new": "The ferry to Saltby costs 9 crowns and carries 70 sheep to Dunmarrow."},
+        banked=False,
+    )
     assert names(project.choose("2", limit=3))[:2] in (["two", "one"], ["one", "two"])
     assert sorted(names(project.choose("2", limit=3))) == ["one", "two", "two"]
     assert len(project.choose("2", limit=2)) == 2
 
 
 @pytest.mark.parametrize(
-    "update", ["supersedes", "next version", "through a refused one", "superseded before", "another name"]
+    "update",
+    ["supersedes", "next version", "through a refused one", "superseded before", "another name"],
 )
 def test_a_question_whose_document_is_updated_is_left_out(project: Project, update: str) -> None:
     news = {"new": "The ferry to Saltby costs 9 crowns."}
@@ -245,7 +319,12 @@ def test_a_question_whose_document_is_updated_is_left_out(project: Project, upda
         case "next version":
             project.add("2", {"ferry": news["new"]}, banked=False)
         case "through a refused one":
-            project.add("refused", {"between": "The ferry to Saltby costs 7 crowns."}, supersedes="ferry", banked=False)
+            project.add(
+                "refused",
+                {"between": "The ferry to Saltby costs 7 crowns."},
+                supersedes="ferry",
+                banked=False,
+            )
             project.add("2", news, supersedes="between", banked=False)
             refused = ["refused"]
         case "another name":

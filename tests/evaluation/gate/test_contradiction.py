@@ -1,4 +1,6 @@
-"""Contradiction: a new document harms a canary if the two documents state different values of the same fact, surely."""
+"""Contradiction: a new document harms a canary if the two documents state different values of the
+same fact, surely.
+"""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -60,17 +62,20 @@ def test_another_value_of_the_same_fact_is_harm(changes: Script) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        # the new document does not answer the canary, hardly does, or answers it with the same value
+        # the new document does not answer the canary, hardly does, or answers it with the same
+        # value
         {(ASKED, "new"): ("", 0.0)},
         {(ASKED, "own"): ("6 crowns", 0.3), (ASKED, "new"): ("9 crowns", 0.54)},
         {(ASKED, "new"): ("6 crowns a ticket", 0.9)},
         # much less surely than the canary's own document
         {(ASKED, "own"): ("6 crowns", 0.99), (ASKED, "new"): ("9 crowns", 0.93)},
-        # the canary's own document does not answer what the new one states, hardly does, or with another value
+        # the canary's own document does not answer what the new one states, hardly does, or with
+        # another value
         {(STATED, "own"): ("", 0.0)},
         {(STATED, "own"): ("6 crowns", 0.54)},
         {(STATED, "own"): ("4 crowns", 0.9)},
-        # the new document does not answer what the canary's own states, hardly does, or with another value
+        # the new document does not answer what the canary's own states, hardly does, or with
+        # another value
         {(STATED, "new"): ("", 0.0)},
         {(STATED, "new"): ("9 crowns", 0.54)},
         {(STATED, "new"): ("4 crowns", 0.9)},
@@ -96,7 +101,9 @@ def test_a_bank_without_text_is_judged_by_what_the_new_document_states() -> None
         ({"without": None}, False),
     ],
 )
-def test_a_canary_regresses_through_the_slice_alone(changes: dict[str, Any], regressed: bool) -> None:
+def test_a_canary_regresses_through_the_slice_alone(
+    changes: dict[str, Any], regressed: bool
+) -> None:
     assert replace(CANARY, **changes).regressed is regressed
 
 
@@ -130,20 +137,35 @@ def misled(canary: Canary, new: str) -> Canary:
     return replace(canary, question_id=new, now=replace(WRONG, answer="another value", doc_id=new))
 
 
-def test_the_trained_reader_tells_a_false_document_from_one_on_another_fact(real_lm: FrozenLM) -> None:
-    bank = shipped_bank(real_lm, [{"doc_id": name, "text": text} for name, text in (BANKED | SLICE).items()])
+def test_the_trained_reader_tells_a_false_document_from_one_on_another_fact(
+    real_lm: FrozenLM,
+) -> None:
+    bank = shipped_bank(
+        real_lm, [{"doc_id": name, "text": text} for name, text in (BANKED | SLICE).items()]
+    )
     new = rows_with(bank.rows, "doc_id", SLICE)
     regressed = [misled(FARE_CANARY, name) for name in ("false fare", "bicycles")]
     regressed += [misled(MAYOR_CANARY, name) for name in ("false mayor", "harbour master")]
     with bank.answerer() as answerer:
         assert contradicted(answerer, regressed, new, SLICE) == {"false fare", "false mayor"}
         # the reader alone is misled by the harbour master, about whom it is sure
-        [answer] = answerer.answer_from([MAYOR], [rows_with(bank.rows, "doc_id", ["harbour master"]).to_pylist()])
+        [answer] = answerer.answer_from(
+            [MAYOR], [rows_with(bank.rows, "doc_id", ["harbour master"]).to_pylist()]
+        )
         assert (answer.text, answer.uncalibrated > SURE) == ("Bertram Grubb", True)
         # a false mayor among all documents
-        lie = {"false mayor": NewDocument(SLICE["false mayor"], "Mallory", datetime(2031, 1, 1, tzinfo=UTC))}
+        lie = {
+            "false mayor": NewDocument(
+                SLICE["false mayor"], "Mallory", datetime(2031, 1, 1, tzinfo=UTC)
+            )
+        }
         false_mayor = NewSlice(rows_with(new, "doc_id", lie), lie, Authority(), lambda _sources: {})
         accept = GateParams(max_harmed=1)
-        [canary] = ask(answerer, [MAYOR_CANARY], false_mayor, gate=accept, leave_out=lambda _doc_ids: None)
-    assert (canary.now and canary.now.answer, canary.best and canary.best.answer) == ("Bertram Grubb", "Ines Vell")
+        [canary] = ask(
+            answerer, [MAYOR_CANARY], false_mayor, gate=accept, leave_out=lambda _doc_ids: None
+        )
+    assert (canary.now and canary.now.answer, canary.best and canary.best.answer) == (
+        "Bertram Grubb",
+        "Ines Vell",
+    )
     assert canary.harmed_by == ("false mayor",)

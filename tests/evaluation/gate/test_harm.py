@@ -1,4 +1,6 @@
-"""What a new document did to a canary: an update, harm, or a mistake of the reader; by whom it was published."""
+"""What a new document did to a canary: an update, harm, or a mistake of the reader; by whom it was
+published.
+"""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -71,11 +73,19 @@ class Case:
 
 
 def test_a_document_of_a_stranger_is_set_aside_and_the_canary_is_right_again() -> None:
-    case = Case().add("lie", "Mallory", says("9 crowns")).add("lamp", "Mallory", {"When?": ("at nine", 0.9)})
+    case = (
+        Case()
+        .add("lie", "Mallory", says("9 crowns"))
+        .add("lamp", "Mallory", {"When?": ("at nine", 0.9)})
+    )
     canary = case.ask()
     assert case.left_out == [{"lie"}]
     assert (canary.harmed_by, canary.set_aside, canary.references) == ((), ("lie",), ("6 crowns",))
-    assert (canary.now.answer, canary.turned.answer, canary.without.answer) == ("6 crowns", "9 crowns", "6 crowns")
+    assert (canary.now.answer, canary.turned.answer, canary.without.answer) == (
+        "6 crowns",
+        "9 crowns",
+        "6 crowns",
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,29 +97,55 @@ def test_a_document_of_a_stranger_is_set_aside_and_the_canary_is_right_again() -
         ("Mallory", Authority(peers="*")),
     ],
 )
-def test_a_source_that_may_change_the_fact_gives_the_canary_a_new_reference(source: str, authority: Authority) -> None:
+def test_a_source_that_may_change_the_fact_gives_the_canary_a_new_reference(
+    source: str, authority: Authority
+) -> None:
     case = Case(authority).add("raise", source, says("9 crowns"))
     canary = case.ask()
-    assert (canary.updated_by, canary.references, canary.doc_id) == ("raise", ("9 crowns",), "raise")
-    assert (canary.source, canary.published_at, canary.harmed_by, case.left_out) == (source, LATER, (), [])
+    assert (canary.updated_by, canary.references, canary.doc_id) == (
+        "raise",
+        ("9 crowns",),
+        "raise",
+    )
+    assert (canary.source, canary.published_at, canary.harmed_by, case.left_out) == (
+        source,
+        LATER,
+        (),
+        [],
+    )
     assert canary.now.right and canary.best.answer == "9 crowns"
 
 
 @pytest.mark.parametrize("changes", [{"date": DATE - timedelta(days=1)}, {"facts": says("", 0.3)}])
-def test_its_own_source_never_harms_a_canary_even_if_it_updates_nothing(changes: dict[str, Any]) -> None:
+def test_its_own_source_never_harms_a_canary_even_if_it_updates_nothing(
+    changes: dict[str, Any],
+) -> None:
     canary = Case().add("note", "Courier", **({"facts": says("9 crowns")} | changes)).ask()
     assert (canary.updated_by, canary.harmed_by, canary.references) == (None, (), ("6 crowns",))
 
 
 def test_a_canary_that_its_own_source_turns_without_a_clear_change_leaves() -> None:
-    case = Case().add("note", "Courier", {FARE: ("2 bikes", 0.9)}, text="Once more: is it true, as one hears, that {}?")
+    case = Case().add(
+        "note",
+        "Courier",
+        {FARE: ("2 bikes", 0.9)},
+        text="Once more: is it true, as one hears, that {}?",
+    )
     assert case.kept() == []
 
 
 def test_an_update_and_a_lie_in_one_slice() -> None:
-    case = Case().add("raise", "Courier", says("7 crowns")).add("lie", "Mallory", says("9 crowns", 0.95))
+    case = (
+        Case()
+        .add("raise", "Courier", says("7 crowns"))
+        .add("lie", "Mallory", says("9 crowns", 0.95))
+    )
     canary = case.ask()
-    assert (canary.references, canary.updated_by, canary.set_aside) == (("7 crowns",), "raise", ("lie",))
+    assert (canary.references, canary.updated_by, canary.set_aside) == (
+        ("7 crowns",),
+        "raise",
+        ("lie",),
+    )
     assert canary.now.answer == "7 crowns"
 
 
@@ -125,7 +161,10 @@ def test_documents_that_crowd_out_the_right_one_are_set_aside_whatever_they_stat
     case = Case()
     for number in range(7):
         case.add(
-            f"stuffing-{number}", "Mallory", {FARE: ("", 0.95)}, text="What is the fare to Saltby? The fare to Saltby."
+            f"stuffing-{number}",
+            "Mallory",
+            {FARE: ("", 0.95)},
+            text="What is the fare to Saltby? The fare to Saltby.",
         )
     canary = case.ask()
     assert canary.turned.answer == ""
@@ -134,12 +173,24 @@ def test_documents_that_crowd_out_the_right_one_are_set_aside_whatever_they_stat
 
 
 def test_a_document_about_something_else_that_misleads_the_reader_stays() -> None:
-    case = Case().add("bicycle", "Herald", {FARE: ("2 crowns", 0.9)}, text="The ferry takes a bicycle for {} crowns.")
+    case = Case().add(
+        "bicycle",
+        "Herald",
+        {FARE: ("2 crowns", 0.9)},
+        text="The ferry takes a bicycle for {} crowns.",
+    )
     canary = case.ask()
-    assert (canary.now.answer, canary.harmed_by, canary.set_aside, case.left_out) == ("2 crowns", (), (), [])
+    assert (canary.now.answer, canary.harmed_by, canary.set_aside, case.left_out) == (
+        "2 crowns",
+        (),
+        (),
+        [],
+    )
 
 
-def test_a_change_told_by_a_stranger_is_harm_even_if_the_question_on_the_old_value_is_not_answered() -> None:
+def test_a_change_told_by_a_stranger_is_harm_even_if_the_question_on_the_old_value_is_not_answered() -> (
+    None
+):
     told = "The ferry to Saltby cost 6 crowns a short while ago; now it costs {} crowns."
     case = Case().add("lie", "Mallory", {FARE: ("9 crowns", 0.9)}, text=told)
     case.ask()
@@ -147,19 +198,31 @@ def test_a_change_told_by_a_stranger_is_harm_even_if_the_question_on_the_old_val
 
 
 def test_a_document_that_denies_the_fact_states_no_value() -> None:
-    case = Case().add("denial", "Mallory", {FARE: ("Nobody knows", 0.9)}, text="The fare to Saltby? {} knows.")
+    case = Case().add(
+        "denial", "Mallory", {FARE: ("Nobody knows", 0.9)}, text="The fare to Saltby? {} knows."
+    )
     assert case.ask().set_aside == ("denial",)
 
 
-def test_a_value_of_the_same_fact_is_harm_even_if_the_right_document_reads_its_question_otherwise() -> None:
-    case = Case().add("lie", "Mallory", says("9 crowns"), text="The new fare to Saltby is {} crowns.")
+def test_a_value_of_the_same_fact_is_harm_even_if_the_right_document_reads_its_question_otherwise() -> (
+    None
+):
+    case = Case().add(
+        "lie", "Mallory", says("9 crowns"), text="The new fare to Saltby is {} crowns."
+    )
     assert case.ask().set_aside == ("lie",)
-    case = Case().add("unsure", "Mallory", {FARE: ("9 crowns", 0.9), STATED: ("9 crowns", 0.6)}, text="{} crowns.")
+    case = Case().add(
+        "unsure", "Mallory", {FARE: ("9 crowns", 0.9), STATED: ("9 crowns", 0.6)}, text="{} crowns."
+    )
     assert case.ask().set_aside == ()
 
 
 def test_what_needs_too_many_documents_stays_harmed() -> None:
-    case = Case(max_set_aside=1).add("lie", "Mallory", says("9 crowns")).add("lie-2", "Mallory", says("8 crowns", 0.85))
+    case = (
+        Case(max_set_aside=1)
+        .add("lie", "Mallory", says("9 crowns"))
+        .add("lie-2", "Mallory", says("8 crowns", 0.85))
+    )
     canary = case.ask()
     assert (canary.harmed_by, canary.set_aside, case.left_out) == (("lie", "lie-2"), (), [])
 
@@ -177,19 +240,25 @@ REPORTS = (
 PAST = {"Saltby Herald": [(0, "h0")], "Orrin Echo": [(0, "e0")]}
 
 
-def told(*, past: dict[str, list[tuple[int, str]]], values: tuple[str, str] = ("9 crowns", "9 crowns")) -> Canary:
+def told(
+    *, past: dict[str, list[tuple[int, str]]], values: tuple[str, str] = ("9 crowns", "9 crowns")
+) -> Canary:
     case = Case()
     case.past = past
     for (name, source, text), value, confidence in zip(REPORTS, values, (0.95, 0.9), strict=True):
         case.add(name, source, says(value, confidence), text=text)
-        stated = text.replace("raised its fare to {}", "raised its fare to how many").replace("{}", "how many")
+        stated = text.replace("raised its fare to {}", "raised its fare to how many").replace(
+            "{}", "how many"
+        )
         question = stated.rstrip(".") + "?"
         case.facts[name] = {**case.facts[name], question: (value, 0.9)}
         case.facts["ferry"] = {**case.facts["ferry"], question: ("6 crowns", 0.8)}
     return case.ask()
 
 
-def test_a_change_that_two_sources_tell_independently_is_an_update_and_anything_less_is_harm() -> None:
+def test_a_change_that_two_sources_tell_independently_is_an_update_and_anything_less_is_harm() -> (
+    None
+):
     canary = told(past=PAST)
     assert (canary.updated_by, canary.references, canary.harmed_by) == ("herald", ("9 crowns",), ())
     assert canary.set_aside == ()

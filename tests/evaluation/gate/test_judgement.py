@@ -11,7 +11,16 @@ from cmt.evaluation.gate.storage import write_canaries
 
 DOCUMENT = {"doc_id": "handbill", "source": "Mallory"}
 RIGHT, WRONG = Outcome("Moss", 1.0, True, "mayor"), Outcome("Grubb", 0.0, False, "handbill")
-SOUND = Canary("q", "mayor", "Who is the mayor?", ("Moss",), source="Courier", best=RIGHT, now=RIGHT, without=RIGHT)
+SOUND = Canary(
+    "q",
+    "mayor",
+    "Who is the mayor?",
+    ("Moss",),
+    source="Courier",
+    best=RIGHT,
+    now=RIGHT,
+    without=RIGHT,
+)
 HARMED = replace(SOUND, now=WRONG, harmed_by=("handbill",))
 SPARED = replace(SOUND, set_aside=("handbill",), turned=WRONG)
 
@@ -65,12 +74,20 @@ def test_slow_decline_is_measured_against_the_best_of_each_canary() -> None:
 
 def test_a_canary_that_was_not_asked_counts_as_unchanged() -> None:
     faded, unasked = replace(SOUND, now=WRONG), replace(SOUND, best=None, now=None, without=None)
-    assert judge(GateParams(max_f1_drop=29), canaries=[faded] * 3 + [unasked] * 7, f1=None)[0] == "refused"
-    assert judge(GateParams(max_f1_drop=29), canaries=[faded] * 3 + [unasked] * 8, f1=None)[0] == "passed"
+    assert (
+        judge(GateParams(max_f1_drop=29), canaries=[faded] * 3 + [unasked] * 7, f1=None)[0]
+        == "refused"
+    )
+    assert (
+        judge(GateParams(max_f1_drop=29), canaries=[faded] * 3 + [unasked] * 8, f1=None)[0]
+        == "passed"
+    )
 
 
 def test_the_f1_of_the_round_is_compared_if_there_is_a_lowest() -> None:
-    assert judge(GateParams(min_f1=50), canaries=[], f1=40.0)[1] == "F1 40.0 is below gate.min_f1 50"
+    assert (
+        judge(GateParams(min_f1=50), canaries=[], f1=40.0)[1] == "F1 40.0 is below gate.min_f1 50"
+    )
     assert judge(GateParams(min_f1=50), canaries=[], f1=60.0)[0] == "passed"
 
 

@@ -17,7 +17,19 @@ from flows.local.prefect import LocalPrefect, empty_database, local_prefect
 from tests.helpers.projects import change_params
 
 ROOT = Path(__file__).parents[3]
-KEYS = ["slice", "documents", "rows", "questions", "em", "f1", "f1_low", "f1_high", "closed_f1", "rag_f1", "recall"]
+KEYS = [
+    "slice",
+    "documents",
+    "rows",
+    "questions",
+    "em",
+    "f1",
+    "f1_low",
+    "f1_high",
+    "closed_f1",
+    "rag_f1",
+    "recall",
+]
 KEYS += ["adapt_seconds", "measure_seconds", "seconds"]
 
 
@@ -29,10 +41,14 @@ def folder(
     prefect_databases: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """A clone: the tiny project, the flows and what Prefect reads, and an empty database of an earlier demo."""
+    """A clone: the tiny project, the flows and what Prefect reads, and an empty database of an
+    earlier demo.
+    """
     monkeypatch.setattr(demo, "ROOT", tiny_workspace)
     monkeypatch.setattr(demo, "HOME", tiny_workspace / ".prefect/demo")
-    shutil.copytree(ROOT / "flows", tiny_workspace / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "flows", tiny_workspace / "flows", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for name in ("prefect.yaml", "prefect.toml"):
         shutil.copy(ROOT / name, tiny_workspace)
     shutil.copy(mlflow_database, tiny_workspace / "mlflow.db")
@@ -41,7 +57,9 @@ def folder(
     shutil.copy(empty_database(prefect_databases / "home"), tiny_workspace / ".prefect")
     monkeypatch.chdir(tiny_workspace)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # the user's own, which the demo leaves alone
+    monkeypatch.setenv(
+        "PREFECT_API_URL", "http://127.0.0.1:9/api"
+    )  # the user's own, which the demo leaves alone
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     return tiny_workspace
 
@@ -55,7 +73,9 @@ def scheduled_runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def with_schedule(**options: Any) -> Iterator[LocalPrefect]:
         with local_prefect(**options) as prefect:
             flow = prefect.request("POST", "flows/", {"name": "scheduled"})["id"]
-            prefect.request("POST", "deployments/", {"name": "once", "flow_id": flow})  # without a work pool
+            prefect.request(
+                "POST", "deployments/", {"name": "once", "flow_id": flow}
+            )  # without a work pool
             prefect.schedule("scheduled/once")
             yield prefect
             deadline = time.monotonic() + 60
@@ -93,7 +113,9 @@ def test_every_month_runs_through_the_deployment_once(
     assert first["bank_digest"] == workspace.open_bank().digest()
     assert all(round_.prefect_run for round_ in workspace.rounds())
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
-    assert all(client.get_run(round_.mlflow_run).info.status == "FINISHED" for round_ in workspace.rounds())
+    assert all(
+        client.get_run(round_.mlflow_run).info.status == "FINISHED" for round_ in workspace.rounds()
+    )
     # 3. a schedule starts a run, as in `make year`
     [scheduled] = scheduled_runs
     assert scheduled["auto_scheduled"] and scheduled["state_name"] in ("Scheduled", "Late")

@@ -55,7 +55,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "prefect/__init__.py").touch()  # else the installed package comes first
     (tmp_path / "prefect/__main__.py").write_text(FAKE)
     monkeypatch.setattr(demo, "HOME", tmp_path / ".prefect/demo")
-    monkeypatch.setattr(signal, "signal", lambda *_: signal.SIG_DFL)  # the handlers of the test run stay
+    monkeypatch.setattr(
+        signal, "signal", lambda *_: signal.SIG_DFL
+    )  # the handlers of the test run stay
     return tmp_path
 
 
@@ -76,14 +78,18 @@ def processes_in(folder: Path) -> list[str]:
 
 
 def remaining_in(folder: Path) -> list[str]:
-    """Wait until no process runs in `folder`, for 10 s at most, and return the processes that still run."""
+    """Wait until no process runs in `folder`, for 10 s at most, and return the processes that still
+    run.
+    """
     deadline = time.monotonic() + 10
     while (found := processes_in(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return found
 
 
-def test_the_server_address_is_configured_so_that_no_command_starts_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_address_is_configured_so_that_no_command_starts_a_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from prefect.settings import Settings
 
     monkeypatch.chdir(ROOT)
@@ -93,8 +99,13 @@ def test_the_server_address_is_configured_so_that_no_command_starts_a_server(mon
 
 def test_a_flow_run_that_fails_is_reported_with_the_errors_of_its_log(folder: Path) -> None:
     message = r"cmt/online-update did not complete\n12:00 \| ERROR   \| the score is below gate.min_f1\nmore in"
-    with pytest.raises(RoundError, match=message), local_prefect(root=folder, home=folder / "home") as prefect:
-        assert len(processes_in(folder)) >= 2  # server and worker; a busy machine may start the third one later
+    with (
+        pytest.raises(RoundError, match=message),
+        local_prefect(root=folder, home=folder / "home") as prefect,
+    ):
+        assert (
+            len(processes_in(folder)) >= 2
+        )  # server and worker; a busy machine may start the third one later
         prefect.run("cmt/online-update")
     assert remaining_in(folder) == []
 
@@ -102,7 +113,10 @@ def test_a_flow_run_that_fails_is_reported_with_the_errors_of_its_log(folder: Pa
 def test_a_server_begins_with_the_empty_database_of_the_first_one(folder: Path) -> None:
     home = folder / "home"
     for starts in (1, 2, 2):
-        with local_prefect(root=folder, home=home), closing(sqlite3.connect(home / "prefect.db")) as database:
+        with (
+            local_prefect(root=folder, home=home),
+            closing(sqlite3.connect(home / "prefect.db")) as database,
+        ):
             assert database.execute("SELECT count(*) FROM starts").fetchone() == (starts,)
 
 
@@ -131,7 +145,9 @@ def test_a_demo_that_ends_early_leaves_nothing_running(
     assert remaining_in(folder) == []
 
 
-def test_a_second_demo_in_the_same_folder_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_demo_in_the_same_folder_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     demo.HOME.parent.mkdir()
     with FileLock(f"{demo.HOME}.lock"):
         assert demo.main() == 1
@@ -143,7 +159,9 @@ def test_a_failed_command_or_server_is_reported_with_its_last_lines(prefect: Loc
         prefect.call("x", "no-such-command")
     assert prefect.running == {}
     prefect.start("server", "ends")
-    with pytest.raises(ServiceError, match=r"the Prefect server ended unexpectedly:\nno such command: \['ends'\]"):
+    with pytest.raises(
+        ServiceError, match=r"the Prefect server ended unexpectedly:\nno such command: \['ends'\]"
+    ):
         prefect.request("GET", "health")
 
 

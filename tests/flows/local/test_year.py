@@ -15,7 +15,9 @@ from tests.helpers.servers import serving
 from tests.helpers.training import FARES, write_squad
 
 
-def test_a_project_has_a_source_a_month_and_trains_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_has_a_source_a_month_and_trains_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(year, "YEAR", tmp_path / "year")
     base = write_squad(tmp_path / "base.json", {fare["doc_id"]: fare["text"] for fare in FARES})
     params = load_params(year.write_project(f"path:{base}"))
@@ -25,7 +27,9 @@ def test_a_project_has_a_source_a_month_and_trains_on_it(tmp_path: Path, monkeyp
     assert params.train.shares == {"stream": 0.5, f"path:{base}": 0.5}
     assert params.stream.path.is_relative_to(tmp_path)
     assert params.compressor.path == load_params(year.ROOT / "params.yaml").compressor.path
-    report = open(params=tmp_path / "year/params.yaml").ingest(source=tmp_path / "year/news/2031-03")
+    report = open(params=tmp_path / "year/params.yaml").ingest(
+        source=tmp_path / "year/news/2031-03"
+    )
     assert [slice_.slice_id for slice_ in report.slices] == ["2031-03/0001"]
 
 
@@ -35,10 +39,14 @@ def test_the_record_compares_the_months_after_the_one_that_decides(
     monkeypatch.setattr(year, "LEARNED", 0)  # January decides, February is later
     workspace = open(params=adapted_workspace / "params.yaml")
     figures = {"gain": [5.0, 1.0, 9.0], "base_gain": [-0.5, -1.0, 0.0]}
-    write_json(workspace.state / DECISION_FILE, {"promoted": True, "reason": "better", "figures": figures})
+    write_json(
+        workspace.state / DECISION_FILE, {"promoted": True, "reason": "better", "figures": figures}
+    )
     january, february = (slice_.slice_id for slice_ in workspace.store.slices())
     shipped = {january: np.array([50.0, 70.0]), february: np.array([0.0, 100.0])}
-    record = year._record(workspace, shipped | {february: np.array([50.0, 100.0])}, shipped, {"documents": 4})
+    record = year._record(
+        workspace, shipped | {february: np.array([50.0, 100.0])}, shipped, {"documents": 4}
+    )
     assert [(month["slice"], month["f1"], month["f1_shipped"]) for month in record["months"]] == [
         (january, 60.0, 60.0),
         (february, 75.0, 50.0),

@@ -31,7 +31,9 @@ from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps
 from tests.helpers.rows import make_document, write_lines
 
 SPRING = datetime(2031, 2, 5, tzinfo=UTC)
-PRICE = Change(Span("ferry", SPRING, 0, 10, 20, "ab"), Span("fares", SPRING, 1, 3, 14, "cd"), SPRING, 0.9)
+PRICE = Change(
+    Span("ferry", SPRING, 0, 10, 20, "ab"), Span("fares", SPRING, 1, 3, 14, "cd"), SPRING, 0.9
+)
 WHO = "Who is the mayor of Port Ellery?"
 
 
@@ -41,7 +43,9 @@ class Killed(BaseException):
 
 @contextmanager
 def stopping(step: int, *, full: bool) -> Iterator[list[int]]:
-    """Let the `step`-th change on the disk fail because it is full, or be the last one before a kill."""
+    """Let the `step`-th change on the disk fail because it is full, or be the last one before a
+    kill.
+    """
     changes: list[int] = []
 
     def failing(change: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,20 +88,29 @@ def content(folder: Path) -> tuple[Any, ...]:
     """Everything that a forgetting changes."""
     workspace = open_workspace(folder)
     slices = [(slice_.digest, slice_.n_questions) for slice_ in workspace.store.slices()]
-    return workspace.open_bank().digest(), slices, workspace.forgotten(), workspace.pending(), problems(folder)
+    return (
+        workspace.open_bank().digest(),
+        slices,
+        workspace.forgotten(),
+        workspace.pending(),
+        problems(folder),
+    )
 
 
 # Interruptions
 
 
-def test_a_purge_stopped_anywhere_is_finished_by_the_next_command(adapted_workspace: Path, tmp_path: Path) -> None:
+def test_a_purge_stopped_anywhere_is_finished_by_the_next_command(
+    adapted_workspace: Path, tmp_path: Path
+) -> None:
     # 1. Undisturbed.
     undisturbed = Path(shutil.copytree(adapted_workspace, tmp_path / "undisturbed"))
     with stopping(0, full=False) as changes:
         open_workspace(undisturbed).forget_all(["mayor-2"], purge=True)
     expected = content(undisturbed)
     assert (expected[2:], len(changes) >= 15) == ((["mayor-2"], [], []), True)
-    # 2. Stopped at every seventh change, in turn by a kill after it and by a full disk, and at the last but two.
+    # 2. Stopped at every seventh change, in turn by a kill after it and by a full disk, and at the
+    #    last but two.
     survived: list[int] = []
     for step in sorted({*changes[:-1:7], len(changes) - 2}):
         folder = Path(shutil.copytree(adapted_workspace, tmp_path / "stopped"))
@@ -110,7 +123,9 @@ def test_a_purge_stopped_anywhere_is_finished_by_the_next_command(adapted_worksp
             shutil.rmtree(folder)
             continue
         assert workspace.forgetting_journal.exists(), step
-        if step == len(changes) - 2:  # a slice is half written, and `cmt verify` reports only the journal
+        if (
+            step == len(changes) - 2
+        ):  # a slice is half written, and `cmt verify` reports only the journal
             assert problems(folder) == ["the purge of 1 document is not finished"]
         if workspace.open_bank().present({"mayor-2"}):  # announced and not deleted yet
             assert "mayor-2" not in sources(folder), step
@@ -129,14 +144,17 @@ def test_changes_of_an_announced_document_are_left_out(adapted_workspace: Path) 
     assert workspace.changes() == []
 
 
-def test_an_undo_stopped_anywhere_is_finished_by_the_next_command(adapted_workspace: Path, tmp_path: Path) -> None:
+def test_an_undo_stopped_anywhere_is_finished_by_the_next_command(
+    adapted_workspace: Path, tmp_path: Path
+) -> None:
     open_workspace(adapted_workspace).forget("mayor-2")
     undisturbed = Path(shutil.copytree(adapted_workspace, tmp_path / "undisturbed"))
     with stopping(0, full=False) as changes:
         open_workspace(undisturbed).forget_all(["mayor-2"], undo=True)
     expected = content(undisturbed)
     assert expected[2:] == ([], [], [])
-    # in the middle, and after each list: that of the ledger, and the names and the sketches of the stream
+    # in the middle, and after each list: that of the ledger, and the names and the sketches of the
+    # stream
     for step in (len(changes) // 2, *range(len(changes) - 3, len(changes))):
         folder = Path(shutil.copytree(adapted_workspace, tmp_path / "stopped"))
         with stopping(step, full=False), pytest.raises(Killed):
@@ -146,7 +164,9 @@ def test_an_undo_stopped_anywhere_is_finished_by_the_next_command(adapted_worksp
         shutil.rmtree(folder)
 
 
-def test_a_damaged_journal_stops_no_other_command(adapted_workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_journal_stops_no_other_command(
+    adapted_workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     workspace = open_workspace(adapted_workspace)
     workspace.forgetting_journal.write_text("5")
     assert workspace.rollback(FEBRUARY).state == "rolled_back"
@@ -174,25 +194,42 @@ def test_nearly_the_same_text_is_not_banked_even_from_slices_of_another_project(
     adapted_workspace: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     workspace = open_workspace(adapted_workspace)
-    copy = make_document("copy", text="The ferry to Saltby costs six crowns!", published_at="2031-03-02T07:00:00Z")
-    file = write_lines(tmp_path / "copy.jsonl", [copy, make_document("new", published_at="2031-03-03T07:00:00Z")])
+    copy = make_document(
+        "copy", text="The ferry to Saltby costs six crowns!", published_at="2031-03-02T07:00:00Z"
+    )
+    file = write_lines(
+        tmp_path / "copy.jsonl", [copy, make_document("new", published_at="2031-03-03T07:00:00Z")]
+    )
     elsewhere = replace(workspace.store, path=tmp_path / "stream")
     ingest(elsewhere, file, file_format="jsonl", now=workspace.params.stream.now())
     workspace.forget_all(["ferry"], everywhere=True)
     shutil.copytree(tmp_path / "stream/2031-03", workspace.store.path / "2031-03")
     assert workspace.update().rows == 6
     assert workspace.bank.present({"new", "copy"}) == {"new"}
-    assert "document 'copy' is left out: 100% of its text is that of document 'ferry'" in caplog.text
+    assert (
+        "document 'copy' is left out: 100% of its text is that of document 'ferry'" in caplog.text
+    )
 
 
-def test_words_of_the_publishers_name_alone_match_no_document(adapted_workspace: Path, tmp_path: Path) -> None:
-    texts = {"fare": "A ticket for the ferries costs 8 crowns.", "rain": "Rain fell on the harbour all day."}
+def test_words_of_the_publishers_name_alone_match_no_document(
+    adapted_workspace: Path, tmp_path: Path
+) -> None:
+    texts = {
+        "fare": "A ticket for the ferries costs 8 crowns.",
+        "rain": "Rain fell on the harbour all day.",
+    }
     date = "2031-03-03T07:00:00Z"
-    rows = [make_document(name, title=None, text=text, published_at=date) for name, text in texts.items()]
+    rows = [
+        make_document(name, title=None, text=text, published_at=date)
+        for name, text in texts.items()
+    ]
     workspace = open_workspace(adapted_workspace)
     workspace.ingest(source=write_lines(tmp_path / "news.jsonl", rows), publisher="Ferry News")
     workspace.update()
-    found = {query: workspace.forgettable(matching=query) for query in ("ferry", "ferry harbour", "crowns 8")}
+    found = {
+        query: workspace.forgettable(matching=query)
+        for query in ("ferry", "ferry harbour", "crowns 8")
+    }
     assert {query: sorted(one.doc_id for one in them) for query, them in found.items()} == {
         "ferry": ["fare", "ferry"],
         "ferry harbour": [],
@@ -204,7 +241,11 @@ def test_questions_about_a_forgotten_document_are_not_asked(adapted_workspace: P
     asked = {"evaluation__questions": 4, "evaluation__earlier_questions": 4}
     workspace = open_workspace(adapted_workspace, evaluation__baselines=False, **asked)
     workspace.forget("ferry")
-    assert set(workspace.evaluate().records["doc_id"].to_pylist()) == {"mayor-1", "mayor-2", "hitch"}
+    assert set(workspace.evaluate().records["doc_id"].to_pylist()) == {
+        "mayor-1",
+        "mayor-2",
+        "hitch",
+    }
     workspace.rollback(FEBRUARY)
     assert workspace.update().questions == 3
 
@@ -216,7 +257,12 @@ def test_several_documents_are_forgotten_together_or_not_at_all(adapted_workspac
     assert (workspace.forgotten(), workspace.bank.count_rows()) == ([], 6)
     version = workspace.bank.version
     report = workspace.forget_all(["ferry", "raft", "ferry"])
-    assert (report.doc_ids, report.rows, report.purged, report.unreached) == (("ferry", "raft"), 2, {}, ())
+    assert (report.doc_ids, report.rows, report.purged, report.unreached) == (
+        ("ferry", "raft"),
+        2,
+        {},
+        (),
+    )
     assert workspace.bank.version <= version + 2  # one commit, and the index
 
 
@@ -226,18 +272,32 @@ def test_a_document_can_be_forgotten_before_there_is_a_bank(project: Path) -> No
     assert (workspace.update().rows, workspace.store.all_documents().num_rows) == (2, 5)
 
 
-def test_an_undone_forgetting_leaves_the_project_sound_and_the_text_can_come_again(adapted_workspace: Path) -> None:
+def test_an_undone_forgetting_leaves_the_project_sound_and_the_text_can_come_again(
+    adapted_workspace: Path,
+) -> None:
     workspace = open_workspace(adapted_workspace)
     workspace.forget_all(["mayor-2", "ferry"])
     [ferry, mayor] = workspace.forgotten_documents()
-    assert (ferry.doc_id, ferry.sources, str(ferry.dates[0].date())) == ("ferry", ("file:news",), "2031-01-09")
+    assert (ferry.doc_id, ferry.sources, str(ferry.dates[0].date())) == (
+        "ferry",
+        ("file:news",),
+        "2031-01-09",
+    )
     with pytest.raises(cmt.BankError, match="'raft' is not forgotten: `cmt forget --list`"):
         workspace.forget_all(["raft"], undo=True)
     report = workspace.forget_all(["mayor-2"], undo=True)
-    assert (report.doc_ids, report.purged["documents"], workspace.forgotten()) == (("mayor-2",), 1, ["ferry"])
+    assert (report.doc_ids, report.purged["documents"], workspace.forgotten()) == (
+        ("mayor-2",),
+        1,
+        ["ferry"],
+    )
     assert open_workspace(adapted_workspace).forget_all(["ferry"], undo=True).doc_ids == ("ferry",)
     workspace = open_workspace(adapted_workspace)
-    assert (workspace.forgotten_documents(), workspace.pending(), problems(adapted_workspace)) == ([], [], [])
+    assert (workspace.forgotten_documents(), workspace.pending(), problems(adapted_workspace)) == (
+        [],
+        [],
+        [],
+    )
     # the source has the texts
     assert workspace.ingest().accepted == 2
     while workspace.pending():
@@ -246,9 +306,13 @@ def test_an_undone_forgetting_leaves_the_project_sound_and_the_text_can_come_aga
     assert (problems(adapted_workspace), "mayor-2" in sources(adapted_workspace)) == ([], True)
 
 
-def test_after_an_undo_an_update_hides_no_earlier_document(adapted_workspace: Path, tmp_path: Path) -> None:
+def test_after_an_undo_an_update_hides_no_earlier_document(
+    adapted_workspace: Path, tmp_path: Path
+) -> None:
     workspace = open_workspace(adapted_workspace)
-    later = make_document("mayor-3", supersedes="mayor-2", published_at="2031-03-02T07:00:00Z", source=None)
+    later = make_document(
+        "mayor-3", supersedes="mayor-2", published_at="2031-03-02T07:00:00Z", source=None
+    )
     folder = tmp_path / "news"
     folder.mkdir()
     write_lines(folder / "later.jsonl", [later])
@@ -263,13 +327,17 @@ def test_after_an_undo_an_update_hides_no_earlier_document(adapted_workspace: Pa
     assert problems(adapted_workspace) == []
 
 
-def test_a_lost_list_of_forgotten_documents_is_reported_and_forgetting_repairs_it(adapted_workspace: Path) -> None:
+def test_a_lost_list_of_forgotten_documents_is_reported_and_forgetting_repairs_it(
+    adapted_workspace: Path,
+) -> None:
     workspace = open_workspace(adapted_workspace)
     workspace.forget("ferry")
     for name in ("forgotten.json", "forgotten-sketches.json"):
         (workspace.store.path / name).unlink()
     [problem] = problems(adapted_workspace)
-    assert "1 forgotten documents are missing in" in problem and problem.endswith("or run `cmt forget ferry`")
+    assert "1 forgotten documents are missing in" in problem and problem.endswith(
+        "or run `cmt forget ferry`"
+    )
     open_workspace(adapted_workspace).forget("ferry")
     assert problems(adapted_workspace) == []
 
@@ -288,14 +356,18 @@ def test_a_purge_leaves_no_slice_waiting_and_no_rollback_past_it(adapted_workspa
     assert "ferry" not in workspace.store.all_documents()["doc_id"].to_pylist()
     assert workspace.forget_all(["ferry"], purge=True).purged == {"banks written again": 1}
     assert (workspace.pending(), problems(adapted_workspace)) == ([], [])
-    with pytest.raises(cmt.BankError, match="older ones were dropped by .* or `cmt forget --purge`"):
+    with pytest.raises(
+        cmt.BankError, match="older ones were dropped by .* or `cmt forget --purge`"
+    ):
         workspace.rollback(FEBRUARY)
     assert {round_.state for round_ in workspace.rounds()} == {"committed"}
     assert workspace.ingest().rejected[0].reason == "document 'ferry' was forgotten"
     assert workspace.pending() == []
 
 
-def test_a_question_of_a_purged_document_leaves_the_canaries_of_another_document(adapted_workspace: Path) -> None:
+def test_a_question_of_a_purged_document_leaves_the_canaries_of_another_document(
+    adapted_workspace: Path,
+) -> None:
     workspace = open_workspace(adapted_workspace)
     path = round_folder(workspace.state, FEBRUARY) / CANARIES
     moved = Canary("q", "raft", "What does the ferry to Saltby cost?", ("nine crowns",))
@@ -305,38 +377,58 @@ def test_a_question_of_a_purged_document_leaves_the_canaries_of_another_document
     assert read_canaries(path) == [own]
 
 
-def test_trained_weights_and_files_of_running_commands_are_named_as_not_reached(adapted_workspace: Path) -> None:
+def test_trained_weights_and_files_of_running_commands_are_named_as_not_reached(
+    adapted_workspace: Path,
+) -> None:
     trained = adapted_workspace / "trained"
     trained.mkdir()
     (trained / "card.md").write_text(f"| {SLICES_ROW} | {JANUARY} |\n")
     (trained / "pairs.json").write_text("{}")
-    workspace = open_workspace(adapted_workspace, train__output=str(trained), train__path=str(trained))
+    workspace = open_workspace(
+        adapted_workspace, train__output=str(trained), train__path=str(trained)
+    )
     with scratch_folder(workspace.state) as running:
         unreached = workspace.forget_all(["ferry"], purge=True).unreached
         assert running.exists()
-    assert f"the weights in {trained}, which were trained on the slices: train them again" in unreached
+    assert (
+        f"the weights in {trained}, which were trained on the slices: train them again" in unreached
+    )
     assert f"training data that `cmt data pull` copied to {trained}" in unreached
     assert f"temporary files of a command that is running: {running}" in unreached
-    assert not any(line.startswith("the weights") for line in workspace.forget_all(["hitch"], purge=True).unreached)
+    assert not any(
+        line.startswith("the weights")
+        for line in workspace.forget_all(["hitch"], purge=True).unreached
+    )
 
 
-def test_a_purge_recovers_a_round_of_another_compressor_whose_bank_is_gone(adapted_workspace: Path) -> None:
+def test_a_purge_recovers_a_round_of_another_compressor_whose_bank_is_gone(
+    adapted_workspace: Path,
+) -> None:
     workspace = open_workspace(adapted_workspace)
     started = replace(workspace.rounds()[-1], state="started", compressor="c" * 64)
     workspace.ledger.write(started)
     assert workspace.forget_all(["ferry"], purge=True).rows == 1
-    assert [round_.state for round_ in workspace.all_rounds() if round_.compressor == "c" * 64] == ["interrupted"]
+    assert [round_.state for round_ in workspace.all_rounds() if round_.compressor == "c" * 64] == [
+        "interrupted"
+    ]
 
 
-def test_forgetting_recovers_a_killed_round_and_until_then_its_documents_are_left_out(begun: Path) -> None:
+def test_forgetting_recovers_a_killed_round_and_until_then_its_documents_are_left_out(
+    begun: Path,
+) -> None:
     run_steps(open_workspace(begun), FEBRUARY, last="upsert_memories")
     reader, writer = open_workspace(begun), open_workspace(begun)
     with recovery.updating(writer):
         forgetting.forget(writer, ["ferry"])
-    assert reader.active_bank().version == reader.rounds()[0].version_after  # which still has its row
+    assert (
+        reader.active_bank().version == reader.rounds()[0].version_after
+    )  # which still has its row
     assert reader.active_bank().excluded_doc_ids == {"ferry"}
     assert open_workspace(begun).forget_all(["hitch"]).rows == 0
-    assert (reader.rounds()[-1].state, reader.active_bank().present(["ferry"])) == ("interrupted", set())
+    assert (reader.rounds()[-1].state, reader.active_bank().present(["ferry"])) == (
+        "interrupted",
+        set(),
+    )
 
 
 def test_a_purge_recovers_an_interrupted_round_and_deletes_its_staged_memories(begun: Path) -> None:
@@ -344,7 +436,10 @@ def test_a_purge_recovers_an_interrupted_round_and_deletes_its_staged_memories(b
     workspace = open_workspace(begun)
     assert list(workspace.state.rglob("memories-*"))
     assert workspace.forget_all(["hitch"], purge=True).rows == 0
-    assert (list(workspace.state.rglob("memories-*")), workspace.rounds()[-1].state) == ([], "interrupted")
+    assert (list(workspace.state.rglob("memories-*")), workspace.rounds()[-1].state) == (
+        [],
+        "interrupted",
+    )
     assert workspace.update().rows == 5
 
 
@@ -365,7 +460,9 @@ def test_a_purge_is_not_finished_while_a_round_needs_an_earlier_version(
 def test_a_damaged_slice_is_not_purged(adapted_workspace: Path) -> None:
     workspace = open_workspace(adapted_workspace)
     manifest = workspace.store.slice(JANUARY).path
-    manifest.write_text(manifest.read_text().replace(workspace.store.slice(JANUARY).digest, "0" * 64))
+    manifest.write_text(
+        manifest.read_text().replace(workspace.store.slice(JANUARY).digest, "0" * 64)
+    )
     with pytest.raises(cmt.StreamError, match=f"slice {JANUARY} was altered"):
         workspace.forget_all(["ferry"], purge=True)
     assert (workspace.forgotten(), workspace.bank.present({"ferry"})) == ([], {"ferry"})

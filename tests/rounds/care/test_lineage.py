@@ -41,7 +41,9 @@ def test_what_is_unknown_is_named(registered: Path) -> None:
         lineage(open_workspace(registered), "0123456789ab-1-0123456789ab")
 
 
-def test_an_answer_leads_to_the_compressor_and_the_last_round_before_it(adapted_workspace: Path) -> None:
+def test_an_answer_leads_to_the_compressor_and_the_last_round_before_it(
+    adapted_workspace: Path,
+) -> None:
     workspace = open_workspace(adapted_workspace)
     earlier = workspace.ask("Who is the mayor?").id
     assert earlier == workspace.ask("Who is the mayor?").id

@@ -38,7 +38,11 @@ def damaged(project: Path) -> list[str]:
 def test_a_sound_project_has_no_problems(adapted_project: Path) -> None:
     found = reports(adapted_project)
     assert list(found) == ["language", "compressor", "slices", "ledger", "bank"]
-    assert [report.content for report in found.values()][2:] == ["2 slices, 6 documents", "2 rounds", "6 rows"]
+    assert [report.content for report in found.values()][2:] == [
+        "2 slices, 6 documents",
+        "2 rounds",
+        "6 rows",
+    ]
     assert found["bank"].digest == open_workspace(adapted_project).rounds()[-1].bank_digest
     assert {len(report.digest.partition("-")[0]) for report in found.values()} == {64}
     assert read(adapted_project, "verify")["problems"] == 0
@@ -64,8 +68,12 @@ def test_a_changed_text_stops_a_question_and_the_advice_repairs_it(adapted_works
     assert f"run `cmt rollback {JANUARY}` and `cmt update --all`, or restore" in verified.stdout
     assert "error: 1 problem in bank" in verified.stderr
     run(adapted_workspace, "rollback", JANUARY)
-    run(adapted_workspace, "--set", "evaluation.questions=2", "update", "--all")  # the answers calibrate the confidence
-    assert read(adapted_workspace, "ask", FERRY) | {"id": before["id"]} == before  # of a later version of the bank
+    run(
+        adapted_workspace, "--set", "evaluation.questions=2", "update", "--all"
+    )  # the answers calibrate the confidence
+    assert (
+        read(adapted_workspace, "ask", FERRY) | {"id": before["id"]} == before
+    )  # of a later version of the bank
     assert damaged(adapted_workspace) == []
 
 
@@ -82,14 +90,20 @@ def test_a_bank_that_lacks_rows_stops_the_next_round(adapted_workspace: Path) ->
     [problem] = reports(adapted_workspace)["bank"].problems
     assert problem.endswith(f"has 5 rows, but round {FEBRUARY} left 6")
     ingest_more(adapted_workspace, month=3, doc_ids=["quiet"])
-    with pytest.raises(cmt.DamageError, match=f"has 5 rows, but round {FEBRUARY} left 6: run `cmt verify`"):
+    with pytest.raises(
+        cmt.DamageError, match=f"has 5 rows, but round {FEBRUARY} left 6: run `cmt verify`"
+    ):
         open_workspace(adapted_workspace).update()
 
 
-def test_a_bank_with_other_rows_than_the_ledger_recorded_is_reported(adapted_workspace: Path) -> None:
+def test_a_bank_with_other_rows_than_the_ledger_recorded_is_reported(
+    adapted_workspace: Path,
+) -> None:
     workspace = open_workspace(adapted_workspace)
     workspace.ledger.write(replace(workspace.rounds()[-1], bank_digest="0" * 64 + "-3"))
-    [problem] = [problem for report in reports(adapted_workspace).values() for problem in report.problems]
+    [problem] = [
+        problem for report in reports(adapted_workspace).values() for problem in report.problems
+    ]
     assert f"has other rows than round {FEBRUARY} left" in problem
 
 
@@ -112,7 +126,10 @@ def test_lost_versions_are_noticed_and_the_advice_repairs_them(adapted_workspace
     for use in uses:
         with pytest.raises(cmt.DamageError, match=f"{lost}: run `cmt verify`"):
             use(open_workspace(adapted_workspace))
-    assert f"run `cmt rollback {FEBRUARY}` and `cmt update --all`" in run(adapted_workspace, "verify", status=1).stdout
+    assert (
+        f"run `cmt rollback {FEBRUARY}` and `cmt update --all`"
+        in run(adapted_workspace, "verify", status=1).stdout
+    )
     run(adapted_workspace, "rollback", FEBRUARY)
     run(adapted_workspace, "update", "--all")
     assert read(adapted_workspace, "ask", FERRY)["answer"] == before["answer"]
@@ -145,13 +162,18 @@ def flip_a_bit(path: Path) -> None:
     flip(path, path.stat().st_size // 3)
 
 
-def test_a_damaged_list_of_deleted_rows_is_named_before_lance_reads_it(adapted_workspace: Path) -> None:
+def test_a_damaged_list_of_deleted_rows_is_named_before_lance_reads_it(
+    adapted_workspace: Path,
+) -> None:
     open_workspace(adapted_workspace).forget("raft")
     assert damaged(adapted_workspace) == []
     file = next((bank_table(adapted_workspace) / "_deletions").glob("*.arrow"))
     flip_a_bit(file)
     report = reports(adapted_workspace)["bank"]
-    assert report.problems[0].startswith(f"{file.name} of bank") and "does not match its checksum" in report.problems[0]
+    assert (
+        report.problems[0].startswith(f"{file.name} of bank")
+        and "does not match its checksum" in report.problems[0]
+    )
     assert "cmt update --all" in report.advice
 
 
@@ -159,10 +181,14 @@ def test_an_altered_slice_stops_its_round_before_it_begins(begun: Path) -> None:
     workspace = open_workspace(begun)
     documents = workspace.store.slice(FEBRUARY).path.with_name("0001.documents.parquet")
     replace_column(documents, "text", pa.array(["The crane is grey."] * 3))
-    with pytest.raises(cmt.StreamError, match=f"slice {FEBRUARY} was altered.*or delete them and ingest again"):
+    with pytest.raises(
+        cmt.StreamError, match=f"slice {FEBRUARY} was altered.*or delete them and ingest again"
+    ):
         open_workspace(begun).update()
     assert [round_.round_id for round_ in workspace.rounds()] == [JANUARY]
-    [(part, [problem])] = [(part, report.problems) for part, report in reports(begun).items() if report.problems]
+    [(part, [problem])] = [
+        (part, report.problems) for part, report in reports(begun).items() if report.problems
+    ]
     assert part == "slices"
     assert problem.startswith(f"slice {FEBRUARY} was altered, its rows do not match the digest in ")
     for file in workspace.store.slice(FEBRUARY).path.parent.glob("0001.*"):
@@ -184,8 +210,12 @@ def test_a_changed_record_of_a_round_is_noticed(adapted_workspace: Path) -> None
     assert "or remove it and run `cmt update --all`" in stderr
 
 
-def test_damaged_lm_compressor_and_slices_are_each_named_and_pulling_repairs_the_lm(adapted_workspace: Path) -> None:
-    compressor = shutil.copytree(open_workspace(adapted_workspace).params.compressor.path, adapted_workspace / "copy")
+def test_damaged_lm_compressor_and_slices_are_each_named_and_pulling_repairs_the_lm(
+    adapted_workspace: Path,
+) -> None:
+    compressor = shutil.copytree(
+        open_workspace(adapted_workspace).params.compressor.path, adapted_workspace / "copy"
+    )
     paths = {"lm__path": str(adapted_workspace / "lm"), "compressor__path": str(compressor)}
     workspace = open_workspace(adapted_workspace, **paths)
     folder = workspace.pull()
@@ -199,16 +229,23 @@ def test_damaged_lm_compressor_and_slices_are_each_named_and_pulling_repairs_the
     for file in workspace.store.slice(FEBRUARY).path.parent.glob("0001.*"):
         file.unlink()
     # 2. its report
-    found = {report.part.split()[0]: report.problems for report in workspace.verify() if report.problems}
+    found = {
+        report.part.split()[0]: report.problems for report in workspace.verify() if report.problems
+    }
     assert list(found) == ["language", "compressor", "slices"]
     [of_lm], [of_slices] = found["language"], found["slices"]
     assert "tokenizer.json" in of_lm and "run `cmt model pull`" in of_lm
     assert "compressor.safetensors changed" in found["compressor"][0]
-    assert of_slices.startswith(f"slice {FEBRUARY} is missing, but its round is committed: restore ")
+    assert of_slices.startswith(
+        f"slice {FEBRUARY} is missing, but its round is committed: restore "
+    )
     # 3. the advice
     shutil.rmtree(folder)
     workspace.pull()
-    assert [report.part.split()[0] for report in workspace.verify() if report.problems] == ["compressor", "slices"]
+    assert [report.part.split()[0] for report in workspace.verify() if report.problems] == [
+        "compressor",
+        "slices",
+    ]
 
 
 # Staged memories
@@ -224,7 +261,9 @@ def test_damaged_staged_memories_are_compressed_again(
     assert "its documents are compressed again" in caplog.text
 
 
-def test_a_damaged_list_of_forgotten_documents_is_named_and_hides_no_other_report(adapted_workspace: Path) -> None:
+def test_a_damaged_list_of_forgotten_documents_is_named_and_hides_no_other_report(
+    adapted_workspace: Path,
+) -> None:
     workspace = open_workspace(adapted_workspace)
     workspace.ledger.forget("somebody")
     table = lancedb.connect(workspace.params.bank.uri).open_table("forgotten")

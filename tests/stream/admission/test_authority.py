@@ -1,4 +1,6 @@
-"""Who may supersede and correct whose documents, through `ingest`; and how often honest ones are refused."""
+"""Who may supersede and correct whose documents, through `ingest`; and how often honest ones are
+refused.
+"""
 
 import json
 from datetime import datetime, timedelta
@@ -19,7 +21,9 @@ TRUSTED = StreamParams(trust_source=True)
 LATER = "2031-02-02T06:00:00Z"
 
 HONEST = make_document("ferry", text="The ferry costs six crowns.")
-UPDATE = make_document("ferry-2", text="The ferry costs nine crowns.", supersedes="ferry", published_at=LATER)
+UPDATE = make_document(
+    "ferry-2", text="The ferry costs nine crowns.", supersedes="ferry", published_at=LATER
+)
 CORRECTION = make_document("ferry", text="The ferry costs ninety crowns.", published_at=LATER)
 
 
@@ -31,18 +35,27 @@ def refusal(ingest: Ingest, row: Row, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("row", [UPDATE, CORRECTION], ids=["update", "correction"])
-def test_a_stranger_may_neither_supersede_nor_correct(ingest: Ingest, store: SliceStore, row: Row) -> None:
+def test_a_stranger_may_neither_supersede_nor_correct(
+    ingest: Ingest, store: SliceStore, row: Row
+) -> None:
     ingest([HONEST], publisher="Courier")
     report = ingest([row, make_document("other")], publisher="Mallory", name="more.jsonl")
     (refused,) = report.rejected
-    for part in ("'ferry'", "'Courier'", "'Mallory'", 'add {"Mallory": ["Courier"]} to stream.authority'):
+    for part in (
+        "'ferry'",
+        "'Courier'",
+        "'Mallory'",
+        'add {"Mallory": ["Courier"]} to stream.authority',
+    ):
         assert part in refused.reason
     assert report.quarantine is not None and "stream.authority" in report.quarantine.read_text()
     assert doc_ids(store) == ["ferry", "other"]
     # what the reason advises is enough, and gives the document to nobody else
     granted = StreamParams(authority={"Mallory": ("Courier",)})
     assert ingest([row], publisher="Mallory", params=granted).accepted == 1
-    assert "of 'Courier'" in refusal(ingest, CORRECTION | {"text": "Free."}, publisher="Eve", params=granted)
+    assert "of 'Courier'" in refusal(
+        ingest, CORRECTION | {"text": "Free."}, publisher="Eve", params=granted
+    )
 
 
 def test_a_document_without_a_source_is_its_files(ingest: Ingest, store: SliceStore) -> None:
@@ -53,7 +66,9 @@ def test_a_document_without_a_source_is_its_files(ingest: Ingest, store: SliceSt
     assert ingest([UPDATE]).accepted == 1
 
 
-def test_the_column_source_counts_only_where_it_is_trusted(ingest: Ingest, store: SliceStore) -> None:
+def test_the_column_source_counts_only_where_it_is_trusted(
+    ingest: Ingest, store: SliceStore
+) -> None:
     ingest([HONEST], params=TRUSTED)  # its source is Courier
     forged = UPDATE | {"source": "Courier"}
     assert "'file:more.jsonl' may not" in refusal(ingest, forged)
@@ -65,7 +80,9 @@ def test_the_column_source_counts_only_where_it_is_trusted(ingest: Ingest, store
     assert store.all_documents()["source"].to_pylist() == ["Courier", "file:more.jsonl", "Courier"]
 
 
-def test_publishers_in_one_trusted_file_do_not_change_each_others_documents(ingest: Ingest, store: SliceStore) -> None:
+def test_publishers_in_one_trusted_file_do_not_change_each_others_documents(
+    ingest: Ingest, store: SliceStore
+) -> None:
     stolen = [CORRECTION | {"source": "Mallory"}, UPDATE | {"source": "Mallory"}]
     for rows in ([HONEST, *stolen], [*stolen, HONEST]):
         assert len(ingest(rows, params=TRUSTED).rejected) == 2
@@ -95,16 +112,24 @@ def test_nothing_supersedes_what_is_younger(ingest: Ingest, store: SliceStore) -
     assert ingest([UPDATE | {"published_at": HONEST["published_at"]}]).accepted == 1
 
 
-def test_another_source_with_the_same_text_has_no_part_in_it(ingest: Ingest, store: SliceStore) -> None:
+def test_another_source_with_the_same_text_has_no_part_in_it(
+    ingest: Ingest, store: SliceStore
+) -> None:
     ingest([HONEST], publisher="Courier")
     copy = make_document("copy", text=HONEST["text"])
     report = ingest([copy, UPDATE | {"supersedes": "copy"}], publisher="Mallory", name="more.jsonl")
     assert (report.accepted, report.repeats, store.copies({"ferry"})) == (2, 0, set())
 
 
-def test_a_refused_document_does_not_take_the_text_of_another(ingest: Ingest, store: SliceStore) -> None:
+def test_a_refused_document_does_not_take_the_text_of_another(
+    ingest: Ingest, store: SliceStore
+) -> None:
     ingest([HONEST], publisher="Courier")
-    rows = [UPDATE, make_document("honest", text=UPDATE["text"], published_at=LATER), make_question("q", "honest")]
+    rows = [
+        UPDATE,
+        make_document("honest", text=UPDATE["text"], published_at=LATER),
+        make_question("q", "honest"),
+    ]
     report = ingest(rows, publisher="Mallory", name="more.jsonl")
     assert (report.accepted, report.questions, len(report.rejected)) == (1, 1, 1)
     assert doc_ids(store) == ["ferry", "honest"]
@@ -124,19 +149,25 @@ def test_an_update_that_is_there_before_its_target_hides_none_of_another_source(
 def test_a_doc_id_belongs_to_one_source(ingest: Ingest) -> None:
     ingest([HONEST], publisher="Courier")
     for _ in range(2):
-        report = ingest([UPDATE, HONEST, make_document("a")], publisher="Mallory", name="more.jsonl")
+        report = ingest(
+            [UPDATE, HONEST, make_document("a")], publisher="Mallory", name="more.jsonl"
+        )
         assert [row.row for row in report.rejected] == [1, 2]
     assert "'ferry' is a document of 'Courier'" in report.rejected[1].reason
     assert ingest([HONEST], publisher="Courier").duplicates == 1
 
 
-def test_a_source_may_change_its_document_after_an_earlier_version_by_another(ingest: Ingest) -> None:
+def test_a_source_may_change_its_document_after_an_earlier_version_by_another(
+    ingest: Ingest,
+) -> None:
     granted = StreamParams(authority={"Desk": ("Courier",)})
     ingest([HONEST], publisher="Courier")
     early = HONEST | {"text": "The ferry costs five crowns.", "published_at": "2030-01-01"}
     assert ingest([early], publisher="Desk", params=granted).versions == 1
     assert ingest([CORRECTION, UPDATE], publisher="Courier").rejected == ()
-    assert "'Mallory' may not" in refusal(ingest, UPDATE | {"doc_id": "ferry-3"}, publisher="Mallory")
+    assert "'Mallory' may not" in refusal(
+        ingest, UPDATE | {"doc_id": "ferry-3"}, publisher="Mallory"
+    )
 
 
 # Rates
@@ -151,22 +182,33 @@ ATTACKS: dict[str, tuple[str | None, Row]] = {
     "doc_id, end of the clock": (None, {"doc_id": "own", "supersedes": None, "published_at": END}),
     "older than its target, own source": ("own", {"published_at": "own"}),
 }
-"""Kind → who ingests it, and what differs from an update of the target; None: a file, "own": the target's."""
+"""Kind → who ingests it, and what differs from an update of the target; None: a file, "own": the
+target's.
+"""
 
 
 def attack(kind: str, target: Row) -> Row:
     """A document that states something false in the place of `target`."""
     before = iso(datetime.fromisoformat(target["published_at"]) - timedelta(seconds=1))
     own, text = target | {"published_at": before}, f"The very opposite of {target['doc_id']} holds."
-    row = make_document(f"{target['doc_id']}-x", text=text, published_at="2031-12-01", supersedes=target["doc_id"])
-    return row | {name: own[name] if value == "own" else value for name, value in ATTACKS[kind][1].items()}
+    row = make_document(
+        f"{target['doc_id']}-x", text=text, published_at="2031-12-01", supersedes=target["doc_id"]
+    )
+    return row | {
+        name: own[name] if value == "own" else value for name, value in ATTACKS[kind][1].items()
+    }
 
 
-def test_no_honest_update_is_refused_and_no_attack_passes(ingest: Ingest, store: SliceStore) -> None:
+def test_no_honest_update_is_refused_and_no_attack_passes(
+    ingest: Ingest, store: SliceStore
+) -> None:
     rows = [json.loads(line) for line in (COURIER / "documents.jsonl").read_text().splitlines()]
     # 1. honest documents, a file after the other
     parts = [rows[start : start + 100] for start in range(0, len(rows), 100)]
-    refused = sum(len(ingest(part, params=TRUSTED, name=f"{place}.jsonl").rejected) for place, part in enumerate(parts))
+    refused = sum(
+        len(ingest(part, params=TRUSTED, name=f"{place}.jsonl").rejected)
+        for place, part in enumerate(parts)
+    )
     updates = sum(row["supersedes"] is not None for row in rows)
     # 2. attacks on every fourth of them
     stored = doc_ids(store)
@@ -175,6 +217,9 @@ def test_no_honest_update_is_refused_and_no_attack_passes(ingest: Ingest, store:
     for kind, (who, _) in ATTACKS.items():
         publisher = targets[0]["source"] if who == "own" else who
         false = [attack(kind, target) for target in targets]
-        passed[kind] = ingest([make_document(kind), *false], publisher=publisher, name="attack.jsonl").accepted - 1
+        passed[kind] = (
+            ingest([make_document(kind), *false], publisher=publisher, name="attack.jsonl").accepted
+            - 1
+        )
     assert refused == 0 < updates
     assert not any(passed.values())

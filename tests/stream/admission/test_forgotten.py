@@ -61,9 +61,13 @@ def test_a_lost_list_is_reported(store: SliceStore, ingest: Ingest, lost: str) -
     ingest([make_document("ferry", text=TEXT)])
     store.forget({"ferry": []})
     (store.path / lost).unlink()
-    assert [f"{store.path / lost} is missing beside" in problem for problem in store.verify()] == [True]
+    assert [f"{store.path / lost} is missing beside" in problem for problem in store.verify()] == [
+        True
+    ]
     if lost == "forgotten.json":
-        with pytest.raises(StreamError, match=r"forgotten\.json is missing beside forgotten-sketches\.json"):
+        with pytest.raises(
+            StreamError, match=r"forgotten\.json is missing beside forgotten-sketches\.json"
+        ):
             ingest([make_document("ferry", text=TEXT)])
 
 
@@ -73,25 +77,38 @@ def test_a_bad_row_of_a_forgotten_document_is_quarantined_without_its_text(
     ingest([make_document("ferry", text=TEXT)])
     store.forget({"ferry": []})
     invalid = [make_document(name, text=TEXT, published_at="never") for name in ("ferry", "raft")]
-    broken = [f'{{"id":"{name}","text":"{TEXT}","date":"2031-01-05", broken' for name in ("ferry", "raft")]
+    broken = [
+        f'{{"id":"{name}","text":"{TEXT}","date":"2031-01-05", broken' for name in ("ferry", "raft")
+    ]
     ingest([*invalid, *broken, make_document("oar")])
     assert [row["row"] for row in quarantined() if "harbour" in row["raw"]] == [2, 4]
 
 
-def test_a_similar_document_that_was_there_before_is_reported_and_stays(store: SliceStore, ingest: Ingest) -> None:
+def test_a_similar_document_that_was_there_before_is_reported_and_stays(
+    store: SliceStore, ingest: Ingest
+) -> None:
     long = " ".join(f"word{number}" for number in range(300))
-    rows = [make_document("a", text=long), make_document("b", text=f"{long} end"), make_document("c", text=TEXT)]
+    rows = [
+        make_document("a", text=long),
+        make_document("b", text=f"{long} end"),
+        make_document("c", text=TEXT),
+    ]
     ingest(rows)
     [similar] = store.forget({"a": []})
     assert (similar.doc_id, similar.forgotten, similar.overlap > 0.95) == ("b", "a", True)
     assert ingest(rows[1:]).duplicates == 2
-    assert ingest([make_document("b", text=f"{long} new end", published_at="2031-02-02")]).accepted == 1
+    assert (
+        ingest([make_document("b", text=f"{long} new end", published_at="2031-02-02")]).accepted
+        == 1
+    )
     assert store.forgotten_among(store.all_documents()).keys() == {"a"}
     assert store.forget({"b": []}) == []
     assert store.forgotten_among(store.all_documents()).keys() == {"a", "b"}
 
 
-def test_a_purged_slice_has_another_digest_and_the_other_rows(store: SliceStore, ingest: Ingest) -> None:
+def test_a_purged_slice_has_another_digest_and_the_other_rows(
+    store: SliceStore, ingest: Ingest
+) -> None:
     [before] = ingest(
         [make_document("a"), make_document("b"), make_question("q1", "a"), make_question("q2", "b")]
     ).slices
@@ -108,7 +125,9 @@ def test_a_purged_slice_has_another_digest_and_the_other_rows(store: SliceStore,
     assert digest != before.digest
 
 
-@pytest.mark.parametrize("damaged", ["5", "{", '{"salt": "xyz", "texts": {}, "spared": []}', '{"salt": "00"}'])
+@pytest.mark.parametrize(
+    "damaged", ["5", "{", '{"salt": "xyz", "texts": {}, "spared": []}', '{"salt": "00"}']
+)
 def test_damaged_sketches_are_an_error(store: SliceStore, damaged: str) -> None:
     store.forget({"a": []})
     Path(store.path / "forgotten-sketches.json").write_text(damaged)

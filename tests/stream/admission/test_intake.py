@@ -1,4 +1,6 @@
-"""Other names, versions, rings, and questions with and without their document, all through `ingest`."""
+"""Other names, versions, rings, and questions with and without their document, all through
+`ingest`.
+"""
 
 import random
 import time
@@ -22,7 +24,9 @@ def texts(store: SliceStore) -> list[tuple[str, str]]:
     return list(rows_of(store.all_documents(), "doc_id", "text"))
 
 
-def test_thousands_of_documents_with_the_same_text_are_names_of_one(ingest: Ingest, store: SliceStore) -> None:
+def test_thousands_of_documents_with_the_same_text_are_names_of_one(
+    ingest: Ingest, store: SliceStore
+) -> None:
     rows = [make_document(f"d{number}", text="The same.") for number in range(4_000)]
     started = time.process_time()  # not the wall clock: the machine may be busy
     report = ingest([*rows, make_question(doc_id="d3999")])
@@ -32,12 +36,15 @@ def test_thousands_of_documents_with_the_same_text_are_names_of_one(ingest: Inge
     assert ingest([*rows, make_question(doc_id="d3999")]).slices == ()
 
 
-def test_a_text_in_force_with_a_new_id_is_another_name_that_lasts(ingest: Ingest, store: SliceStore) -> None:
+def test_a_text_in_force_with_a_new_id_is_another_name_that_lasts(
+    ingest: Ingest, store: SliceStore
+) -> None:
     ingest([make_document("a", text="The same.")])
     report = ingest([make_document("b", text="The same.\r\n"), make_question(doc_id="b")])
     assert (report.accepted, report.repeats, report.questions) == (1, 1, 1)
     assert (
-        report.summary() == "1 document (1 repeat) and 1 question taken into 1 slice; 0 documents and 0 questions "
+        report.summary()
+        == "1 document (1 repeat) and 1 question taken into 1 slice; 0 documents and 0 questions "
         "already there"
     )
     ingest([make_question("q2", "b")], name="more.jsonl")
@@ -49,7 +56,10 @@ def test_a_text_without_doc_id_gets_one_for_each_source(ingest: Ingest, store: S
     row = make_document(text="The same.")
     del row["doc_id"]
     ingest([row], publisher="Mallory")
-    assert (ingest([row], publisher="Courier").accepted, ingest([row], publisher="Courier").duplicates) == (1, 1)
+    assert (
+        ingest([row], publisher="Courier").accepted,
+        ingest([row], publisher="Courier").duplicates,
+    ) == (1, 1)
     assert len(set(doc_ids(store))) == 2
 
 
@@ -64,7 +74,9 @@ def test_a_state_that_returns_in_the_same_words_is_new(ingest: Ingest) -> None:
     assert (ingest(rows[:2]).repeats, ingest(rows[2:]).repeats) == (0, 1)
 
 
-def test_a_correction_of_the_record_alone_is_a_new_version(ingest: Ingest, store: SliceStore) -> None:
+def test_a_correction_of_the_record_alone_is_a_new_version(
+    ingest: Ingest, store: SliceStore
+) -> None:
     plain = make_document("mole", title=None, published_at="2031-03-09")
     corrections = [
         plain | {"published_at": "2031-02-01"},
@@ -89,11 +101,19 @@ def test_a_new_text_for_a_known_id_is_a_correction_in_a_new_slice_and_can_be_rev
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_every_version_is_kept_whatever_the_order(ingest: Ingest, store: SliceStore, order: int) -> None:
-    rows = [make_document("a", text="Old."), make_document("a", text="New.", published_at=FEBRUARY)][::order]
+def test_every_version_is_kept_whatever_the_order(
+    ingest: Ingest, store: SliceStore, order: int
+) -> None:
+    rows = [
+        make_document("a", text="Old."),
+        make_document("a", text="New.", published_at=FEBRUARY),
+    ][::order]
     assert (report := ingest(rows)).rejected == ()
     assert (report.accepted, report.versions) == (2, 1)
-    assert [ingest([row]).duplicates for row in rows] == [1, 1]  # also of the one that was corrected
+    assert [ingest([row]).duplicates for row in rows] == [
+        1,
+        1,
+    ]  # also of the one that was corrected
     assert ingest([make_document("a", text="Oldest.", published_at="2030-12-01")]).versions == 1
     assert texts(store) == [("a", "Oldest."), ("a", "Old."), ("a", "New.")]
 
@@ -108,9 +128,13 @@ RINGS: dict[str, dict[str, str | None]] = {
 
 @pytest.mark.parametrize("reason", RINGS)
 @pytest.mark.parametrize("apart", [False, True])
-def test_the_row_that_would_close_a_ring_is_rejected(ingest: Ingest, reason: str, apart: bool) -> None:
+def test_the_row_that_would_close_a_ring_is_rejected(
+    ingest: Ingest, reason: str, apart: bool
+) -> None:
     rows = [
-        make_document(name, supersedes=other, text="One." if name in "cd" or name == "copy" else name)
+        make_document(
+            name, supersedes=other, text="One." if name in "cd" or name == "copy" else name
+        )
         for name, other in RINGS[reason].items()
     ]
     before = [[row] for row in rows[:-1]] if apart else []
@@ -138,7 +162,9 @@ def test_no_admitted_documents_hide_each_other_whatever_is_banked(tmp_path: Path
         raw = read(write_lines(tmp_path / "rows.jsonl", rows))
         intake = select(*validate_rows(raw, Checks(NOW)), unread=(), index=StoreIndex())
         rejected += len(intake.rejected)
-        versions = [one._replace(banked=rng.random() < 0.8) for one in versions_of(intake.documents)]
+        versions = [
+            one._replace(banked=rng.random() < 0.8) for one in versions_of(intake.documents)
+        ]
         timeline = Timeline(versions)
         for date in {one.published_at for one in versions if one.banked}:
             spans = [span for intervals in timeline.intervals.values() for span in intervals]
@@ -155,7 +181,9 @@ def test_documents_of_different_dates_are_no_ring(ingest: Ingest) -> None:
     assert ingest(rows).accepted == 3
 
 
-def test_of_two_texts_with_the_same_id_and_date_the_second_is_rejected(ingest: Ingest, store: SliceStore) -> None:
+def test_of_two_texts_with_the_same_id_and_date_the_second_is_rejected(
+    ingest: Ingest, store: SliceStore
+) -> None:
     report = ingest([make_document("a", text="One."), make_document("a", text="Two.")])
     assert texts(store) == [("a", "One.")]
     assert report.rejected[0].row == 2
@@ -163,7 +191,12 @@ def test_of_two_texts_with_the_same_id_and_date_the_second_is_rejected(ingest: I
 
 
 def test_a_question_whose_document_is_unknown_or_rejected_is_rejected(ingest: Ingest) -> None:
-    rows = [make_document("a"), make_document("b", text=""), make_question("q1", "a"), make_question("q2", "b'; --")]
+    rows = [
+        make_document("a"),
+        make_document("b", text=""),
+        make_question("q1", "a"),
+        make_question("q2", "b'; --"),
+    ]
     report = ingest([*rows, make_question("q3", "b")])
     assert report.questions == 1
     assert [row.row for row in report.rejected] == [2, 4, 5]

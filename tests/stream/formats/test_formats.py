@@ -1,8 +1,10 @@
-"""Files that people have, as they are, and what `cmt ingest` takes from each; `expected.json` says what.
+"""Files that people have, as they are, and what `cmt ingest` takes from each; `expected.json` says
+what.
 
-Of each input: `documents` and `rejected` are numbers or [least, most]; a document of `taken` holds the phrases of
-`contains`, and on one line the words of each of `lines`, and has one of the values of `id`, `date`, `title` and `url`;
-`reasons` and `says` are words of the rejections and of the report; an `error` has one of the words of `message`.
+Of each input: `documents` and `rejected` are numbers or [least, most]; a document of `taken` holds
+the phrases of `contains`, and on one line the words of each of `lines`, and has one of the values
+of `id`, `date`, `title` and `url`; `reasons` and `says` are words of the rejections and of the
+report; an `error` has one of the words of `message`.
 """
 
 import json
@@ -24,7 +26,13 @@ EXPECTED: dict[str, Any] = json.loads((HERE / "expected.json").read_text(encodin
 NOW = datetime.fromisoformat("2026-11-26T12:00:00+00:00")
 NOTHING = "empty|no document|no row|no item|no entr|no article|nothing|no text|no message|no record|no page|no file"
 """Words of the message about an input without documents, written `@nothing` in expected.json."""
-KEYS = {"id": "doc_id", "date": "published_at", "title": "title", "url": "url", "supersedes": "supersedes"}
+KEYS = {
+    "id": "doc_id",
+    "date": "published_at",
+    "title": "title",
+    "url": "url",
+    "supersedes": "supersedes",
+}
 
 
 def within(number: int, allowed: Any) -> bool:
@@ -34,7 +42,9 @@ def within(number: int, allowed: Any) -> bool:
 
 def any_of(words: list[str], text: str) -> bool:
     return any(
-        word in text.lower() for name in words for word in (NOTHING.split("|") if name == "@nothing" else [name])
+        word in text.lower()
+        for name in words
+        for word in (NOTHING.split("|") if name == "@nothing" else [name])
     )
 
 
@@ -74,7 +84,9 @@ def check_document(document: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_an_input_gives_what_a_careful_user_expects(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_input_gives_what_a_careful_user_expects(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = EXPECTED[name]
     monkeypatch.chdir(tmp_path)
     store = SliceStore(tmp_path / "stream", tmp_path / "quarantine")
@@ -88,7 +100,9 @@ def test_an_input_gives_what_a_careful_user_expects(name: str, tmp_path: Path, m
         return
     assert expected["error"] in (False, "either"), report
     # 1. the counts
-    documents = [row for slice_ in store.slices() for row in read_rows(slice_, "documents").to_pylist()]
+    documents = [
+        row for slice_ in store.slices() for row in read_rows(slice_, "documents").to_pylist()
+    ]
     doc_ids = {document["doc_id"] for document in documents}
     assert within(len(doc_ids), expected["documents"]), said(report)
     assert report.waiting == expected.get("waiting", 0)
@@ -98,14 +112,20 @@ def test_an_input_gives_what_a_careful_user_expects(name: str, tmp_path: Path, m
         assert within(len(report.rejected), expected["rejected"]), report.rejected
     # 2. the documents
     for one in expected["taken"]:
-        found = [row for row in documents if " ".join(one["contains"][0].split()) in " ".join(row["text"].split())]
+        found = [
+            row
+            for row in documents
+            if " ".join(one["contains"][0].split()) in " ".join(row["text"].split())
+        ]
         assert len({row["doc_id"] for row in found}) == 1, one["contains"][0]
         check_document(found[0], one)
     for phrase in expected.get("excludes_all", ()):
         assert not any(phrase in row["text"] + (row["title"] or "") for row in documents), phrase
     # 3. the report
     for reason in expected.get("reasons", ()):
-        assert sum(any_of(reason["any"], row.reason) for row in report.rejected) >= reason["count"], report.rejected
+        assert (
+            sum(any_of(reason["any"], row.reason) for row in report.rejected) >= reason["count"]
+        ), report.rejected
     for words in expected.get("says", ()):
         assert any_of(words, said(report)), said(report)
     for file in expected.get("must_not_exist", ()):

@@ -39,7 +39,9 @@ def parquet(columns: dict[str, Any], **options: Any) -> bytes:
     return sink.getvalue()
 
 
-def arrow(columns: dict[str, Any], new: Any = pa.ipc.new_file, compression: str | None = "zstd") -> bytes:
+def arrow(
+    columns: dict[str, Any], new: Any = pa.ipc.new_file, compression: str | None = "zstd"
+) -> bytes:
     sink, table = io.BytesIO(), pa.table(columns)
     with new(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(table)
@@ -49,22 +51,32 @@ def arrow(columns: dict[str, Any], new: Any = pa.ipc.new_file, compression: str 
 BOMBS = {
     "dictionary.parquet": lambda: parquet({"text": REPEATED}, store_schema=False),
     "list.parquet": lambda: parquet(
-        {"text": pa.ListArray.from_arrays(pa.array([0, ROWS], pa.int32()), REPEATED)}, store_schema=False
+        {"text": pa.ListArray.from_arrays(pa.array([0, ROWS], pa.int32()), REPEATED)},
+        store_schema=False,
     ),
     "delta.parquet": lambda: parquet(
-        {"text": ["x" * LONG] * 60}, use_dictionary=False, column_encoding={"text": "DELTA_BYTE_ARRAY"}
+        {"text": ["x" * LONG] * 60},
+        use_dictionary=False,
+        column_encoding={"text": "DELTA_BYTE_ARRAY"},
     ),
     "fixed.parquet": lambda: parquet({"text": pa.array([b"x" * LONG] * 60, pa.binary(LONG))}),
-    "nulls.parquet": lambda: parquet({"text": pa.array([[None] * 20_000_000], pa.list_(pa.int32()))}),
+    "nulls.parquet": lambda: parquet(
+        {"text": pa.array([[None] * 20_000_000], pa.list_(pa.int32()))}
+    ),
     "file.arrow": lambda: arrow({"text": ["y" * 3_000_000] * 50}),
     "stream.arrow": lambda: arrow({"text": ["y" * 3_000_000] * 50}, pa.ipc.new_stream),
     "dictionary.arrow": lambda: arrow({"text": REPEATED}),
     "runs.arrow": lambda: arrow(
-        {"text": pa.RunEndEncodedArray.from_arrays(pa.array([ROWS], pa.int32()), pa.array(["x" * LONG]))},
+        {
+            "text": pa.RunEndEncodedArray.from_arrays(
+                pa.array([ROWS], pa.int32()), pa.array(["x" * LONG])
+            )
+        },
         compression=None,
     ),
     "nulls.arrow": lambda: arrow(
-        {"text": pa.FixedSizeListArray.from_arrays(pa.nulls(500_000_000), 500_000_000)}, compression=None
+        {"text": pa.FixedSizeListArray.from_arrays(pa.nulls(500_000_000), 500_000_000)},
+        compression=None,
     ),
     "members.jsonl.gz": lambda: gzip.compress(b" " * 100_000_000) * 10,
     "streams.jsonl.xz": lambda: lzma.compress(b" " * 100_000_000, preset=0) * 10,
@@ -99,7 +111,9 @@ def test_every_type_is_decoded() -> None:
         "view": pa.array(["a", None, "c"], pa.string_view()),
         "numbers": pa.array([[1, 2], None, []]),
         "object": pa.array([{"a": 1, "b": ["x"]}, None, {"a": None, "b": None}]),
-        "runs": pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array(["r", None])),
+        "runs": pa.RunEndEncodedArray.from_arrays(
+            pa.array([2, 3], pa.int32()), pa.array(["r", None])
+        ),
         "none": pa.nulls(3),
     }
     names = ("text", "plain", "view", "numbers", "object", "runs", "none")
@@ -109,7 +123,11 @@ def test_every_type_is_decoded() -> None:
         ("c", "c", "c", [], {"a": None, "b": None}, None, None),
     ]
     expected = [dict(zip(names, row, strict=True)) for row in rows]
-    for content in (arrow(columns), arrow(columns, pa.ipc.new_stream), arrow(columns, compression="lz4")):
+    for content in (
+        arrow(columns),
+        arrow(columns, pa.ipc.new_stream),
+        arrow(columns, compression="lz4"),
+    ):
         assert [record.fields for record in read_arrow(content, "a", DEFAULT_LIMITS)] == expected
     del columns["runs"]
     read = [record.fields for record in read_parquet(parquet(columns), "a", DEFAULT_LIMITS)]

@@ -57,7 +57,11 @@ def pack(path: Path, members: dict[str, str]) -> Path:
         ("a.txt", '[{"text": "a"}]', "json"),
         ("a.txt", "Notes, 5 March\n\nThe toll rises to three euros.\n", "text"),
         ("a.txt", "Toll raised to three euros, effective Monday\n", "text"),
-        ("a.txt", "Saltby Ferry, 5 March 2026\n\nThe toll rises, the mayor said.\n\nNot, however, today.", "text"),
+        (
+            "a.txt",
+            "Saltby Ferry, 5 March 2026\n\nThe toll rises, the mayor said.\n\nNot, however, today.",
+            "text",
+        ),
         ("a.txt", "Rota, May\nAda, Monday\nBo, Tuesday, Friday\n", "text"),
         ("a.txt", "Dear Ann,\nThe bus is late,\nas it always is,\n", "text"),
         ("a.txt", "No. We do not, today.\nNo, not ever.\nNever, at least.\n", "text"),
@@ -84,23 +88,39 @@ def test_the_format_is_found_in_the_content(name: str, text: str, expected: str 
         ("word/a.txt xl/content.xml", "zip"),
     ],
 )
-def test_the_names_of_its_members_tell_what_a_zip_file_is(tmp_path: Path, names: str, expected: str) -> None:
+def test_the_names_of_its_members_tell_what_a_zip_file_is(
+    tmp_path: Path, names: str, expected: str
+) -> None:
     data = pack(tmp_path / "a", dict.fromkeys(names.split(), "Late.")).read_bytes()
     with zipfile.ZipFile(tmp_path / "stored.zip", "w") as archive:
         archive.writestr("report", data)
-    assert (detect(data, "a"), detect((tmp_path / "stored.zip").read_bytes(), "a")) == (expected, "zip")
+    assert (detect(data, "a"), detect((tmp_path / "stored.zip").read_bytes(), "a")) == (
+        expected,
+        "zip",
+    )
 
 
-def test_files_of_office_programs_are_refused_by_name_and_of_a_book_only_its_pages_are_read(tmp_path: Path) -> None:
+def test_files_of_office_programs_are_refused_by_name_and_of_a_book_only_its_pages_are_read(
+    tmp_path: Path,
+) -> None:
     path = pack(tmp_path / "a.xlsx", {"[Content_Types].xml": "", "xl/workbook.xml": ""})
     assert read_only(path, format="csv").error == "a.xlsx is a spreadsheet, XLSX: save it as CSV"
-    parts = {"mimetype": "application/epub+zip", "META-INF/container.xml": "<?xml version='1.0'?><container/>"}
-    parts |= {"content.opf": "<?xml version='1.0'?><package/>", "a.css": "p {}", "a.html": "<p>The bus is late.</p>"}
+    parts = {
+        "mimetype": "application/epub+zip",
+        "META-INF/container.xml": "<?xml version='1.0'?><container/>",
+    }
+    parts |= {
+        "content.opf": "<?xml version='1.0'?><package/>",
+        "a.css": "p {}",
+        "a.html": "<p>The bus is late.</p>",
+    }
     book = pack(tmp_path / "a.epub", parts)
     assert read_only(book).where == "a.epub/a.html"
 
 
-def test_a_missing_path_an_unknown_format_and_a_folder_of_hidden_files_are_refused(tmp_path: Path) -> None:
+def test_a_missing_path_an_unknown_format_and_a_folder_of_hidden_files_are_refused(
+    tmp_path: Path,
+) -> None:
     (tmp_path / ".hidden").write_text("a")
     for path, message in ((tmp_path / "none", "not found"), (tmp_path, "no files")):
         with pytest.raises(StreamError, match=message):
@@ -119,28 +139,45 @@ def test_a_folder_that_cannot_be_listed_is_an_error_and_stops_no_other(
     deny_listing(monkeypatch, "closed")
     refused, read = records(tmp_path)
     assert (refused.where, read.where) == ("closed", "open/a.md")
-    assert refused.error == f"cannot list {tmp_path}/closed: Permission denied; its files are left out"
+    assert (
+        refused.error == f"cannot list {tmp_path}/closed: Permission denied; its files are left out"
+    )
 
 
 def test_of_a_folder_in_the_own_layout_only_these_files_are_read(tmp_path: Path) -> None:
-    for name, text in {"documents.jsonl": LINES, "questions.jsonl": "", "notes.md": "Not read.", ".git": ""}.items():
+    for name, text in {
+        "documents.jsonl": LINES,
+        "questions.jsonl": "",
+        "notes.md": "Not read.",
+        ".git": "",
+    }.items():
         (tmp_path / name).write_text(text)
     notes = Notes()
     read = [record.where for record in records(tmp_path, notes=notes)]
     assert read == ["documents.jsonl row 1", "documents.jsonl row 2"]
     assert notes.changes == {"a file is left out, because the folder has documents.jsonl": 1}
     (tmp_path / "documents.jsonl").write_text("")
-    assert [record.error for record in records(tmp_path)] == ["documents.jsonl is empty", "questions.jsonl is empty"]
+    assert [record.error for record in records(tmp_path)] == [
+        "documents.jsonl is empty",
+        "questions.jsonl is empty",
+    ]
 
 
-def test_a_tar_archive_is_read_like_a_zip_file_and_its_links_are_not_followed(tmp_path: Path) -> None:
+def test_a_tar_archive_is_read_like_a_zip_file_and_its_links_are_not_followed(
+    tmp_path: Path,
+) -> None:
     for name in ("a.md", "2026-03-04/b.md", ".hidden", "c.md"):
         (tmp_path / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "notes" / name).write_text("The bus is late.")
     (tmp_path / "notes/link.md").symlink_to("/etc/hostname")
     for form in ("tar", "gztar", "bztar"):
-        path = Path(shutil.make_archive(str(tmp_path / "news-2026-11-20"), form, tmp_path / "notes"))
-        found = {record.where.partition("/")[2]: record.fields.get("published_at") for record in records(path)}
+        path = Path(
+            shutil.make_archive(str(tmp_path / "news-2026-11-20"), form, tmp_path / "notes")
+        )
+        found = {
+            record.where.partition("/")[2]: record.fields.get("published_at")
+            for record in records(path)
+        }
         assert found == {"a.md": None, "2026-03-04/b.md": "2026-03-04", "c.md": None}
     # what leads out is refused, and what is cut off loses no other file
     with tarfile.open(tmp_path / "out.tar", "w") as archive:
@@ -149,10 +186,15 @@ def test_a_tar_archive_is_read_like_a_zip_file_and_its_links_are_not_followed(tm
             member.size = 4
             archive.addfile(member, io.BytesIO(b"Late"))
     *refused, read = records(tmp_path / "out.tar")
-    assert all("leads out of the archive" in str(record.error) for record in refused) and len(refused) == 2
+    assert (
+        all("leads out of the archive" in str(record.error) for record in refused)
+        and len(refused) == 2
+    )
     assert read.fields["text"] == "Late"
     (tmp_path / "cut.tar").write_bytes((tmp_path / "out.tar").read_bytes()[: 5 * 512 + 2])
-    assert "cut.tar cannot be read as tar (ReadError" in str([*records(tmp_path / "cut.tar")][-1].error)
+    assert "cut.tar cannot be read as tar (ReadError" in str(
+        [*records(tmp_path / "cut.tar")][-1].error
+    )
 
 
 def test_bombs_and_deep_archives_are_refused(tmp_path: Path) -> None:
@@ -174,7 +216,9 @@ def test_a_member_that_declares_less_than_it_holds_is_refused(tmp_path: Path, me
         archive.writestr("a.txt", "a" * 5_000_000)
         archive.writestr("b.jsonl", LINES, zipfile.ZIP_DEFLATED)
     data = (tmp_path / "a.zip").read_bytes()
-    (tmp_path / "a.zip").write_bytes(data.replace((5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    (tmp_path / "a.zip").write_bytes(
+        data.replace((5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    )
     error, *read = records(tmp_path / "a.zip")
     assert "cannot be unpacked" in str(error.error)
     assert len(read) == 2
@@ -194,7 +238,10 @@ def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: 
         {"body": "a", "publisher": "x", "sentiment": "x"},
         {"body": "a", "pubDate": "2026-01-01"},
     ]
-    rows += [{"body": "a", "created_by": "anna", "publication": "x"}, {"body": "a", "date": "", "published_at": None}]
+    rows += [
+        {"body": "a", "created_by": "anna", "publication": "x"},
+        {"body": "a", "date": "", "published_at": None},
+    ]
     write_lines(tmp_path / "news_20260405.jsonl", rows)
     (tmp_path / "2026-02-30-tram.md").write_text("The tram is late.")
     impossible, post, first, second, dated, *others = records(tmp_path)
@@ -206,7 +253,10 @@ def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: 
 @pytest.mark.parametrize(
     ("outranks", "fields"),
     [
-        (False, "published: true; Validated: 'FALSE'; reading_time: 4.5; readtime: 3-5 min; update_interval: 3600"),
+        (
+            False,
+            "published: true; Validated: 'FALSE'; reading_time: 4.5; readtime: 3-5 min; update_interval: 3600",
+        ),
         (False, "published: 1; published: 'yes'"),
         (True, "published: 1772697600; created: 1"),
         (False, "updated_by: ana; timezone: +02:00; candidate: Bo"),
@@ -242,7 +292,9 @@ def test_folders_date_their_texts_and_the_name_of_an_archive_does_not(tmp_path: 
     with zipfile.ZipFile(tmp_path / "notes/export-2026-11-20.zip", "w") as archive:
         archive.writestr("note.txt", "The tram is late.")
         archive.writestr("2026-05-10/note.txt", "The ferry is late.")
-    dates = {record.where: record.fields.get("published_at") for record in records(tmp_path / "notes")}
+    dates = {
+        record.where: record.fields.get("published_at") for record in records(tmp_path / "notes")
+    }
     assert dates == written | {
         "export-2026-11-20.zip/note.txt": None,
         "export-2026-11-20.zip/2026-05-10/note.txt": "2026-05-10",
@@ -260,7 +312,9 @@ def test_a_record_with_bytes_that_are_not_utf8_is_an_error_at_any_length(
     tmp_path: Path, name: str, content: str
 ) -> None:
     text = "Café à Noël. " * 300 + "\\n" * name.endswith("json")
-    (tmp_path / name).write_bytes(content.format(text, text).encode().replace("¤".encode(), b"\xa3"))
+    (tmp_path / name).write_bytes(
+        content.format(text, text).encode().replace("¤".encode(), b"\xa3")
+    )
     good, bad = records(tmp_path / name)
     where = f"line {1 + name.endswith('json')} of a text"
     assert (good.error, bad.error) == (
@@ -282,18 +336,35 @@ def test_a_long_text_is_cut_at_its_chapters_and_markup_in_fields_is_removed(tmp_
 
 
 def test_the_parts_of_a_long_text_without_an_id_are_named_by_its_address(tmp_path: Path) -> None:
-    write_lines(tmp_path / "a.jsonl", [{"link": "https://a.example/bus/", "text": "The bus is late. " * 10}])
-    first, second = records(tmp_path / "a.jsonl", limits=Limits(StreamParams(document_characters=100)))
+    write_lines(
+        tmp_path / "a.jsonl", [{"link": "https://a.example/bus/", "text": "The bus is late. " * 10}]
+    )
+    first, second = records(
+        tmp_path / "a.jsonl", limits=Limits(StreamParams(document_characters=100))
+    )
     assert ("doc_id" in first.fields, second.fields["doc_id"]) == (False, "https://a.example/bus#2")
 
 
 def test_a_row_that_is_a_draft_is_left_out(tmp_path: Path) -> None:
-    states: list[dict[str, Any]] = [{"status": "Draft"}, {"post_status": "trash"}, {"isDraft": True}, {"published": 0}]
-    states += [{"status": "publish", "draft": False, "published": 1}, {"status": 7, "draft": "horse"}]
+    states: list[dict[str, Any]] = [
+        {"status": "Draft"},
+        {"post_status": "trash"},
+        {"isDraft": True},
+        {"published": 0},
+    ]
+    states += [
+        {"status": "publish", "draft": False, "published": 1},
+        {"status": 7, "draft": "horse"},
+    ]
     write_lines(tmp_path / "2026-04-04.jsonl", [ROW | state for state in states])
     notes = Notes()
     *drafts, first, second = records(tmp_path / "2026-04-04.jsonl", notes=notes)
-    assert [one.left_out for one in drafts] == [(f"the draft 2026-04-04.jsonl row {n}",) for n in (1, 2, 3, 4)]
+    assert [one.left_out for one in drafts] == [
+        (f"the draft 2026-04-04.jsonl row {n}",) for n in (1, 2, 3, 4)
+    ]
     assert not any(one.fields or one.error for one in drafts)
-    assert (first.fields["published_at"], second.fields["published_at"]) == ("2026-04-04", "2026-04-04")
+    assert (first.fields["published_at"], second.fields["published_at"]) == (
+        "2026-04-04",
+        "2026-04-04",
+    )
     assert notes.changes == {"part of a file is not a document and is left out": 4}

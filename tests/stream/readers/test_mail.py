@@ -8,7 +8,9 @@ from cmt.stream.readers import records
 
 def message(text: str = "The bus is late.", subject: str = "Café") -> EmailMessage:
     mail = EmailMessage()
-    mail["From"], mail["Subject"], mail["Date"] = "a@b.example", subject, "Sun, 12 Apr 2026 00:50:00 +0000"
+    mail["From"] = "a@b.example"
+    mail["Subject"] = subject
+    mail["Date"] = "Sun, 12 Apr 2026 00:50:00 +0000"
     mail["Message-ID"] = "<7@b.example>"
     mail.set_content(text)
     return mail
@@ -18,7 +20,9 @@ def test_a_mailbox_gives_its_messages_also_of_an_unknown_charset(tmp_path: Path)
     odd = message("Käse").as_bytes().replace(b"utf-8", b"no-such-charset")
     start = b"From a@b.example Mon Jan  5 07:00:00 2026\n"
     quoted = message("a\n\n>From here on it is quiet.").as_bytes()
-    (tmp_path / "a").write_bytes(b"\n".join(start + one for one in (odd, message("").as_bytes(), quoted)))
+    (tmp_path / "a").write_bytes(
+        b"\n".join(start + one for one in (odd, message("").as_bytes(), quoted))
+    )
     first, empty, last = records(tmp_path / "a")
     assert first.fields["text"] == "Käse"
     assert empty.error == "a row 2 is a message without text"
@@ -28,8 +32,13 @@ def test_a_mailbox_gives_its_messages_also_of_an_unknown_charset(tmp_path: Path)
 def test_a_malformed_header_ends_no_mailbox(tmp_path: Path) -> None:
     start = b"From a@b.example Mon Jan  5 07:00:00 2026\n"
     odd = [message().as_bytes().replace(b"<7@b.example>", one) for one in (b"<a@[>", b"<>")]
-    (tmp_path / "a").write_bytes(b"\n".join(start + one for one in (*odd, message("Late.").as_bytes())))
-    assert [(one.error, one.fields["text"]) for one in records(tmp_path / "a")][2] == (None, "Late.")
+    (tmp_path / "a").write_bytes(
+        b"\n".join(start + one for one in (*odd, message("Late.").as_bytes()))
+    )
+    assert [(one.error, one.fields["text"]) for one in records(tmp_path / "a")][2] == (
+        None,
+        "Late.",
+    )
     assert len([one for one in records(tmp_path / "a") if not one.error]) == 3
 
 
@@ -42,9 +51,17 @@ HTML = b"Content-Type: text/html\n\n<p>4 euros.</p>"
     [
         ((*MAP, b"Content-Type: text/plain\n\n4 euros."), "The map:\n\n4 euros.", ()),
         ((*MAP, b"Content-Type: text/plain; name=log.txt\n\nLog"), "The map:", ()),
-        ((*MAP, b"Content-Type: text/plain\nContent-Disposition: attachment\n\nLog"), "The map:", ()),
+        (
+            (*MAP, b"Content-Type: text/plain\nContent-Disposition: attachment\n\nLog"),
+            "The map:",
+            (),
+        ),
         ((*MAP, HTML), "The map:", ()),
-        ((*MAP, b"Content-Type: message/rfc822\n\nSubject: Old\n\n3."), "The map:", ("the attached message 'Old'",)),
+        (
+            (*MAP, b"Content-Type: message/rfc822\n\nSubject: Old\n\n3."),
+            "The map:",
+            ("the attached message 'Old'",),
+        ),
         ((HTML, b"Content-Type: text/plain\n\nUnsubscribe."), "4 euros.", ()),
     ],
 )

@@ -12,7 +12,9 @@ def read(path: Path, text: str | bytes) -> list[Record]:
 
 
 def test_the_first_heading_is_the_title_and_tables_are_lines(tmp_path: Path) -> None:
-    [post] = read(tmp_path / "post.md", "# Bus #\n\n| Line | Delay |\n|---|---|\n| 7 | 9 min |\n\nEnd\n")
+    [post] = read(
+        tmp_path / "post.md", "# Bus #\n\n| Line | Delay |\n|---|---|\n| 7 | 9 min |\n\nEnd\n"
+    )
     assert post.fields == {"title": "Bus", "text": "# Bus #\n\n7: Delay 9 min\n\nEnd"}
 
 
@@ -25,7 +27,9 @@ def test_html_in_markdown_is_removed_and_the_markdown_stays(tmp_path: Path) -> N
 
 def test_a_release_ends_at_a_heading_of_its_level_or_at_another_release(tmp_path: Path) -> None:
     text = "# 2.0.0 (2026-03-05)\n\n## Added\n- A ferry\n\n## 1.9.1 (2026-02-06)\n- A tram\n\n## Notes\nOld.\n\n"
-    read_ = read(tmp_path / "CHANGELOG.md", text + "# 1.9.0 (2026-02-05)\n- A bus\n\n# Licence\nMIT\n")
+    read_ = read(
+        tmp_path / "CHANGELOG.md", text + "# 1.9.0 (2026-02-05)\n- A bus\n\n# Licence\nMIT\n"
+    )
     assert [(one.fields["published_at"], one.fields["text"]) for one in read_] == [
         ("2026-03-05", "2.0.0 (2026-03-05)\n\n## Added\n- A ferry"),
         ("2026-02-06", "1.9.1 (2026-02-06)\n- A tram"),
@@ -34,9 +38,13 @@ def test_a_release_ends_at_a_heading_of_its_level_or_at_another_release(tmp_path
     assert [one.left_out for one in read_] == [("the section Notes", "the section Licence"), (), ()]
 
 
-def test_a_text_with_dates_in_its_headings_is_no_changelog_unless_its_name_says_so(tmp_path: Path) -> None:
+def test_a_text_with_dates_in_its_headings_is_no_changelog_unless_its_name_says_so(
+    tmp_path: Path,
+) -> None:
     text = "# Plan\nNews.\n\n## Phase 1: until 2026-03-05\nA.\n\n## Budget\nB.\n\n## Phase 2: until 2026-04-05\nC."
-    assert [one.fields for one in read(tmp_path / "plan.md", text)] == [{"title": "Plan", "text": text}]
+    assert [one.fields for one in read(tmp_path / "plan.md", text)] == [
+        {"title": "Plan", "text": text}
+    ]
     first, second = read(tmp_path / "release-notes.md", text)
     assert first.fields["text"] == "Phase 1: until 2026-03-05\nA."
     assert second.fields["published_at"] == "2026-04-05"
@@ -51,7 +59,9 @@ def test_a_text_with_dates_in_its_headings_is_no_changelog_unless_its_name_says_
         ("url: /log", "doc_id", "/log"),
     ],
 )
-def test_each_release_has_an_id_of_its_own(tmp_path: Path, front: str, key: str, expected: str) -> None:
+def test_each_release_has_an_id_of_its_own(
+    tmp_path: Path, front: str, key: str, expected: str
+) -> None:
     text = f"---\n{front}\n---\n## [1.1] - 2026-03-05\nA.\n## 1.0 - 2026-02-05\nB.\n"
     doc_ids = [one.fields[key] for one in read(tmp_path / "post.md", text)]
     assert doc_ids == [f"{expected}#[1.1] - 2026-03-05", f"{expected}#1.0 - 2026-02-05"]
@@ -59,7 +69,10 @@ def test_each_release_has_an_id_of_its_own(tmp_path: Path, front: str, key: str,
 
 @pytest.mark.parametrize(
     ("text", "taken"),
-    [("---\nThe toll.\n---\nMore.", "---\nThe toll.\n---\nMore."), ("---\n# None yet\n---\nMore.", "More.")],
+    [
+        ("---\nThe toll.\n---\nMore.", "---\nThe toll.\n---\nMore."),
+        ("---\n# None yet\n---\nMore.", "More."),
+    ],
 )
 def test_a_text_between_two_lines_is_no_front_matter(tmp_path: Path, text: str, taken: str) -> None:
     assert [one.fields["text"] for one in read(tmp_path / "post.md", text)] == [taken]
@@ -79,7 +92,9 @@ def test_broken_or_hostile_front_matter_is_an_error_that_quotes_nothing(
     tmp_path: Path, front: str, reason: str
 ) -> None:
     [post] = read(tmp_path / "post.md", f"---\n{front}\n---\nText.\n")
-    assert post.error and post.error.startswith(f"post.md: its front matter cannot be read ({reason}")
+    assert post.error and post.error.startswith(
+        f"post.md: its front matter cannot be read ({reason}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,10 +115,17 @@ def test_a_draft_is_left_out(tmp_path: Path, front: str, taken: bool) -> None:
     )
 
 
-def test_a_page_with_front_matter_is_a_post_without_its_tags_also_in_a_folder(tmp_path: Path) -> None:
+def test_a_page_with_front_matter_is_a_post_without_its_tags_also_in_a_folder(
+    tmp_path: Path,
+) -> None:
     [post] = read(
-        tmp_path / "2026-03-06-road.html", "---\ntitle: Road\n---\n<p>It is <b>open</b>.</p>\n<p>Daily.</p>\n"
+        tmp_path / "2026-03-06-road.html",
+        "---\ntitle: Road\n---\n<p>It is <b>open</b>.</p>\n<p>Daily.</p>\n",
     )
-    assert post.fields == {"title": "Road", "text": "It is open.\n\nDaily.", "published_at": "2026-03-06"}
+    assert post.fields == {
+        "title": "Road",
+        "text": "It is open.\n\nDaily.",
+        "published_at": "2026-03-06",
+    }
     (tmp_path / "part.html").write_text("Home {{ title }}\n")
     assert [one.fields.get("text") for one in records(tmp_path)] == [post.fields["text"], None]

@@ -11,11 +11,20 @@ from tests.helpers.rows import valid_documents, valid_questions
 def squad() -> dict[str, Any]:
     qas = [
         {"id": 5, "question": "When?", "answers": [{"text": "noon", "answer_start": 13}] * 2},
-        {"question": "Where?", "answers": {"text": ["here"], "answer_start": [0]}},  # as the hub writes it
+        {
+            "question": "Where?",
+            "answers": {"text": ["here"], "answer_start": [0]},
+        },  # as the hub writes it
     ]
     paragraph = {"context": "The ferry sails at noon.", "qas": qas}
-    other = {"context": "The bus.", "qas": [{"id": "7", "question": "Who?", "answers": [{"text": "bus"}]}]}
-    articles = [{"title": "Port_of_Ellery", "paragraphs": [paragraph]}, {"title": "Bus", "paragraphs": [other]}]
+    other = {
+        "context": "The bus.",
+        "qas": [{"id": "7", "question": "Who?", "answers": [{"text": "bus"}]}],
+    }
+    articles = [
+        {"title": "Port_of_Ellery", "paragraphs": [paragraph]},
+        {"title": "Bus", "paragraphs": [other]},
+    ]
     return {"version": "1.1", "data": articles}
 
 
@@ -23,7 +32,10 @@ def test_contexts_become_documents_and_qas_questions(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(squad()))
     raw = read(tmp_path / "a.json", file_format="squad")
     first, second = valid_documents(raw)
-    assert (first["doc_id"], first["title"]) == (document_id("The ferry sails at noon."), "Port of Ellery")
+    assert (first["doc_id"], first["title"]) == (
+        document_id("The ferry sails at noon."),
+        "Port of Ellery",
+    )
     assert {first["published_at"], second["published_at"]} == {datetime(2016, 6, 16, tzinfo=UTC)}
     asked = valid_questions(raw)
     assert [row["answers"] for row in asked] == [["noon"], ["here"], ["bus"]]

@@ -50,7 +50,9 @@ AT = datetime(2031, 1, 2, 6, tzinfo=UTC)
         ('{"text": ' + "9" * 5000 + "}", "broken JSON: Exceeds the limit"),
     ],
 )
-def test_a_line_that_is_not_an_object_is_an_error_and_stops_no_other(line: str, reason: str) -> None:
+def test_a_line_that_is_not_an_object_is_an_error_and_stops_no_other(
+    line: str, reason: str
+) -> None:
     first, bad, last = lines(f'{{"text": "a"}}\n\n{line}\n{{"text": "b"}}\n'.encode())
     assert (first.fields, last.fields, bad.where) == ({"text": "a"}, {"text": "b"}, "a.jsonl row 3")
     assert bad.error and bad.error.startswith(reason)
@@ -58,7 +60,9 @@ def test_a_line_that_is_not_an_object_is_an_error_and_stops_no_other(line: str, 
 
 
 def test_only_the_line_that_is_not_utf8_is_an_error() -> None:
-    *good, bad = lines('{"text": "Café à Noël"}\n{"text": "Été"}\n'.encode() + b'{"text": "caf\xe9"}\r\n')
+    *good, bad = lines(
+        '{"text": "Café à Noël"}\n{"text": "Été"}\n'.encode() + b'{"text": "caf\xe9"}\r\n'
+    )
     assert len(good) == 2
     assert bad.error == "not UTF-8: byte 0xe9 at position 14 of the line"
     assert bad.fields["raw"] == '{"text": "caf\\xe9"}'
@@ -69,22 +73,38 @@ def test_the_array_or_the_object_with_the_longest_text_is_read() -> None:
     assert fields(whole) == [whole]
     assert fields({"response": {"tags": [{"name": "bus"}], "results": [ROW, ROW]}}) == [ROW, ROW]
     short = {"text": "A bus."}
-    assert fields({"title": "The town", "description": "All of its news", "articles": [short]}) == [short]
+    assert fields({"title": "The town", "description": "All of its news", "articles": [short]}) == [
+        short
+    ]
     token = {"next": "a" * 50}
     assert fields({**token, "articles": [short]}) == [short]
-    assert fields(unnamed := {"正文": "公交车晚点了。", "images": [{"summary": "A bus"}]}) == [unnamed]
-    article = {"titular": "Bus", "cuerpo largo": "The bus is late.", "images": [{"description": "A bus"}]}
+    assert fields(unnamed := {"正文": "公交车晚点了。", "images": [{"summary": "A bus"}]}) == [
+        unnamed
+    ]
+    article = {
+        "titular": "Bus",
+        "cuerpo largo": "The bus is late.",
+        "images": [{"description": "A bus"}],
+    }
     assert fields(article) == [article]  # whose text --map names
 
 
 def test_all_arrays_of_like_objects_are_read_and_the_others_are_named(tmp_path: Path) -> None:
     other = {**ROW, "author": "Ada"}
-    months = {"tags": [{"name": "bus"}], "2026": {"march": [ROW], "april": [3, other]}, "summary": "News"}
+    months = {
+        "tags": [{"name": "bus"}],
+        "2026": {"march": [ROW], "april": [3, other]},
+        "summary": "News",
+    }
     (tmp_path / "a.json").write_text(json.dumps(months))
     notes = Notes()
     first, bad, last = records(tmp_path / "a.json", notes=notes)
     assert (first.fields, last.fields) == (ROW, other)
-    assert (first.left_out, bad.left_out, last.left_out) == (("the array tags", "the summary of the file"), (), ())
+    assert (first.left_out, bad.left_out, last.left_out) == (
+        ("the array tags", "the summary of the file"),
+        (),
+        (),
+    )
     assert notes.changes == {"part of a file is not a document and is left out": 2}
 
 
@@ -106,15 +126,28 @@ def test_items_that_are_no_objects_are_errors_and_notices_of_slack_are_left_out(
 def test_the_delimiter_of_csv_is_found(delimiter: str, first: str, third: str) -> None:
     header = delimiter.join([first, "text", f'"{third}"' if delimiter == "," else third])
     late = "Late, late; late\n" * 30 + 'and ""on""'
-    lines = [header, delimiter.join(["Bus", f'"{late}"', "2026"]), delimiter.join(["Tram", "On time", ""])]
-    assert [one.fields["text"] for one in rows("\n".join(lines))] == [late.replace('""', '"'), "On time"]
+    lines = [
+        header,
+        delimiter.join(["Bus", f'"{late}"', "2026"]),
+        delimiter.join(["Tram", "On time", ""]),
+    ]
+    assert [one.fields["text"] for one in rows("\n".join(lines))] == [
+        late.replace('""', '"'),
+        "On time",
+    ]
     [only] = rows(f'{header}\nBus{delimiter}"Late, late"{delimiter}\n')
     assert only.fields["text"] == "Late, late"
 
 
-@pytest.mark.parametrize("text", ['The sign says "open".', 'Say "yes", "no"\nor C:\\', '"', '"\\"', "C:\\", "\\\\a"])
-@pytest.mark.parametrize("written", [{"doublequote": True}, {"doublequote": False, "escapechar": "\\"}])
-def test_quotation_marks_in_csv_are_doubled_or_follow_a_backslash(text: str, written: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "text", ['The sign says "open".', 'Say "yes", "no"\nor C:\\', '"', '"\\"', "C:\\", "\\\\a"]
+)
+@pytest.mark.parametrize(
+    "written", [{"doublequote": True}, {"doublequote": False, "escapechar": "\\"}]
+)
+def test_quotation_marks_in_csv_are_doubled_or_follow_a_backslash(
+    text: str, written: dict[str, Any]
+) -> None:
     file, lines = io.StringIO(), [["title", "text"], ["C:\\", text], ['"Bus"', "on time"]]
     csv.writer(file, quoting=csv.QUOTE_ALL, **written).writerows(lines)
     assert [list(one.fields.values()) for one in rows(file.getvalue())] == lines[1:]
@@ -122,19 +155,30 @@ def test_quotation_marks_in_csv_are_doubled_or_follow_a_backslash(text: str, wri
 
 def test_a_backslash_before_a_closing_or_within_no_quotation_mark_is_kept() -> None:
     read = rows('title,text\n5\\" pipe,"C:\\"\nLog,"a ""\\"", b"\n')
-    assert [list(one.fields.values()) for one in read] == [['5\\" pipe', "C:\\"], ["Log", 'a "\\", b']]
+    assert [list(one.fields.values()) for one in read] == [
+        ['5\\" pipe', "C:\\"],
+        ["Log", 'a "\\", b'],
+    ]
 
 
 def test_a_null_of_a_database_in_csv_is_blank() -> None:
     read = rows("title\ttext\tpublished_at\nBus\tlate\t\\N\n\\N\ton \\N time\t2031-01-01\n")
-    assert [list(one.fields.values()) for one in read] == [["Bus", "late", ""], ["", "on \\N time", "2031-01-01"]]
+    assert [list(one.fields.values()) for one in read] == [
+        ["Bus", "late", ""],
+        ["", "on \\N time", "2031-01-01"],
+    ]
 
 
 def test_only_the_bad_rows_of_csv_are_errors_also_after_an_open_quotation_mark() -> None:
     text = 'title,text\nBus,late\nshort\nTram,a,b\nOpen,"never closed\nFerry,on time\nBoat,late,\n'
     text += f"Long,{'fish ' * 400_000}\n"
     read = rows(text)
-    assert [one.fields["title"] for one in read if not one.error] == ["Bus", "Ferry", "Boat", "Long"]
+    assert [one.fields["title"] for one in read if not one.error] == [
+        "Bus",
+        "Ferry",
+        "Boat",
+        "Long",
+    ]
     assert [one.where for one in read if one.error] == ["a.csv row 3", "a.csv row 4", "a.csv row 5"]
 
 
@@ -166,7 +210,8 @@ def parquet_rows(**columns: pa.Array) -> Any:
     ],
 )
 def test_parquet_is_read_with_any_type_of_dates_and_strings(dates: pa.Array) -> None:
-    texts, titles = pa.array(["one", "two"], pa.large_string()), pa.array(["Bus", "Bus"]).dictionary_encode()
+    texts = pa.array(["one", "two"], pa.large_string())
+    titles = pa.array(["Bus", "Bus"]).dictionary_encode()
     table = parquet_rows(text=texts, title=titles, published_at=dates, source=pa.nulls(2)).table
     assert table.select(["text", "title", "published_at"]).to_pylist() == [
         {"text": text, "title": "Bus", "published_at": AT} for text in ("one", "two")
@@ -174,8 +219,12 @@ def test_parquet_is_read_with_any_type_of_dates_and_strings(dates: pa.Array) -> 
 
 
 def test_only_the_row_with_an_unreadable_value_of_parquet_is_rejected() -> None:
-    bad_text = pa.Array.from_buffers(pa.string(), 3, pa.array([b"caf\xe9", b"two", b"three"]).buffers())
-    documents = parquet_rows(text=bad_text, published_at=pa.array([0, 2**62, 0]).cast(pa.timestamp("us", tz="UTC")))
+    bad_text = pa.Array.from_buffers(
+        pa.string(), 3, pa.array([b"caf\xe9", b"two", b"three"]).buffers()
+    )
+    documents = parquet_rows(
+        text=bad_text, published_at=pa.array([0, 2**62, 0]).cast(pa.timestamp("us", tz="UTC"))
+    )
     assert documents.table["text"].to_pylist() == ["three"]
     assert [row.reason.split(",")[0] for row in documents.rejected] == [
         "text must be a string",

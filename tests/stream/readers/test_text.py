@@ -43,7 +43,10 @@ def test_other_bytes_in_a_text_that_is_mostly_utf8_become_surrogates() -> None:
         ("<p>a <b>b", "a b"),
         ("<nav>a<nav>b</nav>c</nav>d", "d"),
         ("<script>'<script>'</script>a", "a"),
-        ("<table><tr><th>T</th><th>Price</th></tr><tr><td>Adult</td><td>14</td></tr></table>", "Adult: Price 14"),
+        (
+            "<table><tr><th>T</th><th>Price</th></tr><tr><td>Adult</td><td>14</td></tr></table>",
+            "Adult: Price 14",
+        ),
         ("<table><tr><td>a<table><tr><td>b</td></tr></table></td></tr>", "a b"),
         ("<tr><td>a</td></tr></table>b", "ab"),
     ],
@@ -76,7 +79,10 @@ def test_many_tags_without_an_end_are_a_text_that_is_read_once() -> None:
         ("<p>Put the <style> in the <head>. Pay 3.", "Put the <style> in the <head>. Pay 3."),
         ("A <nav> bar <nav>Home</nav>. Pay 3.<svg/>", "A <nav> bar . Pay 3."),
         ("https://a.example/?a=1&copy;=2", "https://a.example/?a=1&copy;=2"),
-        ("# Set\n\n- `PORT=<port>`\n- `Map<K, V>` <img src=a>", "# Set\n\n- `PORT=<port>`\n- `Map<K, V>`"),
+        (
+            "# Set\n\n- `PORT=<port>`\n- `Map<K, V>` <img src=a>",
+            "# Set\n\n- `PORT=<port>`\n- `Map<K, V>`",
+        ),
         (
             "Ask <a@b.example>, <https://b.example/>, <your-name>.<br>",
             "Ask <a@b.example>, <https://b.example/>, <your-name>.",
@@ -99,11 +105,16 @@ def test_a_table_is_a_line_a_row_with_the_names_of_its_columns() -> None:
     assert list(table_lines([["Long", "x" * 300], ["a", "b"]])) == [f"Long, {'x' * 300}", "a, b"]
 
 
-@pytest.mark.parametrize("text", ["", "a" * 25, "One. Two. Three. Four.", "a\n\nb\nChapter 2\nmore text", "\n" * 30])
+@pytest.mark.parametrize(
+    "text", ["", "a" * 25, "One. Two. Three. Four.", "a\n\nb\nChapter 2\nmore text", "\n" * 30]
+)
 def test_chapters_hold_the_whole_text_in_parts_of_limited_length(text: str) -> None:
     for limit in (1, 2, 7, 10, 100):
         parts = list(chapters(text, limit))
         assert "".join(parts) == text
         assert max(map(len, parts)) <= limit
-    assert list(chapters("通行费变为三欧元。市长昨天宣布。完", 15)) == ["通行费变为三欧元。", "市长昨天宣布。完"]
+    assert list(chapters("通行费变为三欧元。市长昨天宣布。完", 15)) == [
+        "通行费变为三欧元。",
+        "市长昨天宣布。完",
+    ]
     assert list(chapters("a b c d\nChapter 2\nmore", 15)) == ["a b c d\n", "Chapter 2\nmore"]
