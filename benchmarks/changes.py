@@ -36,7 +36,6 @@ from cmt.answering import comparison
 from cmt.answering.answerer import Answerer
 from cmt.answering.comparison import Features, Weights, features, ngrams, read_both
 from cmt.bank.changes import Change, without_rivals
-from cmt.bank.lexical import coverage
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_table
 from cmt.common.arrow import replace_column
@@ -44,6 +43,7 @@ from cmt.evaluation.changes.detection import find_changes
 from cmt.evaluation.gate.canary import RIGHT, contradicts
 from cmt.evaluation.metrics import Floats, f1
 from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.text.overlap import coverage
 
 OTHER_STORY = 0.1  # weight of a pair of two stories in the fit, that of one story being 1
 # share of the earlier text's words in the later one from which a pair of two stories is fitted to

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cmt.text.english import NAME_OR_YEAR
+from cmt.text.names import NAME_OR_YEAR
 
 YEARS = range(1951, 2021)
 

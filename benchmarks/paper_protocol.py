@@ -54,7 +54,7 @@ from cmt.evaluation.sampling import draw, sample_by_position
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from cmt.text.answers import normalise_answer
-from cmt.text.names import find_names
+from cmt.text.question_names import find_names
 
 OTHER_QUESTIONS = ROOT / "data/stories/questions.jsonl"
 RECALL_DEPTHS = (1, 3, 5, 20)

@@ -41,7 +41,6 @@ from train_on_gpu import merge_adapters, merged_forward
 
 import cmt
 from cmt.answering.comparison import Statement, excerpt
-from cmt.bank.lexical import STEM, WordWeights, stems
 from cmt.cli.context import run_script
 from cmt.cli.output import console
 from cmt.common.storage import write_bytes
@@ -52,7 +51,9 @@ from cmt.modeling.cross_encoder import FILE, Odds, Report, reading
 from cmt.modeling.lora import layers_with_lora
 from cmt.text.answers import same_value
 from cmt.text.display import heading
-from cmt.text.english import INNER_NAME, NAME
+from cmt.text.names import INNER_NAME, NAME
+from cmt.text.overlap import WordWeights
+from cmt.text.words import STEM, stems
 
 LAYERS, RANK = 22, 16
 BATCH, WARMUP = 64, 60

@@ -47,7 +47,7 @@ from cmt.modeling.compressor import Encoding
 from cmt.modeling.model import MemoryModel, ReaderOutput, RetrievedMemory
 from cmt.retrieval.indexer import retrieved_memory
 from cmt.retrieval.selector import Key, Selection, select_memories
-from cmt.text.names import NO_NAMES, NamesFound, find_names
+from cmt.text.question_names import NO_NAMES, NamesFound, find_names
 
 Select = Callable[[int, Key], Selection]  # index of a question and its key (p,) → its memories
 

@@ -24,7 +24,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from cmt.answering.attribution import Offsets
-from cmt.bank.lexical import coverage, names_covered
 from cmt.common.storage import write_bytes
 from cmt.errors import ModelError
 from cmt.modeling.cross_encoder import CrossEncoder, Odds, Report
@@ -32,6 +31,7 @@ from cmt.modeling.model import ReadSpan
 from cmt.modeling.span_decoding import sentence_starts
 from cmt.text.display import without_publisher
 from cmt.text.english import WAYS_OF_TELLING
+from cmt.text.overlap import coverage, names_covered
 
 WEIGHTS = Path(__file__).with_name(
     "comparison.safetensors"

@@ -8,11 +8,11 @@ import numpy as np
 from torch import Tensor
 
 from cmt.answering.answer import Verdict
-from cmt.bank.lexical import coverage, names_covered
 from cmt.config import SelectionParams
 from cmt.modeling.span_decoding import AnswerSpan
 from cmt.retrieval.selector import Selection
-from cmt.text.names import NamesFound
+from cmt.text.overlap import coverage, names_covered
+from cmt.text.question_names import NamesFound
 
 
 class Evidence(NamedTuple):

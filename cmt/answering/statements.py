@@ -23,13 +23,13 @@ from cmt.answering.comparison import POSSIBLE, Statement, probabilities
 from cmt.answering.confidence import log_odds
 from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
-from cmt.bank.lexical import coverage, names_covered
 from cmt.bank.schema import memory_id
 from cmt.modeling.cross_encoder import CrossEncoder
 from cmt.modeling.model import ReadSpan, ReadWithout, Weighed
 from cmt.retrieval.selector import Selection
 from cmt.text.answers import same_value
 from cmt.text.display import without_publisher
+from cmt.text.overlap import coverage, names_covered
 
 if TYPE_CHECKING:
     from cmt.answering.answerer import Answerer

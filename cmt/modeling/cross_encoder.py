@@ -24,7 +24,7 @@ from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM, slice_layers
 from cmt.lm.prompt import PROMPT_WIDTH_STEP
 from cmt.modeling.lora import merge_lora
-from cmt.text.english import MONTHS
+from cmt.text.numbers import MONTHS
 
 FILE = "cross_encoder.safetensors"
 LONGEST = 170  # tokens of a document that are read

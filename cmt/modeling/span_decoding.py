@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmt.text.english import ABBREVIATIONS, END_MARK, MEASURED
+from cmt.text.numbers import MEASURED
+from cmt.text.sentences import ABBREVIATIONS, END_MARK
 
 MAX_SPAN_TOKENS = 16
 SPAN_CANDIDATES = (

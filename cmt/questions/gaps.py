@@ -15,7 +15,9 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from cmt.text.english import DATE, NAME, NUMBER, SENTENCE_END
+from cmt.text.names import NAME
+from cmt.text.numbers import DATE, NUMBER
+from cmt.text.sentences import SENTENCE_END
 
 PER_TEXT = 4  # questions made of one text at most
 _IS = r"(?:is|was|are|were|becomes|became)"

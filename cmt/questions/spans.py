@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from cmt.text.english import INITIAL, LONG_NAME, NAME_WORD, PERIOD, QUANTITY, SENTENCE_END
+from cmt.text.names import LONG_NAME, NAME_WORD
+from cmt.text.numbers import PERIOD, QUANTITY
+from cmt.text.sentences import INITIAL, SENTENCE_END
 
 Kind = Literal["when", "number", "name", "phrase", "reason", "way", "rest"]
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from cmt.common.arrow import replace_column
-from cmt.text.english import DECIMAL, YEAR
+from cmt.text.numbers import DECIMAL, YEAR
 
 DOCUMENT_SHARE = 0.5  # of the documents are changed
 ANSWER_SHARE = 0.5  # of the answers in such a document get an earlier value, if one is found

@@ -10,7 +10,8 @@ from collections import defaultdict
 
 import pyarrow as pa
 
-from cmt.text.english import MONTHS, NAME_OR_YEAR
+from cmt.text.names import NAME_OR_YEAR
+from cmt.text.numbers import MONTHS
 
 DRAWS = 16  # names drawn in search of one that the document lacks
 

@@ -21,7 +21,7 @@ from cmt.answering.confidence import (
 from cmt.config import SelectionParams
 from cmt.modeling.span_decoding import AnswerSpan, TokenSpan
 from cmt.retrieval.selector import Selection
-from cmt.text.names import NO_NAMES, NamesFound
+from cmt.text.question_names import NO_NAMES, NamesFound
 
 QUESTION = "What does the ferry to Saltby cost?"
 ROWS = [{"similarity": 0.3}, {"similarity": 0.7}]

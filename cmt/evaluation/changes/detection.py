@@ -19,12 +19,15 @@ import pyarrow.compute as pc
 from cmt.answering.answerer import Answerer
 from cmt.answering.comparison import POSSIBLE, Statement, probabilities
 from cmt.bank.changes import Change, Span
-from cmt.bank.lexical import SAMPLE, WordWeights, coverage, stems
 from cmt.bank.schema import key_matrix
 from cmt.questions.gaps import question_on
 from cmt.text.answers import same_value
 from cmt.text.display import without_publisher
-from cmt.text.english import LONG_NAME, QUANTITY, SENTENCE_END, TIME
+from cmt.text.names import LONG_NAME
+from cmt.text.numbers import QUANTITY, TIME
+from cmt.text.overlap import SAMPLE, WordWeights, coverage
+from cmt.text.sentences import SENTENCE_END
+from cmt.text.words import stems
 
 # smallest share of an earlier text's words, weighed by IDF, in a later text compared with it
 FEWEST_SHARED = 0.1

@@ -19,11 +19,11 @@ import pyarrow as pa
 
 from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
-from cmt.bank.lexical import coverage
 from cmt.stream.admission.authority import Authority
 from cmt.text.answers import same_value, words_of
 from cmt.text.display import without_publisher
-from cmt.text.english import SENTENCE_END
+from cmt.text.overlap import coverage
+from cmt.text.sentences import SENTENCE_END
 from cmt.text.shingles import shingles, words
 
 ALIKE = 0.8  # ratio of common characters (difflib) from which two names look alike

@@ -26,7 +26,7 @@ from cmt.evaluation.metrics import f1
 from cmt.retrieval.selector import Selection
 from cmt.stream.admission.authority import Authority
 from cmt.text.answers import same_value, words_of
-from cmt.text.english import NUMBER
+from cmt.text.numbers import NUMBER
 
 UPDATE = 0.3  # probability of a change from which a document is taken to change the canary's fact
 # confidence (0–1, uncalibrated) from which a document tells another value of the canary's fact
