@@ -111,7 +111,8 @@ class Study:
         scores, self.f1[name] = scored(answers, asked, depth=most, seed=seed)
         row = SystemScores(name, scores, seconds).to_json()
         if against:
-            difference = paired_bootstrap(self.f1[name], self.f1[against], seed=seed)
+            documents = asked["doc_id"].to_pylist()
+            difference = paired_bootstrap(self.f1[name], self.f1[against], documents, seed=seed)
             row["less"] = [round(100 * value, 2) for value in difference]
         return row
 

@@ -276,8 +276,10 @@ class Benchmark:
         }
         pairs = self._changed_answers(documents)
         depths: dict[str, int] = {}
+        first: dict[str, str] = {}  # document → the first document of its chain
         for doc_id, row in documents.items():  # by date, so the superseded document comes first
             depths[doc_id] = depths.get(row["supersedes"], -1) + 1
+            first[doc_id] = first.get(row["supersedes"], doc_id)
         # 2. bank the documents by their depth in a chain, and ask before the update of a document
         #    is in the bank
         replies: dict[str, dict[int, str]] = {"before": {}, "after": {}, "as of": {}}
@@ -303,15 +305,17 @@ class Benchmark:
             [texts[i] for i in range(len(pairs))] for texts in replies.values()
         )
         known = np.flatnonzero(mark(before, old).f1 >= KNOWN_F1)
+        chains = [first[pair[1]["doc_id"]] for pair in pairs]
         views = {
-            "before: the old answer": (before, old),
-            "after: the new answer": (after, new),
+            "before: the old answer": (before, old, chains),
+            "after: the new answer": (after, new, chains),
             "after, where the old one was known: the new answer": (
                 [after[i] for i in known],
                 [new[i] for i in known],
+                [chains[i] for i in known],
             ),
-            "after: still the old one (lower is better)": (after, old),
-            "after, as of before: the old answer": (as_of_before, old),
+            "after: still the old one (lower is better)": (after, old, chains),
+            "after, as of before: the old answer": (as_of_before, old, chains),
         }
         points = {name: self._point(*view) for name, view in views.items()}
         return {
@@ -452,12 +456,20 @@ class Benchmark:
             "left": 100 * f1[1] / f1[0] if f1[0] else 0.0,
         }
 
-    def _point(self, replies: Sequence[str], references: Sequence[Sequence[str]]) -> Scores:
-        """EM, F1 with its interval, and the share of the replies that are known."""
+    def _point(
+        self,
+        replies: Sequence[str],
+        references: Sequence[Sequence[str]],
+        documents: Sequence[str],
+    ) -> Scores:
+        """EM, F1 with its interval, and the share of the replies that are known.
+
+        The interval is clustered by `documents`, one of each reply.
+        """
         if not replies:
             return {"questions": 0}
         marks = mark(replies, references)
-        scores = summarise(marks, recalled=None, seed=self.params.seed)
+        scores = summarise(marks, documents, recalled=None, seed=self.params.seed)
         low, high = scores.ci
         known = float((marks.f1 >= KNOWN_F1).mean())
         return {
@@ -540,7 +552,7 @@ class Benchmark:
             if depth <= most
         }
         scores = SystemScores(
-            label, summarise(marks, recalled=None, seed=self.params.seed), seconds
+            label, summarise(marks, own, recalled=None, seed=self.params.seed), seconds
         )
         return scores.to_json() | {"recall": recall or None}
 

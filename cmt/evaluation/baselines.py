@@ -84,15 +84,15 @@ def measure_systems(
     if "cmt" not in f1:
         return results
     # 2. the difference of each baseline from the memory
-    seed = data.answerer.params.seed
-    return [
-        result
-        if result.system == "cmt"
-        else replace(
-            result, behind=paired_bootstrap(100 * f1["cmt"], 100 * f1[result.system], seed=seed)
-        )
-        for result in results
-    ]
+    documents, seed = data.asked["doc_id"].to_pylist(), data.answerer.params.seed
+    compared = []
+    for result in results:
+        if result.system != "cmt":
+            ours, theirs = 100 * f1["cmt"], 100 * f1[result.system]
+            behind = paired_bootstrap(ours, theirs, documents, seed=seed)
+            result = replace(result, behind=behind)
+        compared.append(result)
+    return compared
 
 
 def _measure(data: ComparisonData, name: str) -> tuple[SystemResult, Floats] | None:

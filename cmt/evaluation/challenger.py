@@ -57,6 +57,7 @@ def compare_with_challenger(
     base = load_base_data(params)
     # 2. Both compressors.
     measured, f1_of_slice, f1_of_base = [], [], []
+    base_documents: list[str] = []  # of each held-out question
     for folder in folders:
         progress.stage("compress", documents.num_rows)
         bank = TemporaryBank.of(
@@ -85,20 +86,27 @@ def compare_with_challenger(
             as_in_use=True,
         )
         f1_of_base.append(100 * evaluation.records["cmt_f1"].to_numpy())
+        base_documents = evaluation.records["doc_id"].to_pylist()
         without_text = [name for name in bank.rows.column_names if name != "text"]
         bytes_ = float(bank.rows.select(without_text).nbytes / len(documents))
         measured.append(
             Measured(float(f1_of_slice[-1].mean()), float(f1_of_base[-1].mean()), seconds, bytes_)
         )
     # 3. The differences, with their intervals.
+    challenger_f1, champion_f1 = f1_of_slice
+    gain = paired_bootstrap(
+        challenger_f1, champion_f1, questions["doc_id"].to_pylist(), seed=params.seed
+    )
+    challenger_f1, champion_f1 = f1_of_base
+    base_gain = paired_bootstrap(challenger_f1, champion_f1, base_documents, seed=params.seed)
     return Figures(
         slice_id=chosen,
         questions=len(questions),
         base_questions=len(f1_of_base[0]),
         challenger=measured[0],
         champion=measured[1],
-        gain=paired_bootstrap(*f1_of_slice, seed=params.seed),
-        base_gain=paired_bootstrap(*f1_of_base, seed=params.seed),
+        gain=gain,
+        base_gain=base_gain,
     )
 
 

@@ -1,13 +1,14 @@
 """Drift: whether answers to questions of the newest slice are worse than answers of earlier slices.
 
-Three figures are compared by the difference of two means, with a bootstrap interval (Efron and
-Tibshirani 1993, An introduction to the bootstrap). A figure drifted if its interval lies wholly on
+Three figures are compared by the difference of two means, with a bootstrap interval that is
+clustered by document (`cmt.evaluation.metrics`). A figure drifted if its interval lies wholly on
 the bad side of 0. The level is `drift.false_alarm_rate` divided by the number of figures
 (Bonferroni), so a stream that does not change raises an alarm in at most that share of the rounds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -94,25 +95,42 @@ def find_drift(resources: Resources) -> Drift | None:
     # 2. the figures of the newest slice and of those before it
     *before, newest = map(figures_of, records)
     reference = {name: np.concatenate([figures[name] for figures in before]) for name in FIGURES}
+    *earlier, latest = [table["doc_id"].to_pylist() for table in records]
     return Drift(
         slice_id=rounds[-1].slice_id,
         reference=tuple(round_.slice_id for round_ in rounds[:-1]),
         questions=len(newest["f1"]),
         reference_questions=len(reference["f1"]),
-        changes=compare(newest, reference, params, seed=resources.params.seed),
+        changes=compare(
+            newest,
+            reference,
+            (latest, list(chain.from_iterable(earlier))),
+            params,
+            seed=resources.params.seed,
+        ),
     )
 
 
 def compare(
-    newest: Mapping[str, Floats], reference: Mapping[str, Floats], params: DriftParams, *, seed: int
+    newest: Mapping[str, Floats],
+    reference: Mapping[str, Floats],
+    documents: tuple[Sequence[str], Sequence[str]],
+    params: DriftParams,
+    *,
+    seed: int,
 ) -> dict[str, Change]:
-    """The changes of all FIGURES, each given for n questions (n,) in per cent."""
+    """The changes of all FIGURES, each given for n questions (n,) in per cent.
+
+    `documents`: id of the document of each question, of the newest slice and of the reference.
+    """
     changes = {}
     for name, worse in FIGURES.items():
         tail = params.false_alarm_rate / len(
             FIGURES
         )  # one-sided: only a change for the worse is drift
-        difference = unpaired_bootstrap(newest[name], reference[name], tail=tail, seed=seed)
+        difference = unpaired_bootstrap(
+            newest[name], reference[name], documents, tail=tail, seed=seed
+        )
         drifted = difference.high < 0 if worse < 0 else difference.low > 0
         changes[name] = Change(
             float(newest[name].mean()), float(reference[name].mean()), difference, drifted

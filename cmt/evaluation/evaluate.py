@@ -322,8 +322,9 @@ def scored(
     0–1.
     """
     marks = mark([answer.text for answer in answers], asked["answers"].to_pylist())
-    found = recalled(answers, asked["doc_id"].to_pylist(), depth=depth)
-    return summarise(marks, recalled=found, seed=seed), marks.f1
+    documents = asked["doc_id"].to_pylist()
+    found = recalled(answers, documents, depth=depth)
+    return summarise(marks, documents, recalled=found, seed=seed), marks.f1
 
 
 def recalled(

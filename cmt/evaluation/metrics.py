@@ -1,8 +1,13 @@
 """Metrics of answers and their intervals.
 
 Exact match and F1 follow SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250, section 5.1). The
-published CMT numbers call prefix match EM (docs/results.md). Intervals are Efron's percentile
-bootstrap. The other functions name their source.
+published CMT numbers call prefix match EM (docs/results.md).
+
+Questions on one document share its errors: its memory may be poor, or not selected. So every
+interval is a percentile bootstrap that resamples documents, each with all its questions (the
+cluster bootstrap: Davison and Hinkley 1997, Bootstrap methods and their application, section 3.8;
+for scores of language models: Miller 2024, arXiv 2411.00640, section 2.2). With one question a
+document it is Efron's bootstrap of the questions.
 """
 
 from collections import Counter
@@ -58,7 +63,7 @@ def prefix_match(prediction: str, references: Sequence[str]) -> float:
     """1.0 if the normalised prediction starts with the shortest reference, normalised; else 0.0."""
     reference = normalise_answer(min(references, key=len))
     answer = normalise_answer(prediction)
-    # a reference of articles alone is normalised to "", which every prediction starts with
+    # a reference of nothing but articles is normalised to "", which every prediction starts with
     return float(answer.startswith(reference)) if reference else float(not answer)
 
 
@@ -81,14 +86,17 @@ def mark(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Mar
     )
 
 
-def summarise(marks: Marks, *, recalled: Sequence[bool] | None, seed: int) -> Scores:
-    """Means of the marks in per cent, the bootstrap interval of F1, and the share of `recalled`
-    questions.
+def summarise(
+    marks: Marks, documents: Sequence[str], *, recalled: Sequence[bool] | None, seed: int
+) -> Scores:
+    """Means of the marks in per cent, the interval of F1, and the share of `recalled` questions.
+
+    `documents`: id of the document of each question.
     """
     count = len(marks.f1)
     if not count:
         return Scores(0.0, 0.0, 0.0, (0.0, 0.0), None if recalled is None else 0.0, 0)
-    low, high = bootstrap_interval(marks.f1, seed=seed)
+    low, high = bootstrap_interval(marks.f1, documents, seed=seed)
     return Scores(
         em=100 * float(marks.em.mean()),
         em_prefix=100 * float(marks.em_prefix.mean()),
@@ -99,25 +107,23 @@ def summarise(marks: Marks, *, recalled: Sequence[bool] | None, seed: int) -> Sc
     )
 
 
-def bootstrap_interval(values: Floats, *, seed: int) -> tuple[float, float]:
-    """95 % percentile interval of the mean of `values` (n,), n >= 1, from RESAMPLES seeded
-    resamples.
+def bootstrap_interval(
+    values: Floats, documents: Sequence[str], *, seed: int
+) -> tuple[float, float]:
+    """95 % interval of the mean of `values` (n,), n >= 1, clustered by `documents` (n).
+
+    A single document gives an interval of no width.
     """
-    random = np.random.default_rng(seed)
-    block = max(1, _BLOCK // len(values))
-    means = [
-        values[
-            random.integers(len(values), size=(min(block, RESAMPLES - start), len(values)))
-        ].mean(axis=1)
-        for start in range(0, RESAMPLES, block)
-    ]
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+    means = _resampled_means(values, documents, np.random.default_rng(seed))
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
-def paired_bootstrap(ours: Floats, theirs: Floats, *, seed: int) -> Difference:
+def paired_bootstrap(
+    ours: Floats, theirs: Floats, documents: Sequence[str], *, seed: int
+) -> Difference:
     """Mean of `ours` − `theirs`, both (n,) with n >= 1 in the same order of questions, and its 95 %
-    interval.
+    interval, clustered by `documents` (n).
 
     The differences are resampled, so the two answers to a question stay together. Source: Efron and
     Tibshirani 1993 (An introduction to the bootstrap), for systems on one test set as in Koehn 2004
@@ -128,22 +134,51 @@ def paired_bootstrap(ours: Floats, theirs: Floats, *, seed: int) -> Difference:
             f"{len(ours)} values cannot be paired with {len(theirs)}: both need the same questions"
         )
     differences = ours - theirs
-    return Difference(float(differences.mean()), *bootstrap_interval(differences, seed=seed))
+    low, high = bootstrap_interval(differences, documents, seed=seed)
+    return Difference(float(differences.mean()), low, high)
 
 
-def unpaired_bootstrap(ours: Floats, theirs: Floats, *, tail: float, seed: int) -> Difference:
+def unpaired_bootstrap(
+    ours: Floats,
+    theirs: Floats,
+    documents: tuple[Sequence[str], Sequence[str]],
+    *,
+    tail: float,
+    seed: int,
+) -> Difference:
     """Mean of `ours` (n,) minus mean of `theirs` (m,), and the interval that excludes the share
-    `tail` on either side.
+    `tail` on either side, clustered by the `documents` of ours (n) and theirs (m).
 
     The samples are resampled independently (Efron and Tibshirani 1993, chapter 16).
     """
     random = np.random.default_rng(seed)
-    means = [
-        values[random.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
-        for values in (ours, theirs)
-    ]
-    low, high = np.percentile(means[0] - means[1], [100 * tail, 100 * (1 - tail)])
+    our_means = _resampled_means(ours, documents[0], random)
+    their_means = _resampled_means(theirs, documents[1], random)
+    low, high = np.percentile(our_means - their_means, [100 * tail, 100 * (1 - tail)])
     return Difference(float(ours.mean() - theirs.mean()), float(low), float(high))
+
+
+def _resampled_means(
+    values: Floats, documents: Sequence[str], random: np.random.Generator
+) -> Floats:
+    """Means of `values` (n,) over RESAMPLES draws of as many documents as there are, each with all
+    its questions: (RESAMPLES,).
+    """
+    if len(documents) != len(values):
+        raise ConfigError(f"{len(values)} values have {len(documents)} documents: each needs one")
+    # 1. sum and number of the values of each document, in order of appearance
+    places: dict[str, int] = {}
+    cluster = [places.setdefault(document, len(places)) for document in documents]
+    sums = np.bincount(cluster, weights=values)  # (documents,)
+    counts = np.bincount(cluster)  # (documents,)
+    # 2. draw documents, a block of resamples at a time
+    means = []
+    block = max(1, _BLOCK // len(places))
+    for start in range(0, RESAMPLES, block):
+        size = (min(block, RESAMPLES - start), len(places))
+        drawn = random.integers(len(places), size=size)  # (resamples, documents)
+        means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    return np.concatenate(means)
 
 
 def _overlap(prediction: str, reference: str) -> float:

@@ -89,12 +89,14 @@ def compare(records: pa.Table, *, scores: ScoresBySystem, seed: int) -> list[Sys
     (RECORD_SCHEMA).
     """
     f1 = {name: 100 * records[f"{name}_f1"].to_numpy() for name in systems_in(records)}
-    return [
-        SystemSummary(
-            name, found, None if name == "cmt" else paired_bootstrap(f1["cmt"], f1[name], seed=seed)
-        )
-        for name, found in scores.items()
-    ]
+    documents = records["doc_id"].to_pylist()
+    summaries = []
+    for name, found in scores.items():
+        behind = None
+        if name != "cmt":
+            behind = paired_bootstrap(f1["cmt"], f1[name], documents, seed=seed)
+        summaries.append(SystemSummary(name, found, behind))
+    return summaries
 
 
 def _entry(resources: Resources, round_: Round, slice_: Slice | None) -> Entry:

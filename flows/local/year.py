@@ -281,9 +281,13 @@ def _record(
         for name in slices
     ]
     later = slices[LEARNED + 1 :]
-    gain = paired_bootstrap(
-        *(np.concatenate([of[name] for name in later]) for of in (f1, shipped)), seed=seed
-    )
+    adapted_f1, shipped_f1 = (np.concatenate([of[name] for name in later]) for of in (f1, shipped))
+    documents = [
+        doc_id
+        for name in later
+        for doc_id in workspace.store.questions(workspace.store.slice(name))["doc_id"].to_pylist()
+    ]
+    gain = paired_bootstrap(adapted_f1, shipped_f1, documents, seed=seed)
     decision = read_json(workspace.state / DECISION_FILE, dict[str, Any])
     figures = decision["figures"]
     return {
