@@ -14,7 +14,7 @@ from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.common.scratch import remove_dead
 from cmt.config import Column, Params, SourceParams, load_params
 from cmt.errors import ConfigError, NotFoundError, RoundError, StreamError
-from cmt.resources import Resources
+from cmt.project import Project
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
 from cmt.stream.admission.ingest import IngestReport, ingest, source_paths
@@ -53,11 +53,19 @@ def open(
     return workspace
 
 
-class Workspace(Resources):
-    """A project: its resources (inherited from `Resources`) and the operations on them.
+class Workspace(Project):
+    """A project and the operations on it.
 
-    Open it with `cmt.open`. Resources are loaded on first use.
+    Open it with `cmt.open`. Models and banks are loaded on first use.
     """
+
+    def rounds(self) -> list[Round]:
+        """The rounds of the compressor in use, sorted by number; empty before the first."""
+        return self.history.rounds()
+
+    def pending(self) -> list[str]:
+        """The slice_ids without a round of this compressor: the oldest first, refused ones last."""
+        return self.history.pending()
 
     def pull(self, *, on_progress: Any = None) -> Path:
         """Fetch and convert the base LM; returns its folder. Raises ModelError if it cannot be
@@ -361,7 +369,7 @@ class Workspace(Resources):
         from cmt.rounds.care import forgetting
 
         found = forgetting.candidates(self, source=source, matching=matching)
-        left_out = set() if purge else set(self.forgotten())
+        left_out = set() if purge else set(self.history.forgotten())
         return [document for doc_id, document in found.items() if doc_id not in left_out]
 
     def ask(
@@ -382,7 +390,7 @@ class Workspace(Resources):
             check_length(question, longest=self.params.serving.question_characters)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        return self.current_answerer().answer([question], as_of=[as_of], closed_book=closed_book)[0]
+        return self.active.answerer().answer([question], as_of=[as_of], closed_book=closed_book)[0]
 
     def evaluate(
         self, *, limit: int | None = None, on_progress: OnProgress | None = None
@@ -397,12 +405,12 @@ class Workspace(Resources):
         from cmt.evaluation.evaluate import evaluate
         from cmt.evaluation.sampling import sample_by_position
 
-        self.active_bank()
+        self.active.bank()
         questions = self.store.all_questions()
         if limit is not None:
             questions = sample_by_position(questions, limit=limit, seed=self.params.seed)
         return evaluate(
-            replace(self.answerer, params=self.params, calibration=self.calibration()),
+            replace(self.answerer, params=self.params, calibration=self.active.calibration()),
             questions,
             baselines=self.params.evaluation.baselines,
             complete=self.prompt_cache.complete,

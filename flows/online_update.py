@@ -127,7 +127,7 @@ def online_update(
     params: str = PARAMS,
     measure_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None,
 ) -> list[str]:
-    """Run a round for `slice`, or for every pending slice in the order of `Resources.pending`;
+    """Run a round for `slice`, or for every pending slice in the order of `History.pending`;
     returns the states.
 
     `source`: files or a folder to ingest first, relative to the project. `publisher`: see

@@ -1,7 +1,12 @@
-"""The location of the banks of a project. Importing it loads no LanceDB."""
+"""The location of the banks of a project, and its lease. Importing it loads no LanceDB."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmt.bank.lease import Lease
 
 
 @dataclass(frozen=True)
@@ -14,3 +19,36 @@ class BankLocation:
     """From this number of rows on, searches use a vector index."""
     check_lease: Callable[[], None] | None = None
     """Called before every write; raises RoundError if this process lost the lease."""
+
+
+class HeldLease:
+    """The lease of the bank at `uri`, while this process holds it; see `cmt.bank.lease`."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._lease: Lease | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process may change the bank."""
+        return self._lease is not None
+
+    @contextmanager
+    def hold(self, *, timeout: float) -> Iterator[None]:
+        """Hold the lease; waits up to `timeout` seconds for another holder. Raises RoundError after
+        that, and BankError if the lease cannot be written.
+        """
+        from cmt.bank.lease import hold_lease
+
+        try:
+            with hold_lease(self._uri, timeout=timeout) as self._lease:
+                yield
+        finally:
+            self._lease = None
+
+    def check(self) -> None:
+        """Raise RoundError if this process held the lease and lost it; every write begins with
+        it.
+        """
+        if self._lease:
+            self._lease.check()

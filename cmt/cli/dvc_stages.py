@@ -97,7 +97,7 @@ def replay(params: Path, progress: ProgressBar) -> None:
     pinned = {"table": bank.name, "rows": bank.count_rows(), "digest": bank.digest()}
     write_json(
         replay_workspace.root / PIN,
-        pinned | {"calibration": replay_workspace.calibration()._asdict()},
+        pinned | {"calibration": replay_workspace.active.calibration()._asdict()},
     )
     rounds = replay_workspace.rounds()
     metrics = replay_metrics(rounds)
@@ -130,7 +130,7 @@ def evaluate(params: Path, progress: ProgressBar) -> None:
     replay_workspace.pull()
     try:
         pinned = read_json(replay_workspace.root / PIN, dict[str, Any])
-        bank = replay_workspace.open_bank()
+        bank = replay_workspace.active.stored()
         equal = bank.name == pinned["table"] and bank.digest() == pinned["digest"]
     except (OSError, ValueError, LookupError, CmtError):
         equal = False

@@ -536,7 +536,7 @@ def recompress(ctx: typer.Context, as_json: Json = False) -> None:
 @bank.command("stats", epilog="Example: cmt bank stats --json")
 def bank_stats(ctx: typer.Context, as_json: Json = False) -> None:
     """Count rows, documents and bytes."""
-    result = ctx.obj.workspace.open_bank().stats()
+    result = ctx.obj.workspace.active.stored().stats()
     print_result(result, lambda: output.write_bank_stats(result), as_json=as_json)
 
 

@@ -245,7 +245,7 @@ def answered_questions(
     if not made:
         return []
     # 2. keep the questions that the bank answers correctly, the most confident answers first
-    answers = workspace.current_answerer().answer(
+    answers = workspace.active.answerer().answer(
         [one.question for one in made], as_of=[None] * len(made)
     )
     pairs = [(one, answer) for one, answer in zip(made, answers, strict=True) if answer.known]

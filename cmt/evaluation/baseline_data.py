@@ -16,7 +16,7 @@ from cmt.common.progress import NullProgress, Progress
 from cmt.common.provenance import git_commit
 from cmt.errors import StreamError
 from cmt.evaluation.sampling import sample_by_hash
-from cmt.resources import Resources
+from cmt.project import Project
 
 
 @dataclass(frozen=True)
@@ -35,34 +35,34 @@ class ComparisonData:
 
     @classmethod
     def of(
-        cls, resources: Resources, *, limit: int, progress: Progress | None = None
+        cls, project: Project, *, limit: int, progress: Progress | None = None
     ) -> "ComparisonData":
-        """The bank of `resources`, and at most `limit` questions about its documents.
+        """The bank of `project`, and at most `limit` questions about its documents.
 
         Raises BankError without a bank and StreamError without questions.
         """
         # 1. the bank, and the seconds of its rounds
-        resources.active_bank()
-        bank = resources.answerer.bank
+        project.active.bank()
+        bank = project.answerer.bank
         memories = bank.rows(bank.schema.names).cast(bank.schema)
         seconds: dict[str, float] = {}
-        for round_ in resources.rounds():
+        for round_ in project.history.rounds():
             if round_.state == "committed":
                 for stage, stage_seconds in round_.seconds.items():
                     seconds[stage] = seconds.get(stage, 0.0) + stage_seconds
         # 2. the questions
-        asked = rows_with(resources.store.all_questions(), "doc_id", memories["doc_id"])
+        asked = rows_with(project.store.all_questions(), "doc_id", memories["doc_id"])
         if not asked.num_rows:
             raise StreamError(
                 "the stream has no question about a banked document: run `cmt ingest` and `cmt update`"
             )
         return cls(
-            answerer=resources.answerer,
+            answerer=project.answerer,
             memories=memories,
-            documents=rows_with(resources.store.all_documents(), "doc_id", memories["doc_id"]),
-            asked=sample_by_hash(asked, limit=limit, seed=resources.params.seed),
+            documents=rows_with(project.store.all_documents(), "doc_id", memories["doc_id"]),
+            asked=sample_by_hash(asked, limit=limit, seed=project.params.seed),
             seconds=seconds,
-            lineage=bank_lineage(resources),
+            lineage=bank_lineage(project),
             progress=progress or NullProgress(),
         )
 
@@ -90,15 +90,15 @@ class ComparisonData:
         )
 
 
-def bank_lineage(resources: Resources) -> dict[str, Any]:
+def bank_lineage(project: Project) -> dict[str, Any]:
     """The inputs of a measurement on the bank: digests of slices, compressor, LM, params and bank,
     and the commit.
     """
     return {
-        "slices": {slice_.slice_id: slice_.digest for slice_ in resources.store.slices()},
-        "compressor": resources.model.digest,
-        "lm": resources.lm.digest,
-        "params": resources.params.digest("seed", "selection", "answering", "bank"),
-        "bank": resources.bank.digest(),
-        "git_commit": git_commit(resources.root),
+        "slices": {slice_.slice_id: slice_.digest for slice_ in project.store.slices()},
+        "compressor": project.model.digest,
+        "lm": project.lm.digest,
+        "params": project.params.digest("seed", "selection", "answering", "bank"),
+        "bank": project.bank.digest(),
+        "git_commit": git_commit(project.root),
     }

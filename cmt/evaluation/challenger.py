@@ -25,7 +25,7 @@ from cmt.evaluation.metrics import paired_bootstrap
 from cmt.evaluation.sampling import sample_by_hash
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.modeling.checkpoint import seen_slices
-from cmt.resources import Resources
+from cmt.project import Project
 from cmt.stream.schema import DOCUMENT_SCHEMA
 from cmt.stream.store import SliceStore
 from cmt.training.data import load_base_data
@@ -34,7 +34,7 @@ _TIMED = 12  # questions that are asked alone to time the first token
 
 
 def compare_with_challenger(
-    resources: Resources,
+    project: Project,
     challenger: Path,
     *,
     slice_id: str | None = None,
@@ -49,11 +49,11 @@ def compare_with_challenger(
     compressor cannot be loaded.
     """
     progress = progress or NullProgress()
-    params, folders = resources.params, (challenger, resources.params.compressor.path)
+    params, folders = project.params, (challenger, project.params.compressor.path)
     # 1. The questions and documents.
-    chosen = deciding_slice(resources.store, folders, wanted=slice_id)
-    questions = questions_of(resources, chosen)
-    documents = _documents_up_to(resources.store, chosen, limit=params.promotion.documents)
+    chosen = deciding_slice(project.store, folders, wanted=slice_id)
+    questions = questions_of(project, chosen)
+    documents = _documents_up_to(project.store, chosen, limit=params.promotion.documents)
     base = load_base_data(params)
     # 2. Both compressors.
     measured, f1_of_slice, f1_of_base = [], [], []
@@ -62,10 +62,10 @@ def compare_with_challenger(
         progress.stage("compress", documents.num_rows)
         bank = TemporaryBank.of(
             folder,
-            lm=resources.lm,
+            lm=project.lm,
             documents=documents,
             params=params,
-            state=resources.state,
+            state=project.state,
             as_in_use=True,
             on_progress=lambda n, _: progress.advance(n),
         )
@@ -78,11 +78,11 @@ def compare_with_challenger(
         limit = params.promotion.questions
         evaluation = held_out_scores(
             folder=folder,
-            lm=resources.lm,
+            lm=project.lm,
             data=base,
             params=params,
             limit=limit,
-            state=resources.state,
+            state=project.state,
             as_in_use=True,
         )
         f1_of_base.append(100 * evaluation.records["cmt_f1"].to_numpy())
@@ -141,9 +141,9 @@ def deciding_slice(
     return wanted or unseen[-1]
 
 
-def questions_of(resources: Resources, slice_id: str) -> pa.Table:
+def questions_of(project: Project, slice_id: str) -> pa.Table:
     """At most `promotion.questions` questions of a slice, drawn by hash with the seed."""
-    params, store = resources.params, resources.store
+    params, store = project.params, project.store
     columns = ("question_id", "question")
     questions = store.questions(store.slice(slice_id))
     return sample_by_hash(

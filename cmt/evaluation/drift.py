@@ -20,7 +20,7 @@ from cmt.common.difference import Difference
 from cmt.config import DriftParams
 from cmt.evaluation.metrics import Floats, unpaired_bootstrap
 from cmt.evaluation.round_records import is_own, read_records
-from cmt.resources import Resources
+from cmt.project import Project
 
 FIGURES = {"f1": -1, "recall": -1, "unknown": 1}
 """Compared figure → sign of a change for the worse. `recall`: share of questions whose document is
@@ -69,22 +69,22 @@ class Drift:
         return f"{self.slice_id} beside {', '.join(self.reference)}: {'; '.join(parts)}"
 
 
-def find_drift(resources: Resources) -> Drift | None:
+def find_drift(project: Project) -> Drift | None:
     """Compare the newest committed round of the compressor in use with the `drift.reference_rounds`
     rounds before it.
 
     Only the questions of each slice itself count, and rounds without any do not. None if the newest
     round has none, or with fewer rounds before it.
     """
-    params = resources.params.drift
+    params = project.params.drift
     # 1. the records of each round's own slice
     rounds: list[Round] = []
     records: list[pa.Table] = []
     for round_ in reversed(
-        [round_ for round_ in resources.rounds() if round_.state == "committed"]
+        [round_ for round_ in project.history.rounds() if round_.state == "committed"]
     ):
-        asked = read_records(resources, round_)
-        own = asked and asked.filter(is_own(resources, round_, asked))
+        asked = read_records(project, round_)
+        own = asked and asked.filter(is_own(project, round_, asked))
         if own:
             rounds.insert(0, round_)
             records.insert(0, own)
@@ -106,7 +106,7 @@ def find_drift(resources: Resources) -> Drift | None:
             reference,
             (latest, list(chain.from_iterable(earlier))),
             params,
-            seed=resources.params.seed,
+            seed=project.params.seed,
         ),
     )
 

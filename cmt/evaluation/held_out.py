@@ -7,7 +7,7 @@ from cmt.evaluation.evaluate import Evaluation, evaluate
 from cmt.evaluation.sampling import sample_on_documents
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
-from cmt.resources import Resources
+from cmt.project import Project
 from cmt.training.data import TrainingData, load_base_data
 
 
@@ -39,7 +39,7 @@ def held_out_scores(
 
 
 def measure_compressor(
-    resources: Resources, folder: Path, *, questions: int
+    project: Project, folder: Path, *, questions: int
 ) -> tuple[dict[str, float | None], str]:
     """Evaluate the compressor in `folder` on `questions` questions about the held-out articles of
     the training data.
@@ -47,15 +47,15 @@ def measure_compressor(
     Returns its scores by name, and `held_out_name`. Raises StreamError if the training data are not
     installed.
     """
-    params = resources.params
+    params = project.params
     data = load_base_data(params)
     evaluation = held_out_scores(
         folder=folder,
-        lm=resources.lm,
+        lm=project.lm,
         data=data,
         params=params,
         limit=questions,
-        state=resources.state,
+        state=project.state,
     )
     return evaluation.systems[0].by_name(), held_out_name(params, questions=questions)
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from cmt.bank.ledger import ANSWERS, Round, round_folder
 from cmt.common.arrow import is_in
 from cmt.common.storage import write_table
-from cmt.resources import Resources
+from cmt.project import Project
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ def write_records(folder: Path, records: pa.Table, *, compressor: str) -> None:
     write_table(folder / ANSWERS, records.replace_schema_metadata({_COMPRESSOR: compressor}))
 
 
-def read_records(resources: Resources, round_: Round) -> pa.Table | None:
+def read_records(project: Project, round_: Round) -> pa.Table | None:
     """The answers of a round (RECORD_SCHEMA); None if it asked no question, if the file cannot be
     read, or if another compressor has adapted to the slice since.
     """
-    path = round_folder(resources.state, round_.slice_id) / ANSWERS
+    path = round_folder(project.state, round_.slice_id) / ANSWERS
     if round_.state not in ("committed", "refused") or not round_.questions or not path.is_file():
         return None
     try:
@@ -43,9 +43,9 @@ def read_records(resources: Resources, round_: Round) -> pa.Table | None:
     return records if written_by in ("", round_.compressor) else None
 
 
-def is_own(resources: Resources, round_: Round, records: pa.Table) -> pa.ChunkedArray:
+def is_own(project: Project, round_: Round, records: pa.Table) -> pa.ChunkedArray:
     """Whether each of `records` is of a question of the round's own slice, not of an earlier one
     (n,).
     """
-    own = resources.store.questions(resources.store.slice(round_.slice_id))["question_id"]
+    own = project.store.questions(project.store.slice(round_.slice_id))["question_id"]
     return is_in(records["question_id"], own)

@@ -9,7 +9,7 @@ from cmt.common.storage import read_json, write_json
 from cmt.errors import StreamError
 from cmt.evaluation.baselines import SystemResult
 from cmt.evaluation.systems import SYSTEMS
-from cmt.resources import Resources
+from cmt.project import Project
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -22,14 +22,14 @@ IDENTITY = (
 )  # stored rows are valid for a bank if these of its lineage are equal
 
 
-def stored_baselines(resources: Resources, lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
+def stored_baselines(project: Project, lineage: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The stored rows; none if they were measured on another bank, compressor, LM or parameters."""
 
     def current_rows(raw: dict[str, Any]) -> list[dict[str, Any]]:
         current = all(raw["lineage"].get(name) == lineage[name] for name in IDENTITY)
         return [dict(row) for row in raw["rows"]] if current else []
 
-    return read_measurements(_file(resources), current_rows) or []
+    return read_measurements(_file(project), current_rows) or []
 
 
 def read_measurements(file: Path, parse: Callable[[dict[str, Any]], T]) -> T | None:
@@ -46,20 +46,20 @@ def read_measurements(file: Path, parse: Callable[[dict[str, Any]], T]) -> T | N
 
 
 def store_baselines(
-    resources: Resources, results: Sequence[SystemResult], lineage: Mapping[str, Any]
+    project: Project, results: Sequence[SystemResult], lineage: Mapping[str, Any]
 ) -> None:
     """Add `results` to the stored rows of the same bank. Raises StreamError if the state folder
     cannot be written.
     """
-    rows = {row["row"]: row for row in stored_baselines(resources, lineage)}
+    rows = {row["row"]: row for row in stored_baselines(project, lineage)}
     rows |= {result.system: result.to_json() for result in results}
     ordered = [rows[name] for name in SYSTEMS if name in rows]
-    file = _file(resources)
+    file = _file(project)
     try:
         write_json(file, {"rows": ordered, "lineage": dict(lineage)})
     except OSError as error:
         raise StreamError(f"cannot write {file}: {error.strerror or error}") from error
 
 
-def _file(resources: Resources) -> Path:
-    return resources.state / "baselines.json"
+def _file(project: Project) -> Path:
+    return project.state / "baselines.json"

@@ -14,7 +14,7 @@ from cmt.common.difference import Difference
 from cmt.common.systems import ScoresBySystem
 from cmt.evaluation.metrics import paired_bootstrap
 from cmt.evaluation.round_records import is_own, read_records
-from cmt.resources import Resources
+from cmt.project import Project
 from cmt.stream.store import Slice
 
 LATEST = (
@@ -65,14 +65,14 @@ class Entry:
         )
 
 
-def entries(resources: Resources) -> tuple[list[Entry], int]:
+def entries(project: Project) -> tuple[list[Entry], int]:
     """The LATEST rounds of the bank's compressor, and the number of earlier ones. Raises BankError
     without a bank.
     """
-    compressor = resources.open_bank().schema.metadata[b"compressor"].decode()
-    rounds = resources.ledger.rounds(compressor)
-    slices = {slice_.slice_id: slice_ for slice_ in resources.store.slices()}
-    shown = [_entry(resources, round_, slices.get(round_.slice_id)) for round_ in rounds[-LATEST:]]
+    compressor = project.active.stored().schema.metadata[b"compressor"].decode()
+    rounds = project.ledger.rounds(compressor)
+    slices = {slice_.slice_id: slice_ for slice_ in project.store.slices()}
+    shown = [_entry(project, round_, slices.get(round_.slice_id)) for round_ in rounds[-LATEST:]]
     return shown, len(rounds) - len(shown)
 
 
@@ -99,17 +99,17 @@ def compare(records: pa.Table, *, scores: ScoresBySystem, seed: int) -> list[Sys
     return summaries
 
 
-def _entry(resources: Resources, round_: Round, slice_: Slice | None) -> Entry:
+def _entry(project: Project, round_: Round, slice_: Slice | None) -> Entry:
     if slice_ is None:
         return Entry(round_)
-    documents = resources.store.documents(slice_)
+    documents = project.store.documents(slice_)
     entry = Entry(
         round_, slice_.n_questions, documents.num_rows - documents["supersedes"].null_count
     )
-    answered = read_records(resources, round_)
+    answered = read_records(project, round_)
     if answered is None:
         return entry
-    own = is_own(resources, round_, answered)
+    own = is_own(project, round_, answered)
     new, earlier = _mean_f1(answered.filter(own)), _mean_f1(answered.filter(pc.invert(own)))
     return replace(entry, own=new, earlier=earlier, asked=answered.num_rows)
 

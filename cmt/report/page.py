@@ -16,12 +16,12 @@ from cmt.evaluation.calibration import answer_reliability
 from cmt.evaluation.evaluate import RECORD_SCHEMA
 from cmt.evaluation.round_records import read_records
 from cmt.evaluation.systems import SYSTEMS
+from cmt.project import Project
 from cmt.report import charts
 from cmt.report.baselines import stored_baselines
 from cmt.report.failures import worst_answers
 from cmt.report.history import Entry, SystemSummary, compare, entries
 from cmt.report.protocol import read_protocol
-from cmt.resources import Resources
 from cmt.text.display import format_optional
 
 _DIGESTS = {
@@ -34,11 +34,11 @@ _SHORT = 12  # digits of a digest that are shown; the tables have all of them as
 _MAX_NAMED = 3  # values of one kind, such as commits, below a chart
 
 
-def write_report(resources: Resources, path: Path, *, progress: Progress) -> dict[str, Any]:
+def write_report(project: Project, path: Path, *, progress: Progress) -> dict[str, Any]:
     """Write the page to `path`; returns a summary. Raises BankError without a bank, StreamError if
     writing fails.
     """
-    page = gather(resources, progress=progress)
+    page = gather(project, progress=progress)
     html = render(page).encode("utf-8", "replace")
     try:
         write_bytes(path, html)
@@ -56,27 +56,27 @@ def write_report(resources: Resources, path: Path, *, progress: Progress) -> dic
     }
 
 
-def gather(resources: Resources, *, progress: Progress) -> dict[str, Any]:
+def gather(project: Project, *, progress: Progress) -> dict[str, Any]:
     """The input of the template: the stored measurements of the project, and the worst questions
     asked again.
     """
     progress.stage("gather")
     # 1. the rounds, and the answers of the last one that has a score
-    shown, left_out = entries(resources)
+    shown, left_out = entries(project)
     scored = next(
         (entry for entry in reversed(shown) if entry.asked and entry.round.state == "committed"),
         None,
     )
-    answered = read_records(resources, scored.round) if scored else None
+    answered = read_records(project, scored.round) if scored else None
     answered = RECORD_SCHEMA.empty_table() if answered is None else answered
     systems = (
-        compare(answered, scores=scored.round.scores, seed=resources.params.seed) if scored else []
+        compare(answered, scores=scored.round.scores, seed=project.params.seed) if scored else []
     )
     basis = _rounds_basis([scored.round] if scored else [])
     # 2. the rows of `cmt baselines` on the bank in its present state
-    answerer = resources.current_answerer() if scored else None
-    lineage = bank_lineage(resources) if scored else {}
-    baselines = stored_baselines(resources, lineage) if scored else []
+    answerer = project.active.answerer() if scored else None
+    lineage = bank_lineage(project) if scored else {}
+    baselines = stored_baselines(project, lineage) if scored else []
     measured = {row["row"] for row in baselines}
     # 3. F1 against confidence, unless the confidence is a cosine
     reliability = None
@@ -89,8 +89,8 @@ def gather(resources: Resources, *, progress: Progress) -> dict[str, Any]:
     history = (charts.rounds_chart, charts.seconds_chart)
     return {
         "made": datetime.now(UTC),
-        "about": _about(resources),
-        "tiles": _tiles(resources, systems, scored),
+        "about": _about(project),
+        "tiles": _tiles(project, systems, scored),
         "entries": shown,
         "left_out": left_out,
         "history": [chart for draw in history if (chart := draw(shown, history_basis))],
@@ -99,7 +99,7 @@ def gather(resources: Resources, *, progress: Progress) -> dict[str, Any]:
         "baselines": baselines,
         "unmeasured": [name for name in SYSTEMS if name not in measured],
         "baselines_basis": _bank_basis(lineage) if scored else "",
-        "protocol": read_protocol(resources.root),
+        "protocol": read_protocol(project.root),
         "failures": failures,
         "marked": any(
             source.passage.windows for failure in failures for source in failure.selected
@@ -129,23 +129,23 @@ def render(page: Mapping[str, Any]) -> str:
     return environment.get_template("template.html.jinja").render(page=page)
 
 
-def _about(resources: Resources) -> dict[str, str]:
+def _about(project: Project) -> dict[str, str]:
     """Facts about the project, by label."""
-    bank, params = resources.open_bank(), resources.params
+    bank, params = project.active.stored(), project.params
     stats = bank.stats()
     scheme, _, source = params.lm.source.partition(":")
     return {
-        "Stream": relative(params.stream.path, resources.root),
-        "Base LM": f"{scheme}:{relative(source, resources.root)}",
+        "Stream": relative(params.stream.path, project.root),
+        "Base LM": f"{scheme}:{relative(source, project.root)}",
         "Compressor": bank.schema.metadata[b"compressor"].decode(),
         "Bank": f"{stats['documents']:,} documents, {stats['rows']:,} memories, {stats['bytes'] / 1e6:,.1f} MB",
         "Bank digest": bank.digest(),
-        "Commit": git_commit(resources.root) or "not in git",
+        "Commit": git_commit(project.root) or "not in git",
     }
 
 
 def _tiles(
-    resources: Resources, systems: Sequence[SystemSummary], scored: Entry | None
+    project: Project, systems: Sequence[SystemSummary], scored: Entry | None
 ) -> list[tuple[str, str, str]]:
     tiles = [
         (
@@ -158,7 +158,7 @@ def _tiles(
     recall = scored.round.memory_scores.get("recall") if scored else None
     if recall is not None:
         tiles.append(("Right document selected", f"{100 * recall:.1f} %", "of the questions"))
-    per_document = float(resources.open_bank().stats()["bytes_per_document"])
+    per_document = float(project.active.stored().stats()["bytes_per_document"])
     return [
         *tiles,
         ("Stored per document", f"{per_document / 1e3:,.1f} kB", "memory, key and text"),

@@ -7,29 +7,29 @@ from collections.abc import Collection
 from cmt.bank.change_values import ChangeReport, with_values
 from cmt.bank.changes import ChangeState
 from cmt.errors import RoundError, UnknownDocumentError
-from cmt.resources import Resources
+from cmt.project import Project
 from cmt.rounds.recovery import updating
 
 
-def describe(resources: Resources, doc_ids: Collection[str] = ()) -> list[ChangeReport]:
+def describe(project: Project, doc_ids: Collection[str] = ()) -> list[ChangeReport]:
     """The changes that committed rounds found, of `doc_ids` or of all documents, by the date of the
     new value.
 
     The values are read from the bank that answers. Raises BankError if it cannot be read, and
     UnknownDocumentError if it lacks one of `doc_ids`.
     """
-    changes = resources.changes(doc_ids or None)
+    changes = project.history.changes(doc_ids or None)
     named = {doc_id for change in changes for doc_id in change.doc_ids}
     unnamed = {*doc_ids} - named
-    if unnamed and (unknown := sorted(unnamed - resources.open_bank().present(unnamed))):
+    if unnamed and (unknown := sorted(unnamed - project.active.stored().present(unnamed))):
         raise UnknownDocumentError(
-            f"document {unknown[0]!r} is not in bank {resources.params.bank.uri}"
+            f"document {unknown[0]!r} is not in bank {project.params.bank.uri}"
         )
-    return with_values(resources.open_bank(), changes) if changes else []
+    return with_values(project.active.stored(), changes) if changes else []
 
 
 def set_states(
-    resources: Resources, *, reject: Collection[str] = (), restore: Collection[str] = ()
+    project: Project, *, reject: Collection[str] = (), restore: Collection[str] = ()
 ) -> None:
     """Reject changes, and restore rejected ones, by id, in one commit; waits for a running round.
 
@@ -39,5 +39,5 @@ def set_states(
         raise RoundError(f"change {both[0]!r} is to be rejected and restored: nothing was changed")
     states: dict[str, ChangeState] = {change_id: "rejected" for change_id in reject}
     states |= {change_id: "found" for change_id in restore}
-    with updating(resources):
-        resources.ledger.set_change_states(states)
+    with updating(project):
+        project.ledger.set_change_states(states)

@@ -26,7 +26,7 @@ from cmt.modeling.champion import (
     write_champion,
 )
 from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use
-from cmt.resources import Resources
+from cmt.project import Project
 from cmt.rounds.recovery import updating
 from cmt.tracking.registry import DECISION, Version
 
@@ -49,7 +49,7 @@ class Promotion:
 
 
 def promote_version(
-    resources: Resources,
+    project: Project,
     version: str | None = None,
     *,
     slice_id: str | None = None,
@@ -62,12 +62,12 @@ def promote_version(
     slice that decides. Raises what `compare_with_challenger` raises, NotFoundError on an unknown
     version, and ServiceError without MLflow. Of two promotions at once, one waits.
     """
-    registry = resources.registry
+    registry = project.registry
     challenger = registry.version(version)
-    with FileLock(resources.state / _LOCK):
-        resources.reload_if_promoted()
-        named = read_champion(resources.state)
-        in_use = checkpoint_digest(resources.params.compressor.path)
+    with FileLock(project.state / _LOCK):
+        project.active.reload_if_promoted()
+        named = read_champion(project.state)
+        in_use = checkpoint_digest(project.params.compressor.path)
         if challenger.digest in (in_use, named and named.champion.digest):
             if challenger.champion:
                 return Promotion(
@@ -78,60 +78,56 @@ def promote_version(
             reason = f"it is the {'compressor in use' if challenger.digest == in_use else 'champion already'}"
             registry.set_champion(challenger, tags={DECISION: f"promoted: {reason}"})
             return Promotion(challenger.version, True, reason)
-        with scratch_folder(resources.state) as scratch:
+        with scratch_folder(project.state) as scratch:
             folder = registry.download(challenger, scratch)
             # 1. The comparison.
-            figures = compare_with_challenger(
-                resources, folder, slice_id=slice_id, progress=progress
-            )
-            promoted, reason = decide(figures, resources.params.promotion)
+            figures = compare_with_challenger(project, folder, slice_id=slice_id, progress=progress)
+            promoted, reason = decide(figures, project.params.promotion)
             tags = figures.to_tags() | {
                 DECISION: f"{'promoted' if promoted else 'refused'}: {reason}"
             }
             record = {"version": challenger.version, "promoted": promoted, "reason": reason}
-            write_json(resources.state / DECISION_FILE, record | {"figures": figures.to_json()})
+            write_json(project.state / DECISION_FILE, record | {"figures": figures.to_json()})
             if not promoted:
                 registry.refuse(challenger, tags=tags)
                 return Promotion(challenger.version, False, reason, figures)
             # 2. The file, then the aliases.
-            _name_champion(resources, folder, challenger, figures)
+            _name_champion(project, folder, challenger, figures)
         registry.set_champion(challenger, tags=tags)
         return Promotion(challenger.version, True, reason, figures)
 
 
-def roll_back_promotion(resources: Resources) -> Promotion:
+def roll_back_promotion(project: Project) -> Promotion:
     """Make the compressor before the champion the champion again; `recompress` then adapts what
     came since.
 
     One that was interrupted before that is continued. Raises RoundError if no compressor was
     promoted.
     """
-    with FileLock(resources.state / _LOCK), updating(resources):
-        named = read_champion(resources.state)
+    with FileLock(project.state / _LOCK), updating(project):
+        named = read_champion(project.state)
         if named is None:
             raise RoundError(
                 "no compressor was promoted, so there is none to go back to: see `cmt registry list`"
             )
         if not (
-            named.going_back and resources.active_compressor == named.previous.bank
+            named.going_back and project.active.pointer == named.previous.bank
         ):  # else it was interrupted
             named = Champion(replace(named.previous, f1=None), named.champion, going_back=True)
-            write_champion(resources.state, named)
+            write_champion(project.state, named)
     reason = f"rolled back from {named.previous.digest[:12]}"
-    if resources.params.tracking.enabled:
-        registry = resources.registry
+    if project.params.tracking.enabled:
+        registry = project.registry
         known = {version.digest: version for version in registry.versions()}
         if version := known.get(named.champion.digest):
             registry.set_champion(version, tags={DECISION: reason})
     return Promotion(named.champion.version, True, reason)
 
 
-def _name_champion(
-    resources: Resources, folder: Path, challenger: Version, figures: Figures
-) -> None:
+def _name_champion(project: Project, folder: Path, challenger: Version, figures: Figures) -> None:
     """Keep both compressors and write the file that names them."""
-    state, window = resources.state, resources.params.compressor.window
-    in_use = resources.params.compressor.path
+    state, window = project.state, project.params.compressor.window
+    in_use = project.params.compressor.path
     named = read_champion(state)
     known = [named.champion, named.previous] if named else []
     digest = checkpoint_digest(in_use)
@@ -144,7 +140,7 @@ def _name_champion(
         figures.slice_id,
         figures.challenger.f1,
     )
-    with updating(resources):
+    with updating(project):
         keep_compressor(state, in_use)
         keep_compressor(state, folder)
         write_champion(state, Champion(promoted, previous))

@@ -19,7 +19,7 @@ from cmt.common.progress import NullProgress, Progress
 from cmt.common.storage import write_json
 from cmt.errors import RoundError
 from cmt.modeling.champion import Promoted, champion_folder, read_champion
-from cmt.resources import Resources
+from cmt.project import Project
 from cmt.rounds.recovery import move_pointer, recover, updating
 from cmt.rounds.runner import SET_ASIDE, RoundRunner
 from cmt.rounds.tries import TRIES
@@ -46,19 +46,17 @@ class _SliceRunner(RoundRunner):
 
     recompresses = True
 
-    def __init__(self, resources: Resources, slice_id: str, *, progress: Progress) -> None:
-        super().__init__(resources, slice_id, progress=progress)
-        self.folder = self.folder.with_name(
-            f"{self.folder.name}@{resources.compressor_digest[:12]}"
-        )
+    def __init__(self, project: Project, slice_id: str, *, progress: Progress) -> None:
+        super().__init__(project, slice_id, progress=progress)
+        self.folder = self.folder.with_name(f"{self.folder.name}@{project.compressor_digest[:12]}")
 
     def run(self) -> Round:
         """All steps; the lock is taken after the compression."""
         if len(self.tries.ends()) < TRIES:
             self.tries.begin()
             self.compress()
-        with updating(self.resources):
-            answering = _answering_rounds(self.resources).get(
+        with updating(self.project):
+            answering = _answering_rounds(self.project).get(
                 (self.slice.slice_id, self.slice.digest)
             )
             if answering is None:
@@ -80,7 +78,7 @@ class _SliceRunner(RoundRunner):
 
 
 def recompress(
-    resources: Resources,
+    project: Project,
     *,
     progress: Progress | None = None,
     on_slice: Callable[[str, int], None] = lambda _slice_id, _left: None,
@@ -95,15 +93,15 @@ def recompress(
     answers are worse than those of its promotion; the bank before it goes on answering then.
     """
     progress, began = progress or NullProgress(), time.monotonic()
-    named = read_champion(resources.state)
+    named = read_champion(project.state)
     if named is None:
         raise RoundError("no compressor was promoted: run `cmt registry promote` first")
     # without canaries
-    path = champion_folder(resources.state, named.champion.digest)
-    params = resources.declared.with_values(
+    path = champion_folder(project.state, named.champion.digest)
+    params = project.declared.with_values(
         compressor={"path": path}, gate={"canaries": 0, "min_f1": 0.0}
     )
-    champion = Resources(params, resources.root, lm=resources.lm)
+    champion = Project(params, project.root, lm=project.lm)
     with updating(champion):
         recover(champion)  # it sets a lost pointer again
     slices = documents = 0
@@ -117,7 +115,7 @@ def recompress(
                 raise RoundError(f"{round_.problem}; the bank before it goes on answering")
             slices = slices + (not round_.already)
             documents = documents + round_.documents * (not round_.already)
-            sleep((time.monotonic() - started) * (1 / resources.params.promotion.duty_cycle - 1))
+            sleep((time.monotonic() - started) * (1 / project.params.promotion.duty_cycle - 1))
         # 2. The check, and unless slices came meanwhile, the pointer.
         _check_answers(champion, named.champion, progress)
         with updating(champion):
@@ -130,24 +128,26 @@ def recompress(
     )
 
 
-def _answering_rounds(resources: Resources) -> dict[tuple[str, str], Round]:
+def _answering_rounds(project: Project) -> dict[tuple[str, str], Round]:
     """The committed rounds of the bank that answers, by slice and its digest; no other slice may
     become visible.
     """
-    answering = resources.active_compressor
+    answering = project.active.pointer
     return {
         (round_.slice_id, round_.slice_digest): round_
-        for round_ in resources.all_rounds()
+        for round_ in project.history.all_rounds()
         if round_.compressor.startswith(answering) and round_.state == "committed"
     }
 
 
-def _pending(champion: Resources) -> list[str]:
+def _pending(champion: Project) -> list[str]:
     """The slices that the bank that answers has and the champion's lacks, oldest first, failed ones
     included.
     """
     answering, row_format = _answering_rounds(champion), champion.row_format
-    committed = {round_.identity for round_ in champion.rounds() if round_.state == "committed"}
+    committed = {
+        round_.identity for round_ in champion.history.rounds() if round_.state == "committed"
+    }
     return [
         slice_.slice_id
         for slice_ in champion.store.slices()
@@ -156,7 +156,7 @@ def _pending(champion: Resources) -> list[str]:
     ]
 
 
-def _check_answers(champion: Resources, promoted: Promoted, progress: Progress) -> None:
+def _check_answers(champion: Project, promoted: Promoted, progress: Progress) -> None:
     """Raise RoundError if the questions that the champion was compared on have a lower F1 in its
     whole bank.
 
@@ -165,7 +165,9 @@ def _check_answers(champion: Resources, promoted: Promoted, progress: Progress) 
     from cmt.evaluation.challenger import questions_of
     from cmt.evaluation.evaluate import evaluate
 
-    banked = {round_.slice_id for round_ in champion.rounds() if round_.state == "committed"}
+    banked = {
+        round_.slice_id for round_ in champion.history.rounds() if round_.state == "committed"
+    }
     if promoted.f1 is None or promoted.scored_slice not in banked:
         return
     questions = questions_of(champion, promoted.scored_slice)

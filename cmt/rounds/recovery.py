@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from cmt.bank.ledger import Ledger, Round
 from cmt.errors import BankError, CmtError, RoundError, ServiceError
-from cmt.resources import Resources
+from cmt.project import Project
 
 log = logging.getLogger(__name__)
 
@@ -23,22 +23,21 @@ LOCK_SECONDS = 600.0
 
 
 @contextmanager
-def updating(resources: Resources) -> Iterator[None]:
+def updating(project: Project) -> Iterator[None]:
     """Hold the lock and the lease that every change of the bank needs; waits up to LOCK_SECONDS for
     another update.
 
     The lock is a file of this machine, the lease a row of the bank that other machines see. A
     forgetting that was interrupted is finished first; if it cannot be, its documents stay hidden
     and a warning says why, because the command may be the one that repairs the bank. The compressor
-    is the one that answers by then, see `Resources.reload_if_promoted`.
+    is the one that answers by then, see `CompressorInUse.reload_if_promoted`.
 
     Raises RoundError if another update still holds one of them then, or if the lock file cannot be
     written, and BankError if the lease cannot.
     """
-    from cmt.bank.lease import hold_lease
     from cmt.rounds.care import forgetting
 
-    path = resources.state / "update.lock"
+    path = project.state / "update.lock"
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -58,9 +57,9 @@ def updating(resources: Resources) -> Iterator[None]:
             f"{path} cannot be written: {error.strerror or error}; check space and rights"
         ) from error
     try:
-        with hold_lease(resources.params.bank.uri, timeout=LOCK_SECONDS) as resources.lease:
+        with project.lease.hold(timeout=LOCK_SECONDS):
             try:
-                if report := forgetting.finish(resources):
+                if report := forgetting.finish(project):
                     log.warning(
                         "a forgetting was interrupted: it is finished now, documents: %d",
                         len(report.doc_ids),
@@ -69,15 +68,14 @@ def updating(resources: Resources) -> Iterator[None]:
                 log.warning(
                     "documents are still being forgotten, the next command tries again: %s", error
                 )
-            resources.reload_if_promoted()
-            resources.read_newest()
+            project.active.reload_if_promoted()
+            project.active.read_newest()
             yield
     finally:
-        resources.lease = None
         lock.release()
 
 
-def recover(resources: Resources) -> str | None:
+def recover(project: Project) -> str | None:
     """Undo an interrupted round, or complete an interrupted rollback or promotion; call it inside
     `updating`.
 
@@ -85,7 +83,7 @@ def recover(resources: Resources) -> str | None:
     description of the interrupted round or rollback, None if there was none.
     """
     message = None
-    for round_ in reversed(resources.all_rounds()):
+    for round_ in reversed(project.history.all_rounds()):
         if round_.state == "started":
             message = f"round {round_.round_id} was interrupted: bank restored to version {round_.version_before}"
             recovered = replace(
@@ -96,14 +94,14 @@ def recover(resources: Resources) -> str | None:
             recovered = replace(round_, state="rolled_back")
         else:
             continue
-        restore(resources, round_)
-        resources.ledger.write(recovered)
+        restore(project, round_)
+        project.ledger.write(recovered)
         log.warning(message)
-    move_pointer(resources)
+    move_pointer(project)
     return message
 
 
-def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
+def move_pointer(project: Project, *, checked: bool = False) -> bool:
     """Let the bank of the compressor in use answer if its rounds cover the stream; call it inside
     `updating`.
 
@@ -115,10 +113,10 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
     """
     from cmt.bank import tables
 
-    if not Ledger.exists(resources.params.bank.uri):
+    if not Ledger.exists(project.params.bank.uri):
         return False
     # 1. The tables that may answer: those with a committed round.
-    ledger = resources.ledger
+    ledger = project.ledger
     rounds = ledger.rounds()
     committed = [round_ for round_ in rounds if round_.state == "committed"]
     rounds_of = Counter(tables.table_name(round_.compressor) for round_ in committed)
@@ -131,9 +129,9 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
         name = tables.current_table(ledger.connection)
         answering = name if name in existing else None
     # 3. Choose one.
-    in_use = tables.table_name(resources.compressor_digest)
-    complete = in_use in filled and (checked or not resources.pending())
-    if complete and (checked or not _waits(resources, answering)):
+    in_use = tables.table_name(project.compressor_digest)
+    complete = in_use in filled and (checked or not project.history.pending())
+    if complete and (checked or not _waits(project, answering)):
         answered = {
             round_.slice_id
             for round_ in committed
@@ -159,15 +157,15 @@ def move_pointer(resources: Resources, *, checked: bool = False) -> bool:
     if chosen == answering:
         return False
     with tables.translate_errors(
-        f"bank {resources.params.bank.uri} cannot be written", "check free space and rights"
+        f"bank {project.params.bank.uri} cannot be written", "check free space and rights"
     ):
-        resources.check_lease()
+        project.lease.check()
         tables.set_current_table(ledger.connection, chosen, anew=answering is None)
     log.info("the bank of compressor %s answers now", chosen.removeprefix(tables.MEMORIES))
     return True
 
 
-def restore(resources: Resources, round_: Round) -> None:
+def restore(project: Project, round_: Round) -> None:
     """Restore the bank to the version before `round_`, then apply what the stream gained since:
     delete the forgotten documents, and follow `supersedes` through the new ones.
 
@@ -175,33 +173,33 @@ def restore(resources: Resources, round_: Round) -> None:
     """
     from cmt.bank.tables import memory_tables, table_name
 
-    if table_name(round_.compressor) not in memory_tables(resources.ledger.connection):
+    if table_name(round_.compressor) not in memory_tables(project.ledger.connection):
         return
-    bank = resources.open_bank(round_.compressor)
+    bank = project.bank_of(round_.compressor)
     bank.restore(round_.version_before)
     before = bank.version
-    bank.remove(resources.forgotten(), unbanked=resources.unbanked(round_.compressor))
+    bank.remove(project.history.forgotten(), unbanked=project.history.unbanked(round_.compressor))
     if bank.version != before:
-        resources.record_bank(bank, round_.compressor)
+        project.history.record_bank(bank, round_.compressor)
 
 
-def _waits(resources: Resources, answering: str | None) -> bool:
+def _waits(project: Project, answering: str | None) -> bool:
     """Whether the compressor in use is the champion, and the one before it answers, whose table is
     `answering`.
     """
     from cmt.bank.tables import table_name
     from cmt.modeling.champion import champion_folder, read_champion
 
-    named = read_champion(resources.state)
+    named = read_champion(project.state)
     if named is None:
         return False
-    champion = champion_folder(resources.state, named.champion.digest)
-    return resources.params.compressor.path == champion and answering == table_name(
+    champion = champion_folder(project.state, named.champion.digest)
+    return project.params.compressor.path == champion and answering == table_name(
         named.previous.bank
     )
 
 
-def rollback(resources: Resources, round_id: str) -> Round:
+def rollback(project: Project, round_id: str) -> Round:
     """Restore the bank to the version before a committed round; this round and all later ones are
     pending again.
 
@@ -209,36 +207,40 @@ def rollback(resources: Resources, round_id: str) -> Round:
     with a warning. Raises RoundError if there is no committed round `round_id`, and BankError if
     the version was dropped.
     """
-    with updating(resources):
+    with updating(project):
         interrupted = {
-            round_.round_id for round_ in resources.all_rounds() if round_.state == "rolling_back"
+            round_.round_id
+            for round_ in project.history.all_rounds()
+            if round_.state == "rolling_back"
         }
-        recover(resources)
+        recover(project)
         reason = f"rollback of {round_id}"
         if round_id not in interrupted:  # otherwise recover() has just completed this rollback
-            _roll_back(resources, round_id, reason)
+            _roll_back(project, round_id, reason)
         # Record it in MLflow; an unreachable server is a warning.
         rounds = [
             round_
-            for round_ in resources.rounds()
+            for round_ in project.history.rounds()
             if round_.state == "rolled_back" and round_.reason == reason
         ]
-        if resources.params.tracking.enabled:
+        if project.params.tracking.enabled:
             try:
-                resources.tracker.mark_rolled_back(rounds)
+                project.tracker.mark_rolled_back(rounds)
             except ServiceError as error:
                 log.warning("MLflow still has the rounds as committed: %s", error)
-    return next(round_ for round_ in resources.rounds() if round_.round_id == round_id)
+    return next(round_ for round_ in project.history.rounds() if round_.round_id == round_id)
 
 
-def _roll_back(resources: Resources, round_id: str, reason: str) -> None:
+def _roll_back(project: Project, round_id: str, reason: str) -> None:
     # 1. Check that it can be done before the ledger announces it.
-    committed = [round_ for round_ in resources.all_rounds() if round_.state == "committed"]
+    committed = [round_ for round_ in project.history.all_rounds() if round_.state == "committed"]
     targets = {round_.compressor: round_ for round_ in committed if round_.round_id == round_id}
-    if resources.compressor_digest not in targets:
+    if project.compressor_digest not in targets:
         names = (
             ", ".join(
-                round_.round_id for round_ in resources.rounds() if round_.state == "committed"
+                round_.round_id
+                for round_ in project.history.rounds()
+                if round_.state == "committed"
             )
             or "none"
         )
@@ -246,7 +248,7 @@ def _roll_back(resources: Resources, round_id: str, reason: str) -> None:
     targets = {
         compressor: target
         for compressor, target in targets.items()
-        if _can_restore(resources, target)
+        if _can_restore(project, target)
     }
     # 2. Announce it in one commit. After a kill, recover() continues from here.
     later = [
@@ -257,28 +259,28 @@ def _roll_back(resources: Resources, round_id: str, reason: str) -> None:
     announced = [
         replace(target, state="rolling_back", reason=reason) for target in targets.values()
     ]
-    resources.ledger.write(*announced, *later)
+    project.ledger.write(*announced, *later)
     # 3. Restore the banks.
     for target in announced:
-        restore(resources, target)
-        resources.ledger.write(replace(target, state="rolled_back"))
+        restore(project, target)
+        project.ledger.write(replace(target, state="rolled_back"))
 
 
-def _can_restore(resources: Resources, target: Round) -> bool:
+def _can_restore(project: Project, target: Round) -> bool:
     """Whether the bank of `target` has the version before it, or was removed. Raises BankError for
     the one in use.
     """
     from cmt.bank.tables import how_to_refill, memory_tables, table_name
 
     table = table_name(target.compressor)
-    if table not in memory_tables(resources.ledger.connection):
+    if table not in memory_tables(project.ledger.connection):
         return True
     try:
-        resources.open_bank(target.compressor).check_version(target.version_before)
+        project.bank_of(target.compressor).check_version(target.version_before)
     except BankError as error:
-        if target.compressor == resources.compressor_digest:
+        if target.compressor == project.compressor_digest:
             raise BankError(
-                f"{error}. To undo it all the same, {how_to_refill(resources.params.bank.uri)}"
+                f"{error}. To undo it all the same, {how_to_refill(project.params.bank.uri)}"
             ) from None
         log.warning(
             "%s, of a compressor that is not in use, keeps round %s (%s): name a new bank.uri before it answers again",

@@ -27,7 +27,7 @@ from cmt.common.provenance import dvc_lock, git_commit
 from cmt.common.storage import write_json
 from cmt.common.systems import ScoresBySystem
 from cmt.errors import CmtError, RoundError
-from cmt.resources import Resources
+from cmt.project import Project
 from cmt.rounds.recovery import move_pointer, recover, restore
 from cmt.rounds.tries import TRIES, Tries
 from cmt.stream.quarantine import write_quarantine
@@ -69,17 +69,17 @@ class RoundRunner:
 
     def __init__(
         self,
-        resources: Resources,
+        project: Project,
         slice_id: str,
         *,
         progress: Progress | None = None,
         prefect_run: str = "",
     ) -> None:
-        self.resources = resources
+        self.project = project
         self.progress = progress or NullProgress()
         self.prefect_run = prefect_run
-        self.slice = resources.store.slice(slice_id)
-        self.folder = round_folder(resources.state, slice_id)
+        self.slice = project.store.slice(slice_id)
+        self.folder = round_folder(project.state, slice_id)
 
     def run(self) -> Round:
         """All steps; returns the row of the ledger."""
@@ -114,11 +114,11 @@ class RoundRunner:
         Raises StreamError if the slice does not match its digest, and DamageError if the bank is
         not as the last round left it.
         """
-        resources = self.resources
+        project = self.project
         # 1. Repair what an interrupted round or rollback left.
-        recover(resources)
+        recover(project)
         # 2. Return if the round was committed before.
-        others = {round_.round_id: round_ for round_ in resources.rounds()}
+        others = {round_.round_id: round_ for round_ in project.history.rounds()}
         previous = others.pop(self.slice.slice_id, None)
         if previous and previous.state == "committed" and previous.identity == self._identity:
             return replace(previous, already=True)
@@ -129,13 +129,13 @@ class RoundRunner:
         failed = len(ends) >= TRIES
         if not failed:
             self.tries.begin()
-            resources.store.check(self.slice)
-        resources.check_bank(idle=True)
+            project.store.check(self.slice)
+        project.active.check(idle=True)
         # 4. Delete files of earlier attempts, and staged memories of rounds that were killed before
         #    they could.
         for name in ("seconds.json", "scores.json", ANSWERS, CANARIES, SET_ASIDE):
             (self.folder / name).unlink(missing_ok=True)
-        for staged in (resources.state / "rounds").glob("*/memories-*"):
+        for staged in (project.state / "rounds").glob("*/memories-*"):
             if staged.parent != self.folder and (
                 self.recompresses or "@" not in staged.parent.name
             ):
@@ -153,9 +153,9 @@ class RoundRunner:
             ),
             slice_id=self.slice.slice_id,
             slice_digest=self.slice.digest,
-            compressor=resources.model.digest,
-            row_format=resources.row_format,
-            params_digest=resources.params.digest(
+            compressor=project.model.digest,
+            row_format=project.row_format,
+            params_digest=project.params.digest(
                 "seed", "selection", "answering", "evaluation", "gate"
             ),
             state="failed" if failed else "started",
@@ -163,17 +163,17 @@ class RoundRunner:
             f"repeat `{command}` with more memory"
             if failed
             else "",
-            version_before=resources.bank.version,
+            version_before=project.bank.version,
             documents=self.slice.n_documents,
-            dtype=str(resources.lm.model.dtype).removeprefix("torch."),
-            git_commit=git_commit(resources.root),
-            dvc_lock=dvc_lock(resources.root),
+            dtype=str(project.lm.model.dtype).removeprefix("torch."),
+            git_commit=git_commit(project.root),
+            dvc_lock=dvc_lock(project.root),
             recompressed=self.recompresses,
             calibration=self._calibration(list(others.values())),
             prefect_run=self.prefect_run,
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        resources.ledger.write(started)
+        project.ledger.write(started)
         if failed:
             self.tries.clear()
         return started
@@ -197,15 +197,15 @@ class RoundRunner:
         from cmt.retrieval.indexer import compress_documents
         from cmt.rounds.staging import read_staged, write_staged
 
-        resources, bank = self.resources, self.resources.params.bank
-        forgotten = resources.forgotten()
+        project, bank = self.project, self.project.params.bank
+        forgotten = project.history.forgotten()
         # The name changes with the forgotten documents, which are not in the file.
         parts = *self._identity, sha256_hex(*forgotten)
         staged = self.folder / f"memories-{'-'.join(part[:12] for part in parts)}.parquet"
         if read_staged(staged) is not None:
             return staged
-        documents = resources.store.documents(self.slice)
-        similar = resources.store.forgotten_among(rows_without(documents, "doc_id", forgotten))
+        documents = project.store.documents(self.slice)
+        similar = project.store.forgotten_among(rows_without(documents, "doc_id", forgotten))
         for doc_id, reason in similar.items():
             log.warning("document %r is left out: %s", doc_id, reason)
         documents = rows_without(documents, "doc_id", {*forgotten, *similar})
@@ -221,14 +221,14 @@ class RoundRunner:
 
         with self._timed("compress", documents.num_rows):
             rows = compress_documents(
-                resources.model,
+                project.model,
                 documents,
-                compressed=resources.bank.memories_of(set(documents["sha256"].to_pylist())),
+                compressed=project.bank.memories_of(set(documents["sha256"].to_pylist())),
                 slice_id=self.slice.slice_id,
                 keep_text=bank.keep_text,
                 number_format=bank.codes,
-                batch_tokens=resources.params.compressor.batch_tokens,
-                encode_batches=resources.encode_batches,
+                batch_tokens=project.params.compressor.batch_tokens,
+                encode_batches=project.encode_batches,
                 on_progress=on_progress,
             )
         self._note("tokens_per_second", tokens_per_second())
@@ -245,9 +245,9 @@ class RoundRunner:
         from cmt.evaluation.gate.choice import choose
         from cmt.evaluation.gate.storage import write_canaries
 
-        resources = self.resources
+        project = self.project
         path = self.folder / CANARIES
-        limit = self.resources.params.gate.canaries
+        limit = self.project.params.gate.canaries
         if not limit or path.exists():
             return len(self._canaries())
         if seconds is not None:
@@ -257,15 +257,15 @@ class RoundRunner:
         with self._timed("choose", note="canaries"):
             kept, unseen = self._kept_canaries()
             canaries = choose(
-                store=resources.store,
-                answerer=resources.answerer,
+                store=project.store,
+                answerer=project.answerer,
                 slice_=self.slice,
                 rows=rows,
                 kept=kept,
                 unseen=unseen,
                 refused=self._slices_left_out,
-                changes=lambda doc_ids: with_values(resources.bank, resources.changes(doc_ids)),
-                authority=resources.authority,
+                changes=lambda doc_ids: with_values(project.bank, project.history.changes(doc_ids)),
+                authority=project.authority,
                 limit=limit,
             )
         write_canaries(path, canaries)
@@ -281,22 +281,22 @@ class RoundRunner:
         from cmt.evaluation.changes.detection import find_changes
         from cmt.evaluation.changes.independence import admitted
 
-        resources = self.resources
+        project = self.project
         rows = rows_without(self._staged_rows(), "doc_id", self._set_aside())
         with self._timed("bank", rows.num_rows):
             self._upsert(rows)
         if not self.recompresses:
             with self._timed("changes", rows.num_rows):
-                found = find_changes(resources.answerer, rows)
+                found = find_changes(project.answerer, rows)
                 found = admitted(
                     found,
                     rows,
-                    resources.bank,
-                    authority=resources.authority,
+                    project.bank,
+                    authority=project.authority,
                     history=self._history,
                 )
-                resources.ledger.write_changes(self._started, found)
-        return resources.bank.version
+                project.ledger.write_changes(self._started, found)
+        return project.bank.version
 
     def ask_canaries(self) -> int:
         """Ask the canaries as of now, after the bank has changed, and leave out the documents that
@@ -308,25 +308,25 @@ class RoundRunner:
         from cmt.evaluation.gate.harm import NewDocument, NewSlice
         from cmt.evaluation.gate.storage import write_canaries
 
-        resources, gate = self.resources, self.resources.params.gate
+        project, gate = self.project, self.project.params.gate
         if not gate.canaries:
             return 0
         # 1. The slice as it was upserted, also if this step is repeated.
         canaries, rows = self._canaries(), self._staged_rows()
         if self._set_aside():
             (self.folder / SET_ASIDE).unlink()
-            restore(resources, self._started)
+            restore(project, self._started)
             self.upsert_memories()
         columns = (
-            resources.store.documents(self.slice)[name].to_pylist()
+            project.store.documents(self.slice)[name].to_pylist()
             for name in ("doc_id", *NewDocument._fields)
         )
         documents = {doc_id: NewDocument(*rest) for doc_id, *rest in zip(*columns, strict=True)}
-        new = NewSlice(rows, documents, resources.authority, self._history)
+        new = NewSlice(rows, documents, project.authority, self._history)
         # 2. Ask.
         with self._timed("canaries", len(canaries)):
             canaries = ask(
-                resources.answerer,
+                project.answerer,
                 canaries,
                 new,
                 gate=gate,
@@ -347,26 +347,26 @@ class RoundRunner:
         from cmt.evaluation.evaluate import evaluate, round_questions
         from cmt.evaluation.round_records import write_records
 
-        resources, params = self.resources, self.resources.params
+        project, params = self.project, self.project.params
         baselines = params.evaluation.round_baselines
         own, earlier = params.evaluation.questions, params.evaluation.earlier_questions
         if seconds is not None:
             own, earlier = self._affordable(seconds)
         questions = round_questions(
-            store=resources.store, slice_=self.slice, own=own, earlier=earlier, seed=params.seed
+            store=project.store, slice_=self.slice, own=own, earlier=earlier, seed=params.seed
         )
         questions = rows_without(questions, "doc_id", self._set_aside())
-        answerer = resources.recalibrate()  # it may have answered in the round before
+        answerer = project.active.recalibrate()  # it may have answered in the round before
         with self._timed("evaluate", (3 if baselines else 1) * questions.num_rows):
             evaluation = evaluate(
                 answerer,
                 questions,
                 baselines=baselines,
-                complete=resources.prompt_cache.complete,
+                complete=project.prompt_cache.complete,
                 earlier=self._earlier_answers() if answerer.confidence_is_probability else None,
                 on_progress=self.progress.advance,
             )
-        write_records(self.folder, evaluation.records, compressor=resources.compressor_digest)
+        write_records(self.folder, evaluation.records, compressor=project.compressor_digest)
         scores = evaluation.scores()
         write_json(self.folder / "scores.json", {"questions": questions.num_rows, "scores": scores})
         return scores
@@ -377,7 +377,7 @@ class RoundRunner:
         """
         from cmt.evaluation.gate.judgement import judge
 
-        resources = self.resources
+        project = self.project
         self.progress.stage("decide")
         # 1. Collect the results of the other steps.
         started = self._started
@@ -398,14 +398,14 @@ class RoundRunner:
         )
         # 2. Commit or roll back.
         judgement, reason = judge(
-            resources.params.gate, canaries=canaries, f1=decided.memory_scores.get("f1")
+            project.params.gate, canaries=canaries, f1=decided.memory_scores.get("f1")
         )
         decided = replace(decided, judgement=judgement, reason=reason)
         if judgement == "refused":
-            restore(resources, started)
+            restore(project, started)
             decided = replace(decided, state="refused")
         else:
-            version, set_aside = resources.bank.version, tuple(self._set_aside())
+            version, set_aside = project.bank.version, tuple(self._set_aside())
             decided = replace(
                 decided, state="committed", version_after=version, set_aside=set_aside
             )
@@ -414,15 +414,15 @@ class RoundRunner:
         # 3. Write the ledger. The round is committed from here on.
         decided = replace(
             decided,
-            rows=resources.bank.count_rows(),
-            bank_digest=resources.bank.digest(),
+            rows=project.bank.count_rows(),
+            bank_digest=project.bank.digest(),
             changes=self._changes_found(decided),
         )
-        resources.ledger.write(decided)
+        project.ledger.write(decided)
         self.tries.clear()
         # 4. If this round completes the stream, its bank answers from now on; after a kill,
         #    recover() sees to it.
-        move_pointer(resources)
+        move_pointer(project)
         for staged in self.folder.glob("memories-*"):
             staged.unlink()
         return decided
@@ -431,8 +431,8 @@ class RoundRunner:
         """Record the round in MLflow, and earlier ones that an unreachable server missed; never
         fails the round.
         """
-        resources = self.resources
-        history = resources.rounds()
+        project = self.project
+        history = project.history.rounds()
         current = next(round_ for round_ in history if round_.round_id == self.slice.slice_id)
         missed = [
             round_
@@ -441,12 +441,12 @@ class RoundRunner:
             and not (round_.mlflow_run or round_.recompressed)
             and round_ != current
         ]
-        for round_ in [*missed, current] if resources.params.tracking.enabled else []:
-            folder = round_folder(resources.state, round_.slice_id)
+        for round_ in [*missed, current] if project.params.tracking.enabled else []:
+            folder = round_folder(project.state, round_.slice_id)
             kept = [folder / ANSWERS, folder / CANARIES]
             try:
-                run = resources.tracker.log_round(
-                    round_, params=resources.params, history=history, artifacts=kept
+                run = project.tracker.log_round(
+                    round_, params=project.params, history=history, artifacts=kept
                 )
             except CmtError as error:
                 log.warning(
@@ -455,16 +455,16 @@ class RoundRunner:
                     error,
                 )
                 break
-            resources.ledger.write(replace(round_, mlflow_run=run))
+            project.ledger.write(replace(round_, mlflow_run=run))
         return next(
-            round_ for round_ in resources.rounds() if round_.round_id == self.slice.slice_id
+            round_ for round_ in project.history.rounds() if round_.round_id == self.slice.slice_id
         )
 
     def _affordable(self, seconds: float) -> tuple[int, int]:
         """How many questions of the slice and how many earlier ones a round can answer if measuring
         takes `seconds`.
         """
-        evaluation, speed = self.resources.params.evaluation, self._speed("evaluate")
+        evaluation, speed = self.project.params.evaluation, self._speed("evaluate")
         own, earlier = evaluation.questions, evaluation.earlier_questions
         if speed is None:  # a first slice has no earlier questions
             return min(own, FEWEST_QUESTIONS), earlier
@@ -492,14 +492,14 @@ class RoundRunner:
         from cmt.evaluation.calibration import calibrated_by
         from cmt.evaluation.round_records import read_records
 
-        resources = self.resources
-        if not resources.answerer.confidence_is_probability:
+        project = self.project
+        if not project.answerer.confidence_is_probability:
             return {}
         committed = [round_ for round_ in reversed(rounds) if round_.state == "committed"]
         calibration, answers = calibrated_by(
             records
             for round_ in committed
-            if (records := read_records(resources, round_)) is not None
+            if (records := read_records(project, round_)) is not None
         )
         return (
             {"slope": calibration.slope, "shift": calibration.shift, "answers": answers}
@@ -511,12 +511,14 @@ class RoundRunner:
         """The number of inferred changes with which `decided` is committed; 0 if it is not."""
         if decided.state != "committed":
             return 0
-        doc_ids = {*self.resources.store.documents(self.slice)["doc_id"].to_pylist()} - {
+        doc_ids = {*self.project.store.documents(self.slice)["doc_id"].to_pylist()} - {
             *decided.set_aside
         }
         own = decided.round_id, decided.compressor, "found"
         found = [
-            c for c in self.resources.changes(doc_ids) if (c.round_id, c.compressor, c.state) == own
+            c
+            for c in self.project.history.changes(doc_ids)
+            if (c.round_id, c.compressor, c.state) == own
         ]
         return sum({*decided.set_aside}.isdisjoint(change.doc_ids) for change in found)
 
@@ -527,7 +529,7 @@ class RoundRunner:
 
     @property
     def _identity(self) -> tuple[str, str, str]:
-        return self.slice.digest, self.resources.model.digest, self.resources.row_format
+        return self.slice.digest, self.project.model.digest, self.project.row_format
 
     def _staged_rows(self) -> pa.Table:
         """The memories of this slice, compressed if they are not staged."""
@@ -547,7 +549,7 @@ class RoundRunner:
         """
         from cmt.evaluation.gate.storage import read_canaries
 
-        if not self.resources.params.gate.canaries:
+        if not self.project.params.gate.canaries:
             return []
         canaries = read_canaries(self.folder / CANARIES)
         if canaries is None:
@@ -569,7 +571,7 @@ class RoundRunner:
         ]
         last = committed[-1] if committed else None
         kept = (
-            read_canaries(round_folder(self.resources.state, last.slice_id) / CANARIES)
+            read_canaries(round_folder(self.project.state, last.slice_id) / CANARIES)
             if last
             else None
         )
@@ -588,7 +590,7 @@ class RoundRunner:
             if canary.best
         ]
         # 2. The slices that no canary was drawn from.
-        known = {slice_.slice_id for slice_ in self.resources.store.slices()}
+        known = {slice_.slice_id for slice_ in self.project.store.slices()}
         unseen = [round_.slice_id for round_ in (committed if kept is None else committed[-1:])]
         return canaries, [slice_id for slice_id in unseen if slice_id in known]
 
@@ -600,7 +602,7 @@ class RoundRunner:
         committed = [
             round_ for round_ in self._rounds_of_this_bank() if round_.state == "committed"
         ]
-        records = read_records(self.resources, committed[-1]) if committed else None
+        records = read_records(self.project, committed[-1]) if committed else None
         return (
             records
             if records is not None and self._answers_like(committed[-1])
@@ -618,13 +620,15 @@ class RoundRunner:
         names = {
             round_.round_id for round_ in rounds if round_.state == "refused" or round_.set_aside
         }
-        return [slice_ for slice_ in self.resources.store.slices() if slice_.slice_id in names]
+        return [slice_ for slice_ in self.project.store.slices() if slice_.slice_id in names]
 
     @property
     def _started(self) -> Round:
         """The row of this round in the ledger."""
         return next(
-            round_ for round_ in self.resources.rounds() if round_.round_id == self.slice.slice_id
+            round_
+            for round_ in self.project.history.rounds()
+            if round_.round_id == self.slice.slice_id
         )
 
     def _history(self, sources: Collection[str]) -> dict[str, list[tuple[int, str]]]:
@@ -637,7 +641,7 @@ class RoundRunner:
             if round_.state == "committed"
         }
         found: dict[str, list[tuple[int, str]]] = {source: [] for source in sources}
-        slices = self.resources.store.slices()
+        slices = self.project.store.slices()
         for number, slice_ in enumerate(slices[: slices.index(self.slice)]):
             if slice_.slice_id in left_out:
                 rows = read_rows(slice_, "documents", columns=("doc_id", "source"))
@@ -662,16 +666,16 @@ class RoundRunner:
         the round.
         """
         write_json(self.folder / SET_ASIDE, sorted(doc_ids))
-        restore(self.resources, self._started)
+        restore(self.project, self._started)
         self._upsert(rows)
 
     def _upsert(self, rows: pa.Table) -> None:
         """Upsert `rows`, the memories of the slice, without the documents that are set aside."""
-        resources, set_aside = self.resources, self._set_aside()
-        unbanked = resources.unbanked(
-            resources.model.digest, banking=self.slice.slice_id, set_aside=set_aside
+        project, set_aside = self.project, self._set_aside()
+        unbanked = project.history.unbanked(
+            project.model.digest, banking=self.slice.slice_id, set_aside=set_aside
         )
-        resources.bank.upsert(rows_without(rows, "doc_id", set_aside), unbanked=unbanked)
+        project.bank.upsert(rows_without(rows, "doc_id", set_aside), unbanked=unbanked)
 
     def _write_quarantine(self, round_: Round, canaries: "Sequence[Canary]") -> None:
         """Write a row for each document that the round set aside, or remove those of an earlier
@@ -679,7 +683,7 @@ class RoundRunner:
         """
         from cmt.evaluation.gate.judgement import why_set_aside
 
-        store = self.resources.store
+        store = self.project.store
         documents = store.documents(self.slice).to_pylist() if round_.set_aside else []
         rejected = [
             Rejected(
@@ -691,8 +695,10 @@ class RoundRunner:
         write_quarantine(store.quarantine, name=round_.quarantine_file, rejected=rejected)
 
     def _rounds_of_this_bank(self) -> list[Round]:
-        row_format = self.resources.row_format  # with a codebook, it is read for them
-        return [round_ for round_ in self.resources.rounds() if round_.row_format == row_format]
+        row_format = self.project.row_format  # with a codebook, it is read for them
+        return [
+            round_ for round_ in self.project.history.rounds() if round_.row_format == row_format
+        ]
 
     @contextmanager
     def _timed(self, stage: str, total: int | None = None, *, note: str = "") -> Iterator[None]:

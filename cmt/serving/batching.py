@@ -50,7 +50,7 @@ class DynamicBatcher:
         self.workspace = workspace
         self._queue: deque[_Request] = deque()
         self.metrics = Metrics(
-            rows=lambda: workspace.active_bank().count_rows(), waiting=lambda: len(self._queue)
+            rows=lambda: workspace.active.bank().count_rows(), waiting=lambda: len(self._queue)
         )
         self._turn = anyio.Lock()
         self._streams: set[asyncio.Task[ServedAnswer]] = set()
@@ -140,7 +140,7 @@ class DynamicBatcher:
         """Runs in a worker thread; the event loop receives the pieces of a streamed answer."""
         questions = [request.question for request in batch]
         dates = [request.as_of for request in batch]
-        answerer = self.workspace.current_answerer()
+        answerer = self.workspace.active.answerer()
         if on_text := batch[0].on_text:
 
             def send(piece: str) -> None:

@@ -66,7 +66,7 @@ class DocumentBrowser:
             return None
         memory_ids = {f"{doc_id}#{number}" for number in range(matches[0]["memories"])}
         rows = (
-            self.workspace.active_bank()
+            self.workspace.active.bank()
             .rows(["memory_id", "n_tokens", "text"], memory_ids)
             .to_pylist()
         )
@@ -81,7 +81,7 @@ class DocumentBrowser:
         """The changes of `doc_ids`, or of all documents, by the date from which the new value
         holds.
         """
-        bank, changes = self.workspace.active_bank(), self.workspace.changes(doc_ids)
+        bank, changes = self.workspace.active.bank(), self.workspace.history.changes(doc_ids)
         return (
             [ChangeEntry(**report.to_json()) for report in with_values(bank, changes)]
             if changes
@@ -91,7 +91,7 @@ class DocumentBrowser:
     def _newest_first(self) -> pa.Table:
         """The latest version of each document, newest first, with the number of its memories."""
         with self._lock:
-            bank = self.workspace.active_bank()
+            bank = self.workspace.active.bank()
             state = bank.name, bank.version, bank.excluded_doc_ids
             if state != self._cached_for:
                 rows = latest_versions(

@@ -35,7 +35,7 @@ class Memory(PythonModel):
         self._workspace: Workspace = open(
             params=params, overrides={"compressor.path": str(context.artifacts["compressor"])}
         )
-        self._workspace.active_bank()
+        self._workspace.active.bank()
         self._lock = Lock()
 
     def predict(
@@ -49,7 +49,7 @@ class Memory(PythonModel):
         dates = [request.as_of for request in requests]
         with self._lock:
             try:
-                answerer = self._workspace.current_answerer()
+                answerer = self._workspace.active.answerer()
                 answers = answerer.answer(questions, as_of=dates)
             except CmtError as error:
                 raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error

@@ -183,7 +183,7 @@ def _final_scores(workspace: Workspace) -> dict[str, Any] | None:
     try:
         record = read_json(workspace.state / EVALUATION_FILE, dict[str, Any])
         if (
-            record["bank_digest"] != workspace.open_bank().digest()
+            record["bank_digest"] != workspace.active.stored().digest()
             or record["limit"] != FINAL_QUESTIONS
         ):
             return None
@@ -225,7 +225,7 @@ def _finish(
     workspace: Workspace, rows: list[dict[str, Any]], final: dict[str, Any], *, seconds: float
 ) -> None:
     """Write metrics/demo.json and print the last two lines."""
-    digest = workspace.open_bank().digest()
+    digest = workspace.active.stored().digest()
     write_json(
         ROOT / "metrics/demo.json",
         {"rounds": rows, "final": final, "bank_digest": digest, "seconds": seconds},

@@ -147,7 +147,7 @@ def _recompress(prefect: LocalPrefect, project: Path) -> dict[str, Any]:
         counts["seconds"] = round(time.monotonic() - began, 1)
         counts["answered_meanwhile"] = len(compressors)
         time.sleep(5)  # some more answers, from the new bank
-    known = workspace.active_compressor
+    known = workspace.active.pointer
     first_new = compressors.index(known) if known in compressors else len(compressors)
     counts["wrong_version"] = sum(name != known for name in compressors[first_new:])
     counts["documents"] = sum(slice_.n_documents for slice_ in workspace.store.slices())
@@ -217,7 +217,9 @@ def _f1_by_month(project: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """
     workspace = open(params=project)
     rounds = {
-        round_.slice_id: round_ for round_ in reversed(workspace.all_rounds()) if round_.questions
+        round_.slice_id: round_
+        for round_ in reversed(workspace.history.all_rounds())
+        if round_.questions
     }
     shipped: dict[str, Floats] = {}
     for name in _slices(workspace)[: LEARNED + 1]:
@@ -269,7 +271,9 @@ def _record(
     """The content of metrics/year.json."""
     slices, seed = list(f1), workspace.params.seed
     adapted = {
-        round_.slice_id: round_.compressor for round_ in workspace.all_rounds() if round_.questions
+        round_.slice_id: round_.compressor
+        for round_ in workspace.history.all_rounds()
+        if round_.questions
     }
     months = [
         {

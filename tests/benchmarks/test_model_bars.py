@@ -23,7 +23,7 @@ def bars(adapted_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     Codebook(np.zeros((8, CENTROIDS, opened.lm.hidden_size // 8), np.float16)).save(
         folder, module.WIDEST
     )
-    opened.params = opened.params.with_values(compressor={"path": folder})
+    opened = open_workspace(adapted_project, compressor__path=str(folder))
     monkeypatch.setattr(module, "workspace", lambda: opened)
     monkeypatch.setattr(module, "NEWSPAPER", adapted_project / "news")
     monkeypatch.setattr(module, "TRAINED_RAG", folder)

@@ -165,10 +165,10 @@ def test_a_replay_is_a_round_for_every_slice(replayed: Path) -> None:
     assert result["last"].items() <= result["rounds"][1].items()
     workspace = dvc_stages.workspace(replayed / "params.yaml")
     assert json.loads(pin(replayed)) == {
-        "table": workspace.open_bank().name,
+        "table": workspace.active.stored().name,
         "rows": 6,
         "digest": workspace.rounds()[1].bank_digest,
-        "calibration": workspace.calibration()._asdict(),
+        "calibration": workspace.active.calibration()._asdict(),
     }
     assert matplotlib.image.imread(replayed / "plots/rounds.png").shape == (720, 960, 4)
     # the error of the confidence, calibrated and not

@@ -159,7 +159,7 @@ def test_evaluation_has_a_row_for_each_system(adapted: Path) -> None:
 def test_a_round_is_rolled_back_and_an_unknown_one_refused(adapted: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:  # an unknown round is refused at once
         patch.setattr(
-            "cmt.resources.Resources.lm", property(lambda _: pytest.fail("the LM was loaded"))
+            "cmt.project.Project.lm", property(lambda _: pytest.fail("the LM was loaded"))
         )
         stderr = run(adapted, "rollback", "nope", status=1).stderr
     assert "no committed round 'nope'; there are: 2031-01/0001, 2031-02/0001" in stderr

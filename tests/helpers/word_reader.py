@@ -63,7 +63,7 @@ def read_words(workspace: Workspace) -> WordReader:
     reader = WordReader(
         model=workspace.model, lm=workspace.lm, bank=workspace.bank, params=workspace.params
     )
-    workspace._answerer = reader
+    workspace.active._answerer = reader
     return reader
 
 

@@ -13,10 +13,8 @@ from cmt.lm.model import FrozenLM
 
 def test_every_question_of_the_example_is_answered(real_lm: FrozenLM, tmp_path: Path) -> None:
     write_project(tmp_path / "project")
-    memory = cmt.open(
-        params=tmp_path / "project/params.yaml", overrides={"evaluation.baselines": False}
-    )
-    memory._lm = real_lm  # loaded once for all tests
+    params = cmt.load_params(tmp_path / "project/params.yaml", {"evaluation.baselines": False})
+    memory = cmt.Workspace(params, tmp_path / "project", lm=real_lm)  # loaded once for all tests
     rows = [json.loads(line) for line in (tmp_path / "project/news.jsonl").read_text().splitlines()]
     documents = [row for row in rows if "question" not in row]
     questions = [row for row in rows if "question" in row]

@@ -186,6 +186,6 @@ def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None
 def ask(project: Path, questions: list[str]) -> list[tuple[str, str]]:
     """The answer to each question and the document that it is from."""
     workspace = open_workspace(project, selection__abstain_below=-1)
-    workspace.active_bank()
+    workspace.active.bank()
     answers = workspace.answerer.answer(questions, as_of=[None] * len(questions))
     return [(answer.text, answer.sources[0].doc_id) for answer in answers]

@@ -142,7 +142,7 @@ def test_a_slice_of_which_every_document_is_set_aside_is_committed_empty_and_ear
 
 def test_a_round_that_cannot_be_saved_is_refused_as_a_whole(project: Path) -> None:
     ingest(project, POISON, HONEST)
-    before = open_workspace(project).open_bank().digest()
+    before = open_workspace(project).active.stored().digest()
     round_, workspace, _ = update(
         project, MARCH, evaluation__earlier_questions=4, gate__min_f1=100.0
     )
@@ -172,7 +172,7 @@ def test_a_kill_leaves_the_bank_as_before_or_after_the_round(
 ) -> None:
     ingest(project, POISON, HONEST)
     workspace = open_workspace(project)
-    before = workspace.open_bank().digest()
+    before = workspace.active.stored().digest()
     read_words(workspace)
     if step == "evaluate":
         run_steps(workspace, MARCH, last=step)

@@ -61,12 +61,12 @@ def test_an_interrupted_round_leaves_no_change(begun: Path) -> None:
     with recovery.updating(killed):
         run_steps(killed, FEBRUARY, last="upsert_memories")
         write(killed, FEBRUARY, find(killed))
-        assert [change.round_id for change in killed.changes()] == [FEBRUARY]
-    assert open_workspace(begun).changes() == []
+        assert [change.round_id for change in killed.history.changes()] == [FEBRUARY]
+    assert open_workspace(begun).history.changes() == []
     workspace = open_workspace(begun)
     with recovery.updating(workspace):
         recovery.recover(workspace)
-    assert workspace.changes() == []
+    assert workspace.history.changes() == []
 
 
 def test_a_round_counts_the_changes_that_it_commits(begun: Path) -> None:

@@ -20,7 +20,7 @@ QUESTION = "What does the ferry to Saltby cost?"
 
 def answering(folder: Path) -> str:
     """First 12 digits of the compressor whose table the pointer names."""
-    return open_workspace(folder).active_compressor
+    return open_workspace(folder).active.pointer
 
 
 def kill(*_: object, **__: object) -> None:

@@ -47,7 +47,7 @@ def compressors(workspace: Workspace) -> tuple[str, str, str]:
     """First digits of the champion, of the compressor in use, and of the one whose bank answers."""
     named = read_champion(workspace.state)
     assert named
-    return named.champion.bank, workspace.compressor_digest[:12], workspace.active_compressor
+    return named.champion.bank, workspace.compressor_digest[:12], workspace.active.pointer
 
 
 def fill(folder: Path) -> Recompression:
@@ -164,7 +164,7 @@ def test_a_kill_is_reported_and_the_next_start_continues_without_forgotten_docum
 
 def test_a_rollback_applies_to_every_bank(filled: Path) -> None:
     open_workspace(filled).rollback(FEBRUARY)
-    rounds = open_workspace(filled).all_rounds()
+    rounds = open_workspace(filled).history.all_rounds()
     assert {(round_.slice_id, round_.state) for round_ in rounds} == {
         (JANUARY, "committed"),
         (FEBRUARY, "rolled_back"),

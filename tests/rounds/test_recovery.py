@@ -40,10 +40,10 @@ def test_an_interrupted_round_is_undone_and_repeated_also_for_a_reader(
     run_steps(open_workspace(begun), FEBRUARY, last="upsert_memories")
     workspace = open_workspace(begun)
     assert states(workspace)[FEBRUARY] == "started"
-    assert workspace.active_bank().version < workspace.bank.version
+    assert workspace.active.bank().version < workspace.bank.version
     with caplog.at_level(logging.WARNING):
         round_ = workspace.update()
-    assert workspace.active_bank().version == workspace.bank.version
+    assert workspace.active.bank().version == workspace.bank.version
     assert (round_.round_id, round_.state, round_.bank_digest) == (
         FEBRUARY,
         "committed",
@@ -60,14 +60,14 @@ def test_an_interrupted_round_is_undone_and_repeated_also_for_a_reader(
 
 def test_answers_leave_a_round_out_until_it_is_decided(begun: Path) -> None:
     reader, writer = open_workspace(begun), open_workspace(begun)
-    january = set(reader.active_bank().rows(["memory_id", "doc_id"])["doc_id"].to_pylist())
+    january = set(reader.active.bank().rows(["memory_id", "doc_id"])["doc_id"].to_pylist())
     [first] = reader.rounds()
     runner = RoundRunner(writer, FEBRUARY)
     with recovery.updating(writer):
         for step in STEPS[:-1]:
             getattr(runner, step)()
             for workspace in (reader, open_workspace(begun)):
-                bank = workspace.active_bank()
+                bank = workspace.active.bank()
                 assert (
                     set(bank.rows(["memory_id", "doc_id"])["doc_id"].to_pylist()),
                     bank.version,
@@ -76,11 +76,11 @@ def test_answers_leave_a_round_out_until_it_is_decided(begun: Path) -> None:
                     first.version_after,
                 )
                 assert workspace.answerer.bank is bank
-        assert writer.active_bank().count_rows() > len(january)
+        assert writer.active.bank().count_rows() > len(january)
         round_ = runner.decide()
     for workspace in (reader, writer, open_workspace(begun)):
-        assert workspace.active_bank().version == round_.version_after
-        assert workspace.active_bank().count_rows() == round_.rows
+        assert workspace.active.bank().version == round_.version_after
+        assert workspace.active.bank().count_rows() == round_.rows
 
 
 def test_a_rollback_after_an_interrupted_round_is_final(
@@ -377,7 +377,7 @@ def test_a_lost_lease_refuses_every_other_change(begun: Path) -> None:
         workspace.bank.make_current,
         lambda: workspace.ledger.forget("ferry"),
         lambda: [bank.remove({"ferry"}) for bank in open_banks(workspace.bank_location)],
-        lambda: workspace.open_bank().remove({"ferry"}),
+        lambda: workspace.active.stored().remove({"ferry"}),
     ]
     with recovery.updating(workspace):
         take_over(workspace)
@@ -385,4 +385,4 @@ def test_a_lost_lease_refuses_every_other_change(begun: Path) -> None:
             with pytest.raises(cmt.RoundError, match="took over"):
                 change()
     assert workspace.bank.present({"ferry"})
-    assert workspace.forgotten() == []
+    assert workspace.history.forgotten() == []

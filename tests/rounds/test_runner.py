@@ -64,9 +64,7 @@ def test_a_round_keeps_answers_of_the_round_before_and_calibrates_the_confidence
     january = workspace.update()
     serving = open_workspace(project)
     assert january.calibration == {}
-    assert (
-        workspace.answerer.calibration == serving.current_answerer().calibration == NO_CALIBRATION
-    )
+    assert workspace.answerer.calibration == serving.active.answerer().calibration == NO_CALIBRATION
     records = read_records(workspace, january)
     assert records is not None
     calibration, answers = calibrated_by([records])
@@ -86,7 +84,7 @@ def test_a_round_keeps_answers_of_the_round_before_and_calibrates_the_confidence
         pytest.approx(calibration.apply(value)) for value in asked["uncalibrated"].to_pylist()
     ]
     assert asked["confidence"].to_pylist() == applied
-    assert workspace.answerer.calibration == serving.current_answerer().calibration == calibration
+    assert workspace.answerer.calibration == serving.active.answerer().calibration == calibration
 
 
 def test_the_answers_of_a_round_are_not_those_of_another_compressor(
@@ -112,7 +110,7 @@ def test_a_round_asks_as_many_questions_as_its_seconds_allow(
     )
 
     def affordable(*earlier: Round) -> tuple[int, int]:
-        monkeypatch.setattr(type(workspace), "rounds", lambda _self: list(earlier))
+        monkeypatch.setattr(type(workspace.history), "rounds", lambda _self: list(earlier))
         return runner._affordable(40)
 
     # no speed is known: 30 of its own, since a first slice has no earlier questions
@@ -140,7 +138,9 @@ def test_a_round_chooses_as_many_canaries_as_its_seconds_allow(
     monkeypatch.setattr(choice, "choose", choose)
 
     def limit(allowed: float | None, **earlier: Any) -> int:
-        monkeypatch.setattr(type(workspace), "rounds", lambda _self: [replace(january, **earlier)])
+        monkeypatch.setattr(
+            type(workspace.history), "rounds", lambda _self: [replace(january, **earlier)]
+        )
         runner.folder.joinpath(CANARIES).unlink(missing_ok=True)
         runner.choose_canaries(seconds=allowed)
         return limits[-1]

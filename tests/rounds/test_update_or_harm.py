@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-import cmt
 from cmt.bank.ledger import Round
 from cmt.config import load_params
 from cmt.lm.model import FrozenLM
@@ -64,8 +63,8 @@ class Project:
             "tracking": {"enabled": False},
         }
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
-        workspace = cmt.open(params=self.folder / "params.yaml")
-        workspace._lm, workspace._model = self.lm, self.model
+        opened = load_params(self.folder / "params.yaml")
+        workspace = Workspace(opened, self.folder, lm=self.lm, model=self.model)
         self.model = workspace.model
         return workspace
 

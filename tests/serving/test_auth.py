@@ -123,7 +123,7 @@ def test_administration_needs_its_scope(guarded: Guarded) -> None:
         assert (
             error_message(response) == "the token reader has the scope ask; this route needs admin"
         )
-    assert open_workspace(guarded.folder).open_bank().present({"ferry"})
+    assert open_workspace(guarded.folder).active.stored().present({"ferry"})
 
 
 def test_a_change_of_the_tokens_takes_effect_at_once(guarded: Guarded) -> None:

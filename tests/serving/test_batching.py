@@ -78,7 +78,7 @@ def test_queued_questions_are_answered_in_one_batch_without_those_of_clients_tha
 ) -> None:
     workspace = cmt.open(params=project / "params.yaml")
     batcher, batches, all_queued = DynamicBatcher(workspace), list[list[str]](), Event()
-    answer = workspace.current_answerer().answer
+    answer = workspace.active.answerer().answer
 
     def recorded_answer(questions: list[str], **options: Any) -> Any:
         batches.append(questions)

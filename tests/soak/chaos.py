@@ -229,7 +229,7 @@ class Chaos:
     def _wrong(self) -> tuple[Kind, str] | None:
         """The kind and description of the first difference from the model."""
         try:
-            bank = opened(self.folder).open_bank()
+            bank = opened(self.folder).active.stored()
             rows = bank.rows(["memory_id", "doc_id", "text", "superseded_at"]).to_pylist()
             found = sorted(
                 (row["doc_id"], row["text"]) for row in rows if row["superseded_at"] is None

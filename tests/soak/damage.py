@@ -195,7 +195,7 @@ def _result(
 
 def _answers(workspace: Workspace) -> list[tuple[str, ...]]:
     """Answers, confidences and sources of the fixed questions."""
-    workspace.active_bank()
+    workspace.active.bank()
     answered = workspace.answerer.answer(QUESTIONS, as_of=[None] * len(QUESTIONS))
     return [
         (a.text, f"{a.confidence:.6f}", *(source.doc_id for source in a.sources)) for a in answered

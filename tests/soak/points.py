@@ -176,7 +176,7 @@ def _is_open(project: Path) -> bool:
     """Whether there is a round, rollback or forgetting without an end."""
     try:
         workspace = opened(project)
-        if workspace.forgetting_journal.exists():
+        if workspace.history.forgetting_journal.exists():
             return True
         return any(
             round_.state in ("started", "rolling_back") for round_ in workspace.ledger.rounds()

@@ -186,7 +186,7 @@ def content(folder: Path) -> Content:
     committed = [round_ for round_ in workspace.ledger.rounds() if round_.state == "committed"]
     return Content(
         slices=tuple((slice_.slice_id, slice_.digest) for slice_ in workspace.store.slices()),
-        forgotten=tuple(workspace.forgotten()),
+        forgotten=tuple(workspace.history.forgotten()),
         rounds=tuple(
             (r.round_id, r.compressor, r.number, r.rows, r.bank_digest) for r in committed
         ),

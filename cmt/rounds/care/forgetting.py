@@ -4,7 +4,7 @@ the project wrote.
 A journal in the state folder is written first and removed last. Every step can be repeated, so
 after a kill or a full disk the next command that changes the bank finishes the work
 (`recovery.updating`); until then searches leave the announced documents out
-(`Resources.active_bank`), and `cmt verify` reports it.
+(`ActiveBank.bank`), and `cmt verify` reports it.
 """
 
 import logging
@@ -20,7 +20,7 @@ from cmt.bank.ledger import Ledger, check_uninterrupted
 from cmt.bank.schema import schema_value
 from cmt.common.storage import flush_to_disk, read_checked_json, write_checked_json
 from cmt.errors import BankError, DamageError, RoundError, UnknownDocumentError
-from cmt.resources import Resources
+from cmt.project import Project
 from cmt.rounds.care import purging
 from cmt.stream.admission.forgotten import Forgotten, Similar
 from cmt.text.display import heading, without_publisher
@@ -83,7 +83,7 @@ class Candidate:
 
 
 def forget(
-    resources: Resources,
+    project: Project,
     doc_ids: Collection[str],
     *,
     purge: bool = False,
@@ -101,87 +101,85 @@ def forget(
     if not doc_ids:
         return ForgetReport((), 0)
     # 1. Finish an earlier forgetting, whose journal this one would replace.
-    finish(resources)
+    finish(project)
     # 2. Check that the documents exist.
-    if undo and (unknown := sorted(set(doc_ids).difference(resources.forgotten()))):
+    if undo and (unknown := sorted(set(doc_ids).difference(project.history.forgotten()))):
         raise UnknownDocumentError(
             f"document {unknown[0]!r} is not forgotten: `cmt forget --list` lists them; nothing was changed"
         )
-    banks = _banks(resources)
-    known = {*resources.store.all_documents()["doc_id"].to_pylist(), *resources.forgotten()}
+    banks = _banks(project)
+    known = {*project.store.all_documents()["doc_id"].to_pylist(), *project.history.forgotten()}
     known |= {doc_id for bank in banks for doc_id in bank.present(doc_ids)}
     if unknown := [doc_id for doc_id in doc_ids if doc_id not in known]:
         raise UnknownDocumentError(
-            f"document {unknown[0]!r} is neither in bank {resources.params.bank.uri} nor in "
-            f"{resources.params.stream.path}: nothing was forgotten"
+            f"document {unknown[0]!r} is neither in bank {project.params.bank.uri} nor in "
+            f"{project.params.stream.path}: nothing was forgotten"
         )
     # 3. Their other names go with them; then announce it.
-    doc_ids = set(doc_ids) if undo else {*doc_ids, *resources.store.copies(doc_ids)}
+    doc_ids = set(doc_ids) if undo else {*doc_ids, *project.store.copies(doc_ids)}
     slices: dict[str, list[str]] = {}
     if purge:
-        check_uninterrupted(resources.all_rounds(), "a purge")
-        for slice_ in resources.store.slices_containing(doc_ids):
-            resources.store.check(
-                slice_
-            )  # a damaged slice would get a digest that says it is sound
+        check_uninterrupted(project.history.all_rounds(), "a purge")
+        for slice_ in project.store.slices_containing(doc_ids):
+            project.store.check(slice_)  # a damaged slice would get a digest that says it is sound
             slices[slice_.slice_id] = [
                 slice_.digest,
-                resources.store.purged_digest(slice_, doc_ids),
+                project.store.purged_digest(slice_, doc_ids),
             ]
-    with purging.writing(resources):
+    with purging.writing(project):
         journal = Journal(sorted(doc_ids), purge, slices, everywhere, undo)
-        write_checked_json(resources.forgetting_journal, asdict(journal))
+        write_checked_json(project.history.forgetting_journal, asdict(journal))
     # 4. Do it.
-    report = finish(resources)
+    report = finish(project)
     assert report is not None  # noqa: S101 - the journal was just written
     return report
 
 
-def finish(resources: Resources) -> ForgetReport | None:
+def finish(project: Project) -> ForgetReport | None:
     """Finish the forgetting in the journal; None without a journal. Raises CmtError if a file or
     bank fails.
     """
-    journal = read_journal(resources)
+    journal = read_journal(project)
     if journal is None:
         return None
     if journal.purge:
-        check_uninterrupted(resources.all_rounds(), "a purge")
-    with purging.writing(resources):
+        check_uninterrupted(project.history.all_rounds(), "a purge")
+    with purging.writing(project):
         # 1. Record it in the stream for future banks, and in the ledger for other projects that
         #    share this bank. The inferred changes go first, because they show values of the
         #    documents.
-        shared = Ledger.exists(resources.params.bank.uri)
-        changes = resources.ledger.forget_changes(journal.doc_ids) if shared else 0
-        similar = resources.store.forget(
-            _texts(resources, journal.doc_ids), everywhere=journal.everywhere
+        shared = Ledger.exists(project.params.bank.uri)
+        changes = project.ledger.forget_changes(journal.doc_ids) if shared else 0
+        similar = project.store.forget(
+            _texts(project, journal.doc_ids), everywhere=journal.everywhere
         )
         if shared:
-            resources.ledger.forget(*journal.doc_ids)
+            project.ledger.forget(*journal.doc_ids)
         # 2. Delete the rows.
         rows = 0
-        for bank in _banks(resources):
-            unbanked = resources.unbanked(schema_value(bank.schema, "compressor"))
+        for bank in _banks(project):
+            unbanked = project.history.unbanked(schema_value(bank.schema, "compressor"))
             rows += bank.remove(journal.doc_ids, unbanked=unbanked)
         # 3. Delete the texts; the slices last, because copies of their texts are recognised by
         #    comparison with them.
         purged = {}
         if journal.purge:
-            purged = purging.purge(resources, _banks(resources), journal.doc_ids, journal.slices)
+            purged = purging.purge(project, _banks(project), journal.doc_ids, journal.slices)
         if journal.undo:
-            _remember(resources, journal.doc_ids)
+            _remember(project, journal.doc_ids)
         # 4. Done.
-        resources.forgetting_journal.unlink()
-        flush_to_disk(resources.state)
+        project.history.forgetting_journal.unlink()
+        flush_to_disk(project.state)
     log.info("%d documents are forgotten: %d rows removed", len(journal.doc_ids), rows)
-    unreached = tuple(purging.unreached(resources, journal.slices)) if journal.purge else ()
+    unreached = tuple(purging.unreached(project, journal.slices)) if journal.purge else ()
     return ForgetReport(tuple(journal.doc_ids), rows, changes, tuple(similar), purged, unreached)
 
 
-def forgotten_documents(resources: Resources) -> list[ForgottenDocument]:
+def forgotten_documents(project: Project) -> list[ForgottenDocument]:
     """The forgotten documents, by doc_id. Raises StreamError or DamageError if a list of them is
     damaged.
     """
-    known = Forgotten.read(resources.store.path)
+    known = Forgotten.read(project.store.path)
     dates: dict[str, set[datetime]] = {}
     for version in known.names:
         dates.setdefault(version.doc_id, set()).add(version.published_at)
@@ -189,37 +187,37 @@ def forgotten_documents(resources: Resources) -> list[ForgottenDocument]:
         ForgottenDocument(
             name, tuple(sorted(known.sources.get(name, ()))), tuple(sorted(dates.get(name, ())))
         )
-        for name in resources.forgotten()
+        for name in project.history.forgotten()
     ]
 
 
-def _remember(resources: Resources, doc_ids: Collection[str]) -> None:
+def _remember(project: Project, doc_ids: Collection[str]) -> None:
     """Take the forgetting of purged documents back; the last rounds record the banks as they are
     without them.
     """
     # 1. The banks: what the names of the documents hid is visible again.
-    names = [
-        version for version in resources.store.forgotten_versions() if version.doc_id in doc_ids
-    ]
+    names = [version for version in project.store.forgotten_versions() if version.doc_id in doc_ids]
     affected = {*doc_ids, *(version.supersedes for version in names if version.supersedes)}
-    for bank in _banks(resources):
+    for bank in _banks(project):
         compressor = schema_value(bank.schema, "compressor")
         unbanked = [
-            version for version in resources.unbanked(compressor) if version.doc_id not in doc_ids
+            version
+            for version in project.history.unbanked(compressor)
+            if version.doc_id not in doc_ids
         ]
         bank.update_visibility(affected, unbanked=unbanked)
-        resources.record_bank(bank, compressor)
+        project.history.record_bank(bank, compressor)
     # 2. The lists.
-    if Ledger.exists(resources.params.bank.uri):
-        resources.ledger.remember(doc_ids)
-    resources.store.remember(doc_ids)
+    if Ledger.exists(project.params.bank.uri):
+        project.ledger.remember(doc_ids)
+    project.store.remember(doc_ids)
 
 
-def read_journal(resources: Resources) -> Journal | None:
+def read_journal(project: Project) -> Journal | None:
     """The forgetting at work; None if there is none. Raises RoundError if the journal is
     damaged.
     """
-    path = resources.forgetting_journal
+    path = project.history.forgetting_journal
     try:
         journal: Journal = read_checked_json(path, Journal)
     except FileNotFoundError:
@@ -233,7 +231,7 @@ def read_journal(resources: Resources) -> Journal | None:
 
 
 def candidates(
-    resources: Resources, *, source: str | None, matching: str | None
+    project: Project, *, source: str | None, matching: str | None
 ) -> dict[str, Candidate]:
     """The documents of the stream whose source is `source`, by date, then those of the bank that
     have every word of `matching`, superseded ones included, best first; by doc_id.
@@ -243,17 +241,17 @@ def candidates(
     found: dict[str, Candidate] = {}
     if source is not None:
         rows = (
-            resources.store.all_documents()
+            project.store.all_documents()
             .select(["doc_id", "published_at", "title", "source"])
             .to_pylist()
         )
         found |= {row["doc_id"]: Candidate(**row) for row in rows if row["source"] == source}
     if matching is not None:
-        if not resources.params.bank.keep_text:
+        if not project.params.bank.keep_text:
             raise BankError(
-                f"bank {resources.params.bank.uri} keeps no texts to match: name the documents, or use --source"
+                f"bank {project.params.bank.uri} keeps no texts to match: name the documents, or use --source"
             )
-        bank = resources.open_bank()
+        bank = project.active.stored()
         doc_ids = bank.with_all_words(matching)
         rows = bank.documents(set(doc_ids)).to_pylist()
         columns = ("doc_id", "published_at", "title", "source")
@@ -281,19 +279,15 @@ def _is_own(query: str, memory: Mapping[str, Any]) -> bool:
     return all(among(word, own) for word in asked if among(word, named))
 
 
-def _banks(resources: Resources) -> list[Bank]:
-    return (
-        list(open_banks(resources.bank_location))
-        if Ledger.exists(resources.params.bank.uri)
-        else []
-    )
+def _banks(project: Project) -> list[Bank]:
+    return list(open_banks(project.bank_location)) if Ledger.exists(project.params.bank.uri) else []
 
 
-def _texts(resources: Resources, doc_ids: Sequence[str]) -> dict[str, list[str]]:
+def _texts(project: Project, doc_ids: Sequence[str]) -> dict[str, list[str]]:
     """doc_id → its text in a bank if the stream does not have it."""
     texts: dict[str, list[str]] = {doc_id: [] for doc_id in doc_ids}
-    missing = texts.keys() - set(resources.store.all_documents()["doc_id"].to_pylist())
-    for bank in _banks(resources) if missing else []:
+    missing = texts.keys() - set(project.store.all_documents()["doc_id"].to_pylist())
+    for bank in _banks(project) if missing else []:
         with suppress(DamageError):  # without its text only the doc_id is recognised
             pieces: dict[str, list[str]] = {}
             for row in bank.documents(missing).to_pylist():

@@ -15,7 +15,7 @@ from cmt.errors import BankError, NotFoundError
 from cmt.evaluation.gate.judgement import changed_answers
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use, seen_slices
-from cmt.resources import Resources
+from cmt.project import Project
 from cmt.rounds.change_reports import describe
 
 _ANSWER_ID = re.compile(r"(?P<compressor>[0-9a-f]{12})-(?P<version>\d{1,18})-[0-9a-f]{12}")
@@ -30,7 +30,7 @@ class Lineage:
     """By name; unknown facts are left out."""
 
 
-def lineage(resources: Resources, name: str) -> list[Lineage]:
+def lineage(project: Project, name: str) -> list[Lineage]:
     """The lineage of the round, registered version, answer or document `name`; of a round, one for
     each compressor.
 
@@ -41,42 +41,45 @@ def lineage(resources: Resources, name: str) -> list[Lineage]:
     Raises NotFoundError if nothing has that name, and ServiceError if MLflow is needed and cannot
     be used.
     """
-    rounds = [round_ for round_ in resources.all_rounds() if round_.round_id == name]
+    rounds = [round_ for round_ in project.history.all_rounds() if round_.round_id == name]
     if rounds:
-        folders = _folders(resources)
-        changes = sum(change.round_id == name for change in resources.changes())
+        folders = _folders(project)
+        changes = sum(change.round_id == name for change in project.history.changes())
         found = {"changes found": str(changes)} if changes else {}
         found |= {
             f"canary {n}": line
-            for n, line in enumerate(changed_answers(resources.state, rounds[-1]), 1)
+            for n, line in enumerate(changed_answers(project.state, rounds[-1]), 1)
         }
         return [
             Lineage(f"round {name}", _round_facts(round_, folders.get(round_.compressor)) | found)
             for round_ in rounds
         ]
     if answer := _ANSWER_ID.fullmatch(name):
-        return _answer_lineage(resources, name, answer["compressor"], int(answer["version"]))
-    if document := _document_lineage(resources, name):
+        return _answer_lineage(project, name, answer["compressor"], int(answer["version"]))
+    if document := _document_lineage(project, name):
         return [document]
     if not name.isdecimal():
         known = (
-            ", ".join(dict.fromkeys(round_.round_id for round_ in resources.all_rounds())) or "none"
+            ", ".join(dict.fromkeys(round_.round_id for round_ in project.history.all_rounds()))
+            or "none"
         )
         raise NotFoundError(
             f"there is no round {name!r} (there are: {known}), and no document of that name in the bank. A version of "
             "the registry is a number, the id of an answer COMPRESSOR-VERSION-ANSWER"
         )
-    return [Lineage(f"version {name}", _version_facts(resources, name))]
+    return [Lineage(f"version {name}", _version_facts(project, name))]
 
 
 def _answer_lineage(
-    resources: Resources, name: str, compressor: str, bank_version: int
+    project: Project, name: str, compressor: str, bank_version: int
 ) -> list[Lineage]:
     """The answer, and the round that wrote its version of the bank, which may have been rolled back
     since.
     """
     rounds = [
-        round_ for round_ in resources.all_rounds() if round_.compressor.startswith(compressor)
+        round_
+        for round_ in project.history.all_rounds()
+        if round_.compressor.startswith(compressor)
     ]
     if not rounds:
         raise NotFoundError(
@@ -89,7 +92,7 @@ def _answer_lineage(
         or (round_.state == "rolled_back" and round_.version_after == bank_version)
     ]
     last = max(before, key=lambda round_: round_.version_after or 0, default=None)
-    folder = _folders(resources).get(rounds[0].compressor)
+    folder = _folders(project).get(rounds[0].compressor)
     facts = {
         "compressor": rounds[0].compressor,
         "bank version": str(bank_version),
@@ -104,14 +107,14 @@ def _answer_lineage(
     )
 
 
-def _document_lineage(resources: Resources, doc_id: str) -> Lineage | None:
+def _document_lineage(project: Project, doc_id: str) -> Lineage | None:
     """The latest version of the document in the bank that answers, and its changes; None if the
     bank has none.
     """
     rows = []
     with suppress(BankError):  # there is no bank
         columns = ["memory_id", "title", "published_at", "superseded_at", "supersedes", "slice_id"]
-        rows = resources.open_bank().rows(columns, {memory_id(doc_id, 0)}).to_pylist()
+        rows = project.active.stored().rows(columns, {memory_id(doc_id, 0)}).to_pylist()
     if not rows:
         return None
     facts = {
@@ -121,7 +124,7 @@ def _document_lineage(resources: Resources, doc_id: str) -> Lineage | None:
         "supersedes": rows[0]["supersedes"],
         "round": rows[0]["slice_id"],
     }
-    for report in describe(resources, [doc_id]):
+    for report in describe(project, [doc_id]):
         change = report.change
         role = (
             f"changes {change.old.doc_id}"
@@ -158,17 +161,17 @@ def _round_facts(round_: Round, folder: Path | None) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _version_facts(resources: Resources, name: str) -> dict[str, str]:
-    registry = resources.registry
+def _version_facts(project: Project, name: str) -> dict[str, str]:
+    registry = project.registry
     version = registry.version(name)
-    folders = _folders(resources)
+    folders = _folders(project)
     folder = next(
         (path for path in folders.values() if checkpoint_digest(path) == version.digest), None
     )
     in_use = next((digest for digest, path in folders.items() if path == folder), "")
     adapted = [
         round_.round_id
-        for round_ in resources.all_rounds()
+        for round_ in project.history.all_rounds()
         if round_.compressor == in_use and folder
     ]
     facts = {
@@ -185,12 +188,12 @@ def _version_facts(resources: Resources, name: str) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def _folders(resources: Resources) -> dict[str, Path]:
+def _folders(project: Project) -> dict[str, Path]:
     """The compressors at hand: digest at the window in use → folder."""
-    window, named = resources.params.compressor.window, read_champion(resources.state)
-    paths = [resources.params.compressor.path, resources.declared.compressor.path]
+    window, named = project.params.compressor.window, read_champion(project.state)
+    paths = [project.params.compressor.path, project.declared.compressor.path]
     if named:
         paths += [
-            champion_folder(resources.state, one.digest) for one in (named.champion, named.previous)
+            champion_folder(project.state, one.digest) for one in (named.champion, named.previous)
         ]
     return {digest_in_use(path, window=window): path for path in paths if path.is_dir()}

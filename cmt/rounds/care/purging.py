@@ -30,7 +30,7 @@ from cmt.common.storage import atomic_path, write_table
 from cmt.errors import ModelError, RoundError
 from cmt.modeling.champion import champion_folders
 from cmt.modeling.checkpoint import seen_slices
-from cmt.resources import Resources
+from cmt.project import Project
 from cmt.stream.store import read_rows
 from cmt.text.shingles import shingles, words
 
@@ -98,7 +98,7 @@ class Traces:
 
 
 def purge(
-    resources: Resources,
+    project: Project,
     banks: Sequence[Bank],
     doc_ids: Collection[str],
     slices: Mapping[str, Sequence[str]],
@@ -107,9 +107,9 @@ def purge(
 
     Returns what was removed → how many. No rollback reaches past it. Raises CmtError and OSError.
     """
-    root, state = resources.root, resources.state
-    documents = rows_with(resources.store.all_documents(), "doc_id", doc_ids)
-    containing = resources.store.slices_containing(doc_ids)
+    root, state = project.root, project.state
+    documents = rows_with(project.store.all_documents(), "doc_id", doc_ids)
+    containing = project.store.slices_containing(doc_ids)
     asked = [
         row
         for s in containing
@@ -122,7 +122,7 @@ def purge(
     for bank in banks:
         bank.purge_history()
     if banks:
-        resources.ledger.purge_history()
+        project.ledger.purge_history()
     # 2. Staged memories, and answers: of rounds, in MLflow's artifacts, and the caches of
     #    evaluations.
     staged = sum(map(_delete, (state / "rounds").glob("*/memories-*")))
@@ -137,8 +137,8 @@ def purge(
     deleted = sum(map(_delete, files)) + sum(_clean_copy(root / name, traces) for name in _COPIES)
     cache_objects = sum(map(_delete, _cached_by_dvc(root, traces)))
     # 4. The quarantine, and questions in the request log.
-    quarantine = resources.params.stream.quarantine
-    request_log = resources.params.serving.request_log
+    quarantine = project.params.stream.quarantine
+    request_log = project.params.serving.request_log
     quarantined = sum(_clean_lines(path, traces.in_row) for path in quarantine.glob("*.jsonl"))
     logged = (
         _clean_lines(request_log, traces.in_request, keep_empty=True)
@@ -147,13 +147,15 @@ def purge(
     )
     # 5. The slices, and the rounds that name their digests.
     for slice_id, (before, after) in slices.items():
-        resources.store.purge(slice_id, doc_ids, digest=after)
+        project.store.purge(slice_id, doc_ids, digest=after)
         stale = [
-            r for r in resources.all_rounds() if (r.slice_id, r.slice_digest) == (slice_id, before)
+            r
+            for r in project.history.all_rounds()
+            if (r.slice_id, r.slice_digest) == (slice_id, before)
         ]
         if stale:  # the slice would be pending again
-            resources.ledger.write(*(replace(round_, slice_digest=after) for round_ in stale))
-    resources.store.delete_temp_files()
+            project.ledger.write(*(replace(round_, slice_digest=after) for round_ in stale))
+    project.store.delete_temp_files()
     removed = {
         "documents": len(set(documents["doc_id"].to_pylist())),
         "slices written again": len(slices),
@@ -168,28 +170,28 @@ def purge(
     return {what: count for what, count in removed.items() if count}
 
 
-def unreached(resources: Resources, slices: Collection[str]) -> Iterator[str]:
+def unreached(project: Project, slices: Collection[str]) -> Iterator[str]:
     """Where a purged text may still be, one phrase each; `slices`: the slices that had it."""
-    yield f"source files, such as {resources.params.stream.source}: clean them before `cmt ingest` or `dvc repro`"
-    for folder in remove_dead(resources.state):
+    yield f"source files, such as {project.params.stream.source}: clean them before `cmt ingest` or `dvc repro`"
+    for folder in remove_dead(project.state):
         yield f"temporary files of a command that is running: {folder}"
     folders = {
-        resources.params.compressor.path,
-        resources.params.train.output,
-        *champion_folders(resources.state),
+        project.params.compressor.path,
+        project.params.train.output,
+        *champion_folders(project.state),
     }
     for folder in sorted(filter(Path.is_dir, folders)):
         with suppress(ModelError):  # a damaged card has a report of `cmt verify`
             if not set(slices).isdisjoint(seen_slices(folder)):
                 yield f"the weights in {folder}, which were trained on the slices: train them again"
-    if any(resources.params.train.path.glob("*.json")):
-        yield f"training data that `cmt data pull` copied to {resources.params.train.path}"
-    if resources.params.serving.log_questions:
+    if any(project.params.train.path.glob("*.json")):
+        yield f"training data that `cmt data pull` copied to {project.params.train.path}"
+    if project.params.serving.log_questions:
         yield "request logs that were rotated or written to stderr (serving.log_questions)"
-    if resources.params.tracking.enabled:
-        uri = mask_secrets(resources.params.tracking.uri)
-        yield f"MLflow artifacts outside {resources.root / 'mlruns'}, such as those of a server (tracking.uri: {uri})"
-    if (resources.root / ".dvc").is_dir():
+    if project.params.tracking.enabled:
+        uri = mask_secrets(project.params.tracking.uri)
+        yield f"MLflow artifacts outside {project.root / 'mlruns'}, such as those of a server (tracking.uri: {uri})"
+    if (project.root / ".dvc").is_dir():
         yield "remote storage of DVC, a cache that is shared or configured outside the project, and source files in it"
     yield f"what LanceDB, Ray or a training left in {gettempdir()}"
     yield "the history of git, backups, and other copies of the project or of its report"
@@ -197,14 +199,14 @@ def unreached(resources: Resources, slices: Collection[str]) -> Iterator[str]:
 
 
 @contextmanager
-def writing(resources: Resources) -> Iterator[None]:
+def writing(project: Project) -> Iterator[None]:
     """Raise errors of the disk or a database as RoundError, whose message says that the forgetting
     goes on later.
     """
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        place = getattr(error, "filename", None) or resources.state
+        place = getattr(error, "filename", None) or project.state
         reason = getattr(error, "strerror", None) or error
         raise RoundError(
             f"{place} cannot be written ({reason}): check space and rights, then repeat; until then the documents are "

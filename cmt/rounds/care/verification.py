@@ -31,7 +31,7 @@ from cmt.lm.integrity import read_record
 from cmt.modeling.champion import FILE as CHAMPION_FILE
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest, load_checkpoint
-from cmt.resources import Resources
+from cmt.project import Project
 from cmt.rounds.care.forgetting import read_journal
 from cmt.stream.admission.forgotten import DOC_IDS, SKETCHES
 from cmt.text.display import counted
@@ -58,29 +58,29 @@ class PartReport:
     """What repairs the problems that do not say it themselves."""
 
 
-def verify(resources: Resources, *, progress: Progress) -> list[PartReport]:
+def verify(project: Project, *, progress: Progress) -> list[PartReport]:
     """Read every part of the project; what does not exist yet is left out."""
-    params = resources.params
+    params = project.params
     parts: list[tuple[str, str, Callable[[], PartReport]]] = [
-        ("language model", str(params.lm.path), lambda: _language_model(resources)),
-        ("compressor", str(params.compressor.path), lambda: _compressor(resources)),
-        ("slices", str(params.stream.path), lambda: _slices(resources)),
+        ("language model", str(params.lm.path), lambda: _language_model(project)),
+        ("compressor", str(params.compressor.path), lambda: _compressor(project)),
+        ("slices", str(params.stream.path), lambda: _slices(project)),
     ]
-    champion = resources.state / CHAMPION_FILE
+    champion = project.state / CHAMPION_FILE
     if champion.exists():
-        parts.append(("champion", str(champion), lambda: _champion(resources)))
-    if resources.forgetting_journal.exists():
+        parts.append(("champion", str(champion), lambda: _champion(project)))
+    if project.history.forgetting_journal.exists():
         parts.append(
-            ("forgetting", str(resources.forgetting_journal), lambda: _forgetting(resources))
+            ("forgetting", str(project.history.forgetting_journal), lambda: _forgetting(project))
         )
     uri = params.bank.uri
     if Ledger.exists(uri):
-        parts.append(("ledger", uri, lambda: _ledger(resources)))
+        parts.append(("ledger", uri, lambda: _ledger(project)))
     names: list[str] = []
     with suppress(BankError):  # there is no bank
         names = memory_tables(connect(uri))
     for name in names:
-        parts.append((f"bank {name.removeprefix(MEMORIES)}", uri, partial(_bank, resources, name)))
+        parts.append((f"bank {name.removeprefix(MEMORIES)}", uri, partial(_bank, project, name)))
     progress.stage("verify", len(parts))
     reports = []
     for part, path, read in parts:
@@ -92,29 +92,29 @@ def verify(resources: Resources, *, progress: Progress) -> list[PartReport]:
     return reports
 
 
-def _language_model(resources: Resources) -> PartReport:
-    lm = resources.params.lm
+def _language_model(project: Project) -> PartReport:
+    lm = project.params.lm
     folder = weights.verify(source=lm.source, path=lm.path)
     return PartReport("language model", str(folder), lm.source, read_record(folder).digest)
 
 
-def _compressor(resources: Resources) -> PartReport:
-    folder = resources.params.compressor.path
+def _compressor(project: Project) -> PartReport:
+    folder = project.params.compressor.path
     tensors = load_checkpoint(folder).weights  # checked against SHA256SUMS
     return PartReport(
         "compressor", str(folder), f"{len(tensors)} tensors", checkpoint_digest(folder)
     )
 
 
-def _champion(resources: Resources) -> PartReport:
+def _champion(project: Project) -> PartReport:
     """The file that names the champion, and the compressors that it names."""
-    path = resources.state / CHAMPION_FILE
-    named = read_champion(resources.state)
+    path = project.state / CHAMPION_FILE
+    named = read_champion(project.state)
     if named is None:  # removed meanwhile
         return PartReport("champion", str(path), "", "")
     problems = []
     for one in (named.champion, named.previous):
-        folder = champion_folder(resources.state, one.digest)
+        folder = champion_folder(project.state, one.digest)
         try:
             load_checkpoint(folder)
             if (found := checkpoint_digest(folder)) != one.digest:
@@ -122,15 +122,15 @@ def _champion(resources: Resources) -> PartReport:
         except ModelError as error:
             problems.append(str(error))
     advice = (
-        f"restore {resources.state.parent / 'compressors'}, or remove {path} to use compressor.path"
+        f"restore {project.state.parent / 'compressors'}, or remove {path} to use compressor.path"
     )
     return PartReport(
         "champion", str(path), named.champion.bank, named.champion.digest, tuple(problems), advice
     )
 
 
-def _forgetting(resources: Resources) -> PartReport:
-    journal, path = read_journal(resources), resources.forgetting_journal
+def _forgetting(project: Project) -> PartReport:
+    journal, path = read_journal(project), project.history.forgetting_journal
     if journal is None:  # finished meanwhile
         return PartReport("forgetting", str(path), "", "")
     documents = counted(len(journal.doc_ids), "document")
@@ -139,24 +139,24 @@ def _forgetting(resources: Resources) -> PartReport:
     return PartReport("forgetting", str(path), documents, "", (problem,), advice)
 
 
-def _slices(resources: Resources) -> PartReport:
-    store = resources.store
-    journal = _readable(lambda: read_journal(resources), None)
+def _slices(project: Project) -> PartReport:
+    store = project.store
+    journal = _readable(lambda: read_journal(project), None)
     if problems := store.verify(skip=journal.slices if journal else ()):
         return PartReport("slices", str(store.path), "", "", tuple(problems))
     slices = store.slices()
     known = {slice_.slice_id for slice_ in slices}
-    in_use = _readable(lambda: resources.compressor_digest, "")
+    in_use = _readable(lambda: project.compressor_digest, "")
     missing = [
         f"slice {round_.slice_id} is missing, but its round is committed: restore {store.path} from a backup or DVC"
-        for round_ in _readable(lambda: resources.ledger.rounds(), ())
+        for round_ in _readable(lambda: project.ledger.rounds(), ())
         if round_.compressor == in_use
         and round_.state == "committed"
         and round_.slice_id not in known
     ]
     content = f"{len(slices):,} slices, {sum(slice_.n_documents for slice_ in slices):,} documents"
     digest = sha256_hex(*(slice_.digest for slice_ in slices))
-    lost = sorted(set(_readable(resources.forgotten, ())).difference(store.forgotten()))
+    lost = sorted(set(_readable(project.history.forgotten, ())).difference(store.forgotten()))
     if lost and journal is None:
         missing.append(
             f"{len(lost):,} forgotten documents are missing in {store.path / DOC_IDS} and could be ingested again: "
@@ -165,8 +165,8 @@ def _slices(resources: Resources) -> PartReport:
     return PartReport("slices", str(store.path), content, digest, tuple(missing))
 
 
-def _ledger(resources: Resources) -> PartReport:
-    uri, ledger = resources.params.bank.uri, resources.ledger
+def _ledger(project: Project) -> PartReport:
+    uri, ledger = project.params.bank.uri, project.ledger
     rounds, changes = ledger.rounds(), ledger.changes()
     ledger.forgotten()  # raises BankError if it cannot be read
     problems = []
@@ -189,10 +189,10 @@ def _ledger(resources: Resources) -> PartReport:
     return PartReport("ledger", uri, content, digest, tuple(problems))
 
 
-def _bank(resources: Resources, name: str) -> PartReport:
-    uri, compressor = resources.params.bank.uri, name.removeprefix(MEMORIES)
+def _bank(project: Project, name: str) -> PartReport:
+    uri, compressor = project.params.bank.uri, name.removeprefix(MEMORIES)
     part = f"bank {compressor}"
-    all_rounds = _readable(lambda: resources.ledger.rounds(), ())
+    all_rounds = _readable(lambda: project.ledger.rounds(), ())
     rounds = [round_ for round_ in all_rounds if round_.compressor.startswith(compressor)]
     committed = [round_ for round_ in rounds if round_.state == "committed"]
     # 1. Open it and compare it with the ledger. `undo`: the rounds whose rows are damaged or
@@ -200,7 +200,7 @@ def _bank(resources: Resources, name: str) -> PartReport:
     problems: list[str] = []
     undo: list[Round] = []
     running = any(round_.state in ("started", "rolling_back") for round_ in rounds)
-    forgotten = _readable(resources.forgotten, None)
+    forgotten = _readable(project.history.forgotten, None)
     idle = bool(rounds) and not running and forgotten == []
     if altered := altered_files(uri, name, DELETIONS):  # before Lance reads them
         damage = (
@@ -208,7 +208,7 @@ def _bank(resources: Resources, name: str) -> PartReport:
         )
         return PartReport(part, uri, "", "", (damage,), how_to_refill(uri))
     try:
-        bank = open_bank(resources.bank_location, compressor=compressor)
+        bank = open_bank(project.bank_location, compressor=compressor)
         version, rows = bank.version_and_rows()
     except BankError as error:
         return PartReport(
@@ -220,25 +220,27 @@ def _bank(resources: Resources, name: str) -> PartReport:
             round_ for round_ in committed if (round_.version_after or 0) > version
         ] or committed
     # 2. Read every row.
-    unbanked = _readable(lambda: resources.unbanked(schema_value(bank.schema, "compressor")), None)
+    unbanked = _readable(
+        lambda: project.history.unbanked(schema_value(bank.schema, "compressor")), None
+    )
     try:
         audit = bank.audit(unbanked=unbanked)
     except BankError as error:
         problems.append(str(error))
-        return PartReport(part, uri, "", "", tuple(problems), _advice(resources, bank, committed))
+        return PartReport(part, uri, "", "", tuple(problems), _advice(project, bank, committed))
     problems += audit.problems
     if not problems and idle and committed and committed[-1].bank_digest != audit.digest:
         problems.append(f"bank {uri} has other rows than round {committed[-1].round_id} left")
     if problems and not undo:
         undo = [round_ for round_ in committed if round_.slice_id in audit.slices] or committed
     # 3. Report.
-    advice = _advice(resources, bank, undo) if problems else ""
+    advice = _advice(project, bank, undo) if problems else ""
     problems += [audit.index_problem] if audit.index_problem else []
     if audit.misdated:
         names = " ".join(audit.misdated[:3]) + (" …" if len(audit.misdated) > 3 else "")
         problems.append(
             f"bank {uri} shows documents at other dates than the stream says ({names}): "
-            f"run `cmt update --all`, and if no slice waits, {_advice(resources, bank, committed)}"
+            f"run `cmt update --all`, and if no slice waits, {_advice(project, bank, committed)}"
         )
     if left := bank.present(forgotten or ()):
         names = " ".join(sorted(left)[:3]) + (" …" if len(left) > 3 else "")
@@ -248,11 +250,11 @@ def _bank(resources: Resources, name: str) -> PartReport:
     return PartReport(part, uri, f"{audit.rows:,} rows", audit.digest, tuple(problems), advice)
 
 
-def _advice(resources: Resources, bank: Bank, undo: Sequence[Round]) -> str:
+def _advice(project: Project, bank: Bank, undo: Sequence[Round]) -> str:
     """How to make the first of the rounds `undo` and all later ones again, or else the whole
     bank.
     """
-    refill = how_to_refill(resources.params.bank.uri)
+    refill = how_to_refill(project.params.bank.uri)
     if not undo:
         return refill
     try:
@@ -260,7 +262,7 @@ def _advice(resources: Resources, bank: Bank, undo: Sequence[Round]) -> str:
     except BankError:
         return refill  # no rollback reaches the version before it
     compressor = undo[0].compressor
-    in_use = _readable(lambda: resources.compressor_digest, "")
+    in_use = _readable(lambda: project.compressor_digest, "")
     with_it = "" if compressor == in_use else f" with compressor {compressor[:12]} in use"
     return f"run `cmt rollback {undo[0].round_id}` and `cmt update --all`{with_it}, or {refill}"
 

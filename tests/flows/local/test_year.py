@@ -60,7 +60,7 @@ def test_the_record_compares_the_months_after_the_one_that_decides(
 def test_a_question_that_the_server_refuses_is_an_error(adapted_workspace: Path) -> None:
     with serving(adapted_workspace) as url:
         port = int(url.rpartition(":")[2])
-        answering = open(params=adapted_workspace / "params.yaml").active_compressor
+        answering = open(params=adapted_workspace / "params.yaml").active.pointer
         assert year._answered_by(port, "Who is the mayor of Port Ellery?") == answering
         with pytest.raises(ServiceError, match="with 422"):
             year._answered_by(port, "")

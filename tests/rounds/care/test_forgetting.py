@@ -89,9 +89,9 @@ def content(folder: Path) -> tuple[Any, ...]:
     workspace = open_workspace(folder)
     slices = [(slice_.digest, slice_.n_questions) for slice_ in workspace.store.slices()]
     return (
-        workspace.open_bank().digest(),
+        workspace.active.stored().digest(),
         slices,
-        workspace.forgotten(),
+        workspace.history.forgotten(),
         workspace.pending(),
         problems(folder),
     )
@@ -122,12 +122,12 @@ def test_a_purge_stopped_anywhere_is_finished_by_the_next_command(
             assert content(folder) == expected, step
             shutil.rmtree(folder)
             continue
-        assert workspace.forgetting_journal.exists(), step
+        assert workspace.history.forgetting_journal.exists(), step
         if (
             step == len(changes) - 2
         ):  # a slice is half written, and `cmt verify` reports only the journal
             assert problems(folder) == ["the purge of 1 document is not finished"]
-        if workspace.open_bank().present({"mayor-2"}):  # announced and not deleted yet
+        if workspace.active.stored().present({"mayor-2"}):  # announced and not deleted yet
             assert "mayor-2" not in sources(folder), step
         assert workspace.move_pointer() is False
         assert content(folder) == expected, step
@@ -139,9 +139,9 @@ def test_changes_of_an_announced_document_are_left_out(adapted_workspace: Path) 
     workspace = open_workspace(adapted_workspace)
     [round_] = [round_ for round_ in workspace.rounds() if round_.slice_id == FEBRUARY]
     workspace.ledger.write_changes(round_, [PRICE])
-    assert workspace.changes()
-    write_json(workspace.forgetting_journal, {"doc_ids": [PRICE.old.doc_id]})
-    assert workspace.changes() == []
+    assert workspace.history.changes()
+    write_json(workspace.history.forgetting_journal, {"doc_ids": [PRICE.old.doc_id]})
+    assert workspace.history.changes() == []
 
 
 def test_an_undo_stopped_anywhere_is_finished_by_the_next_command(
@@ -168,11 +168,11 @@ def test_a_damaged_journal_stops_no_other_command(
     adapted_workspace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     workspace = open_workspace(adapted_workspace)
-    workspace.forgetting_journal.write_text("5")
+    workspace.history.forgetting_journal.write_text("5")
     assert workspace.rollback(FEBRUARY).state == "rolled_back"
     assert "still being forgotten" in caplog.text
     [problem] = problems(adapted_workspace)
-    assert problem.startswith(f"{workspace.forgetting_journal} cannot be read")
+    assert problem.startswith(f"{workspace.history.forgetting_journal} cannot be read")
     with pytest.raises(cmt.RoundError, match=r"forgetting\.json cannot be read .*remove it"):
         workspace.forget("ferry")
 
@@ -254,7 +254,7 @@ def test_several_documents_are_forgotten_together_or_not_at_all(adapted_workspac
     workspace = open_workspace(adapted_workspace)
     with pytest.raises(cmt.BankError, match="'nobody' is neither in bank"):
         workspace.forget_all(["ferry", "nobody"])
-    assert (workspace.forgotten(), workspace.bank.count_rows()) == ([], 6)
+    assert (workspace.history.forgotten(), workspace.bank.count_rows()) == ([], 6)
     version = workspace.bank.version
     report = workspace.forget_all(["ferry", "raft", "ferry"])
     assert (report.doc_ids, report.rows, report.purged, report.unreached) == (
@@ -286,7 +286,7 @@ def test_an_undone_forgetting_leaves_the_project_sound_and_the_text_can_come_aga
     with pytest.raises(cmt.BankError, match="'raft' is not forgotten: `cmt forget --list`"):
         workspace.forget_all(["raft"], undo=True)
     report = workspace.forget_all(["mayor-2"], undo=True)
-    assert (report.doc_ids, report.purged["documents"], workspace.forgotten()) == (
+    assert (report.doc_ids, report.purged["documents"], workspace.history.forgotten()) == (
         ("mayor-2",),
         1,
         ["ferry"],
@@ -318,7 +318,7 @@ def test_after_an_undo_an_update_hides_no_earlier_document(
     write_lines(folder / "later.jsonl", [later])
     workspace.ingest(source=folder)
     workspace.update()
-    bank = workspace.open_bank()
+    bank = workspace.active.stored()
     assert "mayor-1" not in bank.full_text(text="mayor", k=9, as_of=None)["doc_id"].to_pylist()
     workspace.forget("mayor-2")
     assert "mayor-1" not in bank.full_text(text="mayor", k=9, as_of=None)["doc_id"].to_pylist()
@@ -408,9 +408,9 @@ def test_a_purge_recovers_a_round_of_another_compressor_whose_bank_is_gone(
     started = replace(workspace.rounds()[-1], state="started", compressor="c" * 64)
     workspace.ledger.write(started)
     assert workspace.forget_all(["ferry"], purge=True).rows == 1
-    assert [round_.state for round_ in workspace.all_rounds() if round_.compressor == "c" * 64] == [
-        "interrupted"
-    ]
+    assert [
+        round_.state for round_ in workspace.history.all_rounds() if round_.compressor == "c" * 64
+    ] == ["interrupted"]
 
 
 def test_forgetting_recovers_a_killed_round_and_until_then_its_documents_are_left_out(
@@ -421,11 +421,11 @@ def test_forgetting_recovers_a_killed_round_and_until_then_its_documents_are_lef
     with recovery.updating(writer):
         forgetting.forget(writer, ["ferry"])
     assert (
-        reader.active_bank().version == reader.rounds()[0].version_after
+        reader.active.bank().version == reader.rounds()[0].version_after
     )  # which still has its row
-    assert reader.active_bank().excluded_doc_ids == {"ferry"}
+    assert reader.active.bank().excluded_doc_ids == {"ferry"}
     assert open_workspace(begun).forget_all(["hitch"]).rows == 0
-    assert (reader.rounds()[-1].state, reader.active_bank().present(["ferry"])) == (
+    assert (reader.rounds()[-1].state, reader.active.bank().present(["ferry"])) == (
         "interrupted",
         set(),
     )
@@ -465,7 +465,7 @@ def test_a_damaged_slice_is_not_purged(adapted_workspace: Path) -> None:
     )
     with pytest.raises(cmt.StreamError, match=f"slice {JANUARY} was altered"):
         workspace.forget_all(["ferry"], purge=True)
-    assert (workspace.forgotten(), workspace.bank.present({"ferry"})) == ([], {"ferry"})
+    assert (workspace.history.forgotten(), workspace.bank.present({"ferry"})) == ([], {"ferry"})
 
 
 def test_a_purge_removes_lines_whole_and_damaged_answers(adapted_workspace: Path) -> None:

@@ -22,7 +22,7 @@ FERRY = "What does the ferry to Saltby cost?"
 
 def bank_table(project: Path) -> Path:
     """The folder of the table that answers."""
-    return project / "data/bank" / f"{open_workspace(project).open_bank().name}.lance"
+    return project / "data/bank" / f"{open_workspace(project).active.stored().name}.lance"
 
 
 def reports(project: Path) -> dict[str, PartReport]:
@@ -115,7 +115,7 @@ def test_lost_versions_are_noticed_and_the_advice_repairs_them(adapted_workspace
     january, february = open_workspace(adapted_workspace).rounds()
     assert january.version_after
     lose_versions(bank_table(adapted_workspace), keep=january.version_after)
-    assert open_workspace(adapted_workspace).open_bank().count_rows() == 3
+    assert open_workspace(adapted_workspace).active.stored().count_rows() == 3
     lost = rf"is at version {january.version_after}, but round {FEBRUARY} left version {february.version_after}"
     ingest_more(adapted_workspace, month=3, doc_ids=["quiet"])
     uses: list[Callable[[Workspace], object]] = [

@@ -1,4 +1,4 @@
-"""The resources of a project: opened, refused, and never created by reading."""
+"""The parts of a project: opened, refused, and never created by reading."""
 
 from pathlib import Path
 

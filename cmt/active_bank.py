@@ -1,0 +1,191 @@
+"""The bank that answers: it follows a promotion, is checked against the ledger and calibrated."""
+
+from dataclasses import replace
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from cmt.bank.ledger import contradiction
+from cmt.compressor_in_use import CompressorInUse
+from cmt.errors import BankError, DamageError
+from cmt.history import History
+from cmt.stream.admission.authority import Authority
+
+if TYPE_CHECKING:
+    from cmt.answering.answerer import Answerer
+    from cmt.answering.confidence import Calibration
+    from cmt.bank.bank import Bank
+    from cmt.bank.location import HeldLease
+
+
+class ActiveBank:
+    """The bank of the compressor in use, as the one that answers.
+
+    Threads may share it. `bank` and `answerer` check and follow; the other parts read what is
+    stored.
+    """
+
+    def __init__(
+        self,
+        compressor: CompressorInUse,
+        history: History,
+        lease: "HeldLease",
+        authority: Authority,
+    ) -> None:
+        self._compressor, self._history, self._lease = compressor, history, lease
+        self._authority = authority
+        self._lock = RLock()
+        self._answerer: Answerer | None = None
+        self._checked: tuple[int, int, bool] | None = None  # `_versions` that `bank` compared
+
+    def bank(self) -> "Bank":
+        """The bank of the compressor in use, which has to be the one that answers; never creates a
+        bank.
+
+        While a round of another process is undecided, at work or after a kill, it is the bank
+        before that round. Searches leave out documents whose forgetting was announced. Raises
+        BankError if there is no bank, if another compressor answers that was not promoted, or if
+        the rows do not match the section `bank` of params.yaml; DamageError if the bank contradicts
+        the ledger.
+        """
+        with self._lock:
+            # 1. The compressor, after a promotion the promoted one.
+            self._follow_pointer()
+            # 2. The rows that rounds committed, and the calibration that they recorded.
+            versions = self._versions()
+            changed = versions != self._checked
+            if changed:
+                self.check()
+                self._answerer = replace(self.recalibrate(), bank=self._decided())
+                self._checked = versions
+            # 3. Without the documents that are being forgotten.
+            bank = self.unchecked_answerer.bank
+            if changed or self._history.forgetting_journal.exists():
+                hidden = {*self._history.forgotten(), *self._history.announced()}
+                excluded = frozenset(bank.present(hidden))
+                if excluded != bank.excluded_doc_ids:
+                    bank = bank.excluding(excluded)
+                    self._answerer = replace(self.unchecked_answerer, bank=bank)
+            return bank
+
+    def answerer(self) -> "Answerer":
+        """The answerer over `bank`; take it once for each batch, so that no answer is from two
+        compressors.
+        """
+        with self._lock:
+            self.bank()
+            return self.unchecked_answerer
+
+    @property
+    def unchecked_answerer(self) -> "Answerer":
+        """Answers questions from the bank of the compressor in use, whichever answers others."""
+        if self._answerer is None:
+            from cmt.answering.answerer import Answerer
+
+            self._answerer = Answerer(
+                model=self._compressor.model,
+                lm=self._compressor.lm,
+                bank=self._compressor.bank,
+                params=self._compressor.params,
+                calibration=self.calibration(),
+                changes_of=self._history.changes,
+                may_change=self._authority.may_change,
+            )
+        return self._answerer
+
+    @property
+    def pointer(self) -> str:
+        """First 12 digits of the compressor whose bank answers. Raises BankError if there is no
+        bank.
+        """
+        from cmt.bank.tables import active_compressor
+
+        return active_compressor(self._history.tables)
+
+    def stored(self) -> "Bank":
+        """The bank that the pointer names, as it is stored: neither loads a model nor checks.
+        Raises BankError if there is none.
+        """
+        from cmt.bank.bank import open_bank
+
+        return open_bank(self._compressor.location)
+
+    def reload_if_promoted(self) -> bool:
+        """Reload after a promotion; return whether the compressor changed."""
+        with self._lock:
+            changed = self._compressor.reload_if_promoted()
+            if changed:
+                self._answerer = self._checked = None
+            return changed
+
+    def read_newest(self) -> None:
+        """Let answers come from the newest version of the bank, as the process that changes it
+        needs them.
+        """
+        with self._lock:
+            if self._answerer is not None:
+                excluded = self._answerer.bank.excluded_doc_ids
+                bank = self._compressor.bank.excluding(excluded)
+                self._answerer = replace(self._answerer, bank=bank)
+
+    def check(self, *, idle: bool = False) -> None:
+        """Raise DamageError if the bank differs from the ledger's record. `idle`: no round runs, so
+        compare more.
+        """
+        # before the bank: another process writes the bank first, then the ledger
+        rounds = self._history.rounds()
+        version, rows = self._compressor.bank.version_and_rows()
+        idle = idle and bool(rounds) and not self._history.forgotten()
+        if problem := contradiction(rounds, version=version, rows=rows, idle=idle):
+            raise DamageError(
+                f"bank {self._compressor.location.uri} {problem}: run `cmt verify`, which says how "
+                "to repair it"
+            )
+
+    def recalibrate(self) -> "Answerer":
+        """Give the answerer the calibration of the latest round; returns it."""
+        self._answerer = replace(self.unchecked_answerer, calibration=self.calibration())
+        return self._answerer
+
+    def calibration(self) -> "Calibration":
+        """The calibration of the confidence that the latest round in the bank recorded; the neutral
+        one before it.
+        """
+        from cmt.answering.confidence import NO_CALIBRATION, Calibration
+
+        version = self._compressor.bank.version
+        in_bank = [
+            round_
+            for round_ in self._history.rounds()
+            if round_.state == "committed"
+            or (
+                self._lease.is_held
+                and round_.state == "started"
+                and round_.version_before < version
+            )
+        ]
+        recorded = in_bank[-1].calibration if in_bank else {}
+        return Calibration(recorded["slope"], recorded["shift"]) if recorded else NO_CALIBRATION
+
+    def _follow_pointer(self) -> None:
+        """Reload until the compressor in use is the one that answers. Raises BankError."""
+        active, in_use = self.pointer, self._compressor.model.digest[:12]
+        if active != in_use and self.reload_if_promoted():
+            active, in_use = self.pointer, self._compressor.model.digest[:12]
+        if active != in_use:
+            raise BankError(
+                f"the bank is that of compressor {active}, but {in_use} is in use: "
+                "run `cmt update --all` with it, or put the section compressor back, and start "
+                "again"
+            )
+
+    def _decided(self) -> "Bank":
+        """The bank without a round of another process that is undecided."""
+        bank = self._compressor.bank
+        if self._lease.is_held:
+            return bank
+        undecided = [round_ for round_ in self._history.rounds() if round_.state == "started"]
+        return bank.at(undecided[0].version_before) if undecided else bank
+
+    def _versions(self) -> tuple[int, int, bool]:
+        """The versions of ledger and bank, and whether this process may change them."""
+        return self._history.version, self._compressor.bank.version, self._lease.is_held
