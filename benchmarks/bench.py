@@ -44,9 +44,10 @@ from rich.console import Console
 from rich.progress import track
 
 from cmt.bank.bank import Bank, open_bank
-from cmt.bank.ledger import Ledger, Round
+from cmt.bank.ledger import Ledger
 from cmt.bank.location import BankLocation
 from cmt.bank.quantization import vector_bytes
+from cmt.bank.rounds import Round
 from cmt.bank.schema import bank_schema
 from cmt.cli.context import run_script
 from cmt.common.storage import write_bytes, write_json

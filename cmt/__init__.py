@@ -20,7 +20,7 @@ from cmt.common.version import __version__
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer, Source
-    from cmt.bank.ledger import Round
+    from cmt.bank.rounds import Round
     from cmt.config import Params, load_params
     from cmt.errors import (
         BankError,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Answer": "cmt.answering.answer",
     "Params": "cmt.config",
-    "Round": "cmt.bank.ledger",
+    "Round": "cmt.bank.rounds",
     "Source": "cmt.answering.answer",
     "Workspace": "cmt.workspace",
     "load_params": "cmt.config",

@@ -4,7 +4,7 @@ from dataclasses import replace
 from threading import RLock
 from typing import TYPE_CHECKING
 
-from cmt.bank.ledger import contradiction
+from cmt.bank.rounds import contradiction
 from cmt.compressor_in_use import CompressorInUse
 from cmt.errors import BankError, DamageError
 from cmt.history import History

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmt.bank.changes import Change
-from cmt.bank.ledger import Ledger, Round
+from cmt.bank.ledger import Ledger
+from cmt.bank.rounds import Round
 from cmt.common.storage import read_json
 from cmt.compressor_in_use import CompressorInUse
 from cmt.stream.store import SliceStore

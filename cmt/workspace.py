@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmt.bank.ledger import Round
+from cmt.bank.rounds import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.common.scratch import remove_dead
 from cmt.config import Column, Params, SourceParams, load_params

@@ -10,7 +10,7 @@ from cmt.common.systems import SYSTEM_STYLES
 from cmt.text.display import format_optional
 
 if TYPE_CHECKING:
-    from cmt.bank.ledger import Round
+    from cmt.bank.rounds import Round
     from cmt.evaluation.drift import Drift
     from cmt.rounds.promotion import Promotion
     from cmt.stream.admission.ingest import IngestReport

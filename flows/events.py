@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from prefect.events import emit_event
 
 if TYPE_CHECKING:
-    from cmt.bank.ledger import Round
+    from cmt.bank.rounds import Round
     from cmt.evaluation.drift import Drift
     from cmt.rounds.promotion import Promotion
 

@@ -19,7 +19,7 @@ from flows.events import emit_drift, emit_round
 from flows.tasks import PARAMS, cmt_task, quoting_no_rows, workspace
 
 if TYPE_CHECKING:
-    from cmt.bank.ledger import Round
+    from cmt.bank.rounds import Round
     from cmt.rounds.runner import RoundRunner
 
 log = logging.getLogger("cmt.flows")

@@ -23,7 +23,7 @@ from cmt.answering.comparison import POSSIBLE, Statement, probabilities
 from cmt.answering.confidence import log_odds
 from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
-from cmt.bank.schema import memory_id
+from cmt.bank.memory_ids import memory_id
 from cmt.modeling.cross_encoder import CrossEncoder
 from cmt.modeling.model import ReadSpan, ReadWithout, Weighed
 from cmt.retrieval.selector import Selection

@@ -7,7 +7,7 @@ from typing import Any
 
 from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
-from cmt.bank.schema import memory_id
+from cmt.bank.memory_ids import memory_id
 
 
 @dataclass(frozen=True)

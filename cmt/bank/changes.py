@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from cmt.bank.memory_ids import chunk_number
 from cmt.common.dates import iso, parse_instant
 from cmt.common.digests import json_checksum, sha256_hex
 
@@ -19,7 +20,7 @@ ChangeState = Literal["found", "rejected"]
 
 
 @dataclass(frozen=True)
-class Span:
+class ValueSpan:
     """A run of characters in the text of one memory."""
 
     doc_id: str
@@ -36,14 +37,10 @@ class Span:
     """First 16 hex digits of the SHA-256 of the memory's text."""
 
     @classmethod
-    def of(cls, row: Mapping[str, Any], first: int, last: int) -> "Span":
+    def of(cls, row: Mapping[str, Any], first: int, last: int) -> "ValueSpan":
         """The characters `first` to `last` of the bank row `row`. Raises ValueError if there are
         none.
         """
-        from cmt.bank.schema import (
-            chunk_number,
-        )  # a DVC stage that reads the ledger does not depend on the bank's rows
-
         text = row["text"]
         if not 0 <= first < last <= len(text):
             raise ValueError(f"memory {row['memory_id']!r} has no characters {first} to {last}")
@@ -57,8 +54,6 @@ class Span:
         A memory has another text after a correction of the same date, and in a bank with other
         chunks.
         """
-        from cmt.bank.schema import chunk_number
-
         text, place = row["text"], (row["doc_id"], chunk_number(row["memory_id"]))
         if text is None or (*place, sha256_hex(text)[:16]) != (
             self.doc_id,
@@ -68,7 +63,7 @@ class Span:
             return None
         return str(text[self.first : self.last])
 
-    def overlaps(self, other: "Span") -> bool:
+    def overlaps(self, other: "ValueSpan") -> bool:
         """Whether both are in one text and share a character."""
         return replace(self, first=0, last=0) == replace(other, first=0, last=0) and (
             max(self.first, other.first) < min(self.last, other.last)
@@ -79,8 +74,8 @@ class Span:
 class Change:
     """A statement of one document that a later document changes, as a round found it."""
 
-    old: Span
-    new: Span
+    old: ValueSpan
+    new: ValueSpan
     holds_from: datetime
     """From this date on, the new value holds."""
     confidence: float
@@ -94,7 +89,7 @@ class Change:
 
     @property
     def id(self) -> str:
-        """12 hex digits that depend on the two spans alone, so that a repeated round finds the same
+        """12 hex digits that depend only on the two spans, so that a repeated round finds the same
         change.
         """
         return json_checksum({"old": _span_values(self.old), "new": _span_values(self.new)})[:12]
@@ -121,7 +116,7 @@ class Change:
         if not isinstance(values, dict) or values.pop("checksum", None) != json_checksum(values):
             raise ValueError("it does not match its checksum")
         spans = {
-            name: Span(
+            name: ValueSpan(
                 **values[name] | {"published_at": parse_instant(values[name]["published_at"])}
             )
             for name in ("old", "new")
@@ -152,5 +147,5 @@ def without_rivals(changes: Collection[Change]) -> list[Change]:
     ]
 
 
-def _span_values(span: Span) -> dict[str, Any]:
+def _span_values(span: ValueSpan) -> dict[str, Any]:
     return vars(span) | {"published_at": iso(span.published_at)}

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.bank.schema import memory_id
+from cmt.bank.memory_ids import memory_id
 from cmt.common.arrow import replace_column, rows_with
 from cmt.errors import DamageError
 from cmt.timeline import Timeline, Version, ingest_order

@@ -1,7 +1,6 @@
 """The rows of a bank: Arrow schema, validation and digest."""
 
 import hashlib
-import re
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.bank import lexical
+from cmt.bank.memory_ids import memory_id
 from cmt.bank.quantization import vector_bytes
-from cmt.common.dates import iso
 from cmt.errors import BankError
 
 SCHEMA_VERSION = "2"
@@ -35,18 +34,6 @@ VERSION_COLUMNS = [
 VERSION_COLUMNS += ["supersedes", "sha256"]
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-
-
-def memory_id(doc_id: str, chunk: int, version: datetime | None = None) -> str:
-    """The memory_id of a chunk of a document in the `version` of that date; None: in the latest
-    one.
-    """
-    return f"{doc_id}#{chunk}" + (f"@{iso(version)}" if version else "")
-
-
-def chunk_number(memory_id: str) -> int:
-    """The number of the chunk in a memory_id; a doc_id may have the signs # and @, too."""
-    return int(re.fullmatch(r"(?s).*#(\d+)(@\d{4}-\d\d-\d\dT[\d:.]+Z)?", memory_id)[1])  # type: ignore[index]
 
 
 def latest_versions(rows: pa.Table) -> pa.Table:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cmt.bank.ledger import SCORE_NAMES, flat_scores
+from cmt.bank.rounds import SCORE_NAMES, flat_scores
 from cmt.cli.context import run_script
 from cmt.cli.output import console
 from cmt.cli.progress_bar import ProgressBar
@@ -26,7 +26,7 @@ from cmt.workspace import Workspace, open
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cmt.bank.ledger import Round
+    from cmt.bank.rounds import Round
 
 PIN = "data/replay/bank.json"
 

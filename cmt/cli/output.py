@@ -23,7 +23,7 @@ from cmt.text.display import MISSING, counted, format_optional, plain
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.bank.change_values import ChangeReport
-    from cmt.bank.ledger import Round
+    from cmt.bank.rounds import Round
     from cmt.evaluation.evaluate import Evaluation
     from cmt.rounds.care.forgetting import ForgetReport, ForgottenDocument
     from cmt.rounds.care.verification import PartReport

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import Basis
 from cmt.answering.prompting import Prediction, closed_book, rag
-from cmt.bank.ledger import SCORE_NAMES
+from cmt.bank.rounds import SCORE_NAMES
 from cmt.common.arrow import take
 from cmt.common.progress import OnProgress
 from cmt.evaluation.answer_record import RecordedAnswer, recorded_answers

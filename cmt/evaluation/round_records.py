@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cmt.bank.ledger import ANSWERS, Round, round_folder
+from cmt.bank.rounds import ANSWERS, Round, round_folder
 from cmt.common.arrow import is_in
 from cmt.common.storage import write_table
 from cmt.project import Project

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.bank.ledger import Round
+from cmt.bank.rounds import Round
 from cmt.common.difference import Difference
 from cmt.common.systems import ScoresBySystem
 from cmt.evaluation.metrics import paired_bootstrap

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cmt.bank.ledger import Round
+from cmt.bank.rounds import Round
 from cmt.common.progress import Progress
 from cmt.common.provenance import git_commit
 from cmt.common.storage import relative, write_bytes

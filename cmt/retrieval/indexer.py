@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cmt.bank import quantization
 from cmt.bank.lexical import sketch
-from cmt.bank.schema import bank_schema, chunk_number, memory_id, schema_value
+from cmt.bank.memory_ids import chunk_number, memory_id
+from cmt.bank.schema import bank_schema, schema_value
 from cmt.errors import ModelError
 from cmt.modeling.codebook import stored_codes
 from cmt.modeling.model import MemoryModel, RetrievedMemory

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cmt.bank.ledger import Round
+from cmt.bank.rounds import Round
 from cmt.common.progress import NullProgress, Progress
 from cmt.common.storage import write_json
 from cmt.errors import RoundError

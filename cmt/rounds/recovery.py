@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from filelock import FileLock, Timeout
 
-from cmt.bank.ledger import Ledger, Round
+from cmt.bank.ledger import Ledger
+from cmt.bank.rounds import Round
 from cmt.errors import BankError, CmtError, RoundError, ServiceError
 from cmt.project import Project
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from cmt.bank.ledger import ANSWERS, CANARIES, Round, round_folder
+from cmt.bank.rounds import ANSWERS, CANARIES, Round, round_folder
 from cmt.common.arrow import rows_with, rows_without
 from cmt.common.digests import sha256_hex
 from cmt.common.progress import NullProgress, Progress

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cmt.bank.ledger import MEMORY, Round
+from cmt.bank.rounds import MEMORY, Round
 from cmt.common.secrets import mask_secrets
 from cmt.config import Params
 from cmt.text.display import MISSING, format_optional

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmt.bank.ledger import Round
+from cmt.bank.rounds import Round
 from cmt.common.digests import sha256_hex
 from cmt.common.storage import relative
 from cmt.config import Params, TrackingParams

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
 
-from cmt.bank.ledger import flat_scores
+from cmt.bank.rounds import flat_scores
 from cmt.cli.output import console, write_line
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.storage import read_json, write_json

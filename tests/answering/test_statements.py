@@ -22,7 +22,7 @@ from cmt.answering.statements import (
     compare,
     weigh,
 )
-from cmt.bank.changes import Change, Span
+from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from cmt.modeling.cross_encoder import CrossEncoder, Odds, Report
@@ -242,7 +242,7 @@ def read(compared: Comparisons) -> tuple[list[float], float]:
 
 
 def change(state: Any) -> Change:
-    old, new = Span("a1", MARCH, 0, 0, 1, ""), Span("a2", JULY, 0, 0, 1, "")
+    old, new = ValueSpan("a1", MARCH, 0, 0, 1, ""), ValueSpan("a2", JULY, 0, 0, 1, "")
     return Change(old, new, holds_from=JULY, confidence=0.9, state=state)
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cmt.bank.changes import Change, Span, without_rivals
+from cmt.bank.changes import Change, ValueSpan, without_rivals
 
 DATE = datetime(2031, 1, 2, 6, 0, 0, 250, tzinfo=UTC)
 FERRY = {
@@ -20,7 +20,7 @@ FARES = {
     "published_at": DATE,
     "text": "Now 9 crowns.",
 }
-OLD, NEW = Span.of(FERRY, 24, 32), Span.of(FARES, 4, 12)
+OLD, NEW = ValueSpan.of(FERRY, 24, 32), ValueSpan.of(FARES, 4, 12)
 
 
 def test_a_span_reads_its_characters_from_the_text_that_it_was_found_in() -> None:
@@ -41,7 +41,7 @@ def test_a_span_reads_its_characters_from_the_text_that_it_was_found_in() -> Non
 @pytest.mark.parametrize(("first", "last"), [(-1, 2), (2, 2), (3, 1), (0, 99)])
 def test_a_span_outside_the_text_is_refused(first: int, last: int) -> None:
     with pytest.raises(ValueError, match=f"memory '#a@b#3' has no characters {first} to {last}"):
-        Span.of(FERRY, first, last)
+        ValueSpan.of(FERRY, first, last)
 
 
 def test_the_id_depends_on_the_spans_alone() -> None:

@@ -1,8 +1,5 @@
-"""The ledger: rounds, inferred changes and forgotten documents in LanceDB, and the two forms of
-scores.
-"""
+"""The ledger: rounds, inferred changes and forgotten documents in LanceDB."""
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +8,8 @@ from typing import Any
 import lancedb
 import pytest
 
-from cmt.bank.changes import Change, Span
-from cmt.bank.ledger import SCORE_NAMES, Ledger, contradiction, flat_scores, nested_scores
+from cmt.bank.changes import Change, ValueSpan
+from cmt.bank.ledger import Ledger
 from cmt.errors import BankError, DamageError, RoundError
 from tests.helpers.damage import flip
 from tests.helpers.rounds import ROUND
@@ -99,27 +96,6 @@ def test_a_damaged_ledger_raises_a_bank_error(tmp_path: Path) -> None:
         Ledger(lancedb.connect(str(tmp_path)))
 
 
-def test_stored_scores_have_bare_names_for_the_memory_and_a_prefix_for_baselines(
-    ledger: Ledger,
-) -> None:
-    scores: dict[str, dict[str, float | None]] = {
-        "cmt": {"f1": 60.0, "recall": 0.9},
-        "rag": {"f1_low": 29.0, "recall": None},
-    }
-    flat = {"f1": 60.0, "recall": 0.9, "rag_f1_low": 29.0, "rag_recall": None}
-    assert flat_scores(scores) == flat
-    ledger.write(replace(ROUND, scores=scores))
-    assert json.loads(ledger._read("rounds")["record"][0].as_py())["scores"] == flat
-    assert ledger.rounds()[0].scores == scores
-    systems = {
-        name: dict.fromkeys(SCORE_NAMES, 1.0) for name in ("cmt", "rag_trained", "rag", "closed")
-    }
-    assert list(nested_scores(flat_scores(systems)).items()) == list(systems.items())
-    assert nested_scores({"f1": 1.0, "accuracy": 2.0}) == {
-        "cmt": {"f1": 1.0, "accuracy": 2.0}
-    }  # an unknown name
-
-
 @pytest.mark.parametrize("name", ["rounds", "changes", "forgotten"])
 def test_an_altered_file_is_named_before_lance_reads_it(
     ledger: Ledger, tmp_path: Path, name: str
@@ -141,10 +117,16 @@ def test_an_altered_file_is_named_before_lance_reads_it(
 
 JANUARY, FEBRUARY = datetime(2031, 1, 5, tzinfo=UTC), datetime(2031, 2, 5, tzinfo=UTC)
 PRICE = Change(
-    Span("ferry", JANUARY, 0, 10, 20, "ab"), Span("fares", FEBRUARY, 1, 3, 14, "cd"), FEBRUARY, 0.9
+    ValueSpan("ferry", JANUARY, 0, 10, 20, "ab"),
+    ValueSpan("fares", FEBRUARY, 1, 3, 14, "cd"),
+    FEBRUARY,
+    0.9,
 )
 MAYOR = Change(
-    Span("mayor", JANUARY, 0, 0, 4, "ef"), Span("vote", FEBRUARY, 0, 5, 9, "01"), JANUARY, 0.8
+    ValueSpan("mayor", JANUARY, 0, 0, 4, "ef"),
+    ValueSpan("vote", FEBRUARY, 0, 5, 9, "01"),
+    JANUARY,
+    0.8,
 )
 COMMITTED = replace(ROUND, state="committed", version_after=3)
 
@@ -295,27 +277,3 @@ def test_an_altered_change_is_damage(ledger: Ledger, values: dict[str, str]) -> 
         match="ledger in .* is damaged .*the change .*(cannot be read|match its record)",
     ):
         ledger.changes()
-
-
-# Contradictions between a bank and its ledger
-
-
-LEFT = replace(ROUND, state="committed", version_after=7, rows=6)
-
-
-@pytest.mark.parametrize(
-    ("version", "rows", "idle", "problem"),
-    [
-        (7, 6, True, None),
-        (9, 5, False, None),
-        (9, 5, True, "has 5 rows, but round 2031-01/0001 left 6"),
-        (7, 5, False, "has 5 rows, but round 2031-01/0001 left 6"),
-        (4, 6, False, "is at version 4, but round 2031-01/0001 left version 7"),
-    ],
-)
-def test_a_bank_must_have_what_the_last_round_left(
-    version: int, rows: int, idle: bool, problem: str | None
-) -> None:
-    earlier = replace(ROUND, state="committed", version_after=3, rows=3)
-    assert contradiction([earlier, LEFT], version=version, rows=rows, idle=idle) == problem
-    assert contradiction([replace(LEFT, state="rolled_back")], version=1, rows=0, idle=True) is None

@@ -11,8 +11,9 @@ import pytest
 
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
+from cmt.bank.memory_ids import memory_id
 from cmt.bank.merge import misdated
-from cmt.bank.schema import VERSION_COLUMNS, memory_id
+from cmt.bank.schema import VERSION_COLUMNS
 from cmt.timeline import Version
 from tests.common.visibility_model import Model
 from tests.helpers.banks import SCHEMA, day, document, key_of, table

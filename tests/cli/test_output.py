@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cmt.answering.answer import NOT_IN_MEMORY, Answer, OtherValue, Source, Span, Verdict
-from cmt.bank.ledger import Round
+from cmt.bank.rounds import Round
 from cmt.cli.output import (
     answer_json,
     answer_line,

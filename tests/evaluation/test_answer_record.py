@@ -14,7 +14,7 @@ import pytest
 import cmt
 from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
-from cmt.bank.changes import Change, Span
+from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.answer_record import RecordedAnswer, recorded_answers
 from cmt.retrieval.indexer import compress_documents
 from tests.helpers.facts import documents
@@ -125,7 +125,9 @@ def test_recorded_answers_are_read_for_any_batch_size(
 def test_other_parameters_models_and_changes_ask_again(
     answerer: CountingAnswerer, record: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    span = Span("a", datetime(2031, 1, 1, tzinfo=UTC), chunk=0, first=0, last=1, digest="0" * 16)
+    span = ValueSpan(
+        "a", datetime(2031, 1, 1, tzinfo=UTC), chunk=0, first=0, last=1, digest="0" * 16
+    )
     changes = [
         Change(span, replace(span, doc_id="b"), holds_from=span.published_at, confidence=0.9)
     ]

@@ -1,7 +1,7 @@
 """Inferred changes, as a round would find them, between documents of a bank."""
 
-from cmt.bank.changes import Change, Span
-from cmt.bank.schema import memory_id
+from cmt.bank.changes import Change, ValueSpan
+from cmt.bank.memory_ids import memory_id
 from cmt.rounds import recovery
 from cmt.workspace import Workspace
 
@@ -18,7 +18,7 @@ def find(workspace: Workspace, old: tuple[str, str] = MOSS, new: tuple[str, str]
         columns = ["memory_id", "doc_id", "published_at", "text"]
         [row] = workspace.bank.rows(columns, {memory_id(doc_id, 0)}).to_pylist()
         first = row["text"].rindex(value)
-        spans.append(Span.of(row, first, first + len(value)))
+        spans.append(ValueSpan.of(row, first, first + len(value)))
     return Change(spans[0], spans[1], holds_from=spans[1].published_at, confidence=0.93)
 
 

@@ -1,6 +1,6 @@
 """A round of the ledger."""
 
-from cmt.bank.ledger import Round
+from cmt.bank.rounds import Round
 
 ROUND = Round(
     round_id="2031-01/0001",

@@ -26,8 +26,8 @@ STAGES = ["prepare", "train", "replay", "evaluate"]
 # Modules that need not be dependencies of every stage that imports them: they change no result, or
 # only that of the stages that name them.
 SILENT = {f"cmt.{name}" for name in (
-    "active_bank", "bank", "bank.changes", "bank.ledger", "bank.location", "compressor_in_use", "config", "errors",
-    "history", "project", "workspace",
+    "active_bank", "bank", "bank.changes", "bank.ledger", "bank.location", "bank.memory_ids",
+    "bank.rounds", "compressor_in_use", "config", "errors", "history", "project", "workspace",
     "rounds", "rounds.recovery", "rounds.runner", "rounds.tries", "cli", "cli.context", "cli.output",
     "cli.progress_bar", "common", "common.dates", "common.digests", "common.imports", "common.progress",
     "common.provenance", "common.scratch", "common.secrets", "common.storage", "common.strict_yaml",

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from cmt.bank.ledger import Ledger, Round
+from cmt.bank.ledger import Ledger
+from cmt.bank.rounds import Round
 from cmt.evaluation.gate.storage import read_canaries
 from cmt.rounds import recovery, runner
 from cmt.rounds.care.lineage import lineage

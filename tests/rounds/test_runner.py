@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from cmt.answering.confidence import NO_CALIBRATION
-from cmt.bank.ledger import CANARIES, Round
+from cmt.bank.rounds import CANARIES, Round
 from cmt.evaluation.calibration import calibrated_by
 from cmt.evaluation.evaluate import Evaluation, evaluate
 from cmt.evaluation.gate import choice

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cmt.bank.ledger import Round
+from cmt.bank.rounds import Round
 from cmt.config import load_params
 from cmt.lm.model import FrozenLM
 from cmt.modeling.model import MemoryModel

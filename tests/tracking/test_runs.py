@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from cmt.bank.ledger import Round
+from cmt.bank.rounds import Round
 from cmt.config import Params, TrackingParams, load_params
 from cmt.errors import ServiceError
 from cmt.tracking.payload import round_metrics

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from cmt.answering.answerer import Answerer
 from cmt.answering.comparison import POSSIBLE, Statement, probabilities
-from cmt.bank.changes import Change, Span
+from cmt.bank.changes import Change, ValueSpan
 from cmt.bank.schema import key_matrix
 from cmt.questions.gaps import question_on
 from cmt.text.answers import same_value
@@ -130,8 +130,8 @@ def _find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
             changed = probabilities(probe.question, old, new, answerer.model.cross_encoder).changed
             compared[pair] += 1
             if changed >= POSSIBLE:
-                was = Span.of(probe.earlier, old.first, old.last)
-                becomes = Span.of(probe.later, new.first, new.last)
+                was = ValueSpan.of(probe.earlier, old.first, old.last)
+                becomes = ValueSpan.of(probe.later, new.first, new.last)
                 change = Change(
                     was, becomes, holds_from=new.published_at, confidence=round(changed, 4)
                 )

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from cmt.answering.answerer import Answerer
 from cmt.bank.bank import Bank
 from cmt.bank.change_values import ChangeReport
-from cmt.bank.schema import key_matrix, memory_id
+from cmt.bank.memory_ids import memory_id
+from cmt.bank.schema import key_matrix
 from cmt.common.arrow import rows_with
 from cmt.common.digests import sha256_hex
 from cmt.evaluation.gate.canary import Canary

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cmt.bank.ledger import CANARIES, Judgement, Round, round_folder
+from cmt.bank.rounds import CANARIES, Judgement, Round, round_folder
 from cmt.config import GateParams
 from cmt.evaluation.gate.canary import Canary
 from cmt.evaluation.gate.storage import read_canaries

@@ -16,7 +16,8 @@ from datetime import datetime
 from typing import Any
 
 from cmt.bank.bank import Bank, open_banks
-from cmt.bank.ledger import Ledger, check_uninterrupted
+from cmt.bank.ledger import Ledger
+from cmt.bank.rounds import check_uninterrupted
 from cmt.bank.schema import schema_value
 from cmt.common.storage import flush_to_disk, read_checked_json, write_checked_json
 from cmt.errors import BankError, DamageError, RoundError, UnknownDocumentError

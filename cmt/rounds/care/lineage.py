@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cmt.bank.ledger import Round
-from cmt.bank.schema import memory_id
+from cmt.bank.memory_ids import memory_id
+from cmt.bank.rounds import Round
 from cmt.common.dates import iso
 from cmt.errors import BankError, NotFoundError
 from cmt.evaluation.gate.judgement import changed_answers

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.integrity import DELETIONS, altered_files
-from cmt.bank.ledger import Ledger, Round, contradiction
+from cmt.bank.ledger import Ledger
+from cmt.bank.rounds import Round, contradiction
 from cmt.bank.schema import schema_value
 from cmt.bank.tables import (
     MEMORIES,

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cmt.bank.changes import Change, Span
+from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.changes.independence import Report, admitted, namesakes, told_independently
 from cmt.stream.admission.authority import Authority
 
@@ -131,9 +131,9 @@ def test_a_change_is_recorded_if_its_source_may_make_it_or_two_others_tell_it() 
         full_text=lambda **_options: pa.Table.from_pylist(about),
     )
 
-    def span(name: str, value: str) -> Span:
+    def span(name: str, value: str) -> ValueSpan:
         first = str(rows[name]["text"]).index(value)
-        return Span.of(rows[name], first, first + len(value))
+        return ValueSpan.of(rows[name], first, first + len(value))
 
     changes = [
         Change(span("ferry", "6 crowns"), span(name, "9 crowns"), DATE, 0.9) for name in ("h", "e")

@@ -16,7 +16,7 @@ import torch
 
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.change_values import with_values
-from cmt.bank.changes import Change, Span
+from cmt.bank.changes import Change, ValueSpan
 from cmt.bank.location import BankLocation
 from cmt.bank.schema import bank_schema
 from cmt.common.digests import sha256_hex
@@ -207,7 +207,7 @@ def test_a_question_counts_for_the_document_that_changed_its_answer(project: Pro
     project.add("2", {"rise": news}, source="Herald")
     project.add("3", {"lie": "The ferry to Saltby costs 2 crowns."}, banked=False)
     old, new = (
-        Span.of(
+        ValueSpan.of(
             project._row(name, project.slices[name]["documents"][0]),
             text.index(value),
             text.index(value) + 8,

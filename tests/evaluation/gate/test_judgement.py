@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from cmt.bank.ledger import CANARIES, Round, round_folder
+from cmt.bank.rounds import CANARIES, Round, round_folder
 from cmt.config import GateParams
 from cmt.evaluation.gate.canary import Canary, Outcome
 from cmt.evaluation.gate.judgement import FEWEST, changed_answers, judge, why_set_aside

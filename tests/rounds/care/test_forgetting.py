@@ -17,8 +17,9 @@ import pytest
 
 import cmt
 from cmt.bank import maintenance, writing
-from cmt.bank.changes import Change, Span
-from cmt.bank.ledger import CANARIES, Ledger, round_folder
+from cmt.bank.changes import Change, ValueSpan
+from cmt.bank.ledger_table import LedgerTable
+from cmt.bank.rounds import CANARIES, round_folder
 from cmt.common.scratch import scratch_folder
 from cmt.common.storage import write_json
 from cmt.evaluation.gate.canary import Canary
@@ -32,7 +33,10 @@ from tests.helpers.rows import make_document, write_lines
 
 SPRING = datetime(2031, 2, 5, tzinfo=UTC)
 PRICE = Change(
-    Span("ferry", SPRING, 0, 10, 20, "ab"), Span("fares", SPRING, 1, 3, 14, "cd"), SPRING, 0.9
+    ValueSpan("ferry", SPRING, 0, 10, 20, "ab"),
+    ValueSpan("fares", SPRING, 1, 3, 14, "cd"),
+    SPRING,
+    0.9,
 )
 WHO = "Who is the mayor of Port Ellery?"
 
@@ -67,7 +71,7 @@ def stopping(step: int, *, full: bool) -> Iterator[list[int]]:
             (os, "unlink"),
             (writing, "_commit"),
             (maintenance, "compact"),
-            (Ledger, "_upsert"),
+            (LedgerTable, "upsert"),
         ):
             patch.setattr(owner, name, failing(getattr(owner, name)))
         yield changes
