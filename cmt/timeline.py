@@ -1,7 +1,7 @@
 """What is true when: from which date until which date each version of a document is visible
 (docs/concepts.md).
 
-Visibility depends on the set of versions alone. The order in which they were ingested decides only
+Visibility depends only on the set of versions. The order in which they were ingested decides only
 between versions of one date; the order in which they were banked decides nothing.
 """
 
@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 from cmt.common.dates import iso, parse_instant
 
-Interval = tuple[
-    datetime, datetime | None
-]  # from the first instant on, and before the second; None: without end
+Interval = tuple[datetime, datetime | None]
+"""From the first instant on, and before the second; None: without end."""
 
 
 class Version(NamedTuple):
@@ -22,14 +21,12 @@ class Version(NamedTuple):
 
     doc_id: str
     published_at: datetime
-    slice_id: (
-        str  # `<period>/<seq>`; of two versions with one date the one of the later slice holds
-    )
+    slice_id: str
+    """`<period>/<seq>`. If two versions have one date, that of the later slice holds."""
     source: str | None  # publisher
     sha256: str  # of the text; "" if it is unknown, as of a forgotten document
-    supersedes: (
-        str | None
-    )  # declared: the doc_id of the document that this version replaces as a whole
+    supersedes: str | None
+    """Declared: the doc_id of the document that this version replaces as a whole."""
     banked: bool = True
     """Whether the bank has it. A version that waits, was refused or was forgotten hides nothing
     itself, but names lead through it to the document that it replaces."""
@@ -60,26 +57,20 @@ class Timeline:
 
     def __init__(self, versions: Iterable[Version]) -> None:
         self.intervals: dict[tuple[str, datetime], list[Interval]] = {}
-        """doc_id and date of each banked version → when it is visible; of several with one date the
-        last ingested.
-        """
+        """doc_id and date of each banked version → when it is visible. If several have one date,
+        the last ingested."""
         self.repeats: dict[tuple[str, datetime], str] = {}
         """doc_id and date of each repeat → the document that it stood for from then on."""
         self.replaced: dict[tuple[str, datetime], set[str]] = {}
-        """doc_id and date of each update → the documents that it hides, where they are not
-        younger.
-        """
+        """doc_id and date of each update → the documents that it hides, if not younger."""
         self._current: dict[str, Version] = {}  # banked
         self._known: dict[str, Version] = {}  # banked or not
-        self._originals: dict[
-            str, list[tuple[datetime, str | None]]
-        ] = {}  # of each version, by date
-        self._texts: dict[
-            tuple[str | None, str], dict[str, None]
-        ] = {}  # source, sha256 → documents, no repeats
-        self._hides: dict[
-            str, set[str]
-        ] = {}  # document → the documents that its current version hides
+        # document → the documents that its versions stand for, by date
+        self._originals: dict[str, list[tuple[datetime, str | None]]] = {}
+        # source, sha256 → documents that are no repeats
+        self._texts: dict[tuple[str | None, str], dict[str, None]] = {}
+        # document → the documents that its current version hides
+        self._hides: dict[str, set[str]] = {}
         self._hidden_by: dict[str, set[str]] = {}
         self._shown: dict[str, Version] = {}
         for date, group in groupby(_held(versions), key=lambda version: version.published_at):
@@ -101,8 +92,9 @@ class Timeline:
         return intervals[-1][1] if intervals else published_at
 
     def hidden(self, doc_id: str, published_at: datetime) -> str | None:
-        """The intervals before `superseded_at` in which a version is hidden, as ISO 8601
-        `start/end`; None if none.
+        """The intervals before `superseded_at` in which a version is hidden; None if none.
+
+        Each is written as in ISO 8601, `start/end`, with blanks between them.
         """
         gaps, start = [], published_at
         for begin, end in self.intervals[doc_id, published_at]:
@@ -112,81 +104,105 @@ class Timeline:
         return " ".join(gaps) or None
 
     def _advance(self, date: datetime, group: list[Version]) -> None:
-        """Apply the versions of one date, in order."""
-        banked, touched = [version for version in group if version.banked], set[str]()
-        # 1. Each ends the version before it, and what that one hid.
+        """Apply the versions of one date, in order.
+
+        1. Each ends the version before it, and what that version hid.
+        2. A repeat stands for the first document in force with its text. Updates of this date do
+           not count yet.
+        3. The other versions hide what they name.
+        4. Intervals end and begin.
+        """
+        banked = [version for version in group if version.banked]
         self._known |= {version.doc_id: version for version in group}
+        touched = set[str]()
         for version in banked:
-            doc_id = version.doc_id
-            self.intervals[doc_id, date] = []
-            if before := self._current.get(doc_id):
-                self._texts[before.source, before.sha256].pop(doc_id, None)
-            for target in self._hides.pop(doc_id, ()):
-                self._hidden_by[target].discard(doc_id)
-                touched.add(target)
-            self._hidden_by[doc_id] = set()  # nothing hides what is younger
-            self._current[doc_id] = version
-            touched.add(doc_id)
-        # 2. A repeat stands for the first document in force with its text; updates of this date do
-        #    not count yet.
-        for doc_id, _, _, source, sha256, supersedes, _ in banked:
-            same_text = self._texts.setdefault((source, sha256), {})
-            original = next((other for other in same_text if not self._hidden_by[other]), None)
-            if supersedes is not None or original is None:
-                original = same_text[doc_id] = None
-            else:
-                self.repeats[doc_id, date] = original
-            self._originals.setdefault(doc_id, []).append((date, original))
-        # 3. The others hide what they name.
+            touched |= self._replace_current(version)
         for version in banked:
-            if version.supersedes is not None:
-                self.replaced[version[:2]] = self._named(version.supersedes) - {version.doc_id}
-                self._hides[version.doc_id] = self.replaced[version[:2]]
-            for target in self._hides.get(version.doc_id, ()):
-                self._hidden_by[target].add(version.doc_id)
-                touched.add(target)
-        # 4. The intervals that end and begin.
+            self._find_original(version)
+        for version in banked:
+            touched |= self._hide_named(version)
         for doc_id in touched:
-            shown, current = self._shown.get(doc_id), self._current[doc_id]
-            visible = not self._hidden_by[doc_id] and self._stands_for(doc_id) is None
-            if shown is not None and (shown != current or not visible):
-                begin, _ = self.intervals[doc_id, shown.published_at][-1]
-                self.intervals[doc_id, shown.published_at][-1] = begin, date
-                del self._shown[doc_id]
-            if visible and self._shown.get(doc_id) is None:
-                self.intervals[doc_id, current.published_at].append((date, None))
-                self._shown[doc_id] = current
+            self._update_intervals(doc_id, date)
+
+    def _replace_current(self, version: Version) -> set[str]:
+        """Make `version` the current one of its document. Returns the documents to update."""
+        doc_id = version.doc_id
+        touched = {doc_id}
+        self.intervals[doc_id, version.published_at] = []
+        if before := self._current.get(doc_id):
+            self._texts[before.source, before.sha256].pop(doc_id, None)
+        for target in self._hides.pop(doc_id, ()):
+            self._hidden_by[target].discard(doc_id)
+            touched.add(target)
+        self._hidden_by[doc_id] = set()  # nothing hides what is younger
+        self._current[doc_id] = version
+        return touched
+
+    def _find_original(self, version: Version) -> None:
+        """Note the document that `version` stands for if it is a repeat."""
+        doc_id, date = version.doc_id, version.published_at
+        same_text = self._texts.setdefault((version.source, version.sha256), {})
+        original = next((other for other in same_text if not self._hidden_by[other]), None)
+        if version.supersedes is not None or original is None:
+            original = same_text[doc_id] = None
+        else:
+            self.repeats[doc_id, date] = original
+        self._originals.setdefault(doc_id, []).append((date, original))
+
+    def _hide_named(self, version: Version) -> set[str]:
+        """Hide the documents that `version` supersedes. Returns them."""
+        doc_id, key = version.doc_id, version[:2]
+        if version.supersedes is not None:
+            self.replaced[key] = self._named(version.supersedes) - {doc_id}
+            self._hides[doc_id] = self.replaced[key]
+        hidden = self._hides.get(doc_id, set())
+        for target in hidden:
+            self._hidden_by[target].add(doc_id)
+        return hidden
+
+    def _update_intervals(self, doc_id: str, date: datetime) -> None:
+        """End the interval of the version that is no longer visible, and begin that of the one that
+        is.
+        """
+        shown, current = self._shown.get(doc_id), self._current[doc_id]
+        visible = not self._hidden_by[doc_id] and self._stands_for(doc_id) is None
+        if shown is not None and (shown != current or not visible):
+            begin, _ = self.intervals[doc_id, shown.published_at][-1]
+            self.intervals[doc_id, shown.published_at][-1] = begin, date
+            del self._shown[doc_id]
+        if visible and self._shown.get(doc_id) is None:
+            self.intervals[doc_id, current.published_at].append((date, None))
+            self._shown[doc_id] = current
 
     def _stands_for(self, doc_id: str) -> str | None:
         return self._originals[doc_id][-1][1] if doc_id in self._originals else None
 
     def _named(self, name: str) -> set[str]:
-        """The banked documents that `name` leads to: the document itself, or the one that it stands
-        for.
+        """The banked documents that `name` leads to.
 
-        If its last version is not banked, its repeats and the documents that it supersedes are
-        added.
+        These are the document itself, or the document that it stands for. If its last version is
+        not banked, its repeats and the documents that it supersedes are added.
         """
-        found, names = set[str](), [name]
-        for one in names:
-            leads_to = self._stands_for(one)
-            if one in self._current and leads_to is None:
-                found.add(one)
-            version = self._known.get(one)
+        documents, names = set[str](), [name]
+        for doc_id in names:
+            leads_to = self._stands_for(doc_id)
+            if doc_id in self._current and leads_to is None:
+                documents.add(doc_id)
+            version = self._known.get(doc_id)
             supersedes = None
             if version and not version.banked:
                 same_text = self._texts.get((version.source, version.sha256), ())
-                found |= {other for other in same_text if self._current[other].supersedes is None}
+                documents |= {key for key in same_text if self._current[key].supersedes is None}
                 supersedes = version.supersedes
-            names += [other for other in (leads_to, supersedes) if other and other not in names]
-        return found
+            names += [key for key in (leads_to, supersedes) if key and key not in names]
+        return documents
 
 
 def _held(versions: Iterable[Version]) -> list[Version]:
-    """The versions that hold, in order: of each document and date the last one, and the last one
-    that is banked.
+    """The versions that hold, in order.
 
-    A version that is given as banked and as not banked is banked.
+    If a document has several versions of one date, the last one holds, and the last one that is
+    banked. A version that is given as banked and as not banked is banked.
     """
     ordered = sorted(set(versions), key=lambda version: (version.order, version.banked))
     last = {version[:2]: version for version in ordered}

@@ -24,15 +24,14 @@ _STAMP = re.compile(
     r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?"
 )
 _DOTTED_TIME = re.compile(r"(?<=[\d,][T ])(\d\d)\.(\d\d)(?![\d.])")
-_NO_INSTANT = re.compile(
-    r"\d{4}-\d\d-\d\d/|\d[T ]\d\d[.,]\d"
-)  # an interval, or hours with a fraction
+# an interval, or hours with a fraction
+_NO_INSTANT = re.compile(r"\d{4}-\d\d-\d\d/|\d[T ]\d\d[.,]\d")
 _RFC_2822 = re.compile(
-    r"([A-Z][a-z]{2}, +)?\d{1,2} [A-Z][a-z]{2} (?:\d\d)?\d\d \d{1,2}:\d\d(:\d\d)? ([+-]\d{4}|GMT|UTC?|[ECMP][SD]T)"
+    r"([A-Z][a-z]{2}, +)?\d{1,2} [A-Z][a-z]{2} (?:\d\d)?\d\d \d{1,2}:\d\d(:\d\d)? "
+    r"([+-]\d{4}|GMT|UTC?|[ECMP][SD]T)"
 )
-_ZERO_OF_OFFSET = re.compile(
-    r"(?:GMT|UTC) *(?=[+-]\d)"
-)  # dateutil reads GMT+2 by the rule of POSIX, as -02:00
+# dateutil reads GMT+2 by the rule of POSIX, as -02:00
+_ZERO_OF_OFFSET = re.compile(r"(?:GMT|UTC) *(?=[+-]\d)")
 _COMMENT = re.compile(r"\s*\([^()]*\)$")  # such as the name of the zone after its offset
 _WEEKDAY = re.compile(r"[^\W\d_]+\.?,\s*")  # in any language
 _ZONES = {
@@ -58,10 +57,8 @@ _ZONES |= {
     "MSK": 3,
 }
 _EPOCHS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
-_EARLIEST_EPOCH, _LATEST_EPOCH = (
-    10**8,
-    10**11,
-)  # seconds, 1973 to 5138; smaller numbers are years, days or counters
+# seconds, 1973 to 5138; smaller numbers are years, days or counters
+_EARLIEST_EPOCH, _LATEST_EPOCH = 10**8, 10**11
 
 # in English, German, French, Spanish, Italian, Portuguese, Dutch and the Nordic languages
 _MONTHS = (
@@ -138,26 +135,8 @@ class DateReader:
         if len(text) > _LONGEST or not text or _NO_INSTANT.search(text):
             raise _refused(value)
         # 1. numbers, ISO 8601 and RFC 2822, the quick ones
-        if _STAMP.fullmatch(text):  # as milliseconds since 1970 a day in 1976, or after 2600
-            with suppress(ValueError):
-                return self._instant(
-                    datetime.strptime(text, "%Y%m%d%H%M%S"[: len(text) - 2]), "digits"
-                )
-            raise _refused(value)
-        if text.isdecimal() and len(text) != len("20310215"):
-            return _number(int(text))
-        if re.fullmatch(r"\d{9,}\.\d+", text):  # of Slack and Unix
-            return _number(float(text))
-        if found := self._iso(text):
+        if found := self._digits(value, text) or self._iso(text) or self._mail(text):
             return found
-        if _RFC_2822.fullmatch(text):
-            with suppress(ValueError):
-                instant = parsedate_to_datetime(
-                    text
-                )  # without a zone for -0000, which is UTC (RFC 5322)
-                return self._instant(
-                    instant if instant.tzinfo else instant.replace(tzinfo=UTC), "RFC 2822"
-                )
         # 2. numbers of day, month and year, which become ISO 8601
         form = "names of months"
         if match := _YEAR_FIRST.fullmatch(text):
@@ -176,6 +155,32 @@ class DateReader:
         return self._names(
             value, _WEEKDAY.sub("", text, count=1) if _WEEKDAY.match(text) else text, form
         )
+
+    def _digits(self, value: str, text: str) -> ReadDate | None:
+        """A text of digits: 203102150730, or time since 1970. None for another one, and for
+        20310215, which is ISO 8601.
+        """
+        if _STAMP.fullmatch(text):  # as milliseconds since 1970 a day in 1976, or after 2600
+            with suppress(ValueError):
+                stamp = datetime.strptime(text, "%Y%m%d%H%M%S"[: len(text) - 2])
+                return self._instant(stamp, "digits")
+            raise _refused(value)
+        if text.isdecimal() and len(text) != len("20310215"):
+            return _number(int(text))
+        if re.fullmatch(r"\d{9,}\.\d+", text):  # of Slack and Unix
+            return _number(float(text))
+        return None
+
+    def _mail(self, text: str) -> ReadDate | None:
+        """A date of RFC 2822."""
+        if not _RFC_2822.fullmatch(text):
+            return None
+        with suppress(ValueError):
+            # without a zone for -0000, which is UTC (RFC 5322)
+            instant = parsedate_to_datetime(text)
+            instant = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+            return self._instant(instant, "RFC 2822")
+        return None
 
     def _iso(self, text: str) -> ReadDate | None:
         try:
@@ -198,7 +203,8 @@ class DateReader:
             raise ValueError(f"{value[:40]!r} is not {order}; correct it, or set stream.day_first")
         if len(possible) > 1 and int(first) != int(second):
             raise ValueError(
-                f"{value[:40]!r} may begin with the day or the month; set stream.day_first to true or to false"
+                f"{value[:40]!r} may begin with the day or the month; "
+                "set stream.day_first to true or to false"
             )
         return possible[0]
 
@@ -216,7 +222,8 @@ class DateReader:
             raise _refused(value) from error
         if first.date() != second.date() or str(first.year) not in text:
             raise ValueError(
-                f"{value[:40]!r} lacks a day, a month or a year of four digits; write {INSTANT_OR_DATE}"
+                f"{value[:40]!r} lacks a day, a month or a year of four digits; "
+                f"write {INSTANT_OR_DATE}"
             )
         return _day(first.date(), form) if first.hour != second.hour else self._instant(first, form)
 
