@@ -1,11 +1,11 @@
-"""Changes that no document declares: measure answers and detected changes, and fit the comparison
-of statements.
+"""Changes that no document declares: measure answers and detected changes.
 
-    python benchmarks/changes.py --writers ικλμυφΣΦЖЭ    # measure the writers that the
-    cross-encoder has not seen python benchmarks/changes.py --stories my/stories  # measure other
-    stories in the same form python benchmarks/changes.py --calibrate Xx        # fit the weights of
-    the cross-encoder and of ψ's scores python benchmarks/changes.py                       # fit
-    words to the stories of data/stories
+    # measure the writers that the cross-encoder has not seen
+    python benchmarks/changes.py --writers ικλμυφΣΦЖЭ
+    # measure other stories in the same form
+    python benchmarks/changes.py --stories my/stories
+    # fit the weights of the cross-encoder and of ψ's scores
+    python benchmarks/changes.py --calibrate Xx
 
 A folder of stories has documents.jsonl and questions.jsonl in the project's own format, and
 links.jsonl with a story a line: its `kind` (change/… or trap/…), its `documents` by date, and
@@ -26,33 +26,24 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import typer
-from numpy.typing import NDArray
 from protocol import ROOT, read_stories, valid_rows
-from scipy.sparse import csr_array, hstack
 from sklearn.linear_model import LogisticRegression
 
 import cmt
-from cmt.answering import comparison
 from cmt.answering.answerer import Answerer
-from cmt.answering.comparison import Features, Weights, features, ngrams, read_both
+from cmt.answering.judge import Judge, lead
 from cmt.bank.changes import Change, without_rivals
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_table
 from cmt.common.arrow import replace_column
 from cmt.evaluation.changes.detection import find_changes
 from cmt.evaluation.gate.canary import RIGHT, contradicts
-from cmt.evaluation.metrics import Floats, f1
+from cmt.evaluation.metrics import f1
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.text.overlap import coverage
 
-OTHER_STORY = 0.1  # weight of a pair of two stories in the fit, that of one story being 1
 # share of the earlier text's words in the later one from which a pair of two stories is fitted to
 SHARED = 0.06
-WRITERS = 3  # writers in whose pairs an n-gram occurs that gets a weight
-# value of an n-gram beside the standardised features; a smaller one regularises its weight more
-SCALE = 0.8
-REGULARISATION = 0.05  # C of the logistic regression
-SMALLEST_WEIGHT = 0.002  # n-grams with a smaller weight are left out
 
 
 @dataclass(frozen=True)
@@ -90,9 +81,7 @@ class Stories:
 
 def main(
     stories: Annotated[Path, typer.Option(help="Folder of stories.")] = ROOT / "data/stories",
-    writers: Annotated[
-        str, typer.Option(help="Writers that are measured; nothing is fitted.")
-    ] = "",
+    writers: Annotated[str, typer.Option(help="Writers that are measured; none: all.")] = "",
     calibrate: Annotated[
         str,
         typer.Option(
@@ -100,9 +89,8 @@ def main(
         ),
     ] = "",
 ) -> None:
-    """Measure answers where facts change without a label, or fit the comparison of statements."""
+    """Measure answers where facts change without a label, or fit the weights of the judge."""
     workspace = cmt.open(params=ROOT / "params.yaml")
-    other = stories.resolve() != ROOT / "data/stories"
     chosen, lm, params = writers + calibrate, workspace.lm, workspace.params
     parts = [part for part in Stories.read(stories) if part.writer in chosen or not chosen]
     folder = params.compressor.path
@@ -111,21 +99,13 @@ def main(
         for part in parts
     ]
     # 1. measure
-    if writers or (other and not calibrate):
+    if not calibrate:
         for part, bank in banked:
             measure(part, bank)
         return
-    pairs = [
-        pair for part, bank in banked for pair in training_pairs(part, bank, cross=bool(calibrate))
-    ]
-    # 2. the constant CALIBRATION
-    if calibrate:
-        console().print(f"CALIBRATION: {calibration(pairs)}, {len(pairs)} pairs")
-        return
-    # 3. weights for the package
-    weights = fitted(pairs)
-    weights.save(comparison.WEIGHTS)
-    console().print(f"{comparison.WEIGHTS}: {len(pairs)} pairs, {len(weights.ngrams)} n-grams")
+    # 2. fit the constant CALIBRATION
+    pairs = [pair for part, bank in banked for pair in training_pairs(part, bank)]
+    console().print(f"CALIBRATION: {calibration(pairs)}, {len(pairs)} pairs")
 
 
 def measure(part: Stories, bank: TemporaryBank) -> None:
@@ -147,19 +127,17 @@ def measure(part: Stories, bank: TemporaryBank) -> None:
 class TrainingPair(NamedTuple):
     """Two statements on a question."""
 
-    writer: str
-    features: Features
-    ngrams: NDArray[np.uint32]
+    cross: float  # log-odds of the cross-encoder that the later one holds
+    lead: float  # nats by which ψ scores the later answer higher
     later_holds: bool
-    same_story: bool
-    cross: float  # log-odds of the cross-encoder; 0 if it was not asked
 
 
-def training_pairs(part: Stories, bank: TemporaryBank, *, cross: bool) -> Iterator[TrainingPair]:
+def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[TrainingPair]:
     """Two statements on each question: of the document with the right answer, and of another one,
     most of its story.
     """
     rows = {row["doc_id"]: row for row in bank.rows.to_pylist()}
+    judge = Judge(bank.model.cross_encoder)
     with bank.answerer() as answerer:
         for question in part.questions:
             as_of = datetime.fromisoformat(question["asked_at"]).replace(hour=23, tzinfo=UTC)
@@ -181,59 +159,15 @@ def training_pairs(part: Stories, bank: TemporaryBank, *, cross: bool) -> Iterat
                 )
                 same = other["doc_id"] in story["documents"]
                 if same or coverage(earlier.text, later.text) >= SHARED:
-                    values, words = features(text, earlier, later), ngrams(text, earlier, later)
-                    encoder = bank.model.cross_encoder if cross else None
-                    odds = read_both(encoder, text, earlier, later).holds if encoder else 0.0
-                    yield TrainingPair(
-                        part.writer, values, words, later is statements[0], same, odds
-                    )
-
-
-def fitted(pairs: Sequence[TrainingPair]) -> Weights:
-    """Weights of a logistic regression on the features, standardised, and the n-grams that several
-    writers use.
-    """
-    # 1. features and n-grams
-    values: Floats = np.array([pair.features for pair in pairs], dtype=float)  # (n, features)
-    mean, spread = values.mean(0), values.std(0)
-    chosen = shared_ngrams(pairs)
-    present = np.concatenate([np.flatnonzero(np.isin(chosen, pair.ngrams)) for pair in pairs])
-    starts = np.cumsum([0, *(np.isin(pair.ngrams, chosen).sum() for pair in pairs)])
-    words = csr_array(
-        (np.full(len(present), SCALE), present, starts), shape=(len(pairs), len(chosen))
-    )
-    # 2. fit
-    model = LogisticRegression(C=REGULARISATION, max_iter=1000)
-    importance = [1 if pair.same_story else OTHER_STORY for pair in pairs]
-    labels = [pair.later_holds for pair in pairs]
-    model.fit(
-        hstack([(values - mean) / spread, words], format="csr"), labels, sample_weight=importance
-    )
-    # 3. undo the scales, and leave out what hardly counts
-    weights = model.coef_[0, : values.shape[1]] / spread
-    of_ngrams = model.coef_[0, values.shape[1] :] * SCALE
-    kept = np.abs(of_ngrams) >= SMALLEST_WEIGHT
-    constant = float(model.intercept_[0] - weights @ mean)
-    return Weights(
-        Features(*weights.tolist()), constant, chosen[kept], of_ngrams[kept].astype(np.float16)
-    )
+                    odds = judge.read(text, earlier, later).holds
+                    yield TrainingPair(odds, lead(earlier, later), later is statements[0])
 
 
 def calibration(pairs: Sequence[TrainingPair]) -> list[float]:
-    """Constant, and weights of the cross-encoder's log-odds and of the gain."""
-    values = [(pair.cross, pair.features.gain) for pair in pairs]
+    """Constant, and weights of the cross-encoder's log-odds and of the lead."""
+    values = [(pair.cross, pair.lead) for pair in pairs]
     model = LogisticRegression().fit(values, [pair.later_holds for pair in pairs])
     return [round(float(value), 2) for value in (model.intercept_[0], *model.coef_[0])]
-
-
-def shared_ngrams(pairs: Sequence[TrainingPair]) -> NDArray[np.uint32]:
-    """The n-grams in pairs of at least WRITERS writers, sorted."""
-    of_writer = defaultdict(list)
-    for pair in pairs:
-        of_writer[pair.writer].append(pair.ngrams)
-    used = np.concatenate([np.unique(np.concatenate(found)) for found in of_writer.values()])
-    hashes, writers = np.unique(used, return_counts=True)
-    return hashes[writers >= WRITERS]
 
 
 def write_answers(part: Stories, answerer: Answerer, rows: pa.Table) -> None:

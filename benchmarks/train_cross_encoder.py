@@ -40,14 +40,14 @@ from torch import Tensor, nn
 from train_on_gpu import merge_adapters, merged_forward
 
 import cmt
-from cmt.answering.comparison import Statement, excerpt
+from cmt.answering.judge import COMPARED, FEWEST_SHARED, NAMES_SHARED, Statement, excerpt
 from cmt.cli.context import run_script
 from cmt.cli.output import console
 from cmt.common.storage import write_bytes
-from cmt.evaluation.changes.detection import COMPARED, FEWEST_SHARED, NAMES_SHARED, made_probes
+from cmt.evaluation.changes.detection import made_probes
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import pad
-from cmt.modeling.cross_encoder import FILE, Odds, Report, reading
+from cmt.modeling.cross_encoder import FILE, DatedText, Odds, reading
 from cmt.modeling.lora import layers_with_lora
 from cmt.text.answers import same_value
 from cmt.text.display import heading
@@ -297,13 +297,13 @@ def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
         earliest = date(2015, 1, 1) + timedelta(rng.randrange(5000))
         dates = earliest, earliest + timedelta(rng.randrange(3, 700))
         title = article["title"].replace("_", " ") + "\n" if rng.random() < TITLED else ""
-        reports = list[Report]()
+        reports = list[DatedText]()
         for (text, start, end), when in zip(
             (other, right) if later else (right, other), dates, strict=True
         ):
             instant = datetime(when.year, when.month, when.day, tzinfo=UTC)
             stated = Statement(title + text, len(title) + start, len(title) + end, 0.0, instant)
-            reports.append(Report(excerpt(stated), when))
+            reports.append(DatedText(excerpt(stated), when))
         tokens = reading(lm, question["question"].strip(), reports[0], reports[1], dates[1])
         labels = (1.0, 1.0) if changed else (float(later), 0.0)
         yield Pair(
@@ -493,9 +493,11 @@ def text_of(row: Row) -> str:
     return f"{row['title']}\n{row['text']}"
 
 
-def report(row: Row) -> Report:
+def report(row: Row) -> DatedText:
     """The document as the cross-encoder reads it."""
-    return Report(f"{heading(row['title'], row['source'])}\n{row['text']}".lstrip(), published(row))
+    return DatedText(
+        f"{heading(row['title'], row['source'])}\n{row['text']}".lstrip(), published(row)
+    )
 
 
 def batches(pairs: Sequence[Pair], rng: random.Random) -> list[list[Pair]]:

@@ -31,12 +31,12 @@ from cmt.common.storage import write_json
 from cmt.config import Params
 from cmt.lm.model import FrozenLM
 from cmt.modeling import aggregator
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import load_memory_model
 from cmt.training.augmentation import add_changed_values
 from cmt.training.data import load_base_data
 from cmt.training.dataset import Paragraph, ParagraphQuestion, StepDataset, _occurrences, paragraphs
 from cmt.training.entity_swaps import entity_swaps
-from cmt.training.step import TrainingStep
+from cmt.training.published import new_step
 from cmt.training.trainer import adamw
 
 SETTINGS = {
@@ -85,10 +85,10 @@ def continue_training(
 ) -> None:
     """Train the compressor `train.start` for `seconds`."""
     # 1. model, steps and optimizer
-    model = MemoryModel.load(params.compressor.path, lm=lm).train()
+    model = load_memory_model(params.compressor.path, lm=lm).train()
     steps = StepDataset(pool, params)
     loader = DataLoader(steps, batch_size=1, collate_fn=lambda items: items[0], num_workers=4)
-    step, optimizer = TrainingStep(model, params), adamw(model, params.train.learning_rate)
+    step, optimizer = new_step(model, params), adamw(model, params.train.learning_rate)
     rates = [group["lr"] for group in optimizer.param_groups]
     layers = [module for module in model.modules() if isinstance(module, Linear)]
     log, begin = list[dict[str, float]](), time.monotonic()

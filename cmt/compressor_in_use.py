@@ -115,10 +115,10 @@ class OpenedCompressor:
         """See `CompressorInUse.model`."""
         if self._given is not None:
             return self._given
-        from cmt.modeling.model import MemoryModel
+        from cmt.modeling.loading import load_memory_model
 
         compressor = self.params.compressor
-        return MemoryModel.load(
+        return load_memory_model(
             compressor.path, lm=self._owner.lm, window=compressor.window, merged=True
         )
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from cmt.config import load_params
+from cmt.modeling.loading import new_memory_model
 
 if TYPE_CHECKING:
     from cmt.lm.model import FrozenLM
@@ -133,7 +134,6 @@ def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     from cmt.lm.model import FrozenLM
     from cmt.lm.weights import pull
     from cmt.modeling.checkpoint import CompressorConfig
-    from cmt.modeling.model import MemoryModel
     from tests.helpers.tiny import (
         write_folder,
     )  # imports torch, which xdist's own process does not need
@@ -153,7 +153,7 @@ def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))
     params = load_params(folder / "params.yaml")
     lm = FrozenLM.load(pull(source=params.lm.source, path=params.lm.path))
-    MemoryModel(lm, CompressorConfig.of(params)).save(params.compressor.path)
+    new_memory_model(lm, CompressorConfig.of(params)).save(params.compressor.path)
     return sections
 
 

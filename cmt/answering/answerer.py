@@ -1,6 +1,10 @@
-"""Question → answer with its sources, in four steps: retrieve → read → generate → assemble.
+"""Question → answer with its sources, in three steps:
 
-Results do not depend on the batch size: rows with a near-tie are recomputed alone.
+1. score: select memories; ψ scores their tokens.
+2. compare: if memories state different values, decide which one holds.
+3. decode: choose windows and a quote; the LM writes the answer.
+
+Results do not depend on the batch: a question with a near-tie is computed again by itself.
 """
 
 import math
@@ -16,7 +20,7 @@ import torch
 from cmt.answering import prompting
 from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, Verdict, answer_id
 from cmt.answering.attribution import attribute_sources
-from cmt.answering.comparison import Statement
+from cmt.answering.compare import Compared, Reading, compare
 from cmt.answering.confidence import (
     NO_CALIBRATION,
     Calibration,
@@ -27,14 +31,8 @@ from cmt.answering.confidence import (
     verdict_of,
     without_names,
 )
-from cmt.answering.statements import (
-    ChangesOf,
-    Comparisons,
-    MayChange,
-    anyone,
-    no_changes,
-    with_related,
-)
+from cmt.answering.judge import Judge, Statement
+from cmt.answering.related import ChangesOf, MayChange, add_related, anyone, no_changes
 from cmt.bank.bank import Bank
 from cmt.common.progress import OnProgress
 from cmt.config import Params
@@ -44,13 +42,15 @@ from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import padded_length
 from cmt.lm.streaming import StreamingDetokenizer
 from cmt.modeling.compressor import Encoding
-from cmt.modeling.model import MemoryModel, ReaderOutput, RetrievedMemory
+from cmt.modeling.model import MemoryModel, ReaderOutput
+from cmt.modeling.token_scores import ReadSpan, RetrievedMemory
 from cmt.retrieval.indexer import retrieved_memory
 from cmt.retrieval.selector import Key, Selection, select_memories
 from cmt.text.question_names import NO_NAMES, NamesFound, find_names
 
 Select = Callable[[int, Key], Selection]  # index of a question and its key (p,) → its memories
 
+NOT_READ = ReadSpan(0, 0, -math.inf, 0.0)  # of a ψ that scores no tokens
 TIE_MARGIN = 0.02  # nats; rounding depends on the shape of the batch and may reverse a smaller lead
 
 
@@ -60,6 +60,14 @@ class Query(NamedTuple):
     position: int  # among the caller's questions
     text: str
     tokens: list[int]
+
+
+class Margins(NamedTuple):
+    """Smallest leads of the decisions that an answer depends on."""
+
+    selection: float  # nats
+    reading: float  # nats
+    tokens: float  # logits, of the generated tokens
 
 
 @dataclass(kw_only=True, eq=False)
@@ -153,7 +161,8 @@ class Answerer:
     def statements(
         self, questions: Sequence[str], rows: Sequence[Mapping[str, Any]], *, expand: bool = True
     ) -> list[Statement]:
-        """What each row of the bank, read alone, says about its question; the LM generates nothing.
+        """What each row of the bank, read by itself, says about its question; the LM generates
+        nothing.
 
         `expand`: read with a vector for each token, which takes several times as long. Scores are
         −inf for a ψ that scores no tokens.
@@ -165,7 +174,8 @@ class Answerer:
             with self.model.autocast():
                 encoding = self.model.encode(tokens, group=len(batch))
                 read_memories = [[memories[query.position]] for query in batch]
-                spans = self.model.read_alone(encoding, tokens, read_memories, expand=expand)
+                scored = self.model.score(encoding, tokens, read_memories, expanded=int(expand))
+                spans = [next(iter(scored.spans(row)), NOT_READ) for row in range(len(batch))]
             for query, span in zip(batch, spans, strict=True):
                 row = rows[query.position]
                 text = row["text"] or self.lm.decode(memories[query.position].tokens)
@@ -184,14 +194,11 @@ class Answerer:
         for batch in self._batches(self._queries(questions)):
             with self.model.autocast():
                 _, found = self._encode_and_select(batch, search)
-                # a near-tie is decided by the question alone, as in an answer
-                found = [
-                    self._encode_and_select([query], search)[1][0]
-                    if one.margin < TIE_MARGIN
-                    else one
-                    for query, one in zip(batch, found, strict=True)
-                ]
-            selections |= {query.position: one for query, one in zip(batch, found, strict=True)}
+                for query, selection in zip(batch, found, strict=True):
+                    # a near-tie is decided by the question itself, as in an answer
+                    if selection.margin < TIE_MARGIN:
+                        _, [selection] = self._encode_and_select([query], search)
+                    selections[query.position] = selection
         return [selections[index] for index in range(len(questions))]
 
     @torch.no_grad()
@@ -214,14 +221,14 @@ class Answerer:
         """Selection from the bank for each question as of its own date."""
 
         def select(index: int, key: Key) -> Selection:
-            asked: dict[str, Any] = {
+            wanted: dict[str, Any] = {
                 "question": questions[index],
                 "key": key,
                 "as_of": as_of[index],
             }
-            selection = select_memories(self.bank, self.model, self.params.selection, **asked)
-            return with_related(
-                selection, self.bank, self.changes_of, may_change=self.may_change, **asked
+            selection = select_memories(self.bank, self.model, self.params.selection, **wanted)
+            return add_related(
+                selection, self.bank, self.changes_of, may_change=self.may_change, **wanted
             )
 
         return select
@@ -269,72 +276,85 @@ class Answerer:
 
         `on_text` receives the text of the first answer as it is generated.
         """
-        tokens = [query.tokens for query in queries]
         with self.model.autocast():
-            # 1. retrieve the memories of each question, S at most
-            encoding, memories, compared = self._retrieve(queries, select)
-            # 2. read them with ψ: probabilities of tokens (B, S, n), and with π: the prompts (B, T,
-            #    D)
-            output = self.model.read(
-                encoding,
-                tokens,
-                memories,
-                self.params.selection,
-                weigh=lambda row, spans, read_without: compared[row].weigh(spans, read_without),
-            )
-        drafts = [self._draft(one, output, row) for row, one in enumerate(compared)]
-        # 3. generate
-        if on_text and not drafts[0].known:
-            on_text(NOT_IN_MEMORY)
-            texts, token_margins = [""], [math.inf]
-        else:
-            texts, token_margins = self._generate(output, on_text)
-        # 4. assemble
-        selection_margins = [one.selection.margin for one in compared]
-        read_margins = output.margins or [math.inf] * len(drafts)
-        return [
-            self._assemble(*parts)
-            for parts in zip(
-                drafts, texts, selection_margins, read_margins, token_margins, strict=True
-            )
-        ]
+            readings = self._score(queries, select)
+            compared = self._compare(readings)
+            output = self.model.decode(readings[0].scores, self.params.selection)
+        return self._decode(compared, output, on_text)
 
-    def _retrieve(
-        self, queries: Sequence[Query], select: Select
-    ) -> tuple[Encoding, list[list[RetrievedMemory]], list[Comparisons]]:
-        """Θ's encoding of the questions, and for each the memories, as ψ reads them and as they are
-        compared.
-        """
+    def _score(self, queries: Sequence[Query], select: Select) -> list[Reading]:
+        """Select the memories of each question, S at most, and score their tokens with ψ."""
         # 1. encode the questions and select rows of the bank
         encoding, selections = self._encode_and_select(queries, select)
         # 2. decode the rows, each with the document that it supersedes, if the bank still has it
         superseded = self._superseded_tokens(
             [row for selection in selections for row in selection.rows]
         )
-        memories, compared = [], []
-        for query, selection in zip(queries, selections, strict=True):
-            found, texts = [], []
+        memories: list[list[RetrievedMemory]] = []
+        for selection in selections:
+            of_question = []
             for row in selection.rows:
                 before = superseded.get(row["supersedes"], ())
-                memory = retrieved_memory(
-                    self.model, row, self.bank.schema, prior=row["prior"], before=before
+                of_question.append(
+                    retrieved_memory(
+                        self.model, row, self.bank.schema, prior=row["prior"], before=before
+                    )
                 )
-                found.append(memory)
-                texts.append(
-                    row["text"] or self.lm.decode(memory.tokens)
-                )  # decoded from the vectors without text
-            memories.append(found)
-            compared.append(
-                Comparisons(
-                    query.text,
-                    selection,
-                    texts,
-                    self.lm.offsets,
-                    self.may_change,
-                    self.model.cross_encoder,
+            memories.append(of_question)
+        # 3. score their tokens
+        scores = self.model.score(
+            encoding,
+            [query.tokens for query in queries],
+            memories,
+            expanded=self.params.selection.expanded_memories,
+        )  # (B, S, n, 2)
+        readings = []
+        for number, (query, selection) in enumerate(zip(queries, selections, strict=True)):
+            texts = []
+            for row, memory in zip(selection.rows, memories[number], strict=True):
+                # without a text, decoded from the vectors
+                texts.append(row["text"] or self.lm.decode(memory.tokens))
+            readings.append(
+                Reading(
+                    query.text, selection, texts, scores, number, self.lm.offsets, self.may_change
                 )
             )
-        return encoding, memories, compared
+        return readings
+
+    def _compare(self, readings: Sequence[Reading]) -> list[Compared]:
+        """Decide which memories hold, and move the scores towards them."""
+        judge = Judge(self.model.cross_encoder)
+        outcomes = []
+        for reading in readings:
+            outcome = compare(reading, judge)
+            if outcome.shifts:
+                reading.scores.adjust(reading.row, outcome.shifts, outcome.second_readings)
+            outcomes.append(outcome)
+        return outcomes
+
+    def _decode(
+        self,
+        compared: Sequence[Compared],
+        output: ReaderOutput,
+        on_text: Callable[[str], None] | None,
+    ) -> list[tuple[Answer, bool]]:
+        """Confidence, verdict and sources of each answer, and its text by the LM."""
+        drafts = [self._draft(outcome, output, row) for row, outcome in enumerate(compared)]
+        if on_text and not drafts[0].known:
+            on_text(NOT_IN_MEMORY)
+            texts, token_margins = [""], [math.inf]
+        else:
+            texts, token_margins = self._generate(output, on_text)
+        read_margins = output.margins or [math.inf] * len(drafts)
+        answers = []
+        for row, draft in enumerate(drafts):
+            margins = Margins(
+                compared[row].reading.selection.margin,
+                min(read_margins[row], compared[row].margin),
+                token_margins[row],
+            )
+            answers.append(self._assemble(draft, texts[row], margins))
+        return answers
 
     def _encode_and_select(
         self, queries: Sequence[Query], select: Select
@@ -357,21 +377,23 @@ class Answerer:
             )
         return tokens
 
-    def _draft(self, compared: Comparisons, output: ReaderOutput, row: int) -> Answer:
+    def _draft(self, compared: Compared, output: ReaderOutput, row: int) -> Answer:
         """The answer of a row of the batch without its text: confidence, verdict, and sources."""
-        question, selection = compared.question, compared.selection
+        reading, names = compared.reading, NO_NAMES
+        question, selection = reading.question, reading.selection
         begin_probability = None  # (S, n)
         if output.begins is not None:
             begin_probability = output.begins[row, : len(selection.rows)].float().cpu()
         quote = output.answer_spans[row] if output.answer_spans else None
-        names = NO_NAMES
-        if begin_probability is None or quote is None:  # the published ψ scores no tokens
+        # 1. confidence; a ψ that scores no tokens has a cosine
+        if begin_probability is None or quote is None:
             confidence = max((row["similarity"] for row in selection.rows), default=0.0)
         else:
-            found = evidence(question, selection, compared.texts, begin_probability, quote)
+            signs = evidence(question, selection, reading.texts, begin_probability, quote)
             names = self._find_names(compared, quote.span.memory)
-            confidence = without_names(self._confidence(question, found), names)
+            confidence = without_names(self._confidence(question, signs), names)
         calibrated = self.calibration.apply(confidence)
+        # 2. verdict, and the other value
         verdict: Verdict = "not_in_memory"
         if selection.rows:
             verdict = verdict_of(confidence, calibrated, self.params.selection, names)
@@ -379,47 +401,41 @@ class Answerer:
         if quote and verdict != "not_in_memory":
             other_value = compared.other_value(quote.span.memory)
             verdict = "unsure" if compared.contested(quote.span.memory) else verdict
+        # 3. sources; the calibration is fitted on given answers only
         spans = output.spans[row] if output.spans else ()
-        sources = attribute_sources(
-            selection.rows, begin_probability, spans, quote, self.lm.offsets
-        )
-        if verdict == "not_in_memory":  # the calibration is fitted on given answers only
-            text, shown = NOT_IN_MEMORY, confidence
-        else:
-            text, shown = "", calibrated
+        unknown = verdict == "not_in_memory"
         return Answer(
             question,
-            text,
+            NOT_IN_MEMORY if unknown else "",
             verdict,
-            shown,
-            sources,
+            confidence if unknown else calibrated,
+            attribute_sources(selection.rows, begin_probability, spans, quote, self.lm.offsets),
             uncalibrated=confidence,
             other_value=other_value,
             missing=names.missing,
         )
 
-    def _find_names(self, compared: Comparisons, memory: int) -> NamesFound:
+    def _find_names(self, compared: Compared, memory: int) -> NamesFound:
         """The names of the question in the document of the selected `memory`.
 
         If its text lacks one, the names may be in another chunk, in the document that it
         supersedes, or in an earlier one whose value it changes.
         """
-        question, texts, quoted = compared.question, compared.texts, compared.selection.rows[memory]
+        question, texts = compared.reading.question, compared.reading.texts
+        quoted = compared.reading.selection.rows[memory]
         document = [quoted["source"] or "", quoted["title"] or "", texts[memory]]
         day = quoted["published_at"].date()
         names = find_names(question, "\n".join(document), day=day, others=texts)
         if not names.missing and not names.doubtful:
             return names
-        replaced = (
-            pair for pair in compared.pairs if pair.later == memory and pair.probability > 0.5
-        )
-        document += [texts[pair.earlier] for pair in replaced]
-        for other in self.bank.documents(
-            {quoted["doc_id"], quoted["supersedes"]} - {None}
-        ).to_pylist():
-            if other["published_at"] <= quoted["published_at"]:
-                tokens = retrieved_memory(self.model, other, self.bank.schema).tokens
-                document.append(other["text"] or self.lm.decode(tokens))
+        for pair in compared.pairs:
+            if pair.later == memory and pair.holds > 0.5:
+                document.append(texts[pair.earlier])
+        doc_ids = {quoted["doc_id"], quoted["supersedes"]} - {None}
+        for row in self.bank.documents(doc_ids).to_pylist():
+            if row["published_at"] <= quoted["published_at"]:
+                tokens = retrieved_memory(self.model, row, self.bank.schema).tokens
+                document.append(row["text"] or self.lm.decode(tokens))
         return find_names(question, "\n".join(document), day=day, others=texts)
 
     def _confidence(self, question: str, found: Evidence) -> float:
@@ -456,14 +472,7 @@ class Answerer:
             detokenizer.end()
         return [self.lm.decode(ids) for ids in generation.tokens], generation.margins
 
-    def _assemble(
-        self,
-        draft: Answer,
-        text: str,
-        selection_margin: float,
-        read_margin: float,
-        token_margin: float,
-    ) -> tuple[Answer, bool]:
+    def _assemble(self, draft: Answer, text: str, margins: Margins) -> tuple[Answer, bool]:
         """The finished answer, and whether every decision that it depends on has a sufficient
         margin.
 
@@ -480,12 +489,12 @@ class Answerer:
                     (draft.confidence, self.params.selection.likely_from),
                 )
             )
-        stable = min(selection_margin, verdict_margin) >= TIE_MARGIN
+        stable = min(margins.selection, verdict_margin) >= TIE_MARGIN
         if draft.known or draft.missing:
-            stable = stable and read_margin >= TIE_MARGIN
+            stable = stable and margins.reading >= TIE_MARGIN
         if not draft.known:
             return draft, stable
-        stable = stable and token_margin >= self.lm.tolerance
+        stable = stable and margins.tokens >= self.lm.tolerance
         return replace(draft, text=text), stable
 
     def _identified(self, answer: Answer, as_of: datetime | None, bank_version: int) -> Answer:

@@ -14,6 +14,7 @@ from cmt.common.arrow import rows_with
 from cmt.common.scratch import scratch_folder
 from cmt.config import Params, state_folder
 from cmt.lm.model import FrozenLM
+from cmt.modeling.loading import load_memory_model
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents
 
@@ -48,7 +49,7 @@ class TemporaryBank:
         """
         as_in_use = as_in_use or folder.resolve() == params.compressor.path.resolve()
         window = params.compressor.window if as_in_use else None
-        model = MemoryModel.load(folder, lm=lm, window=window, merged=True)
+        model = load_memory_model(folder, lm=lm, window=window, merged=True)
         rows = compress_documents(
             model,
             documents,

@@ -1,10 +1,8 @@
-"""ψ: scores the tokens of the selected memories, or aggregates the memories
-(docs/method.md#aggregation).
+"""ψ: scores the tokens of the selected memories (docs/method.md#aggregation).
 
 `SpanReader` scores every token of every selected memory as the beginning and as the end of the
-answer. `CrossAttention` is the published M* = ψ(C, {M^i}) (CMT, arXiv 2412.07393), with C the
-question's vectors. Neither has positions across memories, so their order does not matter (check c
-of docs/method.md#checks).
+answer. It has no positions across memories, so their order does not matter (check c of
+docs/method.md#checks).
 """
 
 from itertools import groupby
@@ -185,66 +183,3 @@ class SpanReader(nn.Module):
         return (
             self.out(read).unsqueeze(2) + positions + words @ pointer / POINTER_DIM**0.5
         ).float()
-
-
-class Attention(nn.Module):
-    """Multi-head attention (Q = queries, K and V = memory)."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """`x` (N, Q, width) attends to `memory` (N, K, width) where `mask` (N, K) is true; → (N, Q,
-        width).
-        """
-        q, k, v = (
-            part.unflatten(-1, (self.heads, -1)).transpose(
-                1, 2
-            )  # (N, heads, Q or K, width / heads)
-            for part in (self.query(x), self.key(memory), self.value(memory))
-        )
-        # a row without memories attends to its padding, since a softmax over nothing is NaN
-        open_mask = mask | ~mask.any(-1, keepdim=True)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=open_mask[:, None, None])
-        return self.out(mixed.transpose(1, 2).flatten(2))
-
-
-class CrossAttention(nn.Module):
-    """Published ψ: M* = ψ(C, {M^i}), with Q = C, K and V = all vectors of the selected memories."""
-
-    def __init__(self, dim: int, params: AggregatorParams) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(CrossBlock(dim, params.heads) for _ in range(params.blocks))
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, question: Encoding, memories: Tensor, mask: Tensor) -> Tensor:
-        """M* (B, k_C, D) of `memories` (B, S, k, D) with `mask` (B, S, k); k_C: vectors of the
-        question.
-        """
-        x, flat, flat_mask = (
-            question.vectors,
-            memories.flatten(1, 2),
-            mask.flatten(1, 2).bool(),
-        )  # S·k
-        for block in self.blocks:
-            x = block(x, flat, flat_mask)
-        return self.norm(x)
-
-
-class CrossBlock(nn.Module):
-    """Pre-norm cross-attention and feed-forward."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.attend = Attention(width, heads)
-        self.feed = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """`x` (B, k, width), `memory` (B, N, width), `mask` (B, N) → (B, k, width)."""
-        x = x + self.attend(self.norms[0](x), self.norms[1](memory), mask)
-        return x + self.feed(self.norms[2](x))

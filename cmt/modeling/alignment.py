@@ -1,8 +1,7 @@
 """π: turns the output of ψ into input of the frozen LM (docs/method.md#alignment).
 
 `TextAlignment` highlights the embeddings of the chosen windows and prepends a short key/value
-prefix, which teaches the form of an answer. `PrefixAlignment` is the published (K_l, V_l) = π(M*)
-(CMT, arXiv 2412.07393).
+prefix, which teaches the form of an answer.
 """
 
 import torch
@@ -53,20 +52,3 @@ class TextAlignment(nn.Module):
         """Key/value prefix of P = `slots` positions for each question."""
         slots = self.slots + self.question(question.pooled).unsqueeze(1)  # (B, P, D)
         return self.to_prefix(slots)
-
-
-class PrefixAlignment(nn.Module):
-    """Published π: a shared trunk and one linear map turn M* into a key/value prefix in every
-    layer.
-    """
-
-    def __init__(self, lm: FrozenLM) -> None:
-        super().__init__()
-        width = lm.hidden_size
-        feed = nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        self.trunk = nn.Sequential(nn.RMSNorm(width), *feed)
-        self.to_prefix = KeyValueMap(lm)
-
-    def forward(self, aggregated: Tensor) -> Prefix:
-        """M* (B, k, D) → keys and values of k positions."""
-        return self.to_prefix(aggregated + self.trunk(aggregated))

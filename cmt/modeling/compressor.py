@@ -30,11 +30,7 @@ class Encoding:
 
 
 class Compressor(nn.Module):
-    """Θ. With `kind: windows`, a vector is the mean of the states of W tokens, so k = ⌈n/W⌉.
-
-    With `kind: tokens`, the vectors are the states at k learned tokens after the text (MAC, arXiv
-    2403.04317).
-    """
+    """Θ. A vector is the mean of the states of W tokens, so k = ⌈n/W⌉."""
 
     def __init__(
         self,
@@ -59,51 +55,19 @@ class Compressor(nn.Module):
         self.shift, self.scale = nn.Parameter(statistics.mean), nn.Parameter(1 / statistics.spread)
         self.to_key = nn.Linear(width, key_dim or width, bias=False)
         nn.init.eye_(self.to_key.weight)
-        if params.kind == "tokens":
-            mean = (
-                lm.embed(torch.arange(min(1000, lm.model.config.vocab_size), device=lm.device))
-                .float()
-                .mean(0)
-                .cpu()
-            )
-            self.memory_tokens = nn.Parameter(
-                mean + 0.02 * torch.randn(params.memory_tokens, width)
-            )
 
     def forward(self, embeds: Tensor, mask: Tensor, window: int | None = None) -> Encoding:
         """Encode `embeds` (B, 1 + T, D) with `mask` (B, 1 + T): BOS, text, padding. `window`: its
         tokens; None: W.
         """
-        if self.params.kind == "tokens":
-            states, text_mask, vectors, vector_mask = self._memory_tokens(embeds, mask)
-            pooled = masked_mean(vectors, vector_mask)  # (B, D)
-        else:
-            states, text_mask = self._states(embeds, mask)[:, 1:], mask[:, 1:]  # without BOS
-            vectors, vector_mask = window_means(
-                states, text_mask, window or self.params.window
-            )  # (B, k, D), (B, k)
-            pooled = masked_mean(states, text_mask)
-        key = F.normalize(self.to_key(pooled).float(), dim=-1)  # (B, p)
-        return Encoding(states, text_mask, vectors, vector_mask, pooled, key)
+        states, text_mask = self._states(embeds, mask)[:, 1:], mask[:, 1:]  # without BOS
+        vectors, vector_mask = window_means(states, text_mask, window or self.params.window)
+        pooled = masked_mean(states, text_mask)  # (B, D)
+        return Encoding(states, text_mask, vectors, vector_mask, pooled, self._key(pooled))
 
-    def _memory_tokens(self, embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """States and mask of the text, and of the k memory tokens."""
-        rows, count = embeds.shape[0], self.params.memory_tokens
-        # directly behind each text, before its padding, so that no memory depends on its batch
-        # (method.md, check e)
-        positions = mask.sum(1, keepdim=True) + torch.arange(count, device=mask.device)  # (B, k)
-        embeds = F.pad(embeds, (0, 0, 0, count))
-        mask = F.pad(mask, (0, count)).scatter(1, positions, 1)
-        tokens = self.memory_tokens.to(embeds.dtype).expand(rows, -1, -1)  # (B, k, D)
-        embeds = embeds.scatter(
-            1, positions[..., None].expand_as(tokens), tokens
-        )  # (B, 1 + T + k, D)
-        states = self._states(embeds, mask)
-        vectors = states.gather(
-            1, positions[..., None].expand(-1, -1, states.shape[-1])
-        )  # (B, k, D)
-        text_mask = mask.scatter(1, positions, 0)[:, 1:]
-        return states[:, 1:], text_mask, vectors, torch.ones_like(positions)
+    def _key(self, pooled: Tensor) -> Tensor:
+        """Search keys (B, p) of pooled states (B, D)."""
+        return F.normalize(self.to_key(pooled).float(), dim=-1)
 
     def _states(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """States (B, T, D). With causal attention and padding on the right, no state depends on the

@@ -32,7 +32,7 @@ REMEMBERED = 4096  # pairs whose odds are remembered; a round asks many of its q
 _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
-class Report(NamedTuple):
+class DatedText(NamedTuple):
     """A document that answers the question, or part of one."""
 
     text: str  # the heading in the first line, if there is one
@@ -52,7 +52,7 @@ class CrossEncoder:
 
     def __init__(self, lm: FrozenLM, path: Path) -> None:
         self.lm, self.path = lm, path
-        self._remembered: LRUCache[tuple[str, Report, Report], Odds] = LRUCache(REMEMBERED)
+        self._remembered: LRUCache[tuple[str, DatedText, DatedText], Odds] = LRUCache(REMEMBERED)
 
     @classmethod
     def load(cls, folder: Path, lm: FrozenLM) -> "CrossEncoder | None":
@@ -100,7 +100,7 @@ class CrossEncoder:
         return decoder, weight, bias
 
     @torch.no_grad()
-    def odds(self, question: str, earlier: Report, later: Report) -> Odds:
+    def odds(self, question: str, earlier: DatedText, later: DatedText) -> Odds:
         """The odds for `question`, asked when `later` is published."""
         asked = question, earlier, later
         if odds := self._remembered.get(asked):
@@ -124,7 +124,9 @@ def _damaged(path: Path, error: Exception) -> ModelError:
     return ModelError(f"{path} is damaged ({reason}): restore it, or delete it")
 
 
-def reading(lm: FrozenLM, question: str, earlier: Report, later: Report, asked: date) -> list[int]:
+def reading(
+    lm: FrozenLM, question: str, earlier: DatedText, later: DatedText, asked: date
+) -> list[int]:
     """The token ids that the cross-encoder reads."""
     day, before, after = (
         f"{one.day} {MONTHS[one.month - 1]} {one.year}"

@@ -1,12 +1,11 @@
 """The trained model: Θ, ψ and π around one frozen LM."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +16,11 @@ from cmt.config import SelectionParams
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt, pad, padded_length
-from cmt.modeling.aggregator import CrossAttention, SpanReader
-from cmt.modeling.alignment import PrefixAlignment, TextAlignment
+from cmt.modeling.aggregator import SpanReader
+from cmt.modeling.alignment import TextAlignment
 from cmt.modeling.checkpoint import (
     Checkpoint,
     CompressorConfig,
-    digest_in_use,
-    load_checkpoint,
     save_checkpoint,
 )
 from cmt.modeling.codebook import Codebook
@@ -36,63 +33,22 @@ from cmt.modeling.span_decoding import (
     QuoteLimits,
     TokenSpan,
     best_answer_span,
-    best_span,
     choose_windows,
     likeliest_memories,
     neighbours_at,
     token_log_probabilities,
-    whole_memory_spans,
     window_margin,
 )
-from cmt.modeling.supersession import discount_superseded, leave_out_value
 from cmt.modeling.token_codec import TokenCodec
+from cmt.modeling.token_scores import (
+    PRIOR_WEIGHT,
+    RetrievedMemory,
+    TokenScores,
+    discount_words,
+)
 
-# weight of a memory's log-probability from the selection, relative to ψ's scores; see
-# docs/experiments.md, E96
-PRIOR_WEIGHT = 0.5
-REMEMBERED_BYTES = (
-    256 * 2**20
-)  # cache of the latest texts' states: about 900 memories of 128 tokens at D = 576
-
-
-@dataclass(frozen=True)
-class RetrievedMemory:
-    """A selected memory, the input of ψ and π."""
-
-    vectors: Tensor  # (k, D) the memory's vectors
-    tokens: Sequence[int]  # token ids of the memory, from the kept text or from the content channel
-    prior: float = 0.0  # log-probability of the memory given the question, from the selection
-    superseded_tokens: Sequence[
-        int
-    ] = ()  # token ids of the document that this memory's document supersedes
-
-
-class ReadSpan(NamedTuple):
-    """The best answer that ψ reads in one memory."""
-
-    first: int
-    last: int  # included
-    # log-score against "nowhere", without the selection's; −inf if the memory has no token
-    score: float
-    prior: float  # the part of the selection in the log-score of the memory
-
-
-class Weighed(NamedTuple):
-    """What a comparison of the memories of a question changes."""
-
-    shifts: Sequence[float]  # nats to add to the log-scores of each memory
-    replaced: Sequence[
-        tuple[int, int]
-    ] = ()  # a later memory, and an earlier one without whose value it is read
-    margin: float = float("inf")  # smallest change in nats that would alter a decision on the way
-
-
-ReadWithout = Callable[[int, int], ReadSpan]
-"""Indices of a later and an earlier memory → the best span of the later one without the value of
-the earlier one.
-"""
-Weigh = Callable[[int, Sequence[ReadSpan], ReadWithout], Weighed]
-"""Compares the memories of a question, given the best span of each."""
+# cache of the latest texts' states: about 900 memories of 128 tokens at D = 576
+REMEMBERED_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -104,12 +60,10 @@ class ReaderOutput:
     # None, like `answer_spans` and `margins`, if ψ scores no tokens (`kind: attention` and `none`)
     begins: Tensor | None = None
     spans: Sequence[Sequence[TokenSpan]] = ()  # the spans that the LM reads, for each question
-    answer_spans: Sequence[AnswerSpan | None] | None = (
-        None  # the quote of each question, None without memories
-    )
-    margins: Sequence[float] | None = (
-        None  # smallest lead in nats of a question's quote and windows over others
-    )
+    # the quote of each question, None without memories
+    answer_spans: Sequence[AnswerSpan | None] | None = None
+    # smallest lead in nats of a question's memories, quote and windows over others
+    margins: Sequence[float] | None = None
 
 
 class MemoryModel(nn.Module):
@@ -123,45 +77,45 @@ class MemoryModel(nn.Module):
         *,
         trainable: bool = True,
     ) -> None:
-        """With `trainable=False` Θ and ψ have no adapters: `load` merges trained ones into their
-        layers.
+        """With `trainable=False` Θ and ψ have no adapters: `load_weights` merges trained ones into
+        their layers.
         """
         super().__init__()
         config = config.for_layers(lm.layers)
         self.lm, self.config, self.digest = lm, config, digest
-        self.compressor = Compressor(
-            lm, config.compressor, key_dim=config.key_dim, trainable=trainable
-        )
-        self.aggregator: CrossAttention | SpanReader | None = None
-        if config.aggregator.kind == "attention":
-            self.aggregator = CrossAttention(lm.hidden_size, config.aggregator)
-        elif config.aggregator.kind == "windows":
-            first, window = min(config.compressor.layers, lm.layers - 1), config.compressor.window
-            self.aggregator = SpanReader(
-                lm, config.aggregator, first=first, window=window, trainable=trainable
-            )
-        published = config.alignment.kind == "prefix"
-        self.alignment = (
-            PrefixAlignment(lm) if published else TextAlignment(lm, config.alignment.slots)
-        )
+        self.compressor, self.aggregator, self.alignment = self._new_parts(trainable)
         # temperature of the self-matching softmax, learned, e³ at the start
         # (docs/method.md#objective)
         self.log_temperature = nn.Parameter(torch.tensor(3.0))
         if not config.objective.beta:  # only self-matching trains both
             self.compressor.to_key.requires_grad_(False)
             self.log_temperature.requires_grad_(False)
-        self.prompts = PromptBuilder(lm, self.alignment)
-        self.codebook: Codebook | None = (
-            None  # encodes vectors with `bank.codes: pq`, at the window
-        )
-        self.cross_encoder: CrossEncoder | None = (
-            None  # compares two documents that answer a question differently
-        )
+        self.prompts = self._new_prompts()
+        # encodes vectors with `bank.codes: pq`, at the window
+        self.codebook: Codebook | None = None
+        # compares two documents that answer a question differently
+        self.cross_encoder: CrossEncoder | None = None
         # Θ's states of texts read at full resolution; trained weights would outdate them
         self._remembered: LRUCache[tuple[int, ...], Tensor] = LRUCache(
             0 if trainable else REMEMBERED_BYTES, getsizeof=lambda states: states.nbytes
         )
         self.to(lm.device)
+
+    def _new_parts(self, trainable: bool) -> tuple[Compressor, SpanReader, TextAlignment]:
+        """Θ, ψ and π with random weights."""
+        lm, config = self.lm, self.config
+        compressor = Compressor(lm, config.compressor, key_dim=config.key_dim, trainable=trainable)
+        reader = SpanReader(
+            lm,
+            config.aggregator,
+            first=min(config.compressor.layers, lm.layers - 1),
+            window=config.compressor.window,
+            trainable=trainable,
+        )
+        return compressor, reader, TextAlignment(lm, config.alignment.slots)
+
+    def _new_prompts(self) -> PromptBuilder:
+        return PromptBuilder(self.lm, self.alignment)
 
     @property
     def key_dim(self) -> int:
@@ -211,105 +165,52 @@ class MemoryModel(nn.Module):
             *(_concatenate([getattr(part, name) for part in parts])[restored] for name in fields)
         )
 
-    def read(
-        self,
-        question: Encoding,
-        asked: Sequence[Sequence[int]],
-        memories: Sequence[Sequence[RetrievedMemory]],
-        selection: SelectionParams,
-        weigh: Weigh | None = None,
-    ) -> ReaderOutput:
-        """ψ and π for answering: a prompt, padded on the left, for each question.
-
-        `question` is the encoding of the questions, `asked` their token ids, `memories` those
-        selected for each. `weigh` compares the memories of a question, for a ψ that scores tokens.
-        """
-        texts = [[memory.tokens for memory in row] for row in memories]
-        if not isinstance(self.aggregator, SpanReader):
-            return self._read_whole_memories(question, asked, memories, texts)
-        # 1. score the tokens, with a vector for each token of the likeliest memories
-        read, window, leads = self._expand(question, memories, selection.expanded_memories)
-        neighbours = neighbours_at(selection.neighbour_windows, self.window, window)
-        scores = self._score_tokens(question, read, window)  # (B, S, n, 2)
-        limits = [
-            self._quote_limits(text, tokens) for text, tokens in zip(texts, asked, strict=True)
-        ]
-        # 2. compare the memories that answer a question differently
-        if weigh:
-            for row, row_limits in enumerate(limits):
-                leads[row] = min(
-                    leads[row], self._weigh(weigh, row, scores[row], row_limits, memories[row])
-                )
-        log_probability = token_log_probabilities(scores)
-        on_cpu = log_probability.cpu()
-        # 3. choose the windows to read and the quote of each question
-        spans, quotes = list[list[TokenSpan]](), list[AnswerSpan | None]()
-        margins, tails = list[float](), list[list[int]]()
-        for row, text, row_limits, tokens, lead in zip(
-            on_cpu, texts, limits, asked, leads, strict=True
-        ):
-            spans.append(choose_windows(row, window, selection.best_windows, neighbours))
-            quote = best_answer_span(row, text, row_limits) if text else None
-            quotes.append(quote)
-            margin = window_margin(row, window, selection.best_windows)
-            margins.append(min(lead, margin, quote.margin if quote else float("inf")))
-            tails.append(self.prompts.question_tokens(tokens, quote.tokens if quote else ()))
-        # 4. build the prompt
-        prompt = self.prompts.text_prompt(
-            question, spans, texts, log_probability.exp(), tails, left=True
-        )
-        return ReaderOutput(prompt, on_cpu[..., 0].exp(), spans, quotes, margins)
-
-    def read_alone(
+    def score(
         self,
         question: Encoding,
         asked: Sequence[Sequence[int]],
         memories: Sequence[Sequence[RetrievedMemory]],
         *,
-        expand: bool,
-    ) -> list[ReadSpan]:
-        """The best span of one memory for each question.
+        expanded: int,
+    ) -> TokenScores:
+        """ψ's scores of the tokens in the memories of each question.
 
-        `memories` has one memory for each question. `expand`: read it with a vector for each token,
-        where ψ has that window. The score is −inf for a ψ that scores no tokens.
+        `question` is the encoding of the questions, `asked` their token ids, `memories` those
+        selected for each. `expanded`: so many likeliest memories are read with a vector for each
+        token, where ψ has that window.
         """
-        if not isinstance(self.aggregator, SpanReader):
-            return [ReadSpan(0, 0, float("-inf"), 0.0)] * len(memories)
-        read, window, _ = self._expand(question, memories, 1 if expand else 0)
-        scores = self._score_tokens(question, read, window)  # (B, 1, n, 2)
-        spans = []
-        for row, ((memory,), tokens) in enumerate(zip(memories, asked, strict=True)):
-            (limits,) = self._quote_limits([memory.tokens], tokens)
-            spans.append(_read_span(scores[row, 0].cpu(), limits, memory))
-        return spans
+        read, window, leads = self._expand(question, memories, expanded)
+        scores = self._score_tokens(question, read, window)  # (B, S, n, 2)
+        limits = []
+        for row, tokens in zip(memories, asked, strict=True):
+            limits.append(self._quote_limits([memory.tokens for memory in row], tokens))
+        return TokenScores(self.lm, question, asked, memories, scores, limits, window, leads)
 
-    def _read_whole_memories(
-        self,
-        question: Encoding,
-        asked: Sequence[Sequence[int]],
-        memories: Sequence[Sequence[RetrievedMemory]],
-        texts: Sequence[Sequence[Sequence[int]]],
-    ) -> ReaderOutput:
-        """The published ψ and π, or without ψ the whole memories, the likeliest first; no token is
-        scored.
-        """
-        tails = [self.prompts.question_tokens(tokens) for tokens in asked]
-        if isinstance(self.aggregator, CrossAttention):
-            vectors, mask, _ = self._stack_memories(
-                memories, self.window
-            )  # (B, S, k, D), (B, S, k)
-            aggregated = self.aggregator(question, vectors, mask)  # (B, k_C, D)
-            return ReaderOutput(self.prompts.prefix_prompt(question, aggregated, tails, left=True))
-        spans = [
-            sorted(
-                whole_memory_spans([len(memory.tokens) for memory in row]),
-                key=lambda s: -row[s.memory].prior,
+    def decode(self, scored: TokenScores, selection: SelectionParams) -> ReaderOutput:
+        """π: a prompt for each question, padded on the left, with its best windows and its quote."""
+        neighbours = neighbours_at(selection.neighbour_windows, self.window, scored.window)
+        log_probability = token_log_probabilities(scored.scores)  # (B, S, n, 2)
+        on_cpu = log_probability.cpu()
+        # 1. choose the windows to read and the quote of each question
+        texts, spans, quotes, margins, tails = [], [], [], [], []
+        for row, memories in enumerate(scored.memories):
+            text = [memory.tokens for memory in memories]
+            quote = best_answer_span(on_cpu[row], text, scored.limits[row]) if text else None
+            lead = window_margin(on_cpu[row], scored.window, selection.best_windows)
+            texts.append(text)
+            spans.append(
+                choose_windows(on_cpu[row], scored.window, selection.best_windows, neighbours)
             )
-            for row in memories
-        ]
-        return ReaderOutput(
-            self.prompts.text_prompt(question, spans, texts, None, tails, left=True), spans=spans
+            quotes.append(quote)
+            margins.append(min(scored.leads[row], lead, quote.margin if quote else float("inf")))
+            tails.append(
+                self.prompts.question_tokens(scored.asked[row], quote.tokens if quote else ())
+            )
+        # 2. build the prompt
+        prompt = self.prompts.text_prompt(
+            scored.question, spans, texts, log_probability.exp(), tails, left=True
         )
+        return ReaderOutput(prompt, on_cpu[..., 0].exp(), spans, quotes, margins)
 
     def quote(
         self, log_probability: Tensor, texts: Sequence[Sequence[int]], question: Sequence[int]
@@ -325,45 +226,6 @@ class MemoryModel(nn.Module):
         """The limits of a quote in each of `texts`; all are token ids."""
         asked = self.lm.decode(question)
         return [QuoteLimits.of(self.lm.token_texts(tokens), asked) for tokens in texts]
-
-    def _weigh(
-        self,
-        weigh: Weigh,
-        row: int,
-        scores: Tensor,
-        limits: Sequence[QuoteLimits],
-        memories: Sequence[RetrievedMemory],
-    ) -> float:
-        """Add what `weigh` returns for a question to the `scores` (S, n, 2) of its memories;
-        returns its margin.
-        """
-        if len(memories) < 2:
-            return float("inf")
-        on_cpu = scores.cpu().clone()  # on a CPU `cpu` copies nothing, and `scores` change below
-
-        def without(later: int, earlier: int) -> Tensor:
-            left = self._without_words(
-                on_cpu[later], memories[later].tokens, memories[earlier].tokens
-            )
-            value = memories[earlier].tokens[spans[earlier].first : spans[earlier].last + 1]
-            tokens = memories[later].tokens
-            found = leave_out_value(
-                left[: len(tokens)], self.lm.token_texts(tokens), self.lm.decode(value).strip()
-            )
-            return torch.cat([found, left[len(tokens) :]])
-
-        def read_without(later: int, earlier: int) -> ReadSpan:
-            return _read_span(without(later, earlier), limits[later], memories[later])
-
-        spans = [_read_span(on_cpu[n], limits[n], memory) for n, memory in enumerate(memories)]
-        weighed = weigh(row, spans, read_without)
-        for later, earlier in weighed.replaced:
-            scores[later] = without(later, earlier)
-        # half at the beginning and half at the end, so a span has it once
-        scores[: len(memories)] += (
-            torch.tensor(weighed.shifts, device=scores.device)[:, None, None] / 2
-        )
-        return weighed.margin
 
     def _expand(
         self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], count: int
@@ -432,7 +294,6 @@ class MemoryModel(nn.Module):
         """Log-scores (B, S, n, 2) of each token as beginning and as end of the answer; "nowhere"
         has the score 0.
         """
-        assert isinstance(self.aggregator, SpanReader)  # noqa: S101 - narrows the type
         vectors, mask, ids = self._stack_memories(
             memories, window
         )  # (B, S, k, D), (B, S, k), (B, S, n)
@@ -441,8 +302,8 @@ class MemoryModel(nn.Module):
             for column, memory in enumerate(row_memories):
                 if memory.superseded_tokens:
                     found = scores[row, column]
-                    scores[row, column] = self._without_words(
-                        found, memory.tokens, memory.superseded_tokens
+                    scores[row, column] = discount_words(
+                        self.lm, found, memory.tokens, memory.superseded_tokens
                     )
         # half at the beginning and half at the end, so a span has it once
         prior = torch.tensor(
@@ -450,19 +311,6 @@ class MemoryModel(nn.Module):
         )
         prior = PRIOR_WEIGHT * prior.to(vectors.device)  # (B, S)
         return scores + prior[..., None, None] / 2
-
-    def _without_words(
-        self, scores: Tensor, tokens: Sequence[int], superseded: Sequence[int]
-    ) -> Tensor:
-        """`scores` (n, 2) of a memory's `tokens` after `discount_superseded`, given the superseded
-        text's tokens.
-        """
-        # learned memory tokens may represent fewer tokens than the text has
-        count = int(torch.isfinite(scores[:, 0]).sum())
-        if not count:
-            return scores
-        texts, old_texts = self.lm.token_texts(tokens[:count]), self.lm.token_texts(superseded)
-        return torch.cat([discount_superseded(scores[:count], texts, old_texts), scores[count:]])
 
     def _stack_memories(
         self, memories: Sequence[Sequence[RetrievedMemory]], window: int
@@ -516,57 +364,22 @@ class MemoryModel(nn.Module):
         weights = {name: tensor.to(dtype) for name, tensor in self.trained_tensors().items()}
         return save_checkpoint(folder, Checkpoint(self.lm.digest, self.config, weights))
 
-    @classmethod
-    def load(
-        cls, folder: Path, *, lm: FrozenLM, window: int | None = None, merged: bool = False
-    ) -> "MemoryModel":
-        """Load the compressor in `folder`; `window` may be a multiple or a divisor of the trained
-        one.
-
-        With `merged` the adapters are merged into copies of the LM's layers: the model answers
-        faster, but cannot be trained or saved. Raises ModelError if the compressor is missing or
-        damaged, belongs to another LM, or cannot have the window.
+    def load_weights(self, weights: dict[str, Tensor], *, merged: bool) -> None:
+        """Copy the trained tensors `weights`; with `merged` merge the adapters among them into the
+        layers. Raises ModelError if they do not fit.
         """
-        checkpoint = load_checkpoint(folder)
-        if checkpoint.lm_digest != lm.digest:
-            raise ModelError(
-                f"the compressor in {folder} was trained for the LM {checkpoint.lm_digest[:12]}, lm.source is "
-                f"{lm.digest[:12]}: set lm.source back, or run `cmt train` for this LM"
-            )
-        trained = checkpoint.config.compressor.window
-        if window and window != trained and checkpoint.config.compressor.kind == "windows":
-            if window % trained and trained % window:
-                raise ModelError(
-                    f"the compressor in {folder} has a vector for {trained} tokens: set compressor.window to "
-                    f"{trained}, to a multiple or to a divisor of it, not to {window}"
-                )
-            checkpoint = checkpoint.at_window(window)
-        digest = digest_in_use(folder, window=window or trained)
-        model = cls(lm, checkpoint.config, digest, trainable=not merged)
-        model.load_tensors(model._merge_lora(checkpoint.weights) if merged else checkpoint.weights)
-        model.codebook = Codebook.load(folder, model.window)
-        model.cross_encoder = CrossEncoder.load(folder, lm)
-        return model.eval()
-
-    def _merge_lora(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Merge the adapters among `tensors` into the layers of Θ and ψ; returns the other
-        tensors.
-        """
-        decoders = {"compressor.encoder.": self.compressor.encoder}
-        if isinstance(self.aggregator, SpanReader):
-            decoders["aggregator.blocks."] = self.aggregator.blocks
-        rest = dict(tensors)
-        for prefix, decoder in decoders.items():
-            names = [name for name in tensors if name.startswith(prefix)]
+        rest = dict(weights)
+        for prefix, decoder in self._adapted_layers().items() if merged else ():
+            names = [name for name in weights if name.startswith(prefix)]
             merge_lora(decoder, {name.removeprefix(prefix): rest.pop(name) for name in names})
-        return rest
+        self.load_tensors(rest)
 
-
-def _read_span(scores: Tensor, limits: QuoteLimits, memory: RetrievedMemory) -> ReadSpan:
-    """The best span of a memory with `scores` (n, 2)."""
-    first, last, score = best_span(scores, limits)
-    prior = PRIOR_WEIGHT * memory.prior
-    return ReadSpan(first, last, score - prior, prior)
+    def _adapted_layers(self) -> dict[str, nn.Module]:
+        """The layers with adapters, by the prefix of their tensors' names."""
+        return {
+            "compressor.encoder.": self.compressor.encoder,
+            "aggregator.blocks.": self.aggregator.blocks,
+        }
 
 
 def _concatenate(parts: list[Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt, pad
-from cmt.modeling.alignment import PrefixAlignment, TextAlignment
+from cmt.modeling.alignment import TextAlignment
 from cmt.modeling.compressor import Encoding
 from cmt.modeling.span_decoding import TokenSpan
 
@@ -19,7 +19,7 @@ class PromptBuilder:  # no module, so that it adds nothing to the names of the t
     layout.
     """
 
-    def __init__(self, lm: FrozenLM, alignment: PrefixAlignment | TextAlignment) -> None:
+    def __init__(self, lm: FrozenLM, alignment: TextAlignment) -> None:
         self.lm, self.alignment = lm, alignment
         self._text_label, self._line_break = lm.tokenize("Text:"), lm.tokenize("\n")
         self._question_label = lm.tokenize("Question:")
@@ -30,20 +30,6 @@ class PromptBuilder:  # no module, so that it adds nothing to the names of the t
         """Tokens of `Question: <ids> Answer:`, with `Quote: <quote>` in between if there is one."""
         quoted = [*self._quote_label, *quote] if quote else []
         return [*self._question_label, *ids, *quoted, *self._answer_label]
-
-    def prefix_prompt(
-        self, question: Encoding, aggregated: Tensor, tails: Sequence[Sequence[int]], *, left: bool
-    ) -> Prompt:
-        """`[π(M*)][BOS] <tail>` for each question, M* being `aggregated` (B, k, D); `left` pads on
-        the left.
-        """
-        assert isinstance(self.alignment, PrefixAlignment)  # noqa: S101 - narrows the type
-        ids, mask = pad(
-            [[self.lm.bos, *tail] for tail in tails], left=left, device=self.lm.device
-        )  # (B, T)
-        # M* has one vector for each of the question's, so padding of short questions is masked in
-        # the prefix too
-        return Prompt(self.lm.embed(ids), mask, self.alignment(aggregated), question.vector_mask)
 
     def text_prompt(
         self,
@@ -61,7 +47,6 @@ class PromptBuilder:  # no module, so that it adds nothing to the names of the t
         Their embeddings are highlighted by `probability` (B, S, n, 2) of beginning and end, unless
         it is None. `left` pads on the left, for generation.
         """
-        assert isinstance(self.alignment, TextAlignment)  # noqa: S101 - narrows the type
         # 1. token ids of each row, and the index of each in the flattened probabilities; 0: outside
         #    the memories
         tokens_per_memory = 0 if probability is None else probability.shape[2]

@@ -14,7 +14,7 @@ from cmt.config import Params
 from cmt.errors import ConfigError
 from cmt.lm.model import FrozenLM
 from cmt.modeling.codebook import Codebook
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import load_memory_model
 from cmt.retrieval.indexer import compress_documents
 
 MAX_DOCUMENTS = 2_000  # compressed for a fit: some 40,000 vectors at a window of 8
@@ -37,7 +37,7 @@ def fit_codebook(
 
     `parts`: bytes of a vector (M); None: the largest divisor of D that leaves at least
     NUMBERS_PER_BYTE elements per byte. `on_progress` gets the number of documents of each batch.
-    Raises ConfigError as `Codebook.fit`, ModelError as `MemoryModel.load`.
+    Raises ConfigError as `Codebook.fit`, ModelError as `load_memory_model`.
     """
     window, dim = params.compressor.window, lm.hidden_size
     # 1. the vectors of a sample
@@ -45,7 +45,7 @@ def fit_codebook(
         range(len(documents)), min(MAX_DOCUMENTS, len(documents))
     )
     memories = compress_documents(
-        MemoryModel.load(folder, lm=lm, window=window, merged=True),
+        load_memory_model(folder, lm=lm, window=window, merged=True),
         documents.take(pa.array(sorted(rows), pa.int64())),
         slice_id="codebook",
         keep_text=True,

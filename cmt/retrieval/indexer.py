@@ -18,7 +18,8 @@ from cmt.bank.memory_ids import chunk_number, memory_id
 from cmt.bank.schema import bank_schema, schema_value
 from cmt.errors import ModelError
 from cmt.modeling.codebook import stored_codes
-from cmt.modeling.model import MemoryModel, RetrievedMemory
+from cmt.modeling.model import MemoryModel
+from cmt.modeling.token_scores import RetrievedMemory
 from cmt.retrieval.chunking import batch_by_length, split_into_chunks
 from cmt.text.display import heading
 

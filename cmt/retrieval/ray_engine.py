@@ -19,7 +19,7 @@ import torch
 
 from cmt.errors import ConfigError
 from cmt.lm.model import FrozenLM
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import load_memory_model
 from cmt.retrieval.indexer import Encoded, encode_batch
 
 
@@ -67,7 +67,7 @@ class _Worker:
     def __init__(self, encoder: RayEncoder, with_content: bool) -> None:
         torch.set_num_threads(1)
         lm = FrozenLM.load(encoder.lm, dtype=encoder.dtype)
-        self._model = MemoryModel.load(
+        self._model = load_memory_model(
             encoder.compressor, lm=lm, window=encoder.window, merged=True
         )
         self._with_content = with_content

@@ -7,6 +7,7 @@ as hard negatives.
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,8 +15,6 @@ from torch import Tensor, nn
 
 from cmt.config import Params
 from cmt.lm.prompt import Prompt
-from cmt.modeling.aggregator import CrossAttention, SpanReader
-from cmt.modeling.alignment import PrefixAlignment
 from cmt.modeling.compressor import Encoding
 from cmt.modeling.model import MemoryModel
 from cmt.modeling.span_decoding import (
@@ -23,7 +22,6 @@ from cmt.modeling.span_decoding import (
     choose_windows,
     neighbours_at,
     token_log_probabilities,
-    whole_memory_spans,
 )
 from cmt.training.dataset import TrainingQuestion
 from cmt.training.losses import in_batch_contrastive_loss, memory_aware_loss, span_loss
@@ -31,6 +29,29 @@ from cmt.training.losses import in_batch_contrastive_loss, memory_aware_loss, sp
 HARD_NEGATIVES = 1  # the most similar other memories, which ψ sees beside the gold memory
 NO_NEGATIVES_RATE = 0.5  # of the questions: ψ sees the gold memory alone
 NO_ANSWER_RATE = 0.1  # of the questions: ψ sees the negatives alone, and learns "nowhere"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Q questions of a step on its N documents, after Θ."""
+
+    memories: Encoding  # of the documents: key (N, p), vectors (N, k, D)
+    documents: list[list[int]]  # token ids
+    encoding: Encoding  # of the questions: key (Q, p)
+    questions: list[TrainingQuestion]
+    count: int  # A: the LM answers so many of the first questions
+    candidates: Tensor  # (Q, S) documents that ψ sees; −1 for none
+    nowhere: Tensor  # (Q,) whether ψ sees no document with the answer
+
+    @property
+    def answered(self) -> list[TrainingQuestion]:
+        """The questions that the LM answers."""
+        return self.questions[: self.count]
+
+    @property
+    def answered_encoding(self) -> Encoding:
+        """Θ's encoding of the questions that the LM answers."""
+        return Encoding(*(part[: self.count] for part in vars(self.encoding).values()))
 
 
 class TrainingStep(nn.Module):
@@ -91,37 +112,29 @@ class TrainingStep(nn.Module):
         candidates = self._candidates(
             similarity.detach(), gold, negatives_draw, without_gold
         )  # (Q, S)
-        # 4. ψ and π: the prompts of the answered questions
-        answered = questions[:count]
-        answered_encoding = Encoding(*(part[:count] for part in vars(encoding).values()))
-        if isinstance(model.alignment, PrefixAlignment):
-            prompt = self._published_prompt(answered_encoding, answered, memories)
-        elif isinstance(model.aggregator, SpanReader):
-            scores = self._token_scores(
-                encoding, memories, documents, candidates, window
-            )  # (Q, S, n, 2)
-            span, begin_found, refused = self._span_loss(scores, questions, nowhere)
-            logs |= {"span": span, "begin_found": begin_found}
-            if nowhere.any():
-                logs["refused"] = refused
-            loss = loss + objective.gamma * span
-            prompt = self._window_prompt(
-                answered_encoding,
-                answered,
-                documents,
-                candidates,
-                scores[:count],
-                window,
-                teacher_forcing,
-            )
-        else:
-            prompt = self._whole_text_prompt(answered_encoding, answered, documents, candidates)
+        # 4. ψ and π: the span loss, and the prompts of the answered questions
+        pairs = Pairs(memories, documents, encoding, questions, count, candidates, nowhere)
+        prompt, span_logs = self._read(pairs, window, teacher_forcing)
+        if "span" in span_logs:
+            loss = loss + objective.gamma * span_logs["span"]
+        logs |= span_logs
         # 5. answer likelihood
-        logs["answer"] = self._answer_loss(prompt, answered)
+        logs["answer"] = self._answer_loss(prompt, questions[:count])
         return {
             "loss": loss + logs["answer"],
             "logs": {name: value.detach() for name, value in logs.items()},
         }
+
+    def _read(
+        self, pairs: Pairs, window: int, teacher_forcing: float
+    ) -> tuple[Prompt, dict[str, Tensor]]:
+        """The prompts of the answered questions, and the span loss and its shares for the log."""
+        scores = self._token_scores(pairs, window)  # (Q, S, n, 2)
+        span, begin_found, refused = self._span_loss(scores, pairs.questions, pairs.nowhere)
+        logs = {"span": span, "begin_found": begin_found}
+        if pairs.nowhere.any():
+            logs["refused"] = refused
+        return self._window_prompt(pairs, scores[: pairs.count], window, teacher_forcing), logs
 
     def _candidates(
         self, similarity: Tensor, gold: Tensor, negatives_draw: float, without_gold: Tensor
@@ -139,27 +152,20 @@ class TrainingStep(nn.Module):
         visible_gold = gold.masked_fill(without_gold, -1)[:, None]  # (Q, 1)
         return torch.cat([visible_gold, negatives.masked_fill(without_negatives[:, None], -1)], 1)
 
-    def _token_scores(
-        self,
-        encoding: Encoding,
-        memories: Encoding,
-        documents: list[list[int]],
-        candidates: Tensor,
-        window: int,
-    ) -> Tensor:
+    def _token_scores(self, pairs: Pairs, window: int) -> Tensor:
         """ψ's scores (Q, S, n, 2) of the tokens of each question's candidates."""
-        assert isinstance(self.model.aggregator, SpanReader)  # noqa: S101 - narrows the type
-        rows, is_present = (
-            candidates.clamp(min=0),
-            (candidates >= 0).unsqueeze(-1),
-        )  # (Q, S), (Q, S, 1)
-        width = memories.vectors.shape[1] * window
+        candidates, documents = pairs.candidates, pairs.documents
+        rows = candidates.clamp(min=0)  # (Q, S)
+        is_present = (candidates >= 0).unsqueeze(-1)  # (Q, S, 1)
+        width = pairs.memories.vectors.shape[1] * window
         ids = torch.full((len(documents), width), -1, device=candidates.device)  # (N, n)
         for row, tokens in enumerate(documents):
             ids[row, : len(tokens)] = torch.tensor(tokens, device=candidates.device)
-        mask = memories.vector_mask[rows] * is_present  # (Q, S, k)
+        mask = pairs.memories.vector_mask[rows] * is_present  # (Q, S, k)
         candidate_ids = ids[rows].masked_fill(~is_present, -1)  # (Q, S, n)
-        return self.model.aggregator(encoding, memories.vectors[rows], mask, candidate_ids)
+        return self.model.aggregator(
+            pairs.encoding, pairs.memories.vectors[rows], mask, candidate_ids
+        )
 
     def _span_loss(
         self, scores: Tensor, questions: list[TrainingQuestion], nowhere: Tensor
@@ -187,42 +193,24 @@ class TrainingStep(nn.Module):
             (best[nowhere] < 0).float().mean(),
         )
 
-    def _published_prompt(
-        self, encoding: Encoding, questions: list[TrainingQuestion], memories: Encoding
-    ) -> Prompt:
-        """The published ψ and π over all memories of the step (MAC, arXiv 2403.04317)."""
-        shape = len(questions), *memories.vectors.shape  # (Q, N, k, D)
-        vectors, mask = memories.vectors.expand(shape), memories.vector_mask.expand(shape[:-1])
-        assert isinstance(self.model.aggregator, CrossAttention)  # noqa: S101 - narrows the type
-        aggregated = self.model.aggregator(encoding, vectors, mask)
-        return self.model.prompts.prefix_prompt(
-            encoding, aggregated, self._prompt_ends(questions), left=False
-        )
-
     def _window_prompt(
-        self,
-        encoding: Encoding,
-        questions: list[TrainingQuestion],
-        documents: list[list[int]],
-        candidates: Tensor,
-        scores: Tensor,
-        window: int,
-        teacher_forcing: float,
+        self, pairs: Pairs, scores: Tensor, window: int, teacher_forcing: float
     ) -> Prompt:
         """The best windows and the quote, which is the gold span with probability
         `teacher_forcing`.
+
+        `scores` (A, S, n, 2) are those of the answered questions.
         """
         selection, rng = self.params.selection, random.Random(teacher_forcing)
         log_probability = token_log_probabilities(scores)  # (Q, S, n, 2)
         decoding = log_probability.detach().cpu().clone()
-        texts = [
-            [documents[max(row, 0)] for row in rows]
-            for rows in candidates[: len(questions)].tolist()
-        ]
+        texts = []
+        for rows in pairs.candidates[: pairs.count].tolist():
+            texts.append([pairs.documents[max(row, 0)] for row in rows])
         # 1. the quote: ψ's likeliest span, or the likeliest occurrence of the answer, whose window
         #    then ranks first
         quotes = []
-        for part, text, question in zip(decoding, texts, questions, strict=True):
+        for part, text, question in zip(decoding, texts, pairs.answered, strict=True):
             quote = self.model.quote(part, text, question.question).span
             if rng.random() < teacher_forcing:
                 gold_span = max(
@@ -237,27 +225,9 @@ class TrainingStep(nn.Module):
             choose_windows(part, window, selection.best_windows, neighbours) for part in decoding
         ]
         # 3. the prompt
-        ends = self._prompt_ends(questions, quotes)
+        ends = self._prompt_ends(pairs.answered, quotes)
         return self.model.prompts.text_prompt(
-            encoding, windows, texts, log_probability.exp(), ends, left=False
-        )
-
-    def _whole_text_prompt(
-        self,
-        encoding: Encoding,
-        questions: list[TrainingQuestion],
-        documents: list[list[int]],
-        candidates: Tensor,
-    ) -> Prompt:
-        """The whole texts of the candidates in random order, without ψ."""
-        rng = random.Random(str(candidates.tolist()))
-        texts = []
-        for rows in candidates[: len(questions)].tolist():
-            present = [documents[row] for row in rows if row >= 0]
-            texts.append(rng.sample(present, len(present)))
-        spans = [whole_memory_spans([len(tokens) for tokens in text]) for text in texts]
-        return self.model.prompts.text_prompt(
-            encoding, spans, texts, None, self._prompt_ends(questions), left=False
+            pairs.answered_encoding, windows, texts, log_probability.exp(), ends, left=False
         )
 
     def _prompt_ends(

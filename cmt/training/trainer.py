@@ -18,6 +18,7 @@ from cmt.config import Params
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, load_checkpoint, weights_bytes
+from cmt.modeling.loading import load_memory_model, new_memory_model
 from cmt.modeling.lora import cast_lora_inputs
 from cmt.modeling.model import MemoryModel
 from cmt.text.display import first_line
@@ -25,7 +26,7 @@ from cmt.training.augmentation import add_changed_values
 from cmt.training.checkpoints import claim_folder, last_checkpoint, run_identity
 from cmt.training.dataset import StepDataset, paragraphs
 from cmt.training.entity_swaps import entity_swaps
-from cmt.training.step import TrainingStep
+from cmt.training.published import new_step
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def make_trainer(
     """A Trainer of `model` on `steps`, with its checkpoints in `folder`."""
     bf16, device = _autocasts(model, params), model.lm.device
     return CompressorTrainer(
-        model=TrainingStep(model, params),
+        model=new_step(model, params),
         args=_training_arguments(folder, len(steps), params, bf16=bf16, device=device),
         train_dataset=steps,
         data_collator=lambda items: items[0],  # an item is a whole step
@@ -153,9 +154,9 @@ def _untrained_model(lm: FrozenLM, params: Params) -> tuple[MemoryModel, dict[st
     """
     design = CompressorConfig.of(params)
     if not params.train.start:
-        return MemoryModel(lm, design).train(), {}
-    start = MemoryModel.load(params.train.start, lm=lm, window=design.compressor.window)
-    model = MemoryModel(lm, replace(design, key_dim=start.config.key_dim)).train()
+        return new_memory_model(lm, design).train(), {}
+    start = load_memory_model(params.train.start, lm=lm, window=design.compressor.window)
+    model = new_memory_model(lm, replace(design, key_dim=start.config.key_dim)).train()
     weights = start.trained_tensors()
     if (
         start.config.aggregator.kind != design.aggregator.kind

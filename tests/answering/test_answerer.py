@@ -14,7 +14,6 @@ from cmt.answering.answer import NOT_IN_MEMORY
 from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import Calibration
 from cmt.lm.model import FrozenLM
-from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import retrieved_memory
 from tests.helpers.facts import FACTS
 from tests.helpers.lms import TinyLm, build
@@ -142,7 +141,8 @@ def test_an_update_is_read_beside_the_document_that_it_supersedes_while_the_bank
             encoding = answerer.model.encode([tokens])
             superseded = answerer._superseded_tokens([row]).get(row["supersedes"], ())
             memory = retrieved_memory(answerer.model, row, answerer.bank.schema, before=superseded)
-            output = answerer.model.read(encoding, [tokens], [[memory]], answerer.params.selection)
+            scored = answerer.model.score(encoding, [tokens], [[memory]], expanded=0)
+            output = answerer.model.decode(scored, answerer.params.selection)
         assert output.begins is not None
         return answer.sources[0].weight, float(output.begins.max())
 
@@ -213,13 +213,14 @@ def test_a_question_with_a_near_tie_gets_the_answer_that_it_gets_alone(
         tiny_lm("llama"), tmp_path, FACTS[:4], params=small_params(**sections)
     )
     batch_sizes: list[int] = []
-    read = MemoryModel.read
+    model = type(answerer.model)
+    score = model.score
 
     def recorded(*args: Any, **kwargs: Any) -> Any:
         batch_sizes.append(len(args[2]))
-        return read(*args, **kwargs)
+        return score(*args, **kwargs)
 
-    monkeypatch.setattr(MemoryModel, "read", recorded)
+    monkeypatch.setattr(model, "score", recorded)
     alone = with_params(answerer, **{"answering": {"batch_size": 1}} | sections).answer(
         QUESTIONS, as_of=NOW
     )

@@ -13,7 +13,7 @@ import pytest
 import cmt
 from cmt.config import AggregatorParams, AlignmentParams
 from cmt.evaluation.systems import RAG_SYSTEMS
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import new_memory_model
 from tests.helpers.facts import FACTS
 from tests.helpers.rows import write_lines
 from tests.helpers.scripts import run_main
@@ -78,7 +78,7 @@ def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     workspace = cmt.open(params=folder / "params.yaml")
     psi, pi = AggregatorParams(kind="attention"), AlignmentParams(kind="prefix")
     config = replace(workspace.model.config, aggregator=psi, alignment=pi)
-    MemoryModel(workspace.lm, config).save(folder / "mac")
+    new_memory_model(workspace.lm, config).save(folder / "mac")
     return folder
 
 

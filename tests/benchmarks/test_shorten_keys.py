@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from cmt.modeling.checkpoint import TO_KEY, load_checkpoint
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import load_memory_model
 from cmt.retrieval.indexer import encode_batch
 from tests.helpers.projects import open_workspace
 from tests.helpers.scripts import run_main
@@ -19,7 +19,7 @@ def test_short_keys_are_the_long_ones_in_their_principal_directions(
     status, stdout, stderr = run_main("shorten_keys", str(folder), *arguments)
     assert (status, stderr) == (0, "")
     workspace = open_workspace(training_project)
-    model, short = workspace.model, MemoryModel.load(folder, lm=workspace.lm, merged=True)
+    model, short = workspace.model, load_memory_model(folder, lm=workspace.lm, merged=True)
     assert f"compressor {short.digest[:12]} is in {folder}" in stdout
     # 1. keys
     rows = [

@@ -9,15 +9,21 @@ from typing import Any
 import pyarrow as pa
 
 from cmt.answering.answer import Answer, Source, Span, Verdict
-from cmt.answering.comparison import Statement
+from cmt.answering.judge import Statement
 from cmt.config import Params
+from cmt.modeling.cross_encoder import Odds
 from cmt.retrieval.selector import Selection
+from tests.helpers.encoders import FixedEncoder
 
 DATE = datetime(2031, 1, 1, tzinfo=UTC)
 Facts = Mapping[str, tuple[str, float]]  # question → answer and confidence
 SCHEMA = pa.schema(
     dict.fromkeys(("memory_id", "doc_id", "title", "source", "text"), pa.string())
     | {"superseded_at": pa.date32()}
+)
+# a text that asks changes nothing, any other text changes what the earlier one says
+ASSERTIONS = FixedEncoder(
+    holds=4.0, changed=4.0, of_text=lambda text: Odds(4.0, -4.0 if "?" in text else 4.0)
 )
 ROW = {"published_at": DATE, "supersedes": None, "text": "", "prior": 0.0}
 
@@ -56,8 +62,7 @@ class FactReader:
     bank: FactBank
     top_k: int = 3
     asked: list[str] = field(default_factory=list)
-    model: Any = field(default_factory=lambda: SimpleNamespace(cross_encoder=None))
-    """A compressor of an LM without a cross-encoder."""
+    model: Any = field(default_factory=lambda: SimpleNamespace(cross_encoder=ASSERTIONS))
     params: Params = field(default_factory=Params)
     confidence_is_probability: bool = True
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from cmt.answering.comparison import Statement
+from cmt.answering.judge import Statement
 
 MARCH = datetime(2031, 3, 1, tzinfo=UTC)
 JULY = datetime(2031, 7, 6, tzinfo=UTC)

@@ -15,7 +15,9 @@ from cmt.config import (
 from cmt.lm.decoding import generate
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CompressorConfig
-from cmt.modeling.model import MemoryModel, ReaderOutput, RetrievedMemory
+from cmt.modeling.loading import new_memory_model
+from cmt.modeling.model import MemoryModel, ReaderOutput
+from cmt.modeling.token_scores import RetrievedMemory
 
 TEXTS = [
     "The harbour was built by the mayor of Port Ellery.",
@@ -59,7 +61,7 @@ EVERY_CONFIG = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def make_model(lm: FrozenLM, config: CompressorConfig) -> MemoryModel:
     """A model with random weights also in adapters, reader and highlight, which start at zero."""
     torch.manual_seed(5)
-    model = MemoryModel(lm, config)
+    model = new_memory_model(lm, config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and "lora_A" not in name:
@@ -89,10 +91,10 @@ def read(
     expanded: int = SELECTION.expanded_memories,
 ) -> ReaderOutput:
     """What the model reads for each of `questions` in its memories."""
-    asked = [model.lm.tokenize(" " + question) for question in questions]
+    ids = [model.lm.tokenize(" " + question) for question in questions]
     with torch.no_grad():
-        selection = SELECTION.model_copy(update={"expanded_memories": expanded})
-        return model.read(model.encode(asked), asked, memories, selection)
+        scored = model.score(model.encode(ids), ids, memories, expanded=expanded)
+        return model.decode(scored, SELECTION)
 
 
 def answer_tokens(

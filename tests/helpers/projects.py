@@ -11,7 +11,7 @@ import yaml
 import cmt
 from cmt.modeling.champion import Champion, Promoted, keep_compressor, write_champion
 from cmt.modeling.checkpoint import CompressorConfig, checkpoint_digest
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import new_memory_model
 from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
 
@@ -104,7 +104,7 @@ def _promoted(compressor: Path) -> Promoted:
 def save_other_compressor(workspace: Workspace, folder: Path) -> Path:
     """Write a compressor with other weights to `folder`; returns the folder."""
     torch.manual_seed(7)
-    model = MemoryModel(workspace.lm, CompressorConfig.of(workspace.params))
+    model = new_memory_model(workspace.lm, CompressorConfig.of(workspace.params))
     with torch.no_grad():
         for tensor in model.trained_tensors().values():
             tensor.add_(0.1 * torch.randn_like(tensor))

@@ -15,7 +15,7 @@ from cmt.bank.location import BankLocation
 from cmt.config import Params
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CompressorConfig
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import new_memory_model
 from cmt.retrieval.indexer import compress_documents, memory_schema
 from tests.helpers.facts import documents
 
@@ -84,7 +84,7 @@ def untrained_answerer(
     """
     params = params or small_params()
     torch.manual_seed(5)
-    model = MemoryModel(lm, CompressorConfig.of(params), digest="c" * 64).eval()
+    model = new_memory_model(lm, CompressorConfig.of(params), digest="c" * 64).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and "lora_A" not in name and name != "log_temperature":

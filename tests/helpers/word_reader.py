@@ -7,7 +7,7 @@ from typing import Any
 
 from cmt.answering.answer import Answer, Source
 from cmt.answering.answerer import Answerer
-from cmt.answering.comparison import Statement
+from cmt.answering.judge import Statement
 from cmt.common.progress import OnProgress
 from cmt.retrieval.selector import Selection
 from cmt.text.display import without_publisher
@@ -82,4 +82,4 @@ def _statement(row: Mapping[str, Any]) -> Statement:
     own = without_publisher(row)
     skipped = len(row["text"]) - len(own)
     last = skipped + len(own.split()[0])
-    return Statement(row["text"], skipped, last, 3.0, row["published_at"], publisher_length=skipped)
+    return Statement(row["text"], skipped, last, 3.0, row["published_at"])

@@ -31,9 +31,11 @@ from cmt.config import Params
 from cmt.evaluation.metrics import exact_match
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.modeling.checkpoint import CompressorConfig
+from cmt.modeling.loading import load_memory_model, new_memory_model
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents
 from cmt.training.dataset import TrainingQuestion
+from cmt.training.published import new_step
 from cmt.training.step import TrainingStep
 from cmt.training.trainer import train
 from cmt.workspace import Workspace
@@ -75,7 +77,7 @@ def trained(real_lm: FrozenLM, tmp_path_factory: pytest.TempPathFactory) -> Trai
     folder, before = tmp_path_factory.mktemp("trained"), weights_digest(real_lm.model)
     params = Params.model_validate(SETTINGS | {"train": SETTINGS["train"] | {"output": folder}})
     train(lm=real_lm, documents=documents(FACTS), questions=questions(FACTS), params=params)
-    return Trained(MemoryModel.load(folder, lm=real_lm), folder, params, before)
+    return Trained(load_memory_model(folder, lm=real_lm), folder, params, before)
 
 
 @pytest.fixture(scope="session")
@@ -256,7 +258,7 @@ def test_d_without_contrast_and_self_matching_the_loss_is_that_of_mac(
     )
     lm = tiny_lm(lm_kind)
     torch.manual_seed(0)
-    step = TrainingStep(MemoryModel(lm, CompressorConfig.of(params)), params).eval()
+    step = new_step(new_memory_model(lm, CompressorConfig.of(params)), params).eval()
     torch.nn.init.normal_(step.model.get_parameter("alignment.to_prefix.out.weight"), std=0.2)
     texts = [lm.tokenize(fact["text"][:60]) for fact in FACTS[:3]]
     asked = [
@@ -273,7 +275,7 @@ def test_d_without_contrast_and_self_matching_the_loss_is_that_of_mac(
     )["loss"]
     torch.testing.assert_close(loss, plain_likelihood(step, texts, asked), rtol=1e-4, atol=1e-4)
     for term in ("alpha", "beta"):
-        other = TrainingStep(step.model, params.with_values(objective={term: 0.5})).eval()
+        other = new_step(step.model, params.with_values(objective={term: 0.5})).eval()
         changed = other(
             texts, asked, teacher_forcing=1.0, negatives_draw=0.5, window=params.compressor.window
         )["loss"]
@@ -295,7 +297,7 @@ def test_e_a_memory_does_not_depend_on_its_batch_or_padding(tiny_lm: TinyLm, kin
             "alignment": {"kind": "prefix"},
         }
     )
-    model = MemoryModel(tiny_lm("llama"), CompressorConfig.of(params), digest="c" * 64).eval()
+    model = new_memory_model(tiny_lm("llama"), CompressorConfig.of(params), digest="c" * 64).eval()
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)

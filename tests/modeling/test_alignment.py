@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from cmt.modeling.alignment import PrefixAlignment, TextAlignment
+from cmt.modeling.alignment import TextAlignment
 from cmt.modeling.compressor import Encoding
+from cmt.modeling.published import PrefixAlignment
 from tests.helpers.lms import TinyLm
 
 

@@ -21,7 +21,7 @@ from cmt.modeling.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import load_memory_model, new_memory_model
 from tests.helpers.lms import TinyLm
 from tests.helpers.models import make_config, make_model
 
@@ -97,9 +97,9 @@ def test_the_digest_covers_weights_and_configuration_only(tiny_lm: TinyLm, tmp_p
     lm, config = tiny_lm("llama"), make_config()
     digest = make_model(lm, config).save(tmp_path / "a")
     assert make_model(lm, config).save(tmp_path / "b") == digest
-    assert MemoryModel.load(tmp_path / "a", lm=lm).save(tmp_path / "c") == digest
+    assert load_memory_model(tmp_path / "a", lm=lm).save(tmp_path / "c") == digest
     (tmp_path / "a/card.md").write_text("# A card")
-    assert MemoryModel.load(tmp_path / "a", lm=lm).digest == digest
+    assert load_memory_model(tmp_path / "a", lm=lm).digest == digest
     moved = replace(
         config, compressor=config.compressor.model_copy(update={"path": Path("elsewhere")})
     )
@@ -138,13 +138,13 @@ def test_a_changed_truncated_or_foreign_file_is_refused_at_load(
         with pytest.raises(
             ModelError, match=rf"(?s)is damaged \({reason}.*: restore the folder or run `cmt train`"
         ):
-            MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
+            load_memory_model(tmp_path, lm=tiny_lm("llama"))
     (tmp_path / name).write_bytes(content)
-    assert MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
+    assert load_memory_model(tmp_path, lm=tiny_lm("llama"))
     sums = tmp_path / SUMS
     sums.write_bytes(sums.read_bytes()[: sums.stat().st_size // 2])
     with pytest.raises(ModelError, match=r"is damaged .*restore the folder or run `cmt train`"):
-        MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
+        load_memory_model(tmp_path, lm=tiny_lm("llama"))
 
 
 @pytest.mark.parametrize("folder", ["compressor", "rag"])
@@ -164,11 +164,11 @@ def test_a_missing_compressor_suggests_a_training(
     with pytest.raises(
         ModelError, match=rf"no compressor in .*none \({CONFIG} is missing\): run `cmt train`"
     ):
-        MemoryModel.load(tmp_path / "none", lm=tiny_lm("llama"))
+        load_memory_model(tmp_path / "none", lm=tiny_lm("llama"))
     make_model(tiny_lm("llama"), make_config()).save(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(ModelError, match="run `cmt train`, or set compressor.path"):
-        MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
+        load_memory_model(tmp_path, lm=tiny_lm("llama"))
     with pytest.raises(ModelError, match=f"{name} cannot be read"):
         digest_in_use(tmp_path, window=4)
 
@@ -180,7 +180,7 @@ def test_weights_of_another_configuration_are_refused(tiny_lm: TinyLm, tmp_path:
     (tmp_path / CONFIG).write_text(json.dumps(record))
     (tmp_path / SUMS).unlink()
     with pytest.raises(ModelError, match=r"1 tensors differ, alignment\.slots first"):
-        MemoryModel.load(tmp_path, lm=tiny_lm("llama"))
+        load_memory_model(tmp_path, lm=tiny_lm("llama"))
 
 
 @pytest.mark.parametrize("factor", [1, 2])
@@ -191,7 +191,7 @@ def test_the_digest_in_use_is_known_without_loading(
     model.save(tmp_path)
     window = factor * model.window
     digest = digest_in_use(tmp_path, window=window)
-    assert digest == MemoryModel.load(tmp_path, lm=model.lm, window=window).digest
+    assert digest == load_memory_model(tmp_path, lm=model.lm, window=window).digest
     assert (digest == checkpoint_digest(tmp_path)) is (factor == 1)
 
 
@@ -213,5 +213,5 @@ def test_a_saved_compressor_names_its_numbers_of_layers(tiny_lm: TinyLm, tmp_pat
     config = replace(
         make_config(), compressor=make_config().compressor.model_copy(update={"layers": 0})
     )
-    MemoryModel(tiny_lm("llama"), config).save(tmp_path)
+    new_memory_model(tiny_lm("llama"), config).save(tmp_path)
     assert load_checkpoint(tmp_path).config.compressor.layers == 1

@@ -11,6 +11,7 @@ from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import pad
 from cmt.modeling.compressor import Compressor, Encoding, masked_mean, window_means
 from cmt.modeling.lora import PROSE
+from cmt.modeling.published import TokenCompressor
 from tests.helpers.lms import KINDS, TinyLm, build
 
 WINDOWS = CompressorParams(kind="windows", window=4, layers=2, lora_rank=2)
@@ -22,10 +23,16 @@ TEXTS = [
 ]
 
 
-def make_compressor(lm: FrozenLM, params: CompressorParams, *, trained: bool = False) -> Compressor:
+def make_compressor(
+    lm: FrozenLM,
+    params: CompressorParams,
+    *,
+    trained: bool = False,
+    theta: type[Compressor] = Compressor,
+) -> Compressor:
     """With `trained`, B is not zero and the maps are no identities."""
     torch.manual_seed(3)
-    compressor = Compressor(lm, params).eval()
+    compressor = theta(lm, params).eval()
     with torch.no_grad():
         for name, parameter in compressor.named_parameters():
             if trained and parameter.requires_grad and "lora_A" not in name:
@@ -58,12 +65,16 @@ def test_a_new_compressor_computes_what_the_lm_computes(tiny_lm: TinyLm, kind: s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("params", [WINDOWS, TOKENS], ids=["windows", "tokens"])
+@pytest.mark.parametrize(
+    ("theta", "params"),
+    [(Compressor, WINDOWS), (TokenCompressor, TOKENS)],
+    ids=["windows", "tokens"],
+)
 def test_a_memory_does_not_depend_on_its_batch_or_padding(
-    tiny_lm: TinyLm, kind: str, params: CompressorParams
+    tiny_lm: TinyLm, kind: str, theta: type[Compressor], params: CompressorParams
 ) -> None:
     lm = tiny_lm(kind)
-    compressor = make_compressor(lm, params, trained=True)
+    compressor = make_compressor(lm, params, trained=True, theta=theta)
     batch = encode(compressor, lm, TEXTS)
     for row, text in enumerate(TEXTS):
         alone = encode(compressor, lm, [text])
@@ -74,24 +85,6 @@ def test_a_memory_does_not_depend_on_its_batch_or_padding(
         )
         torch.testing.assert_close(batch.pooled[row], alone.pooled[0], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(batch.key[row], alone.key[0], rtol=1e-4, atol=1e-5)
-
-
-def test_memory_tokens_stand_directly_behind_each_text(tiny_lm: TinyLm) -> None:
-    lm = tiny_lm("llama")
-    compressor = make_compressor(lm, TOKENS, trained=True)
-    encoding = encode(compressor, lm, TEXTS)
-    assert encoding.vectors.shape == (3, 3, 32)
-    assert encoding.vector_mask.all()
-    for row, text in enumerate(TEXTS):
-        ids = lm.tokenize(text)
-        embeds = torch.cat([lm.embed(torch.tensor([lm.bos, *ids])), compressor.memory_tokens])[None]
-        with torch.no_grad():
-            states = (
-                compressor.encoder(inputs_embeds=embeds).last_hidden_state - compressor.shift
-            ) * compressor.scale
-        torch.testing.assert_close(encoding.vectors[row], states[0, -3:], rtol=1e-4, atol=1e-5)
-        assert encoding.mask[row].sum() == len(ids)
-        assert encoding.mask[row, : len(ids)].all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,3 +113,22 @@ def test_a_compressor_has_at_most_the_layers_of_the_lm(tiny_lm: TinyLm) -> None:
     deep = make_compressor(lm, WINDOWS.model_copy(update={"layers": 20}))
     assert len(deep.encoder.layers) == 3  # type: ignore[arg-type]
     assert len(lm.model.model.layers) == 3
+
+
+def test_memory_tokens_stand_directly_behind_each_text(tiny_lm: TinyLm) -> None:
+    lm = tiny_lm("llama")
+    compressor = make_compressor(lm, TOKENS, trained=True, theta=TokenCompressor)
+    assert isinstance(compressor, TokenCompressor)
+    encoding = encode(compressor, lm, TEXTS)
+    assert encoding.vectors.shape == (3, 3, 32)
+    assert encoding.vector_mask.all()
+    for row, text in enumerate(TEXTS):
+        ids = lm.tokenize(text)
+        embeds = torch.cat([lm.embed(torch.tensor([lm.bos, *ids])), compressor.memory_tokens])[None]
+        with torch.no_grad():
+            states = (
+                compressor.encoder(inputs_embeds=embeds).last_hidden_state - compressor.shift
+            ) * compressor.scale
+        torch.testing.assert_close(encoding.vectors[row], states[0, -3:], rtol=1e-4, atol=1e-5)
+        assert encoding.mask[row].sum() == len(ids)
+        assert encoding.mask[row, : len(ids)].all()

@@ -10,21 +10,21 @@ from safetensors.torch import load_file, save_file
 from cmt.config import SHIPPED
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
-from cmt.modeling.cross_encoder import FILE, LONGEST, CrossEncoder, Report, reading
+from cmt.modeling.cross_encoder import FILE, LONGEST, CrossEncoder, DatedText, reading
 from cmt.modeling.lora import layers_with_lora
 from tests.helpers.lms import TinyLm
 
 QUESTION = "What does a single ticket on the Saltby ferry cost?"
-OLD = Report(
+OLD = DatedText(
     "Fares\nA single ticket on the Saltby ferry costs 8 crowns. Children travel free.",
     date(2031, 3, 1),
 )
-NEW = Report(
+NEW = DatedText(
     "Dearer crossing\nPassengers of the Saltby ferry found a new board at the quay. A single ticket costs 11 crowns, "
     "and bicycles pay two. The company blames the price of diesel.",
     date(2031, 7, 6),
 )
-RUMOUR = Report(
+RUMOUR = DatedText(
     "Quay talk\nA rumour has it that a single ticket on the Saltby ferry will cost 11 crowns. The company denies it: "
     "the fare stays as it is, a spokeswoman said.",
     date(2031, 7, 6),
@@ -76,7 +76,7 @@ def test_two_reports_are_read_once_for_a_question(folder: Path, tiny_lm: TinyLm)
 
 def test_a_long_report_is_cut_and_the_question_stays(tiny_lm: TinyLm) -> None:
     lm = tiny_lm("llama")
-    long = Report("Fares\n" + 400 * "word ", date(2031, 7, 6))
+    long = DatedText("Fares\n" + 400 * "word ", date(2031, 7, 6))
     ids = reading(lm, QUESTION, OLD, long, long.published)
     assert lm.decode(ids).endswith(f"{QUESTION} Does the later report change the answer?")
     assert len(ids) < len(reading(lm, QUESTION, OLD, NEW, NEW.published)) + LONGEST

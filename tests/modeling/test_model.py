@@ -1,7 +1,6 @@
 """Θ, ψ and π together: saving and loading, encoding, and the prompt for the LM."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from cmt.config import CompressorParams, ObjectiveParams
 from cmt.errors import ModelError
 from cmt.lm.model import weights_digest
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, checkpoint_digest
-from cmt.modeling.model import MemoryModel, ReadSpan, ReadWithout, Weighed
+from cmt.modeling.loading import load_memory_model
+from cmt.modeling.model import MemoryModel
 from cmt.modeling.span_decoding import neighbours_at
 from tests.helpers.lms import KINDS, TinyLm
 from tests.helpers.models import (
@@ -49,7 +49,7 @@ def test_a_loaded_model_answers_like_the_saved_one_also_with_merged_adapters(
     digest = saved.save(tmp_path, dtype=torch.float32)
     memories = [retrieved_memories(saved, TEXTS)] * 2
     ids = [lm.tokenize(text) for text in TEXTS]
-    loaded, merged = (MemoryModel.load(tmp_path, lm=lm, merged=flag) for flag in (False, True))
+    loaded, merged = (load_memory_model(tmp_path, lm=lm, merged=flag) for flag in (False, True))
     assert loaded.digest == digest == checkpoint_digest(tmp_path)
     assert loaded.config == config
     assert not [name for name, _ in merged.named_parameters() if "lora_" in name]
@@ -69,15 +69,15 @@ def test_parameters_that_only_self_matching_trains_are_not_saved_without_it(
     names, mac_names = (make_model(lm, c).trained_tensors().keys() for c in (config, mac))
     assert names - mac_names == {"compressor.to_key.weight", "log_temperature"}
     make_model(lm, mac).save(tmp_path)
-    assert MemoryModel.load(tmp_path, lm=lm).temperature == pytest.approx(math.exp(3))
+    assert load_memory_model(tmp_path, lm=lm).temperature == pytest.approx(math.exp(3))
 
 
 def test_a_multiple_of_the_window_gives_fewer_vectors(tiny_lm: TinyLm, tmp_path: Path) -> None:
     lm = tiny_lm("llama")
     digest = make_model(lm, make_config()).save(tmp_path)
-    narrow = MemoryModel.load(tmp_path, lm=lm)
-    wide = MemoryModel.load(tmp_path, lm=lm, window=3 * WINDOW)
-    assert MemoryModel.load(tmp_path, lm=lm, window=WINDOW).digest == digest
+    narrow = load_memory_model(tmp_path, lm=lm)
+    wide = load_memory_model(tmp_path, lm=lm, window=3 * WINDOW)
+    assert load_memory_model(tmp_path, lm=lm, window=WINDOW).digest == digest
     assert (wide.window, narrow.window) == (3 * WINDOW, WINDOW)
     assert wide.digest != digest
     memories = [retrieved_memories(model, [" ".join(TEXTS)])[0] for model in (narrow, wide)]
@@ -86,12 +86,12 @@ def test_a_multiple_of_the_window_gives_fewer_vectors(tiny_lm: TinyLm, tmp_path:
     assert full_windows
     torch.testing.assert_close(memories[1].vectors[:full_windows], mean_of_three)
     assert len(answer_tokens(wide, QUESTIONS, [retrieved_memories(wide, TEXTS)] * 2)) == 2
-    assert MemoryModel.load(tmp_path, lm=lm, window=3 * WINDOW).digest == wide.digest
+    assert load_memory_model(tmp_path, lm=lm, window=3 * WINDOW).digest == wide.digest
     with pytest.raises(
         ModelError,
         match=f"has a vector for {WINDOW} tokens: set compressor.window to {WINDOW}, to a",
     ):
-        MemoryModel.load(tmp_path, lm=lm, window=3 * WINDOW - 1)
+        load_memory_model(tmp_path, lm=lm, window=3 * WINDOW - 1)
 
 
 @pytest.mark.parametrize("window", [1, WINDOW // 2, 2 * WINDOW])
@@ -101,7 +101,7 @@ def test_a_model_reads_at_other_windows_with_the_same_weights(
     lm = tiny_lm("llama")
     model = make_model(lm, make_config())
     model.save(tmp_path, dtype=torch.float32)
-    loaded = MemoryModel.load(tmp_path, lm=lm, window=window)
+    loaded = load_memory_model(tmp_path, lm=lm, window=window)
     assert loaded.window == loaded.content.window == window
     texts = [lm.tokenize(text) for text in TEXTS]
     torch.testing.assert_close(
@@ -111,7 +111,7 @@ def test_a_model_reads_at_other_windows_with_the_same_weights(
     memories = retrieved_memories(loaded, TEXTS)
     (question,) = [loaded.encode([lm.tokenize(QUESTIONS[0])])]
     vectors, mask, ids = loaded._stack_memories([memories], window)
-    scores = [other.aggregator(question, vectors, mask, ids) for other in (model, loaded)]  # type: ignore[misc]
+    scores = [other.aggregator(question, vectors, mask, ids) for other in (model, loaded)]
     torch.testing.assert_close(*scores)
 
 
@@ -121,14 +121,15 @@ def test_expanded_memories_are_read_as_with_a_vector_for_each_token(
     lm = tiny_lm("llama")
     model = make_model(lm, EXPANDABLE)
     model.save(tmp_path, dtype=torch.float32)
-    narrow = MemoryModel.load(tmp_path, lm=lm, window=1)
+    narrow = load_memory_model(tmp_path, lm=lm, window=1)
     output = read(model, [retrieved_memories(model, TEXTS)] * 2, expanded=len(TEXTS))
     neighbours = neighbours_at(SELECTION.neighbour_windows, WINDOW, 1)
     tokens_shown = SELECTION.model_copy(update={"neighbour_windows": neighbours})
     asked = [lm.tokenize(" " + question) for question in QUESTIONS]
     with torch.no_grad():
-        expected = narrow.read(
-            narrow.encode(asked), asked, [retrieved_memories(narrow, TEXTS)] * 2, tokens_shown
+        memories = [retrieved_memories(narrow, TEXTS)] * 2
+        expected = narrow.decode(
+            narrow.score(narrow.encode(asked), asked, memories, expanded=0), tokens_shown
         )
     assert output.begins is not None and expected.begins is not None
     length = min(output.begins.shape[2], expected.begins.shape[2])
@@ -141,7 +142,7 @@ def test_a_text_is_encoded_once_while_it_is_remembered(tiny_lm: TinyLm, tmp_path
     lm = tiny_lm("llama")
     trained = make_model(lm, EXPANDABLE)
     trained.save(tmp_path, dtype=torch.float32)
-    loaded = MemoryModel.load(tmp_path, lm=lm, merged=True)
+    loaded = load_memory_model(tmp_path, lm=lm, merged=True)
     memories = [retrieved_memories(trained, TEXTS)] * 2
 
     def begins(model: MemoryModel) -> tuple[torch.Tensor, int]:
@@ -177,7 +178,7 @@ def test_the_texts_read_last_are_remembered(
     make_model(lm, EXPANDABLE).save(tmp_path, dtype=torch.float32)
     texts = [lm.tokenize(text)[:6] for text in TEXTS]
     monkeypatch.setattr("cmt.modeling.model.REMEMBERED_BYTES", 2 * 6 * lm.hidden_size * 4)
-    model = MemoryModel.load(tmp_path, lm=lm, merged=True)
+    model = load_memory_model(tmp_path, lm=lm, merged=True)
     encoded = list[int]()
     model.compressor.register_forward_hook(
         lambda _module, inputs, _output: encoded.append(len(inputs[0]))
@@ -293,16 +294,13 @@ def test_a_memory_is_read_without_the_value_of_another_one(
     memories = retrieved_memories(model, [fare, f"{fare} It is slow, wet and old."])
     old, new = memories
     asked = [model.lm.tokenize(" What does the ferry cost?")]
-    spans = []
-
-    def weigh(row: int, found: Sequence[ReadSpan], read_without: ReadWithout) -> Weighed:
-        spans.extend([found[0], read_without(1, 0)])
-        return Weighed([0.0, 0.0], replaced)
-
     with torch.no_grad():
         question = model.encode(asked)
-        before = model.read(question, asked, [memories], SELECTION).begins
-        after = model.read(question, asked, [memories], SELECTION, weigh).begins
+        scored = model.score(question, asked, [memories], expanded=SELECTION.expanded_memories)
+        spans = [scored.spans(0)[0], scored.span_without(0, 1, 0)]
+        before = model.decode(scored, SELECTION).begins
+        scored.adjust(0, [0.0, 0.0], replaced)
+        after = model.decode(scored, SELECTION).begins
     assert before is not None and after is not None
     torch.testing.assert_close(
         after.sum(2), before.sum(2)

@@ -10,7 +10,7 @@ from cmt.errors import ConfigError
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.codebook import Codebook
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import new_memory_model
 from cmt.retrieval.codebook_fitting import fit_codebook, renew_codebook
 from tests.helpers.facts import documents
 from tests.helpers.lms import build
@@ -44,7 +44,7 @@ def lm() -> FrozenLM:
 @pytest.fixture
 def folder(lm: FrozenLM, tmp_path: Path) -> Path:
     """A compressor with a codebook of 8 bytes for window 1."""
-    MemoryModel(lm, CompressorConfig.of(PARAMS)).save(tmp_path / "compressor")
+    new_memory_model(lm, CompressorConfig.of(PARAMS)).save(tmp_path / "compressor")
     fit_codebook(tmp_path / "compressor", texts(60), lm=lm, params=PARAMS, parts=8)
     return tmp_path / "compressor"
 
@@ -82,7 +82,7 @@ def test_a_training_renews_the_codebook_that_it_started_with(
         "renewed": 59,
         "copied": 3,
     }.items():  # of 3 documents no codebook can be fitted
-        MemoryModel(lm, CompressorConfig.of(PARAMS)).save(tmp_path / kind)
+        new_memory_model(lm, CompressorConfig.of(PARAMS)).save(tmp_path / kind)
         renew_codebook(folder, tmp_path / kind, texts(count), lm=lm, params=PARAMS)
         codebook = Codebook.load(tmp_path / kind, 1)
         assert codebook and len(codebook.centroids) == 8

@@ -14,6 +14,7 @@ from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.codebook import Codebook
+from cmt.modeling.loading import new_memory_model
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents, memory_schema, retrieved_memory
 from tests.helpers.facts import FACTS, documents
@@ -33,7 +34,7 @@ def model(lm: FrozenLM, *, layers: int = 2, kind: str = "windows") -> MemoryMode
     )
     alignment = AlignmentParams(kind="prefix" if published else "text", slots=2)
     config = CompressorConfig(compressor, aggregator, alignment, ObjectiveParams())
-    return MemoryModel(lm, config, digest="c" * 64).eval()
+    return new_memory_model(lm, config, digest="c" * 64).eval()
 
 
 def rows_of(compressor: MemoryModel, facts: list[dict[str, Any]], **options: Any) -> pa.Table:

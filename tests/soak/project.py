@@ -17,7 +17,7 @@ from cmt.config import load_params
 from cmt.lm.model import FrozenLM
 from cmt.lm.weights import pull
 from cmt.modeling.checkpoint import CompressorConfig
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import new_memory_model
 from cmt.rounds.recompression import recompress
 from cmt.workspace import Workspace
 from tests.helpers.projects import name_champion, run_steps, save_other_compressor
@@ -79,7 +79,7 @@ def build(folder: Path, *, documents: bool = True) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))
     params = load_params(folder / "params.yaml")
     lm = FrozenLM.load(pull(source=params.lm.source, path=params.lm.path), dtype="float32")
-    MemoryModel(lm, CompressorConfig.of(params)).save(params.compressor.path)
+    new_memory_model(lm, CompressorConfig.of(params)).save(params.compressor.path)
     if not documents:
         return folder
     # 2. Three months of news.

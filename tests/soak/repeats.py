@@ -20,7 +20,7 @@ from cmt.lm.integrity import read_record
 from cmt.lm.weights import verify
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import CompressorConfig, checkpoint_digest, load_checkpoint
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import new_memory_model
 from tests.helpers.lamps import write_lamps
 from tests.helpers.projects import change_params
 from tests.helpers.registry import add
@@ -128,7 +128,7 @@ def _commands(project: Path, folder: Path) -> list[Repeatable]:
     workspace = opened(registered)
     torch.manual_seed(7)
     design = replace(CompressorConfig.of(workspace.params), key_dim=8)
-    MemoryModel(workspace.lm, design).save(registered / "other")
+    new_memory_model(workspace.lm, design).save(registered / "other")
     add(registered, workspace.params.compressor.path, f1=40.0)
     add(registered, registered / "other", f1=41.0)
     commands = (

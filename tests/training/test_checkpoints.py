@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import new_memory_model
 from cmt.training.checkpoints import claim_folder, last_checkpoint, run_identity
 from cmt.training.dataset import StepDataset
 from tests.helpers.damage import file_size_limit
@@ -65,7 +65,9 @@ def test_the_identity_depends_on_what_shapes_the_weights_and_on_nothing_else(
             replace(paragraph, source="ab"[n % 2])
             for n, paragraph in enumerate(paragraph_pool(lm, rows))
         ]
-        return run_identity(MemoryModel(lm, CompressorConfig.of(params)), StepDataset(pool, params))
+        return run_identity(
+            new_memory_model(lm, CompressorConfig.of(params)), StepDataset(pool, params)
+        )
 
     assert identity(train={"save_steps": 9, "start_weight": 0.1, "compile": True}) == identity()
     # the mix counts without its folders, and the number of questions only without a decay

@@ -8,8 +8,9 @@ import torch
 
 from cmt.config import Params
 from cmt.modeling.checkpoint import CompressorConfig
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import new_memory_model
 from cmt.training.dataset import StepDataset, TrainingQuestion
+from cmt.training.published import new_step
 from cmt.training.step import TrainingStep
 from tests.helpers.training import FARES, PUBLISHED, paragraph_pool, training_params
 
@@ -17,7 +18,7 @@ from tests.helpers.training import FARES, PUBLISHED, paragraph_pool, training_pa
 def make_step(lm: Any, params: Params) -> tuple[TrainingStep, dict[str, Any]]:
     """A new model in training, and its first item."""
     torch.manual_seed(0)
-    step = TrainingStep(MemoryModel(lm, CompressorConfig.of(params)), params)
+    step = new_step(new_memory_model(lm, CompressorConfig.of(params)), params)
     return step, StepDataset(paragraph_pool(lm, FARES), params)[0]
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from cmt.errors import ModelError, StreamError
 from cmt.lm.model import weights_digest
 from cmt.modeling.checkpoint import TO_KEY, WEIGHTS, load_checkpoint, save_checkpoint
-from cmt.modeling.model import MemoryModel
+from cmt.modeling.loading import load_memory_model, new_memory_model
 from cmt.training.trainer import _check_compiler, train, training_attention
 from tests.helpers.damage import file_size_limit
 from tests.helpers.facts import documents, questions
@@ -48,8 +48,11 @@ def test_a_few_steps_reduce_the_loss_and_leave_the_lm_unchanged(
     assert len(losses) == 40
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     assert weights_digest(lm.model) == lm.digest
-    model = MemoryModel.load(tmp_path, lm=lm)
-    trained, untrained = model.trained_tensors(), MemoryModel(lm, model.config).trained_tensors()
+    model = load_memory_model(tmp_path, lm=lm)
+    trained, untrained = (
+        model.trained_tensors(),
+        new_memory_model(lm, model.config).trained_tensors(),
+    )
     assert all(torch.isfinite(tensor).all() for tensor in trained.values())
     assert [name for name, tensor in trained.items() if torch.equal(tensor, untrained[name])] == []
 

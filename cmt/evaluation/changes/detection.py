@@ -8,7 +8,7 @@ the new memories.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from heapq import nlargest
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -17,7 +17,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.answering.answerer import Answerer
-from cmt.answering.comparison import POSSIBLE, Statement, probabilities
+from cmt.answering.judge import (
+    CHANGED,
+    CHANGED_WITH_RIVAL,
+    COMPARED,
+    FEWEST_ASKED,
+    FEWEST_SHARED,
+    LEAST_OF_BEST,
+    NAMES_SHARED,
+    POSSIBLE,
+    Judge,
+    Statement,
+)
 from cmt.bank.changes import Change, ValueSpan
 from cmt.bank.schema import key_matrix
 from cmt.questions.gaps import question_on
@@ -29,25 +40,12 @@ from cmt.text.overlap import SAMPLE, WordWeights, coverage
 from cmt.text.sentences import SENTENCE_END
 from cmt.text.words import stems
 
-# smallest share of an earlier text's words, weighed by IDF, in a later text compared with it
-FEWEST_SHARED = 0.1
-# smallest share of the names of one of two compared texts, weighed likewise, in the other one
-NAMES_SHARED = 0.2
 # share of the bank's texts from which the name of their publisher tells nothing about a text
 FREQUENT = 0.1
-LEAST_OF_BEST = (
-    0.7  # smallest share of an earlier text's words, relative to the earlier text with most
-)
-COMPARED = 3  # earlier memories that a new one is compared with at most
 # questions that are made of a text at most; those come first whose words the other text has most of
 QUESTIONS = 2
-FEWEST_ASKED = 0.2  # share of a question's words that the other text has
-# ψ's log-score of an answer against "nowhere" from which it counts without a cross-encoder, in nats
-SURE = -9.0
 COMPARED_ANSWERS = 2  # questions at most with which the cross-encoder compares two memories
 AT_ONCE = 256  # new memories compared at once: with their earlier ones and all vectors, some 100 MB
-CHANGED = 0.75  # probability from which a change is recorded
-CHANGED_WITH_RIVAL = 0.9  # the same, if the later document may also change another earlier one
 FEWEST_WORDS = 6  # content words of the clauses that make a question, if the sentence has so many
 _CLAUSE_END = re.compile(r"[;:()–—]\s*| - |, ")
 _VALUE = re.compile(f"{TIME}|{QUANTITY}|{LONG_NAME}")
@@ -69,18 +67,15 @@ class _Probe(NamedTuple):
         return (self.earlier, self.later) if self.of_earlier else (self.later, self.earlier)
 
 
-_Candidate = tuple[tuple[str, str], _Probe, Statement, Statement]
-"""Earlier and later document, their question, and two values that answer it: of its own memory, and
-of the other.
-"""
-
-
 def find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
     """The changes that the banked memories `rows` of a slice make to earlier ones, at most one for
     two documents.
 
-    A bank without texts has none. Memory does not grow with the slice.
+    A bank without texts has none, and nor has an LM without a cross-encoder. Memory does not grow
+    with the slice.
     """
+    if not answerer.model.cross_encoder:
+        return []
     changes: dict[tuple[str, str], Change] = {}
     for start in range(0, rows.num_rows, AT_ONCE):
         for change in _find_changes(answerer, rows.slice(start, AT_ONCE)):
@@ -94,6 +89,7 @@ def _keep_surer(changes: dict[tuple[str, str], Change], change: Change) -> None:
 
 
 def _find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
+    judge = Judge(answerer.model.cross_encoder)
     # 1. make questions on each new memory, and on the earlier ones like it; of two documents, first
     #    those with most words that both have
     rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
@@ -122,12 +118,10 @@ def _find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
             for (pair, probe), other in zip(asked.items(), others, strict=True)
             if other.answer and not same_value(other.answer, probe.answer)
         ]
-        if not answerer.model.cross_encoder:
-            candidates = _surely_answered(answerer, candidates)
         # 3. compare the two answers, as long as a change is possible
         for pair, probe, own, other in candidates:
             old, new = (own, other) if probe.of_earlier else (other, own)
-            changed = probabilities(probe.question, old, new, answerer.model.cross_encoder).changed
+            changed = judge.judge(probe.question, old, new).changed
             compared[pair] += 1
             if changed >= POSSIBLE:
                 was = ValueSpan.of(probe.earlier, old.first, old.last)
@@ -158,22 +152,7 @@ def _stated(probe: _Probe) -> Statement:
     skipped = len(memory["text"]) - len(own)
     first = skipped + own.index(probe.answer)
     last, date = first + len(probe.answer), memory["published_at"]
-    return Statement(memory["text"], first, last, 0.0, date, publisher_length=skipped)
-
-
-def _surely_answered(answerer: Answerer, candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """The candidates of which ψ surely reads both values, unless each text has both."""
-    owns = _read(answerer, [(probe.question, probe.memories[0]) for _, probe, _, _ in candidates])
-    return [
-        (pair, probe, own, other)
-        for (pair, probe, _, other), own in zip(candidates, owns, strict=True)
-        if min(own.score, other.score) >= SURE and same_value(own.answer, probe.answer)
-        if not (_tells(own, other.answer) and _tells(other, own.answer))
-    ]
-
-
-def _tells(statement: Statement, value: str) -> bool:
-    return value.lower() in statement.without_publisher.text.lower()
+    return Statement(memory["text"], first, last, 0.0, date)
 
 
 def _read(answerer: Answerer, asked: list[tuple[str, dict[str, Any]]]) -> list[Statement]:

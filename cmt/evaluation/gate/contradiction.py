@@ -7,17 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.answering.answerer import Answerer
+from cmt.answering.judge import MARGIN, SURE, Judge, Statement, same_fact
 from cmt.bank.bank import Bank
 from cmt.evaluation.gate.canary import Canary, contradicts
 from cmt.questions.gaps import question_on
+from cmt.text.answers import same_value
 from cmt.text.display import without_publisher
-
-# Confidence (0–1, uncalibrated) by which the new document may answer the canary less surely than
-# the canary's own document; chosen on pairs of statements about the same attribute and about others
-# (docs/reliability.md).
-MARGIN = 0.05
-# confidence (0–1, uncalibrated) from which a document, read alone, is taken to answer a question
-SURE = 0.55
 
 
 class _Pair(NamedTuple):
@@ -107,3 +102,28 @@ def current_memories(bank: Bank, doc_id: str) -> list[dict[str, Any]]:
     rows = bank.rows(bank.schema.names, set(bank.documents({doc_id})["memory_id"].to_pylist()))
     current: list[dict[str, Any]] = rows.filter(pc.is_null(rows["superseded_at"])).to_pylist()
     return current
+
+
+def compare_documents(
+    answerer: Answerer,
+    question: str,
+    earlier: Sequence[Mapping[str, Any]],
+    later: Sequence[Mapping[str, Any]],
+) -> tuple[Statement, float]:
+    """What the later of two documents says about `question`, and P(it changes the answer).
+
+    1. Read each memory of both documents by itself; of each document the best statement counts.
+    2. Equal values, a missing value or texts about different facts: the probability is 0.
+    3. Otherwise the judge compares the two statements.
+
+    `earlier` and `later` are the rows of each document in the bank, at least one each.
+    """
+    rows = [*earlier, *later]
+    read = list(zip(answerer.statements([question] * len(rows), rows), rows, strict=True))
+    old, old_row = max(read[: len(earlier)], key=lambda pair: pair[0].score)
+    new, new_row = max(read[len(earlier) :], key=lambda pair: pair[0].score)
+    if not old.answer or not new.answer or same_value(old.answer, new.answer):
+        return new, 0.0
+    if same_fact(question, {**old_row, "text": old.text}, {**new_row, "text": new.text}) == "no":
+        return new, 0.0
+    return new, Judge(answerer.model.cross_encoder).judge(question, old, new).changed

@@ -17,20 +17,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.answering.answerer import Answerer
-from cmt.answering.statements import compare
+from cmt.answering.judge import SURE, TOLD, UPDATE
 from cmt.common.progress import OnProgress
 from cmt.evaluation.changes.independence import History, Report, told_independently
 from cmt.evaluation.gate.canary import RIGHT, Canary, Outcome, contradicts
-from cmt.evaluation.gate.contradiction import SURE, contradicted, current_memories, stated_question
+from cmt.evaluation.gate.contradiction import (
+    compare_documents,
+    contradicted,
+    current_memories,
+    stated_question,
+)
 from cmt.evaluation.metrics import f1
 from cmt.retrieval.selector import Selection
 from cmt.stream.admission.authority import Authority
 from cmt.text.answers import same_value, words_of
 from cmt.text.numbers import NUMBER
 
-UPDATE = 0.3  # probability of a change from which a document is taken to change the canary's fact
-# confidence (0–1, uncalibrated) from which a document tells another value of the canary's fact
-TOLD = 0.75
 TRIES = 4  # groups of documents that are left out in turn until a canary is right again
 
 _NOTHING = re.compile(
@@ -181,9 +183,9 @@ def _update(answerer: Answerer, canary: Canary, new: NewSlice, doc_id: str) -> C
     own = current_memories(answerer.bank, canary.doc_id)
     if not own:
         return None
-    comparison = compare(answerer, canary.question, own, new.memories(doc_id))
-    answer = comparison.later.answer
-    if comparison.probability < UPDATE or not contradicts(answer, canary.references):
+    later, changed = compare_documents(answerer, canary.question, own, new.memories(doc_id))
+    answer = later.answer
+    if changed < UPDATE or not contradicts(answer, canary.references):
         return None
     return _updated(canary, new, doc_id, answer)
 
@@ -260,7 +262,7 @@ def _harmful(
         if (
             not is_value
             or is_told
-            or (own and compare(answerer, canary.question, own, rows).probability >= UPDATE)
+            or (own and compare_documents(answerer, canary.question, own, rows)[1] >= UPDATE)
             or contradicted(answerer, [turned], new.rows, texts)
         ):
             harmful.append(doc_id)

@@ -7,11 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cmt.answering.comparison import Statement
+from cmt.answering.judge import Statement
 from cmt.common.arrow import rows_with
 from cmt.evaluation.changes.detection import AT_ONCE, find_changes, made_probes
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
+from tests.helpers.encoders import FixedEncoder
 from tests.helpers.shipped import shipped_bank
 
 PUBLISHER = "Route 8 and 11 Gazette"  # names the values, too
@@ -94,7 +95,7 @@ def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     )
 
     class Reader:
-        model = SimpleNamespace(cross_encoder=None)
+        model = SimpleNamespace(cross_encoder=FixedEncoder(holds=-8.0, changed=-8.0))
 
         def statements(
             self, questions: list[str], read: list[Any], *, expand: bool
@@ -109,7 +110,14 @@ def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
         f"{find_changes.__module__}.made_probes", lambda *_: [("How many?", "one", True, 0.5)] * 4
     )
     assert find_changes(Reader(), pa.Table.from_pylist(rows, schema=schema)) == []  # type: ignore[arg-type]
-    assert max(asked) <= 4 * AT_ONCE and sum(asked) >= 4_000
+    assert max(asked) <= 4 * AT_ONCE and sum(asked) >= 1_000
+
+
+def test_without_a_cross_encoder_no_change_is_recorded(bank: TemporaryBank) -> None:
+    with bank.answerer(["fare", "dam", "rise"]) as answerer:
+        model = SimpleNamespace(cross_encoder=None)
+        unjudged = SimpleNamespace(model=model, bank=answerer.bank, statements=answerer.statements)
+        assert find_changes(unjudged, rows_with(bank.rows, "doc_id", ["rise"])) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["declared", "same", "fare"])

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from cmt.answering.judge import SURE
 from cmt.common.arrow import rows_with
 from cmt.config import GateParams
 from cmt.evaluation.gate.asking import ask
 from cmt.evaluation.gate.canary import Canary, Outcome, contradicts
-from cmt.evaluation.gate.contradiction import SURE, contradicted
+from cmt.evaluation.gate.contradiction import compare_documents, contradicted
 from cmt.evaluation.gate.harm import NewDocument, NewSlice
 from cmt.lm.model import FrozenLM
 from cmt.stream.admission.authority import Authority
@@ -169,3 +170,17 @@ def test_the_trained_reader_tells_a_false_document_from_one_on_another_fact(
         "Ines Vell",
     )
     assert canary.harmed_by == ("false mayor",)
+
+
+def test_two_documents_are_compared_by_what_each_says(real_lm: FrozenLM) -> None:
+    texts = {"old": "The ferry to Saltby costs 6 crowns.", "dam": "Tarn dam holds 28 metres."}
+    texts["new"] = "From today the ferry to Saltby costs 9 crowns."
+    rows: list[dict[str, Any]] = []
+    for number, (name, text) in enumerate(texts.items()):
+        rows.append({"doc_id": name, "text": text, "published_at": f"2031-0{number + 1}-01T00:00Z"})
+    bank = shipped_bank(real_lm, rows)
+    with bank.answerer() as answerer:
+        by_name = {row["doc_id"]: [row] for row in bank.rows.to_pylist()}
+        later, changed = compare_documents(answerer, ASKED, by_name["old"], by_name["new"])
+        _, unrelated = compare_documents(answerer, ASKED, by_name["old"], by_name["dam"])
+    assert (later.answer, changed > 0.5, unrelated) == ("9 crowns", True, 0.0)

@@ -1,0 +1,198 @@
+"""The judge: does a later text state another value of the same fact? (docs/method.md#changes)
+
+The answer to a question, the search for changes, the gate and the test for contradictions share
+its rules and its constants:
+
+1. `same_fact` compares words and names: are two memories about one fact?
+2. `Judge.judge` compares two statements: does the later one hold, and does it change the fact?
+   A cross-encoder reads both texts. An LM without one has a simple rule: the newest holds, unsure.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from cmt.answering.attribution import Offsets
+from cmt.modeling.cross_encoder import CrossEncoder, DatedText, Odds
+from cmt.modeling.span_decoding import sentence_starts
+from cmt.modeling.token_scores import ReadSpan
+from cmt.text.display import without_publisher
+from cmt.text.overlap import coverage, names_covered
+
+# 1. Which memories are compared.
+COMPARED = 3  # memories at most that one is compared with
+# At a question: share of the question's words in the later text, relative to the earlier one.
+LEAST_ASKED = 0.3  # below it, the later text is about something else
+# Share of the earlier text's words in the later one …
+MANY_SHARED = 0.16  # from it on, both are about the same fact
+SHARED, MANY_ASKED = 0.12, 0.7  # … and of the question's words: from both on, likewise
+FEWEST_SHARED = 0.1  # from it on, they may be about the same fact …
+SOME_ASKED, SOME_NAMES = 0.55, 0.5  # … if these shares of question words and names are reached
+ENOUGH_ASKED = 0.6  # from it on and with all names, they may be about the same fact
+# In a round: shares weighed by inverse document frequency, the first one at least FEWEST_SHARED.
+NAMES_SHARED = 0.2  # smallest share of the names of one text in the other one
+LEAST_OF_BEST = 0.7  # smallest share of words, relative to the earlier text with most
+FEWEST_ASKED = 0.2  # smallest share of a made question's words in the text that is asked
+
+# 2. Probability of a change, from which …
+POSSIBLE = 0.05  # … a change is possible
+UPDATE = 0.3  # … a document updates the fact of a canary
+PROBABLE = 0.5  # … a second value counts in a text that also states the earlier value
+CHANGED = 0.75  # … a round records it
+CHANGED_WITH_RIVAL = 0.9  # … a round records it if the document may also change another one
+
+# 3. Probability that the later statement holds.
+OPEN = 0.15  # from it on, and up to 1 − OPEN, it is open which statement holds
+NEWEST_HOLDS = 0.6  # without a cross-encoder: the newest statement leads, and stays open
+
+# 4. Confidence (0–1, uncalibrated) of a document, read by itself (docs/reliability.md); chosen on
+# pairs of statements about the same attribute and about others.
+SURE = 0.55  # from it on, the document answers a question
+MARGIN = 0.05  # by which a new document may answer less surely than the canary's own
+TOLD = 0.75  # from it on, the document states another value of the canary's fact
+
+# 5. Scores, in nats.
+LARGEST_SCORE = 12.0  # larger differences of ψ's scores count as this one
+LARGEST_ODDS = 12.0  # larger log-odds count as these, so no statement loses all its mass
+LARGEST_GAP = 6.0  # by which the score of the second value of a text may be lower
+LARGEST_LEAD = 15.0  # by which the best statement may lead one that is compared with it
+CORROBORATION = 3.0  # both gain it if the later one surely changes the earlier one
+# constant, weights of the cross-encoder's log-odds and of the lead of the later statement's score;
+# `benchmarks/changes.py --calibrate` fits them
+CALIBRATION = (0.0, 0.9, 0.2)
+
+EXCERPT = 450  # characters of a text that the cross-encoder reads
+
+SameFact = Literal["yes", "perhaps", "no", "barred"]
+"""Whether two statements are about one fact. With "perhaps" they count if a change is POSSIBLE.
+
+"barred": a declared or rejected change, or their sources, forbid the comparison.
+"""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What one document says about a question."""
+
+    text: str  # the text of the memory
+    first: int
+    last: int  # the characters `first` … `last` of the text, the last one excluded, are the answer
+    score: float  # ψ's log-score of the answer against "nowhere", in nats
+    published_at: datetime
+    prior: float = 0.0  # what the selection adds to the score, in nats
+
+    @classmethod
+    def of(
+        cls, memory: Mapping[str, Any], text: str, span: ReadSpan, offsets: Offsets
+    ) -> "Statement":
+        """The statement that ψ reads in `text`, that of the bank row `memory`; blanks around the
+        span are cut off.
+        """
+        published_at = memory["published_at"]
+        token_offsets = offsets(text) if math.isfinite(span.score) else ()
+        if not token_offsets:
+            return cls(text, 0, 0, span.score, published_at, span.prior)
+        first = token_offsets[span.first][0]
+        last = token_offsets[min(span.last, len(token_offsets) - 1)][1]
+        words = text[first:last]
+        first += len(words) - len(words.lstrip())
+        return cls(text, first, first + len(words.strip()), span.score, published_at, span.prior)
+
+    @property
+    def answer(self) -> str:
+        """The answer, a part of the text."""
+        return self.text[self.first : self.last]
+
+
+class Judgement(NamedTuple):
+    """Outcome of comparing an earlier and a later statement."""
+
+    holds: float  # P(the later statement gives the answer, from its date on)
+    changed: float  # P(both answer the question, and the later one changes the answer)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Compares two statements that answer a question, by the cross-encoder of the LM."""
+
+    cross_encoder: CrossEncoder | None
+
+    def judge(self, question: str, earlier: Statement, later: Statement) -> Judgement:
+        """Whether `later` holds, and whether it changes what `earlier` says."""
+        # 1. Without a cross-encoder the newest statement is shown first, and no change is recorded.
+        if not self.cross_encoder:
+            return Judgement(NEWEST_HOLDS, 0.0)
+        # 2. ψ's lead distinguishes a memory that answers from one in which ψ guesses.
+        odds = self.read(question, earlier, later)
+        holds = float(np.dot(CALIBRATION, (1.0, odds.holds, lead(earlier, later))))
+        return Judgement(_probability(holds), _probability(odds.changed))
+
+    def read(self, question: str, earlier: Statement, later: Statement) -> Odds:
+        """Log-odds of the cross-encoder, which reads the sentences around both answers."""
+        assert self.cross_encoder  # noqa: S101 - narrows the type
+        texts = [
+            DatedText(excerpt(statement), statement.published_at.date())
+            for statement in (earlier, later)
+        ]
+        return self.cross_encoder.odds(question, *texts)
+
+
+def lead(earlier: Statement, later: Statement) -> float:
+    """Nats by which ψ scores the later answer higher, at most LARGEST_SCORE."""
+    return max(-LARGEST_SCORE, min(LARGEST_SCORE, later.score - earlier.score))
+
+
+def _probability(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-max(-LARGEST_ODDS, min(LARGEST_ODDS, log_odds))))
+
+
+def same_fact(question: str, earlier: Mapping[str, Any], later: Mapping[str, Any]) -> SameFact:
+    """Whether two memories are about one fact that `question` asks for.
+
+    1. A later text with few of the question's words is about something else.
+    2. Many of the earlier text's words in the later one: the same fact.
+    3. Fewer of them, but the question's words and names: perhaps the same fact.
+    """
+    asked = coverage(question, later["text"]) / (coverage(question, earlier["text"]) or 1)
+    if asked < LEAST_ASKED:
+        return "no"
+    shared = coverage(without_publisher(earlier), without_publisher(later))
+    if shared >= MANY_SHARED or (shared >= SHARED and asked >= MANY_ASKED):
+        return "yes"
+    named = names_covered(question, later["text"])
+    if named == 1 and asked >= ENOUGH_ASKED:
+        return "perhaps"
+    if shared >= FEWEST_SHARED and asked >= SOME_ASKED and named >= SOME_NAMES:
+        return "perhaps"
+    return "no"
+
+
+def excerpt(statement: Statement) -> str:
+    """The heading and the whole sentences around the answer, at most EXCERPT characters.
+
+    1. A short text stays as it is.
+    2. Take the sentence of the answer.
+    3. Add the nearest other sentences, the one before it first, until the next does not fit.
+    """
+    text = statement.text
+    heading = text.partition("\n")[0] if "\n" in text else ""
+    if len(text) <= EXCERPT:
+        return text
+    ends = sorted({len(heading), len(text), *sentence_starts(text)})
+    sentences = [*pairwise(end for end in ends if end >= len(heading))]
+    answered = max(
+        (n for n, (start, _) in enumerate(sentences) if start <= statement.first), default=0
+    )
+    first = last = answered
+    for n in sorted(range(len(sentences)), key=lambda n: abs(n - answered)):
+        length = sentences[max(last, n)][1] - sentences[min(first, n)][0]
+        if length > EXCERPT - len(heading):
+            break
+        first, last = min(first, n), max(last, n)
+    around = text[sentences[first][0] : sentences[last][1]].strip()
+    return f"{heading}\n{around}" if heading else around
