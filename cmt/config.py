@@ -98,7 +98,8 @@ def _without_secrets(address: str) -> str:
     """Refuse credentials in an address that is shown, logged and recorded."""
     if has_secrets(address):
         raise ValueError(
-            "the address holds credentials, which would be recorded with every round: leave them out and set "
+            "the address holds credentials, which would be recorded with every round: leave them "
+            "out and set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile (AWS_PROFILE)"
         )
     return address
@@ -210,7 +211,8 @@ def _secrets_by_name(value: str) -> str:
     )
     if has_secrets(by_name):
         raise ValueError(
-            "it holds credentials: write ${NAME} in their place, and set the environment variable NAME"
+            "it holds credentials: write ${NAME} in their place, and set the environment variable "
+            "NAME"
         )
     return value
 
@@ -271,7 +273,8 @@ class SourceParams(Section):
             raise ValueError("a source of the kind sql needs query and key")
         if self.kind == "feed" and self.on_delete != "keep":
             raise ValueError(
-                "a feed shows only its newest entries, so nothing vanishes from it: leave on_delete out"
+                "a feed shows only its newest entries, so nothing vanishes from it: leave "
+                "on_delete out"
             )
         if self.schedule and len(self.schedule.split()) != 5:
             raise ValueError(
@@ -467,7 +470,8 @@ class TrainParams(Section):
     def _processes_fit(self) -> "TrainParams":
         if self.steps_per_update % self.processes:
             raise ValueError(
-                f"train.steps_per_update: {self.steps_per_update} steps cannot be shared evenly by {self.processes} "
+                f"train.steps_per_update: {self.steps_per_update} steps cannot be shared evenly by "
+                f"{self.processes} "
                 "processes: make it a multiple of train.processes"
             )
         if self.processes > 1 and ":" in self.device:
@@ -521,7 +525,8 @@ class BankParams(Section):
     def _codes_fit(self) -> "BankParams":
         if self.codes == "pq" and not self.keep_text:
             raise ValueError(
-                "bank.codes: pq needs the text, because tokens cannot be decoded from it: choose int4"
+                "bank.codes: pq needs the text, because tokens cannot be decoded from it: choose "
+                "int4"
             )
         return self
 
@@ -710,7 +715,8 @@ class Params(Section):
         attention, prefix = self.aggregator.kind == "attention", self.alignment.kind == "prefix"
         if attention != prefix:
             raise ValueError(
-                "aggregator.kind 'attention' requires alignment.kind 'prefix', other kinds require 'text'"
+                "aggregator.kind 'attention' requires alignment.kind 'prefix', other kinds require "
+                "'text'"
             )
         if not attention and self.compressor.kind == "tokens":
             raise ValueError(
@@ -723,7 +729,8 @@ class Params(Section):
         for window in self.train.window_frequencies:
             if window % trained and trained % window:
                 raise ValueError(
-                    f"train.window_frequencies: {window} is neither a multiple nor a divisor of compressor.window, "
+                    f"train.window_frequencies: {window} is neither a multiple nor a divisor of "
+                    "compressor.window, "
                     f"{trained}"
                 )
         return self
@@ -773,7 +780,8 @@ def load_params(
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(
-            f"{path} holds a {type(raw).__name__}: write sections, such as `selection:` and below it `top_k: 8`"
+            f"{path} holds a {type(raw).__name__}: write sections, such as `selection:` and below "
+            "it `top_k: 8`"
         )
     for key, value in (overrides or {}).items():
         set_dotted(raw, key, value)

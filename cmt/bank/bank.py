@@ -14,12 +14,13 @@ import lancedb
 import pyarrow as pa
 from lancedb.table import LanceTable
 
-from cmt.bank import indexes, maintenance
+from cmt.bank import indexes, lookup, maintenance
 from cmt.bank.integrity import CHECKSUM_FIELD, content_schema
 from cmt.bank.location import BankLocation
+from cmt.bank.lookup import read_content, related_versions
 from cmt.bank.merge import upsert, versions_of
 from cmt.bank.schema import check_schema, conform, schema_value
-from cmt.bank.search import SearchableTable, read_content, related_versions
+from cmt.bank.search import SearchableTable
 from cmt.bank.tables import (
     MEMORIES,
     active_table,
@@ -184,11 +185,14 @@ class Bank(SearchableTable):
         kept = self.kept_versions()
         if version not in kept:
             raise BankError(
-                f"bank {self.location.uri} has no version {version}: it keeps {min(kept)} to {max(kept)}, "
-                "older ones were dropped by `cmt bank optimize --keep-days` or `cmt forget --purge`"
+                f"bank {self.location.uri} has no version {version}: it keeps {min(kept)} to "
+                f"{max(kept)}, older ones were dropped by `cmt bank optimize --keep-days` or `cmt "
+                "forget --purge`"
             )
 
-    # Reading
+    # Reading; the first three are functions of `cmt.bank.lookup`
+
+    documents, memories_of, sample = lookup.documents, lookup.memories_of, lookup.sample
 
     def present(self, doc_ids: Collection[str]) -> set[str]:
         """The `doc_ids` that the bank has a memory of."""

@@ -17,8 +17,8 @@ from cmt.bank.integrity import (
     write_index_checksums,
 )
 from cmt.bank.memory_table import MemoryTable
+from cmt.bank.ranking import probe_indexes
 from cmt.bank.schema import key_matrix
-from cmt.bank.search import probe_indexes
 from cmt.bank.tables import FOREVER, MAX_ATTEMPTS, WriteConflict, translate_errors
 from cmt.errors import BankError
 

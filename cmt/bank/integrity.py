@@ -64,7 +64,8 @@ def check_rows(rows: pa.Table, table: "LanceTable") -> None:
     if wrong or twice:
         problem = "is damaged, it does not match its checksum" if wrong else "occurs twice"
         raise DamageError(
-            f"memory {(wrong or twice)[0]!r} in {table.uri} {problem}: run `cmt verify`, which says how to repair it"
+            f"memory {(wrong or twice)[0]!r} in {table.uri} {problem}: run `cmt verify`, which "
+            "says how to repair it"
         )
 
 

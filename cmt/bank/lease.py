@@ -140,7 +140,8 @@ class Lease:
             # 3. Wait.
             if now - started >= timeout:
                 raise RoundError(
-                    f"{row.host} (process {row.pid}) still changes bank {self.uri}: wait for it, or end it, and repeat"
+                    f"{row.host} (process {row.pid}) still changes bank {self.uri}: wait for it, "
+                    "or end it, and repeat"
                 )
             if not warned:
                 log.warning(
@@ -159,7 +160,8 @@ class Lease:
         if row is None or (row.holder, row.number) != (self.holder, self._own.number):
             other = f"{row.host} (process {row.pid})" if row else "another process"
             raise RoundError(
-                f"{other} took over bank {self.uri}, because this process was silent for {SECONDS:g} s: it stops "
+                f"{other} took over bank {self.uri}, because this process was silent for "
+                f"{SECONDS:g} s: it stops "
                 "writing; run the command again"
             )
 

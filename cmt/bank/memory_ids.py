@@ -1,4 +1,4 @@
-"""The ids of memories: `<doc_id>#<chunk>`, with `@<date>` for an earlier version of the document."""
+"""Ids of memories: `<doc_id>#<chunk>`, with `@<date>` for an earlier version of the document."""
 
 import re
 from datetime import datetime

@@ -68,7 +68,8 @@ def upsert(rows: pa.Table, stored: pa.Table) -> tuple[pa.Table, dict[str, str], 
         chunk, _, _ = row["memory_id"].removeprefix(f"{doc_id}#").partition("@")
         if not chunk.isdecimal():
             raise DamageError(
-                f"memory {row['memory_id']!r} is not a chunk of document {doc_id!r}: run `cmt verify`"
+                f"memory {row['memory_id']!r} is not a chunk of document {doc_id!r}: run `cmt "
+                "verify`"
             )
         return memory_id(doc_id, int(chunk), version)
 

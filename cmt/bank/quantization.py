@@ -44,7 +44,8 @@ def quantize(vectors: Vectors, codes: str) -> bytes:
         return bytes(vectors.astype("<f2").tobytes())
     if codes == "int4" and vectors.shape[1] % 2:
         raise BankError(
-            f"int4 packs two numbers a byte and cannot hold vectors of {vectors.shape[1]}: use codes int8"
+            f"int4 packs two numbers a byte and cannot hold vectors of {vectors.shape[1]}: use "
+            "codes int8"
         )
     top = LEVELS[codes]
     scales = np.maximum(np.abs(vectors).max(1, keepdims=True) / top, SMALLEST_SCALE).astype(
@@ -68,7 +69,8 @@ def dequantize(blob: bytes, codes: str, dim: int) -> Vectors:
     count, rest = divmod(len(blob), vector_bytes(codes, dim))
     if rest:
         raise BankError(
-            f"a memory of {len(blob)} bytes holds no whole number of {codes} vectors of {dim}: run `cmt verify`"
+            f"a memory of {len(blob)} bytes holds no whole number of {codes} vectors of {dim}: run "
+            "`cmt verify`"
         )
     if codes == "fp16":
         return np.frombuffer(blob, "<f2").reshape(count, dim).astype(np.float32)

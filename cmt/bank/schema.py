@@ -113,7 +113,8 @@ def check_schema(stored: pa.Schema, expected: pa.Schema | None, where: str) -> N
         has, wants = schema_value(stored, name), schema_value(expected, name)
         if has != wants:
             raise BankError(
-                f"{where} has {name} {has}, not {wants}: set bank.uri to a new folder, or {name} back"
+                f"{where} has {name} {has}, not {wants}: set bank.uri to a new folder, or {name} "
+                "back"
             )
     if not stored.equals(expected):
         raise BankError(
@@ -172,7 +173,8 @@ def row_problems(rows: pa.Table, schema: pa.Schema) -> list[str]:
     checks = [
         (
             foreign,
-            f"was made by another compressor than the bank's ({compressor[:12]}): open a bank for that one",
+            f"was made by another compressor than the bank's ({compressor[:12]}): open a bank for "
+            "that one",
         ),
         (
             ~(np.isfinite(norms) & (norms > 0)),
@@ -188,7 +190,8 @@ def row_problems(rows: pa.Table, schema: pa.Schema) -> list[str]:
         checks.append(
             (
                 wrong,
-                f"has a sketch of its words that is not {lexical.BYTES} bytes: compress the document again",
+                f"has a sketch of its words that is not {lexical.BYTES} bytes: compress the "
+                "document again",
             )
         )
     ids = rows["memory_id"]

@@ -92,7 +92,10 @@ def connect(uri: str) -> DBConnection:
 
 def how_to_refill(uri: str) -> str:
     """The last resort after damage: a phrase for an error message."""
-    return f"restore {uri} from a backup, or remove it and run `cmt update --all`, which fills it again"
+    return (
+        f"restore {uri} from a backup, or remove it and run `cmt update --all`, which fills it "
+        "again"
+    )
 
 
 def memory_tables(connection: DBConnection) -> list[str]:
@@ -231,7 +234,8 @@ def current_table(connection: DBConnection) -> str | None:
     """
     if altered := altered_files(connection.uri, _CURRENT, DATA):
         raise DamageError(
-            f"the pointer in {connection.uri} is damaged ({altered[0]} does not match its checksum): run "
+            f"the pointer in {connection.uri} is damaged ({altered[0]} does not match its "
+            "checksum): run "
             "`cmt update --all`, which sets it again"
         )
     pointer = open_table(connection, _CURRENT)

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from cmt.bank.indexes import index_changes, text_is_indexed
 from cmt.bank.integrity import unmatched, with_checksums
+from cmt.bank.lookup import read_content, related_versions
 from cmt.bank.memory_table import MemoryTable
 from cmt.bank.merge import misdated
 from cmt.bank.schema import VERSION_COLUMNS, RowsDigest
-from cmt.bank.search import read_content, related_versions
 from cmt.bank.tables import MAX_ATTEMPTS, WriteConflict, one_of, read_all
 from cmt.common.arrow import replace_column, rows_without
 from cmt.timeline import Version

@@ -70,7 +70,8 @@ def test_id_and_record_keep_their_form_and_a_record_is_checked() -> None:
         '"chunk": 3, "first": 24, "last": 32, "digest": "df668ae5ffde7ce9"}, '
         '"new": {"doc_id": "fares", "published_at": "2031-01-02T06:00:00.000250Z", '
         '"chunk": 0, "first": 4, "last": 12, "digest": "d27c9ac7cc956550"}, '
-        '"holds_from": "2031-01-02T06:00:00Z", "confidence": 0.9, "round_id": "2031-01/0001", "compressor": "", '
+        '"holds_from": "2031-01-02T06:00:00Z", "confidence": 0.9, '
+        '"round_id": "2031-01/0001", "compressor": "", '
         '"found_at": "", "state": "found", "checksum": "1e8e68f4fed5adde6b39d25ce40b494c"}'
     )
     assert Change.from_record(record) == change

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from lancedb.table import LanceTable
 
-from cmt.bank import search
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
+from cmt.bank.ranking import nearest_keys
 from cmt.bank.schema import key_matrix
 from cmt.errors import BankError, ConfigError
 from tests.helpers.banks import (
@@ -266,9 +266,7 @@ def test_bm25_depends_on_the_rows_and_not_on_the_order_of_writes(tmp_path: Path)
 def plan(bank: Bank, exact_below: int) -> str:
     """The plan of LanceDB for a search by key."""
     opened = open_bank(BankLocation(bank.location.uri, exact_below))
-    query = search._nearest_keys(
-        opened.latest(), key_of("q"), large=opened.is_large(opened.latest())
-    )
+    query = nearest_keys(opened.latest(), key_of("q"), large=opened.is_large(opened.latest()))
     return str(query.limit(1).explain_plan())
 
 

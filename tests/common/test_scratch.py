@@ -22,7 +22,8 @@ def test_a_folder_is_deleted_at_the_end_and_after_an_error(tmp_path: Path) -> No
 
 def test_what_a_killed_process_left_is_removed_and_live_folders_stay(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from cmt.common.scratch import scratch_folder\n"
+        "import sys, time; from pathlib import Path; from cmt.common.scratch import "
+        "scratch_folder\n"
         "with scratch_folder(Path(sys.argv[1])) as folder:\n"
         "    (folder / 'text').write_text('words'); print(folder, flush=True); time.sleep(60)\n"
     )
