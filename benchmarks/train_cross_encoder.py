@@ -8,7 +8,7 @@ after each epoch, and prints the area under the ROC curve of both heads on the s
 writers left out.
 
 A pair is two documents of a story, or of one writer, with a question. It is a question of the
-story, or one that `cmt.evaluation.changes.detection` makes of either document. The later document
+story, or one that `cmt.evaluation.changes.questions` makes of either document. The later document
 *holds* if its answer is the right one, and *changed* the answer if both documents answer the
 question and the story says that it does. `--articles` adds pairs of paragraphs of encyclopedic
 articles: two about one subject, of which one answers, or two versions of one.
@@ -44,7 +44,7 @@ from cmt.answering.judge import COMPARED, FEWEST_SHARED, NAMES_SHARED, Statement
 from cmt.cli.context import run_script
 from cmt.cli.output import console
 from cmt.common.storage import write_bytes
-from cmt.evaluation.changes.detection import made_probes
+from cmt.evaluation.changes.questions import questions_between
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import pad
 from cmt.modeling.cross_encoder import FILE, DatedText, Odds, reading
@@ -444,7 +444,7 @@ class Writer:
     def _made(self, one: Row, two: Row, weight: float) -> Iterator[Example]:
         story, other = self.story_of[two["doc_id"]], self.story_of[one["doc_id"]]
         trap, declared = story["kind"].startswith("trap"), bool(story["update_of"])
-        for question, answer, of_earlier, _ in made_probes(text_of(one), text_of(two)):
+        for question, answer, of_earlier, _ in questions_between(text_of(one), text_of(two)):
             values = self.values[(one if of_earlier else two)["doc_id"]]
             told = any(
                 same_value(answer, value) for value in values

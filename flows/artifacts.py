@@ -99,13 +99,13 @@ def rounds_report(history: "Sequence[Round]") -> str:
 
 
 def drift_report(drift: "Drift") -> str:
-    """The figures of the newest slice beside the figures of earlier slices."""
+    """The figures of the newest slice compared with those of earlier slices."""
     rows = [
         [name, change.newest, change.reference, *change.difference]
         for name, change in drift.changes.items()
     ]
     result = "**drift**" if drift.drifted else "no drift"
-    line = f"{drift.slice_id} beside {', '.join(drift.reference)}: {result}"
+    line = f"{drift.slice_id} compared with {', '.join(drift.reference)}: {result}"
     return f"{line}\n\n{table(['', 'newest', 'before', 'difference', 'from', 'to'], rows)}"
 
 

@@ -54,7 +54,7 @@ NEWEST_HOLDS = 0.6  # without a cross-encoder: the newest statement leads, and s
 # pairs of statements about the same attribute and about others.
 SURE = 0.55  # from it on, the document answers a question
 MARGIN = 0.05  # by which a new document may answer less surely than the canary's own
-TOLD = 0.75  # from it on, the document states another value of the canary's fact
+STATED = 0.75  # from it on, the document states another value of the canary's fact
 
 # 5. Scores, in nats.
 LARGEST_SCORE = 12.0  # larger differences of ψ's scores count as this one

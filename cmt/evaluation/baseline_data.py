@@ -54,7 +54,8 @@ class ComparisonData:
         asked = rows_with(project.store.all_questions(), "doc_id", memories["doc_id"])
         if not asked.num_rows:
             raise StreamError(
-                "the stream has no question about a banked document: run `cmt ingest` and `cmt update`"
+                "the stream has no question about a banked document: run `cmt ingest` and "
+                "`cmt update`"
             )
         return cls(
             answerer=project.answerer,

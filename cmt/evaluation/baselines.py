@@ -34,7 +34,7 @@ class Cost:
     peak_bytes: (
         int | None
     )  # resident memory of the process, with libraries, LM and bank; None except on Linux
-    stored_bytes: int  # bytes stored for the system beside the frozen LM, without search indexes
+    stored_bytes: int  # bytes stored in addition to the frozen LM, without search indexes
     # positions that the LM reads before its answer: examples, texts, soft tokens and prefix
     tokens_per_question: float
 
@@ -49,7 +49,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class SystemResult(SystemScores):
-    """The scores and the cost of a system; `seconds` covers answering alone."""
+    """The scores and the cost of a system; `seconds` covers only answering."""
 
     cost: Cost
     behind: Difference | None = (

@@ -1,5 +1,5 @@
-"""A challenger beside the compressor in use: the same questions, the same documents, each with a
-bank of its own.
+"""A challenger compared with the compressor in use: the same questions, the same documents, each
+with a bank of its own.
 
 Two sets of questions decide (`cmt.evaluation.challenger_decision`). The questions of a slice that
 neither compressor was trained on show what was learned, by the prequential protocol (Dawid 1984,
@@ -30,7 +30,7 @@ from cmt.stream.schema import DOCUMENT_SCHEMA
 from cmt.stream.store import SliceStore
 from cmt.training.data import load_base_data
 
-_TIMED = 12  # questions that are asked alone to time the first token
+_TIMED = 12  # questions that are asked singly to time the first token
 
 
 def compare_with_challenger(
@@ -40,7 +40,7 @@ def compare_with_challenger(
     slice_id: str | None = None,
     progress: Progress | None = None,
 ) -> Figures:
-    """Measure the compressor in the folder `challenger` beside the one in use.
+    """Measure the compressor in the folder `challenger`, and the compressor in use.
 
     `slice_id`: the slice that decides; by default `deciding_slice`. Both answer at most
     `promotion.questions` of its questions from the newest `promotion.documents` documents up to it,
@@ -169,7 +169,7 @@ def _documents_up_to(store: SliceStore, slice_id: str, *, limit: int) -> pa.Tabl
 
 def _first_token(answerer: Answerer, questions: pa.Table) -> float:
     """Median seconds to the first token of an answer, over the first _TIMED questions, each asked
-    alone.
+    singly.
     """
     one_token = replace(
         answerer,

@@ -28,7 +28,7 @@ found; `unknown`: share of questions answered "not in memory"."""
 
 
 @dataclass(frozen=True)
-class Change:
+class FigureDrift:
     """One figure, in the newest slice and before, in per cent."""
 
     newest: float
@@ -45,7 +45,7 @@ class Drift:
     reference: tuple[str, ...]  # the slices that it is compared with
     questions: int
     reference_questions: int
-    changes: Mapping[str, Change]  # by the names of FIGURES
+    changes: Mapping[str, FigureDrift]  # by the names of FIGURES
 
     @property
     def drifted(self) -> bool:
@@ -66,7 +66,7 @@ class Drift:
             + (": drift" if change.drifted else "")
             for name, change in self.changes.items()
         ]
-        return f"{self.slice_id} beside {', '.join(self.reference)}: {'; '.join(parts)}"
+        return f"{self.slice_id} compared with {', '.join(self.reference)}: {'; '.join(parts)}"
 
 
 def find_drift(project: Project) -> Drift | None:
@@ -118,7 +118,7 @@ def compare(
     params: DriftParams,
     *,
     seed: int,
-) -> dict[str, Change]:
+) -> dict[str, FigureDrift]:
     """The changes of all FIGURES, each given for n questions (n,) in per cent.
 
     `documents`: id of the document of each question, of the newest slice and of the reference.
@@ -132,7 +132,7 @@ def compare(
             newest[name], reference[name], documents, tail=tail, seed=seed
         )
         drifted = difference.high < 0 if worse < 0 else difference.low > 0
-        changes[name] = Change(
+        changes[name] = FigureDrift(
             float(newest[name].mean()), float(reference[name].mean()), difference, drifted
         )
     return changes

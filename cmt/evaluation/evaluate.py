@@ -112,7 +112,7 @@ class Evaluation:
         return {system.system: scores for system in self.systems if (scores := system.by_name())}
 
     def to_json(self) -> dict[str, Any]:
-        """`rows` has every system, the memory first; `scores` has the memory's alone.
+        """`rows` has every system, the memory first; `scores` has only the memory's.
 
         The memory's row also has `calibration_error`, and the shares `likely` and `likely_right`.
         """
@@ -174,8 +174,8 @@ def evaluate(
     earlier: pa.Table | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Ask `questions` (QUESTION_SCHEMA) of the memory and, with `baselines`, of the LM alone and of
-    RAG with one text.
+    """Ask `questions` (QUESTION_SCHEMA) of the memory and, with `baselines`, of the LM without
+    texts and of RAG with one text.
 
     "Not in memory" counts as an empty answer. `complete` (a cache in front of the LM) and `record`
     (a folder, see `recorded_answers`) return the answers of an earlier evaluation without computing
@@ -300,7 +300,7 @@ def _kept_answer(
 def _ask_baselines(
     answerer: Answerer, asked: pa.Table, complete: Complete | None, on_progress: OnProgress | None
 ) -> Iterator[_Run]:
-    """The answers of the LM alone and, if the bank keeps texts, of RAG with one text."""
+    """The answers of the LM without texts and, if the bank keeps texts, of RAG with one text."""
     lm, answering, texts = answerer.lm, answerer.params.answering, asked["question"].to_pylist()
     systems: tuple[tuple[str, Callable[..., list[Prediction] | None], int | None], ...] = (
         ("closed", partial(closed_book, lm, texts), None),

@@ -24,7 +24,7 @@ def held_out_scores(
     """Evaluate the compressor in `folder` on the held-out articles of `data`: a seeded sample of
     `limit` questions.
 
-    Its bank holds all of these articles. It never abstains, so that the answers alone decide.
+    Its bank holds all of these articles. It never abstains, so that only the answers decide.
     `state`, `as_in_use`: see `TemporaryBank.of`.
     """
     params = params.without_abstention()
@@ -64,4 +64,5 @@ def held_out_name(params: Params, *, questions: int) -> str:
     """The name of a held-out evaluation: equal names mean equal questions."""
     train = params.train
     source = "; ".join(source.rpartition("/")[2] for source in train.base)
-    return f"{questions} questions on {train.validation_articles} articles of {source}, seed {params.seed}"
+    articles = f"{train.validation_articles} articles of {source}"
+    return f"{questions} questions on {articles}, seed {params.seed}"

@@ -1,7 +1,7 @@
 """The systems that are compared: one function each, from questions to answers.
 
-All use the same LM: alone (closed-book), with retrieved texts (RAG), with the right text, or with
-the memory (CMT).
+All use the same LM: without a text (closed-book), with retrieved texts (RAG), with the right text,
+or with the memory (CMT).
 """
 
 import time
@@ -29,7 +29,7 @@ class SystemRun:
     adapt_seconds: (
         float | None
     )  # wall-clock seconds to process all documents; None if the rounds did not record them
-    stored_bytes: int  # bytes stored beside the frozen LM, without search indexes
+    stored_bytes: int  # bytes stored in addition to the frozen LM, without search indexes
     seconds: float  # wall-clock seconds of answering
     tokens: int  # prompt positions that the LM read, over all questions
 

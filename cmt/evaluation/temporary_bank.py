@@ -1,4 +1,4 @@
-"""Documents in a temporary bank, to measure a compressor beside the project's bank."""
+"""Documents in a temporary bank, to measure a compressor next to the project's bank."""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager

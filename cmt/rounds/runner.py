@@ -242,7 +242,7 @@ class RoundRunner:
         the latest round: at least FEWEST_CANARIES are chosen, and never more than `gate.canaries`.
         """
         from cmt.bank.change_values import with_values
-        from cmt.evaluation.gate.choice import choose
+        from cmt.evaluation.gate.choice import Context, choose
         from cmt.evaluation.gate.storage import write_canaries
 
         project = self.project
@@ -256,18 +256,14 @@ class RoundRunner:
         rows = self._staged_rows()
         with self._timed("choose", note="canaries"):
             kept, unseen = self._kept_canaries()
-            canaries = choose(
-                store=project.store,
-                answerer=project.answerer,
-                slice_=self.slice,
-                rows=rows,
-                kept=kept,
-                unseen=unseen,
+            context = Context(
+                project.store,
+                project.answerer,
+                project.authority,
                 refused=self._slices_left_out,
                 changes=lambda doc_ids: with_values(project.bank, project.history.changes(doc_ids)),
-                authority=project.authority,
-                limit=limit,
             )
+            canaries = choose(context, self.slice, rows, kept=kept, unseen=unseen, limit=limit)
         write_canaries(path, canaries)
         return len(canaries)
 
@@ -278,8 +274,8 @@ class RoundRunner:
         Documents that were set aside stay out. Returns the version of the bank after it. Raises
         RoundError if the staged file is damaged although it was just written.
         """
+        from cmt.evaluation.changes.admission import admitted
         from cmt.evaluation.changes.detection import find_changes
-        from cmt.evaluation.changes.independence import admitted
 
         project = self.project
         rows = rows_without(self._staged_rows(), "doc_id", self._set_aside())
@@ -293,7 +289,7 @@ class RoundRunner:
                     rows,
                     project.bank,
                     authority=project.authority,
-                    history=self._history,
+                    past=self._past,
                 )
                 project.ledger.write_changes(self._started, found)
         return project.bank.version
@@ -322,7 +318,7 @@ class RoundRunner:
             for name in ("doc_id", *NewDocument._fields)
         )
         documents = {doc_id: NewDocument(*rest) for doc_id, *rest in zip(*columns, strict=True)}
-        new = NewSlice(rows, documents, project.authority, self._history)
+        new = NewSlice(rows, documents, project.authority, self._past)
         # 2. Ask.
         with self._timed("canaries", len(canaries)):
             canaries = ask(
@@ -580,10 +576,10 @@ class RoundRunner:
                 canary,
                 fixed=False,
                 basis=canary.basis if last and self._answers_like(last) else None,
-                without=None,
+                before=None,
                 harmed_by=(),
                 set_aside=(),
-                turned=None,
+                flipped=None,
                 updated_by=None,
             )
             for canary in kept or ()
@@ -631,9 +627,9 @@ class RoundRunner:
             if round_.round_id == self.slice.slice_id
         )
 
-    def _history(self, sources: Collection[str]) -> dict[str, list[tuple[int, str]]]:
+    def _past(self, sources: Collection[str]) -> dict[str, list[tuple[int, str]]]:
         """The documents of `sources` in the committed slices before this one, see
-        `independence.History`.
+        `independence.PastDocuments`.
         """
         left_out = {
             round_.round_id: round_.set_aside

@@ -7,11 +7,11 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import Basis
 from cmt.common.progress import OnProgress
 from cmt.config import GateParams
-from cmt.evaluation.gate.canary import Canary
+from cmt.evaluation.gate.canary import Canary, Outcome
 from cmt.evaluation.gate.harm import NewSlice, explain, replies
 from cmt.retrieval.selector import Selection
 
-# times that documents are set aside: after one of them is left out, another one may turn the same
+# times that documents are set aside: after one of them is left out, another one may harm the same
 # canary
 REPEATS = 4
 
@@ -41,26 +41,27 @@ def ask(
             break
         set_aside = wanted
         leave_out(set_aside)
-        again = _asked(
-            answerer, [_spared(canary) for canary in harmed], new.without(set_aside), None
-        )
+        doubtful = [_without_harm(canary) for canary in harmed]
+        again = _asked(answerer, doubtful, new.without(set_aside), None)
         asked |= {canary.question_id: canary for canary in again}
-    return [
-        canary for canary in asked.values() if not canary.now or (canary.best and canary.best.right)
-    ]
+    return [canary for canary in asked.values() if _stays(canary)]
 
 
-def _spared(canary: Canary) -> Canary:
+def _without_harm(canary: Canary) -> Canary:
     """`canary` after what harmed it was set aside."""
     left_out = canary.set_aside + canary.harmed_by
-    return replace(canary, harmed_by=(), set_aside=left_out, turned=canary.turned or canary.now)
+    return replace(canary, harmed_by=(), set_aside=left_out, flipped=canary.flipped or canary.now)
+
+
+def _stays(canary: Canary) -> bool:
+    return canary.now is None or (canary.best is not None and canary.best.right)
 
 
 def _asked(
     answerer: Answerer, canaries: Sequence[Canary], new: NewSlice, on_progress: OnProgress | None
 ) -> list[Canary]:
-    """Ask `canaries`; each gets its present outcome and, if the slice turned it, the documents that
-    did.
+    """Ask `canaries`; each gets its present outcome and, if the slice flipped it, the documents
+    that did.
 
     The slice cannot harm a canary for which none of its documents is selected. Such a canary keeps
     the outcome of the round before if that rests on the same memories, and is not asked at all if
@@ -68,34 +69,34 @@ def _asked(
     """
     # 1. Search, and ask what the slice may have changed.
     found = answerer.select([canary.question for canary in canaries], as_of=[None] * len(canaries))
-    pairs = [pair for pair in zip(canaries, found, strict=True) if _to_ask(answerer, *pair, new)]
-    selected, selections = [canary for canary, _ in pairs], [selection for _, selection in pairs]
+    selected, selections = [], []
+    for canary, selection in zip(canaries, found, strict=True):
+        if _to_ask(answerer, canary, selection, new):
+            selected.append(canary)
+            selections.append(selection)
     if on_progress:
         on_progress(len(canaries) - len(selected))
     now = replies(answerer, selected, selections=selections, on_progress=on_progress)
-    # 2. Ask once more, without the slice, what one of its documents may have turned.
-    doubtful = [
-        canary
-        for canary, reply in zip(selected, now, strict=True)
-        if not (reply.outcome.right or new.documents.keys().isdisjoint(reply.selected))
-    ]
-    before = replies(answerer, doubtful, without=new.documents) if doubtful else []
-    without = {
-        canary.question_id: reply.outcome for canary, reply in zip(doubtful, before, strict=True)
-    }
-    # 3. Keep the best outcome of each, and explain what turned.
+    # 2. Ask once more, without the slice, what one of its documents may have flipped.
+    doubtful = []
+    for canary, reply in zip(selected, now, strict=True):
+        if not (reply.outcome.right or new.documents.keys().isdisjoint(reply.selected)):
+            doubtful.append(canary)
+    without_slice = replies(answerer, doubtful, without=new.documents) if doubtful else []
+    before = dict[str, Outcome]()
+    for canary, reply in zip(doubtful, without_slice, strict=True):
+        before[canary.question_id] = reply.outcome
+    # 3. Keep the best outcome of each, and explain what the slice flipped.
     asked = {canary.question_id: canary for canary in canaries}
     for canary, selection, reply in zip(selected, selections, now, strict=True):
-        other = without.get(canary.question_id, canary.without)
-        outcomes = filter(None, (canary.best, reply.outcome, other))
-        best = max(
-            outcomes, key=lambda outcome: (outcome.right, outcome.f1)
-        )  # of equal ones the first
+        earlier = before.get(canary.question_id, canary.before)
+        outcomes = [outcome for outcome in (canary.best, reply.outcome, earlier) if outcome]
+        best = max(outcomes, key=lambda outcome: (outcome.right, outcome.f1))  # the first of equals
         basis = Basis(selection.digest, selection.lead, reply.confidence)
-        canary = replace(canary, best=best, now=reply.outcome, basis=basis, without=other)
-        asked[canary.question_id] = (
-            explain(answerer, canary, reply, new) if canary.regressed else canary
-        )
+        canary = replace(canary, best=best, now=reply.outcome, basis=basis, before=earlier)
+        if canary.regressed:
+            canary = explain(answerer, canary, reply, new)
+        asked[canary.question_id] = canary
     return list(asked.values())
 
 

@@ -3,8 +3,8 @@ slice does harm.
 
 A canary is a question that was answered right. Its answer may change only through an update of its
 document. A declared update, or forgetting its document, retires the canary; any other update
-replaces its reference. `canary_choice` chooses them before the bank changes, `asking` asks them
-afterwards, `harm` tells updates from harm, `canary_storage` keeps them for the next round.
+replaces its reference. `choice` chooses them before the bank changes, `asking` asks them
+afterwards, `harm` distinguishes updates from harm, `storage` keeps them for the next round.
 """
 
 from collections.abc import Iterable
@@ -24,9 +24,8 @@ class Outcome:
     answer: str  # empty for "not in memory"
     f1: float  # 0–1, against the right answers
     right: bool
-    doc_id: (
-        str | None
-    )  # the document that the answer is quoted from, else the first source; None without sources
+    # the document that the answer is quoted from, else the first source; None without sources
+    doc_id: str | None
 
 
 @dataclass(frozen=True)
@@ -39,22 +38,18 @@ class Canary:
     references: tuple[str, ...]  # the right answers
     source: str = ""  # the source (publisher) of its document
     published_at: datetime | None = None  # the date of its document
-    fixed: bool = (
-        False  # whether it belongs to the fixed sample, whose first answer every round needs
-    )
+    fixed: bool = False  # whether it belongs to the fixed sample, whose first answer is needed
     best: Outcome | None = None  # the outcome with the highest F1, of this round or an earlier one
     now: Outcome | None = None  # the outcome in the bank after the round; None until it is answered
     basis: Basis | None = None  # the inputs of `now`; None if they are unknown
-    # the outcome without the documents of the slice, or without the strangers among them (`harm`);
-    # None if the answer is right, or if none of these documents was selected
-    without: Outcome | None = None
-    harmed_by: tuple[
-        str, ...
-    ] = ()  # the documents of the slice that turned the answer wrong without being an update
-    set_aside: tuple[
-        str, ...
-    ] = ()  # the harmful documents that the round left out before it asked the canary again
-    turned: Outcome | None = None  # the outcome with the documents that were set aside
+    # the outcome without the documents of the slice, or without those of unauthorised sources among
+    # them (`harm`); None if the answer is right, or if none of these documents was selected
+    before: Outcome | None = None
+    # the documents of the slice that make the answer wrong without being an update
+    harmed_by: tuple[str, ...] = ()
+    # the harmful documents that the round left out before it asked the canary again
+    set_aside: tuple[str, ...] = ()
+    flipped: Outcome | None = None  # the outcome with the documents that were set aside
     updated_by: str | None = None  # the document of the slice whose answer became the reference
 
     @property
@@ -65,7 +60,7 @@ class Canary:
     @property
     def doc_ids(self) -> set[str]:
         """Its document, and the documents that changed it or that it was answered from."""
-        outcomes = (self.best, self.now, self.without, self.turned)
+        outcomes = (self.best, self.now, self.before, self.flipped)
         answered_from = [outcome.doc_id for outcome in outcomes if outcome]
         named = (self.doc_id, self.updated_by, *self.harmed_by, *self.set_aside, *answered_from)
         return {doc_id for doc_id in named if doc_id}
@@ -75,7 +70,7 @@ class Canary:
         """Whether it is right without the documents of the slice, and with them answered otherwise
         or not at all.
         """
-        if not (self.now and self.without and self.without.right) or self.now.right:
+        if not (self.now and self.before and self.before.right) or self.now.right:
             return False
         return not self.now.answer or contradicts(self.now.answer, self.references)
 

@@ -21,7 +21,7 @@ class _Pair(NamedTuple):
     canary: Canary
     own: list[dict[str, Any]]  # memories of the canary's document
     new: list[dict[str, Any]]  # memories of the new document
-    answer: str  # the answer of the new document, read alone
+    answer: str  # the answer of the new document, read without others
 
 
 def contradicted(
@@ -31,9 +31,9 @@ def contradicted(
 
     `rows` are the memories of the slice, `texts` its documents by doc_id. The canary's document and
     the new one state the same fact if three questions have answers of at least SURE confidence,
-    each from one document read alone: the new one answers the canary, at most MARGIN less surely
-    than the canary's own; the canary's own answers what the new one states; and the new one answers
-    what the canary's own states.
+    each from one document read without others: the new one answers the canary, at most MARGIN less
+    surely than the canary's own; the canary's own answers what the new one states; and the new one
+    answers what the canary's own states.
     """
     # 1. The new document answers the canary, with another value.
     questions = [canary.question for canary in regressed]
@@ -45,28 +45,22 @@ def contradicted(
     answers = zip(
         answerer.answer_from(questions, own), answerer.answer_from(questions, new), strict=True
     )
-    pairs = [
-        _Pair(canary, own_rows, new_rows, answer.text)
-        for canary, own_rows, new_rows, (own_answer, answer) in zip(
-            regressed, own, new, answers, strict=True
-        )
-        if answer.known and answer.uncalibrated >= max(SURE, own_answer.uncalibrated - MARGIN)
-        if contradicts(answer.text, canary.references)
-    ]
+    pairs = []
+    for canary, own_rows, new_rows, (own_answer, answer) in zip(
+        regressed, own, new, answers, strict=True
+    ):
+        least = max(SURE, own_answer.uncalibrated - MARGIN)
+        is_sure = answer.known and answer.uncalibrated >= least
+        if is_sure and contradicts(answer.text, canary.references):
+            pairs.append(_Pair(canary, own_rows, new_rows, answer.text))
     # 2. The canary's document answers what the new one states, with a right answer.
     stated = [question_on(texts[pair.canary.answered_from], pair.answer) for pair in pairs]
-    pairs = _agreeing(
-        answerer,
-        pairs,
-        stated,
-        [pair.own for pair in pairs],
-        [pair.canary.references for pair in pairs],
-    )
+    own, right = [pair.own for pair in pairs], [pair.canary.references for pair in pairs]
+    pairs = _agreeing(answerer, pairs, stated, own, right)
     # 3. The new one answers what the canary's document states, with its own value.
     stated = [stated_question(pair.own, pair.canary.references) for pair in pairs]
-    pairs = _agreeing(
-        answerer, pairs, stated, [pair.new for pair in pairs], [(pair.answer,) for pair in pairs]
-    )
+    new, right = [pair.new for pair in pairs], [(pair.answer,) for pair in pairs]
+    pairs = _agreeing(answerer, pairs, stated, new, right)
     return {pair.canary.question_id for pair in pairs}
 
 
@@ -81,12 +75,12 @@ def _agreeing(
     question stays.
     """
     answers = answerer.answer_from([question or "" for question in questions], memories)
-    return [
-        pair
-        for pair, question, answer, right in zip(pairs, questions, answers, references, strict=True)
-        if question is None
-        or (answer.known and answer.uncalibrated >= SURE and not contradicts(answer.text, right))
-    ]
+    agreeing = []
+    for pair, question, answer, right in zip(pairs, questions, answers, references, strict=True):
+        is_sure = answer.known and answer.uncalibrated >= SURE
+        if question is None or (is_sure and not contradicts(answer.text, right)):
+            agreeing.append(pair)
+    return agreeing
 
 
 def stated_question(memories: Sequence[Mapping[str, Any]], values: Sequence[str]) -> str | None:

@@ -1,14 +1,15 @@
-"""What documents of a slice did to a canary that they turned: an update, harm, or neither.
+"""Why a slice changed the answer to a canary: update, harm, or neither.
 
-A document whose source may change what the canary's source states (its own source, one with
-authority, a peer) updates the canary if it states another value of the same fact, and never harms
-it. Any other document is a stranger. A change that two strangers tell independently is an update
-too (`cmt.evaluation.changes.independence`); otherwise strangers that turn a canary harm it, unless
-the reader mistakes a document about something else for the answer.
+1. A document of an authorised source (the canary's own, one with authority, a peer) updates the
+   canary if it states another value of the same fact. It never harms it.
+2. A document of any other source is unauthorised. A change that two unauthorised sources report
+   independently is an update, too (`cmt.evaluation.independence`).
+3. Otherwise unauthorised documents that flip a canary harm it, unless the reader mistakes a
+   document about something else for the answer.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,10 +17,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
-from cmt.answering.judge import SURE, TOLD, UPDATE
+from cmt.answering.judge import STATED, SURE, UPDATE
 from cmt.common.progress import OnProgress
-from cmt.evaluation.changes.independence import History, Report, told_independently
 from cmt.evaluation.gate.canary import RIGHT, Canary, Outcome, contradicts
 from cmt.evaluation.gate.contradiction import (
     compare_documents,
@@ -27,13 +28,14 @@ from cmt.evaluation.gate.contradiction import (
     current_memories,
     stated_question,
 )
+from cmt.evaluation.independence import Claim, PastDocuments, reported_independently
 from cmt.evaluation.metrics import f1
 from cmt.retrieval.selector import Selection
 from cmt.stream.admission.authority import Authority
 from cmt.text.answers import same_value, words_of
 from cmt.text.numbers import NUMBER
 
-TRIES = 4  # groups of documents that are left out in turn until a canary is right again
+MAX_GROUPS = 4  # groups of documents that are left out in turn until a canary is right again
 
 _NOTHING = re.compile(
     r"\b(?:no|not|none|nobody|nothing|never|neither|nor|unknown|unclear)\b", re.IGNORECASE
@@ -55,7 +57,7 @@ class NewSlice:
     rows: pa.Table  # its memories in the bank
     documents: Mapping[str, NewDocument]  # by doc_id
     authority: Authority
-    history: History
+    past: PastDocuments
 
     def without(self, doc_ids: Collection[str]) -> "NewSlice":
         """This slice without some documents."""
@@ -64,13 +66,13 @@ class NewSlice:
         }
         return replace(self, documents=documents)
 
-    def strangers(self, canary: Canary) -> set[str]:
+    def unauthorised(self, canary: Canary) -> set[str]:
         """The documents whose sources may not change what the source of `canary` states."""
-        may = {
-            source: self.authority.may_change(source, canary.source)
-            for source in {document.source for document in self.documents.values()}
+        sources = {document.source for document in self.documents.values()}
+        unauthorised = {
+            source for source in sources if not self.authority.may_change(source, canary.source)
         }
-        return {doc_id for doc_id, document in self.documents.items() if not may[document.source]}
+        return {name for name, new in self.documents.items() if new.source in unauthorised}
 
     def memories(self, doc_id: str) -> list[dict[str, Any]]:
         """The memories of one document."""
@@ -109,9 +111,8 @@ def replies(
     )
     found = []
     for canary, answer in zip(canaries, answers, strict=True):
-        sources = sorted(
-            answer.sources, key=lambda source: source.quote is None
-        )  # the quoted one first
+        # the quoted one first
+        sources = sorted(answer.sources, key=lambda source: source.quote is None)
         selected = tuple(source.doc_id for source in sources)
         text = answer.text if answer.known else ""
         outcome = outcome_of(text, canary.references, selected[0] if selected else None)
@@ -129,37 +130,34 @@ def explain(answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice) -> 
     """`canary`, which regressed with `reply` through documents of `new`, with its update and with
     what harms it.
     """
-    strangers = new.strangers(canary)
+    unauthorised = new.unauthorised(canary)
     # 1. Documents that may change it: another value is its new reference.
     trusted = reply
-    if not strangers.isdisjoint(reply.selected):
-        [trusted] = replies(answerer, [canary], without=strangers)
+    if not unauthorised.isdisjoint(reply.selected):
+        [trusted] = replies(answerer, [canary], without=unauthorised)
     if replace(canary, now=trusted.outcome).regressed:
         doc_id = trusted.outcome.doc_id or ""
         if doc_id not in new.documents or _is_older(canary, new.documents[doc_id]):
             return canary
         update = _update(answerer, canary, new, doc_id)
-        if (
-            update is None
-        ):  # whether the reference still holds is open: without its best outcome the canary leaves
+        if update is None:
+            # it is open whether the reference still holds: without its best outcome the canary
+            # leaves
             return replace(canary, best=canary.now) if trusted.outcome.answer else canary
         canary = update
-        trusted = Reply(
-            outcome_of(trusted.outcome.answer, canary.references, trusted.outcome.doc_id),
-            trusted.selected,
-        )
-    canary = replace(canary, without=trusted.outcome)
+        outcome = outcome_of(trusted.outcome.answer, canary.references, trusted.outcome.doc_id)
+        trusted = Reply(outcome, trusted.selected)
+    canary = replace(canary, before=trusted.outcome)
     if not canary.regressed:
         return canary
-    # 2. Strangers: a change that two of them tell independently.
-    if update := _independent_update(answerer, canary, reply, new, strangers):
+    # 2. A change that two unauthorised sources report independently.
+    if update := _independent_update(answerer, canary, reply, new, unauthorised):
         canary = update
         if not canary.regressed:
             return canary
     # 3. Harm.
-    return replace(
-        canary, harmed_by=tuple(_harmful(answerer, canary, reply, trusted, new, strangers))
-    )
+    harmful = _harmful(answerer, canary, reply, trusted, new, unauthorised)
+    return replace(canary, harmed_by=tuple(harmful))
 
 
 def _updated(canary: Canary, new: NewSlice, doc_id: str, answer: str) -> Canary:
@@ -191,31 +189,36 @@ def _update(answerer: Answerer, canary: Canary, new: NewSlice, doc_id: str) -> C
 
 
 def _independent_update(
-    answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice, strangers: Collection[str]
+    answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice, unauthorised: Set[str]
 ) -> Canary | None:
-    """`canary` with a value that two sources tell independently; None if there is none."""
-    told = [
-        doc_id
-        for doc_id in reply.selected
-        if doc_id in strangers and not _is_older(canary, new.documents[doc_id])
-    ]
-    if len({new.documents[doc_id].source for doc_id in told}) < 2:
+    """`canary` with a value that two sources report independently; None if there is none."""
+    # 1. The later documents of at least two unauthorised sources.
+    doc_ids = [doc_id for doc_id in reply.selected if doc_id in unauthorised]
+    doc_ids = [doc_id for doc_id in doc_ids if not _is_older(canary, new.documents[doc_id])]
+    if len({new.documents[doc_id].source for doc_id in doc_ids}) < 2:
         return None
-    answers = answerer.answer_from(
-        [canary.question] * len(told), [new.memories(doc_id) for doc_id in told]
-    )
-    reports = [
-        Report(doc_id, new.documents[doc_id].source, new.documents[doc_id].text, answer.text)
-        for doc_id, answer in zip(told, answers, strict=True)
-        if answer.known
-        and answer.uncalibrated >= SURE
-        and contradicts(answer.text, canary.references)
-    ]
-    for first in reports:
-        same = [report for report in reports if same_value(first.value, report.value)]
-        if told_independently(same, canary.source, about=reply.selected, history=new.history):
+    # 2. The first value that two of them report independently.
+    claims = _claims(answerer, canary, new, doc_ids)
+    for first in claims:
+        same = [claim for claim in claims if same_value(first.value, claim.value)]
+        if reported_independently(same, canary.source, about=reply.selected, past=new.past):
             return _updated(canary, new, first.doc_id, first.value)
     return None
+
+
+def _claims(
+    answerer: Answerer, canary: Canary, new: NewSlice, doc_ids: Sequence[str]
+) -> list[Claim]:
+    """The documents that surely state another value than `canary`, with this value."""
+    memories = [new.memories(doc_id) for doc_id in doc_ids]
+    answers = answerer.answer_from([canary.question] * len(doc_ids), memories)
+    claims = []
+    for doc_id, answer in zip(doc_ids, answers, strict=True):
+        is_sure = answer.known and answer.uncalibrated >= SURE
+        if is_sure and contradicts(answer.text, canary.references):
+            document = new.documents[doc_id]
+            claims.append(Claim(doc_id, document.source, document.text, answer.text))
+    return claims
 
 
 def _is_older(canary: Canary, document: NewDocument) -> bool:
@@ -228,59 +231,67 @@ def _harmful(
     reply: Reply,
     trusted: Reply,
     new: NewSlice,
-    strangers: Collection[str],
+    unauthorised: Set[str],
 ) -> list[str]:
-    """The strangers that turn `canary`, without the documents about something else that mislead the
-    reader.
+    """The unauthorised documents that flip `canary`, without those about something else that
+    mislead the reader.
 
     A document is about something else if it surely answers the question, with a value, and neither
     changes what the canary's document says nor contradicts it. None is if together they crowd out
     the document that gave the right answer.
     """
-    culprits = _culprits(answerer, canary, reply, new, strangers)
+    culprits = _culprits(answerer, canary, reply, new, unauthorised)
     if trusted.outcome.doc_id not in reply.selected:
         return culprits
     # 1. What each answers to the canary, and to the question that the canary's document answers.
     own = current_memories(answerer.bank, canary.doc_id)
-    numbers = ((re.search(NUMBER, reference), reference) for reference in canary.references)
-    values = [number[0] if number else reference for number, reference in numbers]
+    numbers = [re.search(NUMBER, reference) for reference in canary.references]
+    pairs = zip(numbers, canary.references, strict=True)
+    values = [number[0] if number else reference for number, reference in pairs]
     stated = stated_question(own, values) or canary.question
     memories = [new.memories(doc_id) for doc_id in culprits]
-    alone = answerer.answer_from([canary.question] * len(culprits), memories)
+    answers = answerer.answer_from([canary.question] * len(culprits), memories)
     crosswise = answerer.answer_from([stated] * len(culprits), memories)
     # 2. Keep a document that states no value, or another value of the same fact, or a change of it.
     harmful = []
-    for doc_id, rows, answer, other in zip(culprits, memories, alone, crosswise, strict=True):
-        turned = replace(canary, now=replace(reply.outcome, doc_id=doc_id))
-        texts = {doc_id: new.documents[doc_id].text}
-        is_value = answer.known and answer.uncalibrated >= SURE and not _NOTHING.search(answer.text)
-        is_told = (
-            stated != canary.question
-            and other.uncalibrated >= TOLD
-            and same_value(answer.text, other.text)
-        )
+    for doc_id, rows, answer, other in zip(culprits, memories, answers, crosswise, strict=True):
+        is_stated = stated != canary.question and other.uncalibrated >= STATED
         if (
-            not is_value
-            or is_told
+            not _is_value(answer)
+            or (is_stated and same_value(answer.text, other.text))
             or (own and compare_documents(answerer, canary.question, own, rows)[1] >= UPDATE)
-            or contradicted(answerer, [turned], new.rows, texts)
+            or _is_contradicted(answerer, canary, reply, new, doc_id)
         ):
             harmful.append(doc_id)
     return harmful
 
 
-def _culprits(
-    answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice, strangers: Collection[str]
-) -> list[str]:
-    """The strangers without which `canary` is right again: the quoted one, else all that were
-    selected, in turn.
+def _is_value(answer: Answer) -> bool:
+    """Whether a document surely answers, with a value."""
+    return answer.known and answer.uncalibrated >= SURE and not _NOTHING.search(answer.text)
 
-    If it is still wrong after TRIES, also every document of their sources with half of the
-    question's words.
+
+def _is_contradicted(
+    answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice, doc_id: str
+) -> bool:
+    """Whether the document `doc_id` contradicts the canary's, if it gave the answer."""
+    flipped = replace(canary, now=replace(reply.outcome, doc_id=doc_id))
+    texts = {doc_id: new.documents[doc_id].text}
+    return bool(contradicted(answerer, [flipped], new.rows, texts))
+
+
+def _culprits(
+    answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice, unauthorised: Set[str]
+) -> list[str]:
+    """The unauthorised documents without which `canary` is right again.
+
+    1. Leave out the quoted document, then all that are selected, MAX_GROUPS times at most.
+    2. If the canary is still wrong, add every document of their sources with half of the question's
+       words.
     """
     left_out: list[str] = []
-    for number in range(TRIES):
-        selected = [doc_id for doc_id in reply.selected if doc_id in strangers]
+    for number in range(MAX_GROUPS):
+        selected = [doc_id for doc_id in reply.selected if doc_id in unauthorised]
         if not selected:
             break
         only_quoted = number == 0 and reply.outcome.doc_id == selected[0]
@@ -289,10 +300,11 @@ def _culprits(
         if not replace(canary, now=reply.outcome).regressed:
             return left_out
     sources = {new.documents[doc_id].source for doc_id in left_out}
-    asked = words_of(canary.question)
-    return left_out + [
-        doc_id
-        for doc_id in sorted(strangers)
-        if doc_id not in left_out and new.documents[doc_id].source in sources
-        if 2 * len(asked & words_of(new.documents[doc_id].text)) >= len(asked)
-    ]
+    question = words_of(canary.question)
+    culprits = list(left_out)
+    for doc_id in sorted(unauthorised - set(left_out)):
+        document = new.documents[doc_id]
+        shared = question & words_of(document.text)
+        if document.source in sources and 2 * len(shared) >= len(question):
+            culprits.append(doc_id)
+    return culprits

@@ -23,7 +23,7 @@ CANARY_SCHEMA = pa.schema(
         pa.field("question_id", pa.string(), nullable=False),
         pa.field("doc_id", pa.string(), nullable=False),
         pa.field("question", pa.string(), nullable=False),
-        pa.field("golds", pa.list_(pa.string()), nullable=False),  # Canary.references
+        pa.field("golds", pa.list_(pa.string()), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("published_at", pa.timestamp("us", tz="UTC")),
         pa.field("fixed", pa.bool_(), nullable=False),
@@ -38,15 +38,16 @@ CANARY_SCHEMA = pa.schema(
     ]
 )
 """One row a canary; see `Canary`."""
+_COLUMNS = {"references": "golds", "before": "without", "flipped": "turned"}
+"""Fields of `Canary` whose column has another name."""
 
 
 def write_canaries(path: Path, canaries: Sequence[Canary]) -> None:
     """Write `canaries` to `path` with their digest, atomically. Raises OSError."""
-    rows = [
-        asdict(canary)
-        | {"golds": canary.references, "basis": canary.basis and canary.basis._asdict()}
-        for canary in canaries
-    ]
+    rows = []
+    for canary in canaries:
+        fields = asdict(canary) | {"basis": canary.basis and canary.basis._asdict()}
+        rows.append({_COLUMNS.get(name, name): value for name, value in fields.items()})
     write_checked_table(path, pa.Table.from_pylist(rows, schema=CANARY_SCHEMA), _digest)
 
 
@@ -57,9 +58,8 @@ def read_canaries(path: Path) -> list[Canary] | None:
     table = read_checked_table(path, _digest, remedy="its canaries are chosen and asked again")
     if table is None:
         return None
-    return TypeAdapter(list[Canary]).validate_python(
-        table.rename_columns({"golds": "references"}).to_pylist()
-    )
+    fields = {column: name for name, column in _COLUMNS.items()}
+    return TypeAdapter(list[Canary]).validate_python(table.rename_columns(fields).to_pylist())
 
 
 def _digest(table: pa.Table) -> str:

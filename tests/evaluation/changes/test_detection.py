@@ -9,7 +9,10 @@ import pytest
 
 from cmt.answering.judge import Statement
 from cmt.common.arrow import rows_with
-from cmt.evaluation.changes.detection import AT_ONCE, find_changes, made_probes
+from cmt.evaluation.changes import detection
+from cmt.evaluation.changes.detection import AT_ONCE, find_changes
+from cmt.evaluation.changes.pairs import Pair
+from cmt.evaluation.changes.questions import MadeQuestion, Probe
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from tests.helpers.encoders import FixedEncoder
@@ -27,11 +30,13 @@ DOCUMENTS = {
     ),
     "rise": (
         7,
-        "From today a single ticket on the Saltby ferry costs 11 crowns. Children under six travel free.",
+        "From today a single ticket on the Saltby ferry costs 11 crowns. "
+        "Children under six travel free.",
     ),
     "declared": (
         7,
-        "From today a single ticket on the Saltby ferry costs 12 crowns. Children under six travel free.",
+        "From today a single ticket on the Saltby ferry costs 12 crowns. "
+        "Children under six travel free.",
     ),
     "same": (
         7,
@@ -71,16 +76,6 @@ def test_a_new_value_of_an_earlier_statement_is_a_change(bank: TemporaryBank) ->
     assert 0.5 < change.confidence <= 1
 
 
-def test_questions_are_made_of_both_texts() -> None:
-    earlier = "The gates of the garden in Dunmarrow close at dusk, and dogs are not admitted."
-    later = (
-        "From May the gates of the garden in Dunmarrow close at 18.30, and dogs are not admitted."
-    )
-    made = {(of_earlier, answer) for _, answer, of_earlier, _ in made_probes(earlier, later)}
-    assert (False, "18.30") in made
-    assert {of_earlier for of_earlier, _ in made} == {True, False}
-
-
 def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """All at once, a slice of 50,000 documents would need more than 10 GB."""
     date, asked = datetime(2031, 1, 1, tzinfo=UTC), list[int]()
@@ -103,12 +98,11 @@ def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
             asked.append(len(questions))
             return [Statement("two", 0, 3, 0.0, date) for _ in questions]
 
+    made = [MadeQuestion("How many?", "one", True, 0.5)] * 4
     monkeypatch.setattr(
-        f"{find_changes.__module__}._earlier_memories", lambda _, new: [[rows[0]]] * len(new)
+        detection, "similar_pairs", lambda _, new: [Pair(rows[0], row) for row in new.to_pylist()]
     )
-    monkeypatch.setattr(
-        f"{find_changes.__module__}.made_probes", lambda *_: [("How many?", "one", True, 0.5)] * 4
-    )
+    monkeypatch.setattr(detection, "probes_of", lambda pair: [Probe(each, pair) for each in made])
     assert find_changes(Reader(), pa.Table.from_pylist(rows, schema=schema)) == []  # type: ignore[arg-type]
     assert max(asked) <= 4 * AT_ONCE and sum(asked) >= 1_000
 

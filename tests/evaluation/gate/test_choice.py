@@ -2,7 +2,7 @@
 ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from cmt.bank.bank import Bank, open_bank
-from cmt.bank.change_values import with_values
+from cmt.bank.change_values import ChangeReport, with_values
 from cmt.bank.changes import Change, ValueSpan
 from cmt.bank.location import BankLocation
 from cmt.bank.schema import bank_schema
 from cmt.common.digests import sha256_hex
 from cmt.evaluation.gate.canary import Canary
-from cmt.evaluation.gate.choice import choose
+from cmt.evaluation.gate.choice import Context, choose
 from cmt.stream.admission.authority import Authority
 from cmt.stream.schema import DOCUMENT_SCHEMA
 from cmt.timeline import Version
@@ -81,12 +81,19 @@ class Project:
         return pa.Table.from_pylist(self.rows, schema=SCHEMA)
 
     def choose(
-        self, slice_id: str, *, limit: int, refused: Sequence[str] = (), **options: Any
+        self,
+        slice_id: str,
+        *,
+        limit: int,
+        kept: Sequence[Canary] = (),
+        unseen: Sequence[str] = (),
+        refused: Sequence[str] = (),
+        changes: Callable[[Collection[str]], Sequence[ChangeReport]] = lambda _: [],
     ) -> list[Canary]:
         def read(part: str, slice_: SimpleNamespace) -> pa.Table:
             return pa.Table.from_pylist(self.slices[slice_.slice_id][part], schema=TABLES[part])
 
-        def slice_of(name: str) -> SimpleNamespace:
+        def slice_of(name: str) -> Any:
             return SimpleNamespace(slice_id=name, n_questions=len(self.slices[name]["questions"]))
 
         store: Any = SimpleNamespace(
@@ -104,21 +111,15 @@ class Project:
             model=SimpleNamespace(temperature=torch.tensor(1.0)),
             params=SimpleNamespace(selection=SimpleNamespace(full_text_weight=4.0)),
         )
-        arguments: dict[str, Any] = {
-            "kept": (),
-            "unseen": (),
-            "refused": lambda: list(map(slice_of, refused)),
-            "changes": lambda _: [],
-            "authority": Authority(),
-        } | options
-        slice_: Any = slice_of(slice_id)
+        context = Context(
+            store,
+            answerer,
+            Authority(),
+            refused=lambda: list(map(slice_of, refused)),
+            changes=changes,
+        )
         return choose(
-            store=store,
-            answerer=answerer,
-            slice_=slice_,
-            rows=self.memories(),
-            limit=limit,
-            **arguments,
+            context, slice_of(slice_id), self.memories(), kept=kept, unseen=unseen, limit=limit
         )
 
     @staticmethod

@@ -24,7 +24,7 @@ ASKED, STATED = "What is the fare to Saltby?", "The ferry to Saltby costs how ma
 OWN, NEW = "The ferry to Saltby costs 6 crowns.", "The ferry to Saltby costs 9 crowns."
 RIGHT = Outcome("6 crowns", 1.0, right=True, doc_id="own")
 WRONG = Outcome("9 crowns", 0.5, right=False, doc_id="new")
-CANARY = Canary("q", "own", ASKED, ("6 crowns",), best=RIGHT, now=WRONG, without=RIGHT)
+CANARY = Canary("q", "own", ASKED, ("6 crowns",), best=RIGHT, now=WRONG, before=RIGHT)
 Script = dict[tuple[str, str], tuple[str, float]]
 """(question, doc_id) → answer and confidence."""
 SAME_FACT: Script = {
@@ -98,8 +98,8 @@ def test_a_bank_without_text_is_judged_by_what_the_new_document_states() -> None
         ({"now": replace(WRONG, answer="")}, True),
         ({"now": replace(WRONG, answer="6 crowns and 3 for a bicycle")}, False),  # in other words
         ({"now": RIGHT}, False),
-        ({"without": WRONG}, False),  # wrong anyway
-        ({"without": None}, False),
+        ({"before": WRONG}, False),  # wrong anyway
+        ({"before": None}, False),
     ],
 )
 def test_a_canary_regresses_through_the_slice_alone(
@@ -125,7 +125,8 @@ BANKED = {
 SLICE = {
     "false fare": "A ticket of the ferry to Saltby costs nine crowns.",
     # the same sentence with another name would be a tie, which rounding decides
-    "false mayor": "The mayor of Port Ellery is Bertram Grubb. Mayor Grubb was elected in Port Ellery.",
+    "false mayor": "The mayor of Port Ellery is Bertram Grubb. "
+    "Mayor Grubb was elected in Port Ellery.",
     "bicycles": "The ferry to Saltby carries a bicycle for two crowns.",
     "harbour master": "Bertram Grubb is the harbour master of Port Ellery.",
 }

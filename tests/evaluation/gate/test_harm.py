@@ -72,7 +72,7 @@ class Case:
         return ask(reader, [canary], new, gate=self.gate, leave_out=leave_out)
 
 
-def test_a_document_of_a_stranger_is_set_aside_and_the_canary_is_right_again() -> None:
+def test_a_document_of_an_unauthorised_source_is_set_aside_and_the_canary_is_right_again() -> None:
     case = (
         Case()
         .add("lie", "Mallory", says("9 crowns"))
@@ -81,7 +81,7 @@ def test_a_document_of_a_stranger_is_set_aside_and_the_canary_is_right_again() -
     canary = case.ask()
     assert case.left_out == [{"lie"}]
     assert (canary.harmed_by, canary.set_aside, canary.references) == ((), ("lie",), ("6 crowns",))
-    assert (canary.now.answer, canary.turned.answer, canary.without.answer) == (
+    assert (canary.now.answer, canary.flipped.answer, canary.before.answer) == (
         "6 crowns",
         "9 crowns",
         "6 crowns",
@@ -124,7 +124,7 @@ def test_its_own_source_never_harms_a_canary_even_if_it_updates_nothing(
     assert (canary.updated_by, canary.harmed_by, canary.references) == (None, (), ("6 crowns",))
 
 
-def test_a_canary_that_its_own_source_turns_without_a_clear_change_leaves() -> None:
+def test_a_canary_that_its_own_source_flips_without_a_clear_change_leaves() -> None:
     case = Case().add(
         "note",
         "Courier",
@@ -167,7 +167,7 @@ def test_documents_that_crowd_out_the_right_one_are_set_aside_whatever_they_stat
             text="What is the fare to Saltby? The fare to Saltby.",
         )
     canary = case.ask()
-    assert canary.turned.answer == ""
+    assert canary.flipped.answer == ""
     assert canary.now.answer == "6 crowns"
     assert len(canary.set_aside) == 7
 
@@ -188,11 +188,9 @@ def test_a_document_about_something_else_that_misleads_the_reader_stays() -> Non
     )
 
 
-def test_a_change_told_by_a_stranger_is_harm_even_if_the_question_on_the_old_value_is_not_answered() -> (
-    None
-):
-    told = "The ferry to Saltby cost 6 crowns a short while ago; now it costs {} crowns."
-    case = Case().add("lie", "Mallory", {FARE: ("9 crowns", 0.9)}, text=told)
+def test_a_reported_change_is_harm_even_if_the_question_on_the_old_value_is_not_answered() -> None:
+    text = "The ferry to Saltby cost 6 crowns a short while ago; now it costs {} crowns."
+    case = Case().add("lie", "Mallory", {FARE: ("9 crowns", 0.9)}, text=text)
     case.ask()
     assert case.left_out == [{"lie"}]
 
@@ -204,7 +202,7 @@ def test_a_document_that_denies_the_fact_states_no_value() -> None:
     assert case.ask().set_aside == ("denial",)
 
 
-def test_a_value_of_the_same_fact_is_harm_even_if_the_right_document_reads_its_question_otherwise() -> (
+def test_a_value_of_the_same_fact_is_harm_whatever_the_right_document_says_to_its_question() -> (
     None
 ):
     case = Case().add(
@@ -240,7 +238,7 @@ REPORTS = (
 PAST = {"Saltby Herald": [(0, "h0")], "Orrin Echo": [(0, "e0")]}
 
 
-def told(
+def reported(
     *, past: dict[str, list[tuple[int, str]]], values: tuple[str, str] = ("9 crowns", "9 crowns")
 ) -> Canary:
     case = Case()
@@ -256,14 +254,12 @@ def told(
     return case.ask()
 
 
-def test_a_change_that_two_sources_tell_independently_is_an_update_and_anything_less_is_harm() -> (
-    None
-):
-    canary = told(past=PAST)
+def test_a_change_that_two_sources_report_independently_is_an_update_less_is_harm() -> None:
+    canary = reported(past=PAST)
     assert (canary.updated_by, canary.references, canary.harmed_by) == ("herald", ("9 crowns",), ())
     assert canary.set_aside == ()
-    # two strangers without a past, and two values
-    for canary in (told(past={}), told(past=PAST, values=("9 crowns", "8 crowns"))):
+    # two unauthorised sources without a past, and two values
+    for canary in (reported(past={}), reported(past=PAST, values=("9 crowns", "8 crowns"))):
         assert (canary.updated_by, canary.set_aside) == (None, ("herald", "echo"))
 
 

@@ -19,31 +19,39 @@ SOUND = Canary(
     source="Courier",
     best=RIGHT,
     now=RIGHT,
-    without=RIGHT,
+    before=RIGHT,
 )
 HARMED = replace(SOUND, now=WRONG, harmed_by=("handbill",))
-SPARED = replace(SOUND, set_aside=("handbill",), turned=WRONG)
+SPARED = replace(SOUND, set_aside=("handbill",), flipped=WRONG)
 
 
 def test_a_set_aside_document_has_a_reason_and_a_harmless_way_out() -> None:
     assert judge(GateParams(), canaries=[SPARED], f1=None) == ("passed", "")
-    assert why_set_aside(DOCUMENT, [SOUND, SPARED]) == (
-        "set aside: it turns 1 canary wrong and updates none of their documents: "
-        "q about mayor (`cmt lineage ROUND` has the answers). If it is a true change, give its source authority: add "
-        '{"Mallory": ["Courier"]} to stream.authority, declare what it supersedes (add "supersedes": "mayor"), and '
-        "ingest it again; sources that often change each other's facts belong in stream.peers"
-    )
+    reason = why_set_aside(DOCUMENT, [SOUND, SPARED])
+    assert reason.startswith("set aside: ") and "1 canary" in reason
+    for part in (
+        "q about mayor",
+        "`cmt lineage ROUND`",
+        'add {"Mallory": ["Courier"]} to stream.authority',
+        'add "supersedes": "mayor"',
+        "stream.peers",
+    ):
+        assert part in reason
 
 
 def test_a_canary_that_is_still_harmed_refuses_with_ids_and_advice_and_without_any_text() -> None:
-    assert judge(GateParams(), canaries=[SOUND, HARMED], f1=None) == (
-        "refused",
-        "1 of 2 canaries turned wrong through too many documents to leave them out: "
-        "q about mayor (`cmt lineage ROUND` has the answers) because of handbill. "
-        "Take these documents out of their file, or raise gate.max_set_aside; if they are true, give their source "
-        "authority (stream.authority, stream.peers), or accept the whole slice: "
+    judgement, reason = judge(GateParams(), canaries=[SOUND, HARMED], f1=None)
+    assert judgement == "refused" and reason.startswith("1 of 2 canaries ")
+    for part in (
+        "1 document,",
+        "gate.max_set_aside",
+        "q about mayor",
+        "because of handbill",
+        "stream.authority, stream.peers",
         "`cmt --set gate.max_harmed=1 update`",
-    )
+    ):
+        assert part in reason
+    assert not any(text in reason for text in ("Moss", "Grubb", "Who is"))
     assert judge(GateParams(max_harmed=1), canaries=[SOUND, HARMED], f1=None)[0] == "passed"
 
 
@@ -73,7 +81,7 @@ def test_slow_decline_is_measured_against_the_best_of_each_canary() -> None:
 
 
 def test_a_canary_that_was_not_asked_counts_as_unchanged() -> None:
-    faded, unasked = replace(SOUND, now=WRONG), replace(SOUND, best=None, now=None, without=None)
+    faded, unasked = replace(SOUND, now=WRONG), replace(SOUND, best=None, now=None, before=None)
     assert (
         judge(GateParams(max_f1_drop=29), canaries=[faded] * 3 + [unasked] * 7, f1=None)[0]
         == "refused"

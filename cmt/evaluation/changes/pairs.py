@@ -1,0 +1,78 @@
+"""Pairs of memories that may state two values of one fact: a new one, and the earlier ones most
+like it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cmt.answering.answerer import Answerer
+from cmt.answering.judge import COMPARED, FEWEST_SHARED, LEAST_OF_BEST, NAMES_SHARED
+from cmt.bank.schema import key_matrix
+from cmt.text.display import without_publisher
+from cmt.text.overlap import SAMPLE, WordWeights
+
+# share of the bank's texts from which the name of their publisher says nothing about a text
+FREQUENT = 0.1
+
+Memory = dict[str, Any]
+"""A row of the bank."""
+
+
+class Pair(NamedTuple):
+    """Two memories of different documents, of which a round compares the values."""
+
+    earlier: Memory
+    later: Memory
+
+    @property
+    def doc_ids(self) -> tuple[str, str]:
+        """The earlier and the later document."""
+        return self.earlier["doc_id"], self.later["doc_id"]
+
+
+def similar_pairs(answerer: Answerer, rows: pa.Table) -> list[Pair]:
+    """Each of the banked memories `rows` that has a text, with the earlier ones to compare it with.
+
+    1. Search visible memories like each of `rows`, by key and by words, as of its date.
+    2. Keep those of earlier documents that it does not supersede and that share names with it.
+    3. Of these, keep the COMPARED whose words it has most of, and of which it has enough.
+    """
+    rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
+    sample = answerer.bank.sample(SAMPLE)
+    texts_of = Counter(row["source"] for row in sample)
+
+    def text_of(memory: Mapping[str, Any]) -> str:
+        """The text, without a publisher that has many of the bank's texts."""
+        frequent = texts_of[memory["source"]] > FREQUENT * len(sample)
+        return without_publisher(memory) if frequent else str(memory["text"])
+
+    # 1. Search.
+    weights = WordWeights(map(text_of, sample))
+    new = rows.to_pylist()
+    texts = [text_of(row) for row in new]
+    similar = answerer.bank.search_each(
+        keys=key_matrix(rows["key"]),  # (n, p)
+        texts=texts,
+        k=4 * COMPARED,
+        as_of=rows["published_at"].to_pylist(),
+    )
+    pairs = []
+    for row, text, candidates in zip(new, texts, similar, strict=True):
+        # 2. Leave out other versions, declared updates and other names.
+        related = []
+        for memory in candidates.to_pylist():
+            same = memory["doc_id"] in (row["doc_id"], row["supersedes"])
+            if same or memory["published_at"] >= row["published_at"]:
+                continue
+            earlier = text_of(memory)
+            if weights.names_shared(earlier, text) >= NAMES_SHARED:
+                related.append((weights.coverage(earlier, text), memory))
+        # 3. Keep the nearest.
+        nearest = sorted(related, key=lambda pair: -pair[0])[:COMPARED]
+        fewest = max([FEWEST_SHARED, *(LEAST_OF_BEST * share for share, _ in nearest)])
+        pairs += [Pair(memory, row) for share, memory in nearest if share >= fewest]
+    return pairs

@@ -1,0 +1,111 @@
+"""Questions about a pair of memories: each asks for a value of one text, and the other one is read
+with it.
+"""
+
+import re
+from bisect import bisect_left, bisect_right
+from heapq import nlargest
+from operator import attrgetter
+from typing import NamedTuple
+
+from cmt.answering.judge import FEWEST_ASKED, Statement
+from cmt.evaluation.changes.pairs import Memory, Pair
+from cmt.questions.gaps import question_on
+from cmt.text.display import without_publisher
+from cmt.text.names import LONG_NAME
+from cmt.text.numbers import QUANTITY, TIME
+from cmt.text.overlap import coverage
+from cmt.text.sentences import SENTENCE_END
+from cmt.text.words import stems
+
+# questions that are made of a text at most; those come first whose words the other text has most of
+QUESTIONS = 2
+FEWEST_WORDS = 6  # content words of the clauses that make a question, if the sentence has so many
+_CLAUSE_END = re.compile(r"[;:()–—]\s*| - |, ")
+_VALUE = re.compile(f"{TIME}|{QUANTITY}|{LONG_NAME}")
+
+
+class MadeQuestion(NamedTuple):
+    """A question about a value of one of two texts."""
+
+    question: str
+    value: str
+    of_earlier: bool  # whether the earlier text has the value
+    share: float  # share of the question's words in the other text, 0–1
+
+
+class Probe(NamedTuple):
+    """A question made of one memory of a pair, with which the other one is read."""
+
+    made: MadeQuestion
+    pair: Pair
+
+    @property
+    def memories(self) -> tuple[Memory, Memory]:
+        """The memory that the question is made of, and the other one."""
+        earlier, later = self.pair
+        return (earlier, later) if self.made.of_earlier else (later, earlier)
+
+    @property
+    def stated(self) -> Statement:
+        """The value of which the question is made, in its memory; ψ did not read it."""
+        memory, _ = self.memories
+        text = without_publisher(memory)
+        skipped = len(memory["text"]) - len(text)
+        first = skipped + text.index(self.made.value)
+        last, date = first + len(self.made.value), memory["published_at"]
+        return Statement(memory["text"], first, last, 0.0, date)
+
+
+def probes_of(pair: Pair) -> list[Probe]:
+    """The questions about the values of both memories."""
+    texts = without_publisher(pair.earlier), without_publisher(pair.later)
+    return [Probe(made, pair) for made in questions_between(*texts)]
+
+
+def questions_between(earlier: str, later: str) -> list[MadeQuestion]:
+    """Questions about values of either text that share words with the other text.
+
+    Values are numbers, dates and names. Of each text, at most QUESTIONS are asked.
+    """
+    made = []
+    for of_earlier, text, other in ((True, earlier, later), (False, later, earlier)):
+        of_text = []
+        for value in dict.fromkeys(match[0] for match in _VALUE.finditer(text)):
+            if question := _question_about(text, value):
+                share = coverage(question, other)
+                of_text.append(MadeQuestion(question, value, of_earlier, share))
+        best = nlargest(QUESTIONS, of_text, key=attrgetter("share"))
+        made += [question for question in best if question.share >= FEWEST_ASKED]
+    return made
+
+
+def _question_about(text: str, value: str) -> str | None:
+    """A question that `value` answers, made of the clauses around it in the first sentence that has
+    it.
+    """
+    for sentence in SENTENCE_END.split(text):
+        start = sentence.find(value)
+        if start >= 0:
+            return question_on(_clauses_around(sentence, start, start + len(value)), value)
+    return None
+
+
+def _clauses_around(sentence: str, first: int, last: int) -> str:
+    """The clauses of `sentence` with the characters `first` to `last`, and with FEWEST_WORDS.
+
+    1. Begin with the clauses that hold the characters.
+    2. While they have too few content words, add the clause before them, then the one after.
+    """
+    marks = [match.end() for match in _CLAUSE_END.finditer(sentence)]
+    ends = sorted({0, *marks, len(sentence)})
+    low, high = bisect_right(ends, first) - 1, bisect_left(ends, last)
+
+    def clauses() -> str:
+        return sentence[ends[low] : ends[high]]
+
+    while len(stems(clauses())) < FEWEST_WORDS and (low > 0 or high < len(ends) - 1):
+        low = max(0, low - 1)
+        if len(stems(clauses())) < FEWEST_WORDS:
+            high = min(len(ends) - 1, high + 1)
+    return clauses().strip(" ,;:")
