@@ -90,7 +90,7 @@ class Study:
         """
         params = load_params(self.params_file, changes).without_abstention()
         return TemporaryBank.of(
-            folder, lm=self.workspace.lm, documents=self.data.held_out, params=params
+            folder, lm=self.workspace.project.lm, documents=self.data.held_out, params=params
         )
 
     def row(self, name: str, bank: TemporaryBank, against: str = "", whole: bool = False) -> Row:
@@ -142,7 +142,7 @@ class Study:
             params = load_params(self.params_file, changes)
             with redirect_stdout(sys.stderr):  # the Trainer prints its summary to stdout
                 train(
-                    lm=self.workspace.lm,
+                    lm=self.workspace.project.lm,
                     documents=self.data.seen,
                     questions=questions,
                     params=params,
@@ -177,7 +177,7 @@ class Study:
         # 3. without any question of the data
         if Part.QUESTIONS in parts:
             numbers = dict.fromkeys(self.data.seen["doc_id"].to_pylist(), MADE_PER_PARAGRAPH)
-            knowledge, seed = WordKnowledge(self.workspace.lm), self.workspace.params.seed
+            knowledge, seed = WordKnowledge(self.workspace.project.lm), self.workspace.params.seed
             made = generate_questions(
                 self.data.seen, numbers=numbers, seed=seed, knowledge=knowledge
             )

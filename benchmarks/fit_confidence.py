@@ -185,7 +185,7 @@ def main(
         cases += drawn
     banked = pa.concat_tables(tables)
     bank = TemporaryBank.of(
-        settings.compressor.path, lm=workspace.lm, documents=banked, params=settings
+        settings.compressor.path, lm=workspace.project.lm, documents=banked, params=settings
     )
     with bank.answerer() as plain, ProgressBar(console(stderr=True)) as progress:
         answerer = RecordingAnswerer(

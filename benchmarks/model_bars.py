@@ -77,7 +77,10 @@ def compressed(folder: Path | None = None) -> TemporaryBank:
     """The articles, compressed by the shipped compressor or the one in `folder`."""
     params, documents = workspace().params.without_abstention(), newspaper().documents
     return TemporaryBank.of(
-        folder or params.compressor.path, lm=workspace().lm, documents=documents, params=params
+        folder or params.compressor.path,
+        lm=workspace().project.lm,
+        documents=documents,
+        params=params,
     )
 
 
@@ -90,7 +93,7 @@ def bar_3() -> Iterator[Bar]:
         params = opened.params.with_values(compressor={"window": WIDEST}, bank=form)
         folder = params.compressor.path
         return TemporaryBank.of(
-            folder, lm=opened.lm, documents=documents, params=params, as_in_use=True
+            folder, lm=opened.project.lm, documents=documents, params=params, as_in_use=True
         )
 
     for label, bank, limit in (
@@ -236,7 +239,7 @@ def served(folder: Path) -> Iterator[httpx.Client]:
     """A client of a `cmt serve` on a project in `folder` whose bank holds the newspaper."""
     # 1. the project, with rounds that ask no questions
     raw: dict[str, Any] = yaml.safe_load(
-        (workspace().root / "params.yaml").read_text(encoding="utf-8")
+        (workspace().project.root / "params.yaml").read_text(encoding="utf-8")
     )
     for section in ("lm", "compressor"):
         raw.setdefault(section, {})["path"] = str(getattr(workspace().params, section).path)

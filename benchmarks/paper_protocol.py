@@ -603,7 +603,7 @@ def main(
     # 2. measure
     texts, compressors = [], {"memory": vectors, "rag_trained": rag_trained, "mac": mac}
     for path, sample in samples.items():
-        benchmark = Benchmark(sample, workspace.params, workspace.lm, compressors)
+        benchmark = Benchmark(sample, workspace.params, workspace.project.lm, compressors)
         measured = []
         for row in benchmark.rows(
             track(systems if benchmark.asked else [], path.name, console=stderr)

@@ -54,6 +54,7 @@ from cmt.common.storage import write_json
 from cmt.config import load_params
 from cmt.errors import ConfigError, StreamError
 from cmt.evaluation.metrics import f1
+from cmt.project import Project
 from cmt.workspace import Workspace
 
 WORDINGS = Path(__file__).with_suffix(".yaml")
@@ -266,7 +267,7 @@ def play(seed: int, kinds: Sequence[Kind], size: Size = FULL, wordings: Path = W
     with tempfile.TemporaryDirectory(prefix="cmt-poison-") as folder:
         project = _write_project(Path(folder) / "world", size)
         opened = cmt.open(params=project / "params.yaml")
-        loaded = {"lm": opened.lm, "model": opened.model}
+        loaded = {"lm": opened.project.lm, "model": opened.project.model}
         for number, (part, following) in enumerate(pairwise(parts)):
             # 2. An honest slice; the base has the facts in prose, with a question each.
             where, telling = f"world {seed}, slice {number}", ""
@@ -522,7 +523,7 @@ def _asked(workspace: Workspace, facts: Sequence[Fact]) -> list[Answer]:
     """The answers to the first question on each of `facts` as of now, with "" for "not in
     memory".
     """
-    answers = workspace.answerer.answer(
+    answers = workspace.project.answerer.answer(
         [fact.questions[0] for fact in facts], as_of=[None] * len(facts)
     )
     texts = [answer.text if answer.known else "" for answer in answers]
@@ -544,7 +545,7 @@ def _question(fact: Fact, form: int = 0, suffix: str = "") -> Row:
 
 def _adapt(workspace: Workspace, rows: Sequence[Row], publisher: str | None = None) -> Outcome:
     """Ingest rows and run their rounds. Raises RuntimeError if the gate could not decide on one."""
-    file = workspace.root / "incoming.jsonl"
+    file = workspace.project.root / "incoming.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     try:
         report = workspace.ingest(source=file, file_format="jsonl", publisher=publisher)
@@ -586,7 +587,7 @@ def _write_project(folder: Path, size: Size) -> Path:
 
 def _open(project: Path, parts: dict[str, Any]) -> Workspace:
     """The project as a new process opens it, with LM and compressor as they were loaded before."""
-    return Workspace(load_params(project / "params.yaml"), project, **parts)
+    return Workspace(Project(load_params(project / "params.yaml"), project, **parts))
 
 
 def _slices(rows: Sequence[Row], size: Size) -> Iterator[list[Row]]:

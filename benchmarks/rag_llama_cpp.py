@@ -129,7 +129,9 @@ def main(
     opened = cmt.open(params=params)
     sample = Sample.draw(data, documents=10**6, questions=QUESTIONS, seed=0)
     folder, without = opened.params.compressor.path, opened.params.without_abstention()
-    bank = TemporaryBank.of(folder, lm=opened.lm, documents=sample.documents, params=without)
+    bank = TemporaryBank.of(
+        folder, lm=opened.project.lm, documents=sample.documents, params=without
+    )
     ways = {"CMT": systems.memory} | {
         f"RAG top-{top_k}": partial(systems.rag, retriever="bm25", top_k=top_k) for top_k in (1, 3)
     }

@@ -38,7 +38,11 @@ def main(
     """Write the compressor in use with shorter search keys to FOLDER."""
     # 1. the keys of the texts
     workspace = cmt.open(params=params)
-    source, seed, model = workspace.params.compressor.path, workspace.params.seed, workspace.model
+    source, seed, model = (
+        workspace.params.compressor.path,
+        workspace.params.seed,
+        workspace.project.model,
+    )
     data = load_base_data(workspace.params)
     documents = sample_by_position(data.seen, limit=TEXTS, seed=seed)
     questions = sample_on_documents(data.questions, documents, limit=TEXTS, seed=seed)

@@ -112,7 +112,7 @@ def main(
     / "data/compressor",
 ) -> None:
     """Train the cross-encoder."""
-    lm = cmt.open(params=ROOT / "params.yaml").lm
+    lm = cmt.open(params=ROOT / "params.yaml").project.lm
     pairs = list(pairs_of(stories, lm))
     unseen = [pair for pair in pairs if pair.writer in left_out]
     seen = [

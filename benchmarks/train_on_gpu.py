@@ -71,13 +71,13 @@ def main(
         "start": workspace.params.compressor.path,
     }
     pool = [
-        *mixed_paragraphs(workspace.lm, workspace.params),
-        *story_paragraphs(workspace.lm, left_out),
+        *mixed_paragraphs(workspace.project.lm, workspace.params),
+        *story_paragraphs(workspace.project.lm, left_out),
     ]
     changed = workspace.params.with_values(train=settings)
     batches = patch.object(aggregator, "PAIRS_PER_BATCH", PAIRS)
     with batches, patch.object(Linear, "forward", merged_forward):
-        continue_training(workspace.lm, pool, changed, output, seconds)
+        continue_training(workspace.project.lm, pool, changed, output, seconds)
 
 
 def continue_training(

@@ -1,16 +1,18 @@
-"""Keep a frozen language model up to date with a stream of documents by compressing each into a
-small memory.
+"""Keep a frozen language model up to date with a stream of documents, each in a small memory.
 
 Run in a project folder after `cmt model pull`:
 
     from pathlib import Path
     import cmt
 
-    news = '{"doc_id": "mayor", "published_at": "2026-01-06T07:00:00Z", "text": "Moss is the mayor
-    of Port Ellery."}' Path("news.jsonl").write_text(news) workspace =
-    cmt.open(params="params.yaml") workspace.ingest(source="news.jsonl") for slice_id in
-    workspace.pending(): workspace.update(slice_id=slice_id) answer = workspace.ask("Who is the
-    mayor of Port Ellery?") print(answer.text, [source.doc_id for source in answer.sources])
+    news = '{"doc_id": "mayor", "published_at": "2026-01-06", "text": "Moss is the mayor."}'
+    Path("news.jsonl").write_text(news)
+    workspace = cmt.open(params="params.yaml")
+    workspace.ingest(source="news.jsonl")
+    for slice_id in workspace.pending():
+        workspace.update(slice_id=slice_id)
+    answer = workspace.ask("Who is the mayor?")
+    print(answer.text, [source.doc_id for source in answer.sources])
 """
 
 from importlib import import_module

@@ -45,27 +45,34 @@ def open(
     invalid.
     """
     follow = "compressor.path" not in (overrides or {})
-    workspace = Workspace(
-        load_params(params, overrides), Path(params).resolve().parent, follow=follow
-    )
-    with suppress(OSError):  # what a killed command left stops no other one
-        remove_dead(workspace.state)
-    return workspace
+    project = Project(load_params(params, overrides), Path(params).resolve().parent, follow=follow)
+    with suppress(OSError):  # leftovers of a killed command must not stop this one
+        remove_dead(project.state)
+    return Workspace(project)
 
 
-class Workspace(Project):
-    """A project and the operations on it.
+class Workspace:
+    """The operations on a project. Open it with `cmt.open`; models and banks are loaded on first
+    use.
 
-    Open it with `cmt.open`. Models and banks are loaded on first use.
+    `project`: its parts, which may change between versions.
     """
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    @property
+    def params(self) -> Params:
+        """The parameters, with the path of the compressor in use."""
+        return self.project.params
 
     def rounds(self) -> list[Round]:
         """The rounds of the compressor in use, sorted by number; empty before the first."""
-        return self.history.rounds()
+        return self.project.history.rounds()
 
     def pending(self) -> list[str]:
         """The slice_ids without a round of this compressor: the oldest first, refused ones last."""
-        return self.history.pending()
+        return self.project.history.pending()
 
     def pull(self, *, on_progress: Any = None) -> Path:
         """Fetch and convert the base LM; returns its folder. Raises ModelError if it cannot be
@@ -112,7 +119,7 @@ class Workspace(Project):
             raise StreamError("source names no file; leave it out for stream.source")
         wanted = file_format or stream.format
         return ingest(
-            self.store,
+            self.project.store,
             source_paths(named),
             file_format=None if wanted == "auto" else wanted,
             publisher=publisher,
@@ -150,8 +157,8 @@ class Workspace(Project):
         return Sync(
             source,
             connector,
-            store=self.store,
-            folder=self.state / "sources",
+            store=self.project.store,
+            folder=self.project.state / "sources",
             stream=self.params.stream,
             forget=self.forget_all,
             conceal=setting.conceal,
@@ -202,16 +209,16 @@ class Workspace(Project):
         from cmt.training.model_card import write_card
         from cmt.training.processes import train_on_devices
 
-        params, lm, folder = self.params, self.lm, self.params.train.output
+        params, lm, folder = self.params, self.project.lm, self.params.train.output
         # 1. Load the data and hold out some articles.
-        data = load_training_data(params, store=self.store, lm=lm)
+        data = load_training_data(params, store=self.project.store, lm=lm)
         # 2. Train.
         train_on_devices(
             lm=lm,
             documents=data.seen,
             questions=data.all_questions,
             params=params,
-            callbacks=partial(_training_callbacks, params, self.root),
+            callbacks=partial(_training_callbacks, params, self.project.root),
         )
         # 3. Fit the codebook of its memories.
         if params.bank.codes == "pq":
@@ -220,7 +227,12 @@ class Workspace(Project):
             renew_codebook(params.train.start, folder, data.seen, lm=lm, params=params)
         # 4. Score the compressor and write its card.
         evaluation = held_out_scores(
-            folder=folder, lm=lm, data=data, params=params, limit=questions, state=self.state
+            folder=folder,
+            lm=lm,
+            data=data,
+            params=params,
+            limit=questions,
+            state=self.project.state,
         )
         scores = evaluation.systems[0]
         write_card(
@@ -240,9 +252,12 @@ class Workspace(Project):
         from cmt.training.data import load_training_data
         from cmt.training.processes import plan_on_devices
 
-        data = load_training_data(self.params, store=self.store, lm=self.lm)
+        data = load_training_data(self.params, store=self.project.store, lm=self.project.lm)
         return plan_on_devices(
-            lm=self.lm, documents=data.seen, questions=data.all_questions, params=self.params
+            lm=self.project.lm,
+            documents=data.seen,
+            questions=data.all_questions,
+            params=self.params,
         )
 
     def fit_codebook(
@@ -260,8 +275,8 @@ class Workspace(Project):
 
         return fit_codebook(
             self.params.compressor.path,
-            load_training_data(self.params, store=self.store, lm=self.lm).seen,
-            lm=self.lm,
+            load_training_data(self.params, store=self.project.store, lm=self.project.lm).seen,
+            lm=self.project.lm,
             params=self.params,
             parts=parts,
             on_progress=None if progress is None else progress.advance,
@@ -282,15 +297,15 @@ class Workspace(Project):
         longer pending. `already`: it was committed earlier. Raises RoundError if no slice is
         pending, and StreamError if `slice_id` is unknown.
         """
-        with recovery.updating(self):
+        with recovery.updating(self.project):
             pending = self.pending()
             if not (slice_id or pending):
-                recovery.move_pointer(self)
+                recovery.move_pointer(self.project)
                 raise RoundError(
                     f"no slice is pending in {self.params.stream.path}: `cmt ingest` new documents first"
                 )
             return RoundRunner(
-                self, slice_id or pending[0], progress=progress, prefect_run=prefect_run
+                self.project, slice_id or pending[0], progress=progress, prefect_run=prefect_run
             ).repeat()
 
     def move_pointer(self) -> bool:
@@ -300,14 +315,14 @@ class Workspace(Project):
         Rounds move the pointer themselves. Call this after switching back to an earlier compressor,
         because then no slice is pending.
         """
-        with recovery.updating(self):
-            return recovery.move_pointer(self)
+        with recovery.updating(self.project):
+            return recovery.move_pointer(self.project)
 
     def verify(self, *, progress: Progress | None = None) -> "list[PartReport]":
         """Read LM, compressor, slices, ledger and banks completely, and report what has changed."""
         from cmt.rounds.care.verification import verify
 
-        return verify(self, progress=progress or NullProgress())
+        return verify(self.project, progress=progress or NullProgress())
 
     def rollback(self, round_id: str) -> Round:
         """Restore the bank to the version before a committed round; its slice and all later slices
@@ -316,7 +331,7 @@ class Workspace(Project):
         Raises RoundError if no committed round has this id, and BankError if the version was
         dropped.
         """
-        return recovery.rollback(self, round_id)
+        return recovery.rollback(self.project, round_id)
 
     def forget(self, doc_id: str) -> int:
         """Delete the memories of a document from all banks for good; returns their number. Raises
@@ -346,10 +361,10 @@ class Workspace(Project):
         """
         from cmt.rounds.care import forgetting
 
-        with recovery.updating(self):
-            recovery.recover(self)
+        with recovery.updating(self.project):
+            recovery.recover(self.project)
             return forgetting.forget(
-                self, doc_ids, purge=purge or undo, everywhere=everywhere, undo=undo
+                self.project, doc_ids, purge=purge or undo, everywhere=everywhere, undo=undo
             )
 
     def forgotten_documents(self) -> "list[ForgottenDocument]":
@@ -358,7 +373,7 @@ class Workspace(Project):
         """
         from cmt.rounds.care import forgetting
 
-        return forgetting.forgotten_documents(self)
+        return forgetting.forgotten_documents(self.project)
 
     def forgettable(
         self, *, source: str | None = None, matching: str | None = None, purge: bool = False
@@ -368,8 +383,8 @@ class Workspace(Project):
         """
         from cmt.rounds.care import forgetting
 
-        found = forgetting.candidates(self, source=source, matching=matching)
-        left_out = set() if purge else set(self.history.forgotten())
+        found = forgetting.candidates(self.project, source=source, matching=matching)
+        left_out = set() if purge else set(self.project.history.forgotten())
         return [document for doc_id, document in found.items() if doc_id not in left_out]
 
     def ask(
@@ -390,7 +405,9 @@ class Workspace(Project):
             check_length(question, longest=self.params.serving.question_characters)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        return self.active.answerer().answer([question], as_of=[as_of], closed_book=closed_book)[0]
+        return self.project.active.answerer().answer(
+            [question], as_of=[as_of], closed_book=closed_book
+        )[0]
 
     def evaluate(
         self, *, limit: int | None = None, on_progress: OnProgress | None = None
@@ -405,16 +422,20 @@ class Workspace(Project):
         from cmt.evaluation.evaluate import evaluate
         from cmt.evaluation.sampling import sample_by_position
 
-        self.active.bank()
-        questions = self.store.all_questions()
+        self.project.active.bank()
+        questions = self.project.store.all_questions()
         if limit is not None:
             questions = sample_by_position(questions, limit=limit, seed=self.params.seed)
         return evaluate(
-            replace(self.answerer, params=self.params, calibration=self.active.calibration()),
+            replace(
+                self.project.answerer,
+                params=self.params,
+                calibration=self.project.active.calibration(),
+            ),
             questions,
             baselines=self.params.evaluation.baselines,
-            complete=self.prompt_cache.complete,
-            record=self.state,
+            complete=self.project.prompt_cache.complete,
+            record=self.project.state,
             on_progress=on_progress,
         )
 

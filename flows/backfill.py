@@ -33,14 +33,16 @@ def backfill(
     """
     ingest(params, source, publisher)
     pending = workspace(params).pending()
-    sizes = {slice_.slice_id: slice_.n_documents for slice_ in workspace(params).store.slices()}
+    sizes = {
+        slice_.slice_id: slice_.n_documents for slice_ in workspace(params).project.store.slices()
+    }
     total, tried, adapted, refused = sum(sizes[slice_id] for slice_id in pending), 0, 0, list[str]()
     progress = cast(
         UUID, create_progress_artifact(0.0, key="backfill", description=f"{total:,} documents")
     )
     started = time.monotonic()
     for slice_id in pending:
-        with recovery.updating(workspace(params)):
+        with recovery.updating(workspace(params).project):
             state = one_round(params, slice_id)
         tried += sizes[slice_id]
         if state in ("committed", "already"):

@@ -27,12 +27,17 @@ def decide_on_challenger(params: str) -> None:
     if not opened.params.tracking.enabled:
         return
     challenger = next(
-        (version for version in opened.registry.versions() if CHALLENGER in version.aliases), None
+        (
+            version
+            for version in opened.project.registry.versions()
+            if CHALLENGER in version.aliases
+        ),
+        None,
     )
     if challenger is None:
         return
     try:
-        promotion = promote_version(opened, challenger.version)
+        promotion = promote_version(opened.project, challenger.version)
     except NotFoundError as error:
         log.info("version %s waits for its decision: %s", challenger.version, error)
         return

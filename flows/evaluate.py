@@ -25,8 +25,8 @@ def ask_questions(params: str, limit: int | None) -> dict[str, Any]:
     create_markdown_artifact(
         table(names, rows), key="evaluation", description="The stream's questions"
     )
-    record = {"bank_digest": opened.active.bank().digest(), "limit": limit, **scores}
-    write_json(opened.state / EVALUATION_FILE, record)
+    record = {"bank_digest": opened.project.active.bank().digest(), "limit": limit, **scores}
+    write_json(opened.project.state / EVALUATION_FILE, record)
     return scores
 
 

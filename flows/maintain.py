@@ -18,7 +18,7 @@ def optimize_banks(params: str, keep_days: float | None) -> dict[str, Any]:
     """Optimize, and show the size of the bank as an artifact."""
     from cmt.rounds.care.maintenance import optimize
 
-    stats = optimize(workspace(params), keep_days=keep_days, progress=NullProgress())
+    stats = optimize(workspace(params).project, keep_days=keep_days, progress=NullProgress())
     rows = [
         [name.replace("_", " "), f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"]
         for name, value in stats.items()

@@ -30,7 +30,10 @@ def runner(params: str, slice_id: str, prefect_run: str = "") -> "RoundRunner":
     from cmt.rounds.runner import RoundRunner
 
     return RoundRunner(
-        workspace(params), slice_id, progress=LoggedProgress(slice_id), prefect_run=prefect_run
+        workspace(params).project,
+        slice_id,
+        progress=LoggedProgress(slice_id),
+        prefect_run=prefect_run,
     )
 
 
@@ -63,7 +66,7 @@ def ingest(params: str, source: str, publisher: str | None) -> None:
     """
     project = workspace(params)
     with quoting_no_rows():
-        report = project.ingest(source=project.root / source, publisher=publisher)
+        report = project.ingest(source=project.project.root / source, publisher=publisher)
     if report.rejected:
         log.warning("%s: %s", source, report.summary())
         create_markdown_artifact(
@@ -105,7 +108,7 @@ def find_drift(params: str) -> None:
     """Compare the newest round with earlier ones; warn if its questions are answered worse."""
     from cmt.evaluation import drift
 
-    found = drift.find_drift(workspace(params))
+    found = drift.find_drift(workspace(params).project)
     if found is None:
         return
     create_markdown_artifact(drift_report(found), key="drift", description=found.slice_id)
@@ -139,7 +142,7 @@ def online_update(
         ingest(params, source, publisher)
     states: dict[str, str] = {}
     for slice_id in [slice] if slice else workspace(params).pending():
-        with recovery.updating(workspace(params)):
+        with recovery.updating(workspace(params).project):
             states[slice_id] = one_round(params, slice_id, measure_seconds)
     if not states:
         log.info("nothing to do: every slice has a committed round")
@@ -182,7 +185,7 @@ def one_round(params: str, slice_id: str, measure_seconds: float | None = None) 
         noted = not begun and isinstance(error, CmtError | OSError)  # by `begin`
         again = not noted and runner(params, slice_id).failed(error)
         with suppress(CmtError):  # the next start recovers
-            recovery.recover(workspace(params))
+            recovery.recover(workspace(params).project)
         if not again:
             raise
         return one_round(params, slice_id, measure_seconds)

@@ -14,7 +14,7 @@ def fill(params: str) -> bool:
     """Fill the bank and move the pointer; returns whether the champion took over."""
     from cmt.rounds.recompression import recompress
 
-    result = recompress(workspace(params))
+    result = recompress(workspace(params).project)
     rows = [[name, f"{getattr(result, name):,}"] for name in ("slices", "documents", "seconds")]
     description = f"Compressor {result.compressor[:12]}"
     create_markdown_artifact(table(["", ""], rows), key="recompress", description=description)

@@ -53,10 +53,12 @@ def register(params: str, folder: str, scores: Scores, limit: int, started_by: s
     if not opened.params.tracking.enabled:
         return None
     held_out = held_out_name(opened.params, questions=limit)
-    version = opened.registry.add(
+    version = opened.project.registry.add(
         Path(folder), project=Path(params), params=opened.params, scores=scores, held_out=held_out
     )
-    opened.tracker.finish_training(params=opened.params, scores=scores, started_by=started_by)
+    opened.project.tracker.finish_training(
+        params=opened.params, scores=scores, started_by=started_by
+    )
     return version
 
 

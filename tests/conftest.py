@@ -227,7 +227,7 @@ def registered(
     )
     shutil.copy(mlflow_database, folder / "mlflow.db")
     assert add(folder, load_params(folder / "params.yaml").compressor.path, f1=40.0) == "1"
-    assert promote_version(open_workspace(folder)).promoted
+    assert promote_version(open_workspace(folder).project).promoted
     return folder
 
 

@@ -30,12 +30,12 @@ def test_reading_a_project_without_a_bank_creates_none(project: Path) -> None:
 def test_another_row_format_makes_all_slices_pending(project: Path) -> None:
     workspace = open_workspace(project)
     workspace.update()
-    assert (workspace.row_format, workspace.pending()) == ("int8-text", [FEBRUARY])
+    assert (workspace.project.row_format, workspace.pending()) == ("int8-text", [FEBRUARY])
     other = open_workspace(
         project, bank__codes="int4", bank__keep_text=False, bank__uri=str(project / "other")
     )
-    assert (other.row_format, other.pending()) == ("int4-vectors", [JANUARY, FEBRUARY])
-    assert other.state == project / "state"
+    assert (other.project.row_format, other.pending()) == ("int4-vectors", [JANUARY, FEBRUARY])
+    assert other.project.state == project / "state"
 
 
 def test_a_compressor_of_another_lm_is_refused(project: Path, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_compressor_of_another_lm_is_refused(project: Path, tmp_path: Path) ->
         project, lm__source=f"path:{tmp_path / 'other'}", lm__path=str(tmp_path / "pulled")
     )
     workspace.pull()
-    assert isinstance(workspace.lm, FrozenLM)
+    assert isinstance(workspace.project.lm, FrozenLM)
     with pytest.raises(
         cmt.ModelError, match="was trained for the LM .*set lm.source back, or run `cmt train`"
     ):

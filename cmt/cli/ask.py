@@ -51,7 +51,7 @@ def chat(
     instant = parse_as_of(as_of)
     workspace, longest = ctx.obj.workspace, ctx.obj.params.serving.question_characters
     with ctx.obj.stage("load") as progress:
-        workspace.active.bank()
+        ctx.obj.project.active.bank()
     progress.current = ""  # Ctrl-C at the prompt interrupts no stage
     refused = False
     for question in _questions():

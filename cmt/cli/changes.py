@@ -1,11 +1,14 @@
 """`cmt changes`: the changes that rounds inferred, and how to reject them; no LM is loaded."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cmt.cli import output
 from cmt.cli.context import Json, print_result
+
+if TYPE_CHECKING:
+    from cmt.project import Project
 
 
 def changes(
@@ -37,13 +40,13 @@ def changes(
         raise typer.BadParameter(
             "name documents, or use --reject and --restore", param_hint="DOC_ID"
         )
-    workspace = ctx.obj.workspace
+    project: Project = ctx.obj.project
     if wanted:
         with ctx.obj.stage("changes"):
-            set_states(workspace, reject=reject or (), restore=restore or ())
+            set_states(project, reject=reject or (), restore=restore or ())
     found = [
         report
-        for report in describe(workspace, doc_ids or ())
+        for report in describe(project, doc_ids or ())
         if not wanted or report.change.id in wanted
     ]
     nothing = f"no change names {' or '.join(doc_ids)}" if doc_ids else "no change was found"

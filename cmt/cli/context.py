@@ -23,6 +23,7 @@ from cmt.errors import CmtError, ConfigError
 
 if TYPE_CHECKING:
     from cmt.config import Column, Params
+    from cmt.project import Project
     from cmt.workspace import Workspace
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -85,11 +86,18 @@ class CliContext:
 
     @cached_property
     def workspace(self) -> "Workspace":
-        """The project. Raises ConfigError."""
+        """The operations on the project. Raises ConfigError."""
         from cmt.workspace import Workspace
 
+        return Workspace(self.project)
+
+    @cached_property
+    def project(self) -> "Project":
+        """The parts of the project. Raises ConfigError."""
+        from cmt.project import Project
+
         root = self.params_path.resolve().parent
-        return Workspace(self.params, root, follow="compressor.path" not in self.overrides)
+        return Project(self.params, root, follow="compressor.path" not in self.overrides)
 
     @cached_property
     def progress(self) -> ProgressBar:

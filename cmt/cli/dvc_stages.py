@@ -64,7 +64,7 @@ def train(params: Path, progress: ProgressBar) -> None:
     replay_workspace = workspace(params)
     progress.stage("train")
     enabled = replay_workspace.params.train.enabled
-    source = _trained(params) if enabled else open(params=params).declared.compressor.path
+    source = _trained(params) if enabled else open(params=params).project.declared.compressor.path
     target = replay_workspace.params.compressor.path
     shutil.rmtree(target, ignore_errors=True)
     copy_compressor(source, target)
@@ -86,35 +86,38 @@ def replay(params: Path, progress: ProgressBar) -> None:
     # 1. an empty bank
     replay_workspace = workspace(params)
     replay_workspace.pull()
-    for folder in (Path(replay_workspace.params.bank.uri), replay_workspace.state / "rounds"):
+    for folder in (
+        Path(replay_workspace.params.bank.uri),
+        replay_workspace.project.state / "rounds",
+    ):
         shutil.rmtree(folder, ignore_errors=True)
     # 2. the rounds
-    for slice_ in replay_workspace.store.slices():
+    for slice_ in replay_workspace.project.store.slices():
         progress.title = slice_.slice_id
         replay_workspace.update(slice_id=slice_.slice_id, progress=progress)
     # 3. the results; equal pins mean equal banks and equal answers
-    bank = replay_workspace.bank
+    bank = replay_workspace.project.bank
     pinned = {"table": bank.name, "rows": bank.count_rows(), "digest": bank.digest()}
     write_json(
-        replay_workspace.root / PIN,
-        pinned | {"calibration": replay_workspace.active.calibration()._asdict()},
+        replay_workspace.project.root / PIN,
+        pinned | {"calibration": replay_workspace.project.active.calibration()._asdict()},
     )
     rounds = replay_workspace.rounds()
     metrics = replay_metrics(rounds)
-    if replay_workspace.answerer.confidence_is_probability:
+    if replay_workspace.project.answerer.confidence_is_probability:
         records = [
             found
             for round_ in rounds
-            if (found := read_records(replay_workspace, round_)) is not None
+            if (found := read_records(replay_workspace.project, round_)) is not None
         ]
         metrics |= calibration_metrics(records)
-    write_json(replay_workspace.root / "metrics/replay.json", metrics)
+    write_json(replay_workspace.project.root / "metrics/replay.json", metrics)
     scored = [
         (round_.slice_id, round_.scores)
         for round_ in rounds
         if round_.state == "committed" and round_.scores
     ]
-    round_curve(rounds=scored, path=replay_workspace.root / "plots/rounds.png")
+    round_curve(rounds=scored, path=replay_workspace.project.root / "plots/rounds.png")
 
 
 def evaluate(params: Path, progress: ProgressBar) -> None:
@@ -129,19 +132,19 @@ def evaluate(params: Path, progress: ProgressBar) -> None:
     replay_workspace = workspace(params)
     replay_workspace.pull()
     try:
-        pinned = read_json(replay_workspace.root / PIN, dict[str, Any])
-        bank = replay_workspace.active.stored()
+        pinned = read_json(replay_workspace.project.root / PIN, dict[str, Any])
+        bank = replay_workspace.project.active.stored()
         equal = bank.name == pinned["table"] and bank.digest() == pinned["digest"]
     except (OSError, ValueError, LookupError, CmtError):
         equal = False
     if not equal:
-        uri, path = replay_workspace.params.bank.uri, replay_workspace.root / PIN
+        uri, path = replay_workspace.params.bank.uri, replay_workspace.project.root / PIN
         raise RoundError(
             f"the bank in {uri} is not the one in {path}: run `dvc repro --force replay`"
         )
     # 2. the questions
     systems = len(ROUND_SYSTEMS) if replay_workspace.params.evaluation.baselines else 1
-    progress.stage("evaluate", systems * replay_workspace.store.all_questions().num_rows)
+    progress.stage("evaluate", systems * replay_workspace.project.store.all_questions().num_rows)
     evaluation = replay_workspace.evaluate(on_progress=progress.advance)
     # 3. the numbers for DVC, without lists and durations, which differ every time
     names = (*SCORE_NAMES, "calibration_error", "likely", "likely_right", "n")
@@ -152,8 +155,8 @@ def evaluate(params: Path, progress: ProgressBar) -> None:
     metrics = {
         row["row"]: {name: row[name] for name in names if row.get(name) is not None} for row in rows
     }
-    write_json(replay_workspace.root / "metrics/scores.json", metrics)
-    score_bars(scores=evaluation.scores(), path=replay_workspace.root / "plots/scores.png")
+    write_json(replay_workspace.project.root / "metrics/scores.json", metrics)
+    score_bars(scores=evaluation.scores(), path=replay_workspace.project.root / "plots/scores.png")
 
 
 STAGES: dict[str, Callable[[Path, ProgressBar], None]] = {
@@ -223,14 +226,14 @@ def _trained(params: Path) -> Path:
     replay_workspace.pull()
     # 2. the training, in a folder named after the digest of everything that shapes a trained
     #    compressor
-    settings, lm = replay_workspace.params, replay_workspace.lm
+    settings, lm = replay_workspace.params, replay_workspace.project.lm
     record = [
         CompressorConfig.of(settings).to_dict(),
         train_params.model_dump(
             exclude={"enabled", "source", "mix", "base_fraction", "path", "output", "compile"}
         ),
         list(train_params.shares.values()),
-        [slice_.digest for slice_ in replay_workspace.store.slices()]
+        [slice_.digest for slice_ in replay_workspace.project.store.slices()]
         if train_params.from_stream
         else [],
         settings.selection.model_dump(include={"best_windows", "neighbour_windows"}),

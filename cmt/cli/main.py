@@ -190,7 +190,7 @@ def ingest(
         )
     with ctx.obj.stage("ingest"), contextlib.ExitStack() as stack:
         if paths == ["-"]:
-            file = stack.enter_context(scratch_folder(ctx.obj.workspace.state)) / "stdin"
+            file = stack.enter_context(scratch_folder(ctx.obj.project.state)) / "stdin"
             with file.open("wb") as target:
                 shutil.copyfileobj(sys.stdin.buffer, target)
             paths = [str(file)]
@@ -236,7 +236,7 @@ def update(
     rounds = []
     # 1. the rounds; a refused or failed one does not stop the others
     with ctx.obj.stage("load") as progress:
-        if not slice_ and not workspace.store.slices():
+        if not slice_ and not workspace.project.store.slices():
             raise StreamError(
                 f"no slice in {workspace.params.stream.path}: `cmt ingest` documents first"
             )
@@ -247,10 +247,8 @@ def update(
     # 2. the result
     nothing = "nothing to do: every slice has a round"
     if not rounds and workspace.move_pointer():
-        nothing = (
-            f"every slice has a round; compressor {workspace.compressor_digest[:12]} answers now"
-        )
-    show = partial(output.write_rounds, rounds, partial(changed_answers, workspace.state))
+        nothing = f"every slice has a round; compressor {workspace.project.compressor_digest[:12]} answers now"
+    show = partial(output.write_rounds, rounds, partial(changed_answers, workspace.project.state))
     print_result({"rounds": rounds}, show if rounds else nothing, as_json=as_json)
     if problems := [round_.problem for round_ in rounds if round_.problem]:
         raise RoundError("; ".join(problems))
@@ -328,7 +326,7 @@ def evaluate(
     questions.
     """
     workspace: Workspace = ctx.obj.workspace
-    available = workspace.store.all_questions().num_rows
+    available = workspace.project.store.all_questions().num_rows
     if not available:
         raise StreamError(
             f"the stream in {workspace.params.stream.path} has no questions: `cmt ingest` some first"
@@ -342,7 +340,7 @@ def evaluate(
 @app.command(epilog="Example: cmt rounds --json")
 def rounds(ctx: typer.Context, as_json: Json = False) -> None:
     """List the rounds with their scores."""
-    ledger_rounds = ctx.obj.workspace.ledger.rounds()
+    ledger_rounds = ctx.obj.project.ledger.rounds()
     print_result(
         {"rounds": ledger_rounds}, lambda: output.write_rounds(ledger_rounds), as_json=as_json
     )
@@ -361,7 +359,7 @@ def rollback(
         # checked in the ledger first, so that a wrong name loads no LM
         committed = [
             r.round_id
-            for r in ctx.obj.workspace.ledger.rounds()
+            for r in ctx.obj.project.ledger.rounds()
             if r.state in ("committed", "rolling_back")
         ]
         if round_id not in committed:
@@ -507,8 +505,7 @@ def lineage(
     """
     from cmt.rounds.care.lineage import lineage
 
-    workspace: Workspace = ctx.obj.workspace
-    found = lineage(workspace, name)
+    found = lineage(ctx.obj.project, name)
     if as_json:
         return output.write_json({"lineage": found})
     for one in found:
@@ -527,7 +524,7 @@ def recompress(ctx: typer.Context, as_json: Json = False) -> None:
         def on_slice(slice_id: str, left: int) -> None:
             progress.title = f"{slice_id} ({left:,} left)"
 
-        result = recompress(ctx.obj.workspace, progress=progress, on_slice=on_slice)
+        result = recompress(ctx.obj.project, progress=progress, on_slice=on_slice)
     line = f"{result.slices:,} slices, {result.documents:,} documents in {result.seconds:,.1f} s; compressor "
     line += f"{result.compressor[:12]} {'answers now' if result.moved else 'answered before'}"
     print_result(result, line, as_json=as_json)
@@ -536,7 +533,7 @@ def recompress(ctx: typer.Context, as_json: Json = False) -> None:
 @bank.command("stats", epilog="Example: cmt bank stats --json")
 def bank_stats(ctx: typer.Context, as_json: Json = False) -> None:
     """Count rows, documents and bytes."""
-    result = ctx.obj.workspace.active.stored().stats()
+    result = ctx.obj.project.active.stored().stats()
     print_result(result, lambda: output.write_bank_stats(result), as_json=as_json)
 
 
@@ -557,7 +554,7 @@ def optimize_banks(
     from cmt.rounds.care.maintenance import optimize
 
     with ctx.obj.progress as progress:
-        result = optimize(ctx.obj.workspace, keep_days=keep_days, progress=progress)
+        result = optimize(ctx.obj.project, keep_days=keep_days, progress=progress)
     print_result(result, lambda: output.write_bank_stats(result), as_json=as_json)
 
 

@@ -223,9 +223,9 @@ def answered_questions(
     from cmt.questions.word_knowledge import WordKnowledge
 
     # 1. take questions of the source, or make readable ones; fill up with generated ones
-    documents = pa.concat_tables(map(workspace.store.documents, slices))
-    questions = pa.concat_tables(map(workspace.store.questions, slices)).to_pylist()
-    knowledge = WordKnowledge(workspace.lm)
+    documents = pa.concat_tables(map(workspace.project.store.documents, slices))
+    questions = pa.concat_tables(map(workspace.project.store.questions, slices)).to_pylist()
+    knowledge = WordKnowledge(workspace.project.lm)
     made = [
         PlainQuestion(row["doc_id"], row["question"], row["answers"][0])
         for row in questions
@@ -245,7 +245,7 @@ def answered_questions(
     if not made:
         return []
     # 2. keep the questions that the bank answers correctly, the most confident answers first
-    answers = workspace.active.answerer().answer(
+    answers = workspace.project.active.answerer().answer(
         [one.question for one in made], as_of=[None] * len(made)
     )
     pairs = [(one, answer) for one, answer in zip(made, answers, strict=True) if answer.known]
@@ -287,7 +287,7 @@ def _newest(workspace: "Workspace") -> "tuple[list[Slice], int]":
     """The newest slices, at most NEWEST_SLICES and about NEWEST_DOCUMENTS; the number of documents
     in the others.
     """
-    slices = [slice_ for slice_ in workspace.store.slices() if slice_.n_documents]
+    slices = [slice_ for slice_ in workspace.project.store.slices() if slice_.n_documents]
     count, size, most = 1, slices[-1].n_documents, min(len(slices), NEWEST_SLICES)
     while count < most and (size := size + slices[-count - 1].n_documents) <= NEWEST_DOCUMENTS:
         count += 1

@@ -11,7 +11,7 @@ from cmt.cli import output
 from cmt.cli.context import Json, print_result
 
 if TYPE_CHECKING:
-    from cmt.workspace import Workspace
+    from cmt.project import Project
 
 registry = typer.Typer(no_args_is_help=True, help="The registered compressors.")
 
@@ -31,14 +31,17 @@ def add(
     """Measure a compressor on held-out articles and register it as a version that can be served."""
     from cmt.evaluation.held_out import measure_compressor
 
-    workspace = ctx.obj.workspace
-    folder = folder or workspace.params.compressor.path
+    project: Project = ctx.obj.project
+    folder = folder or project.params.compressor.path
     with ctx.obj.stage("evaluate") as progress:
-        scores, held_out = measure_compressor(workspace, folder, questions=questions)
+        scores, held_out = measure_compressor(project, folder, questions=questions)
         progress.stage("register")
-        project, params = ctx.obj.params_path, workspace.params
-        version = workspace.registry.add(
-            folder, project=project, params=params, scores=scores, held_out=held_out
+        version = project.registry.add(
+            folder,
+            project=ctx.obj.params_path,
+            params=project.params,
+            scores=scores,
+            held_out=held_out,
         )
     line = f"{folder} is version {version}, F1 {scores['f1']:.1f} ({held_out})"
     line += f"; `cmt registry promote {version}` makes it the champion if it is better"
@@ -64,9 +67,9 @@ def promote(
     """
     from cmt.rounds.promotion import promote_version
 
-    workspace: Workspace = ctx.obj.workspace
+    project: Project = ctx.obj.project
     with ctx.obj.stage("load") as progress:
-        promotion = promote_version(workspace, version, slice_id=slice_, progress=progress)
+        promotion = promote_version(project, version, slice_id=slice_, progress=progress)
     state = "is now the champion" if promotion.promoted else "does not become the champion"
     line = f"version {promotion.version} {state}: {promotion.reason}"
     if promotion.promoted and promotion.figures:
@@ -83,8 +86,8 @@ def rollback(ctx: typer.Context, as_json: Json = False) -> None:
     from cmt.rounds.recompression import recompress
 
     with ctx.obj.stage("rollback") as progress:
-        roll_back_promotion(ctx.obj.workspace)
-        result = recompress(ctx.obj.workspace, progress=progress, sleep=lambda _: None)
+        roll_back_promotion(ctx.obj.project)
+        result = recompress(ctx.obj.project, progress=progress, sleep=lambda _: None)
     line = f"compressor {result.compressor[:12]} is the champion again and answers; slices adapted: {result.slices}"
     print_result(result, line, as_json=as_json)
 
@@ -92,7 +95,7 @@ def rollback(ctx: typer.Context, as_json: Json = False) -> None:
 @registry.command("list", epilog="Example: cmt registry list --json")
 def list_(ctx: typer.Context, as_json: Json = False) -> None:
     """List the versions with their scores, newest first."""
-    versions = ctx.obj.workspace.registry.versions()
+    versions = ctx.obj.project.registry.versions()
     rows = [[v.version, ", ".join(v.aliases), v.digest[:12], v.held_out, v.f1] for v in versions]
     names = ["version", "aliases", "compressor", "measured on", "F1"]
     print_result(

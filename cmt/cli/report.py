@@ -13,7 +13,7 @@ from cmt.text.display import MISSING, format_optional
 
 if TYPE_CHECKING:
     from cmt.evaluation.baselines import SystemResult
-    from cmt.workspace import Workspace
+    from cmt.project import Project
 
 _HELP = "Of closed, full, rag-bm25-1, rag-bm25-3, rag-dense-1, rag-dense-3, rag-hybrid-1, rag-hybrid-3, cmt. Default: all."
 
@@ -32,14 +32,14 @@ def baselines(
     from cmt.evaluation.systems import SYSTEMS
     from cmt.report.baselines import store_baselines
 
-    workspace: Workspace = ctx.obj.workspace
+    project: Project = ctx.obj.project
     names = known_systems(
         list(SYSTEMS) if rows is None else [name.strip() for name in rows.split(",")]
     )
     with ctx.obj.stage("load") as progress:
-        data = ComparisonData.of(workspace, limit=questions, progress=progress)
+        data = ComparisonData.of(project, limit=questions, progress=progress)
         results = measure_systems(data, names)
-        store_baselines(workspace, results, data.lineage)
+        store_baselines(project, results, data.lineage)
     record = {"rows": [result.to_json() for result in results], "lineage": data.lineage}
     columns = ["row", "EM", "F1", "95 %", "behind cmt", "recall"]
     columns += ["adapt, s", "s a question", "peak, GB", "stored, MB", "tokens a question"]
@@ -61,7 +61,7 @@ def report(
     from cmt.report.page import write_report
 
     with ctx.obj.stage("load") as progress:
-        record = write_report(ctx.obj.workspace, out, progress=progress)
+        record = write_report(ctx.obj.project, out, progress=progress)
     content = f"{record['rounds']} rounds, {len(record['systems'])} systems, {record['worst_questions']} worst questions"
     print_result(record, f"{out}: {content}, {record['bytes'] / 1e6:.1f} MB", as_json=as_json)
 

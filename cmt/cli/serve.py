@@ -3,13 +3,16 @@
 import ipaddress
 import socket
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cmt.cli.context import Json, print_result
 from cmt.cli.output import write_line
 from cmt.errors import ServiceError
+
+if TYPE_CHECKING:
+    from cmt.project import Project
 
 
 def serve(
@@ -25,8 +28,8 @@ def serve(
     """Answer over HTTP: a web page, JSON, the OpenAI interface and metrics. `/docs` describes
     them.
     """
-    workspace = ctx.obj.workspace
-    has_tokens = workspace.params.serving.token_file is not None
+    project: Project = ctx.obj.project
+    has_tokens = project.params.serving.token_file is not None
     if not (has_tokens or _is_loopback(host)):
         raise ServiceError(
             f"without tokens anyone who reaches {host} can read every document: set serving.token_file, run "
@@ -51,7 +54,7 @@ def serve(
             from cmt.serving.protocol import server_config
 
             # with tokens any Host is safe: a page of another site has no token
-            app = create_app(workspace, hosts=["*"] if has_tokens else [*LOOPBACK, host])
+            app = create_app(project, hosts=["*"] if has_tokens else [*LOOPBACK, host])
         # 2. print the address
         progress.current = "serve"
         if not _is_loopback(host):
@@ -61,7 +64,7 @@ def serve(
         print_result({"url": url}, f"answering on {url} until Ctrl-C", as_json=as_json)
         sys.stdout.flush()  # a parent process may be waiting for the line
         # 3. serve until Ctrl-C or SIGTERM
-        uvicorn.Server(server_config(app, proxies=workspace.params.serving.proxies)).run(
+        uvicorn.Server(server_config(app, proxies=project.params.serving.proxies)).run(
             sockets=[listener]
         )
 

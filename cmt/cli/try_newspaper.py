@@ -46,7 +46,7 @@ def try_newspaper(
         workspace.pull(on_progress=progress.at)
         progress.stage("ingest")
         workspace.ingest()
-        first = workspace.store.slices()[0].slice_id
+        first = workspace.project.store.slices()[0].slice_id
         if first in workspace.pending():
             progress.title = first
             round_ = workspace.update(slice_id=first, progress=progress)

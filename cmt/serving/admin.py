@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from cmt.common.scratch import scratch_folder
 from cmt.errors import StreamError, UnknownDocumentError
+from cmt.project import Project
 from cmt.serving.auth import admin_token
 from cmt.serving.errors import public_message
 from cmt.serving.schemas import Forget, Forgotten, Ingest, Ingested, Problem
@@ -39,13 +40,13 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 class Admin:
-    """Changes of the memory over `workspace`: one ingest and one forget at a time. A forget may
+    """Changes of the memory of `project`: one ingest and one forget at a time. A forget may
     wait for a round.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, project: Project) -> None:
         # its own workspace: the one that answers has open tables
-        self.workspace = Workspace(workspace.declared, workspace.root, follow=True)
+        self.workspace = Workspace(Project(project.declared, project.root, follow=True))
         self.ingesting, self.forgetting = CapacityLimiter(1), CapacityLimiter(1)
 
     def ingest(self, files: dict[str, bytes], token: Token) -> Ingested:
@@ -54,7 +55,7 @@ class Admin:
 
         HTTPException (422) if no row is valid, without the path of the temporary folder.
         """
-        with scratch_folder(self.workspace.state) as temporary:
+        with scratch_folder(self.workspace.project.state) as temporary:
             folder = temporary / token.name  # the quarantine is named after it
             folder.mkdir()
             for name, content in files.items():

@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from cmt import __version__
+from cmt.project import Project
 from cmt.serving import admin, openai, routes
 from cmt.serving.auth import Gate
 from cmt.serving.batching import DynamicBatcher
@@ -18,25 +19,24 @@ from cmt.serving.middleware import AllowedHosts, BodyLimit, SecurityHeaders
 from cmt.serving.request_log import RequestLog, log_handler
 from cmt.serving.tokens import TokenFile
 from cmt.stream.limits import MEGABYTE
-from cmt.workspace import Workspace
 
 WEB = Path(__file__).parent / "web"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
-def create_app(workspace: Workspace, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
-    """The application over `workspace`, with LM and compressor loaded.
+def create_app(project: Project, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
+    """The application of `project`, with LM and compressor loaded.
 
     `hosts`: allowed values of the Host header, `*` for any, against sites that resolve their own
     name to 127.0.0.1 (DNS rebinding). Raises ModelError if LM or compressor is missing, CmtError if
     the tokens cannot be read.
     """
-    serving = workspace.params.serving
+    serving = project.params.serving
     tokens = TokenFile(serving.token_file) if serving.token_file else None
     if tokens:
         tokens.tokens()
-    _ = workspace.model  # loads LM and compressor before the first question
-    batcher = DynamicBatcher(workspace)
+    _ = project.model  # loads LM and compressor before the first question
+    batcher = DynamicBatcher(project)
     log = log_handler(serving.request_log)
 
     @asynccontextmanager
@@ -54,11 +54,11 @@ def create_app(workspace: Workspace, *, hosts: Sequence[str] = LOOPBACK) -> Fast
         redoc_url=None,
         lifespan=closing_log,
     )
-    app.state.batcher, app.state.browser = batcher, DocumentBrowser(workspace)
+    app.state.batcher, app.state.browser = batcher, DocumentBrowser(project)
     app.include_router(routes.router)
     app.include_router(openai.router)
     if tokens:
-        app.state.admin = admin.Admin(workspace)
+        app.state.admin = admin.Admin(project)
         app.include_router(admin.router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     app.add_api_route("/", lambda: FileResponse(WEB / "index.html"), include_in_schema=False)

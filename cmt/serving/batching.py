@@ -17,9 +17,9 @@ import anyio
 from anyio import from_thread, to_thread
 from starlette.exceptions import HTTPException
 
+from cmt.project import Project
 from cmt.serving.metrics import Metrics
 from cmt.serving.schemas import Answered
-from cmt.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class _Request:
 
 
 class DynamicBatcher:
-    """Answers over one workspace."""
+    """Answers from one project."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    def __init__(self, project: Project) -> None:
+        self.project = project
         self._queue: deque[_Request] = deque()
         self.metrics = Metrics(
-            rows=lambda: workspace.active.bank().count_rows(), waiting=lambda: len(self._queue)
+            rows=lambda: project.active.bank().count_rows(), waiting=lambda: len(self._queue)
         )
         self._turn = anyio.Lock()
         self._streams: set[asyncio.Task[ServedAnswer]] = set()
@@ -60,7 +60,7 @@ class DynamicBatcher:
         """Raise HTTPException 429, with the seconds to wait, if `serving.queue_length` questions
         wait already.
         """
-        waiting, limit = len(self._queue), self.workspace.params.serving.queue_length
+        waiting, limit = len(self._queue), self.project.params.serving.queue_length
         if limit and waiting >= limit:
             wait = math.ceil(waiting * self._seconds)
             message = f"{waiting} questions are waiting: try again in {wait} s, or raise serving.queue_length"
@@ -122,7 +122,7 @@ class DynamicBatcher:
         is a batch.
         """
         batch = [self._queue.popleft()]
-        size = 1 if batch[0].on_text else self.workspace.params.answering.batch_size
+        size = 1 if batch[0].on_text else self.project.params.answering.batch_size
         while len(batch) < size and self._queue and not self._queue[0].on_text:
             batch.append(self._queue.popleft())
         started = perf_counter()
@@ -140,7 +140,7 @@ class DynamicBatcher:
         """Runs in a worker thread; the event loop receives the pieces of a streamed answer."""
         questions = [request.question for request in batch]
         dates = [request.as_of for request in batch]
-        answerer = self.workspace.active.answerer()
+        answerer = self.project.active.answerer()
         if on_text := batch[0].on_text:
 
             def send(piece: str) -> None:
@@ -149,7 +149,7 @@ class DynamicBatcher:
             answers = [answerer.stream(questions[0], as_of=dates[0], on_text=send)]
         else:
             answers = answerer.answer(questions, as_of=dates)
-        tokenize = self.workspace.lm.tokenize  # in this thread: it is not thread-safe
+        tokenize = self.project.lm.tokenize  # in this thread: it is not thread-safe
         answered = [
             Answered.of(answer, as_of, compressor=answerer.model.digest)
             for answer, as_of in zip(answers, dates, strict=True)

@@ -13,17 +13,17 @@ import pyarrow.compute as pc
 from cmt.bank.change_values import with_values
 from cmt.bank.schema import latest_versions
 from cmt.common.arrow import rows_without
+from cmt.project import Project
 from cmt.serving.schemas import ChangeEntry, Document, Entry, Memory, Page, Range
-from cmt.workspace import Workspace
 
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "supersedes"]
 
 
 class DocumentBrowser:
-    """The documents of the active bank of `workspace`, and the changes of its ledger."""
+    """The documents of the active bank of `project`, and the changes of its ledger."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
+    def __init__(self, project: Project) -> None:
+        self.project = project
         self._lock = Lock()
         self._cached_for: tuple[str, int, frozenset[str]] | None = None
         self._documents = pa.table({})
@@ -66,7 +66,7 @@ class DocumentBrowser:
             return None
         memory_ids = {f"{doc_id}#{number}" for number in range(matches[0]["memories"])}
         rows = (
-            self.workspace.active.bank()
+            self.project.active.bank()
             .rows(["memory_id", "n_tokens", "text"], memory_ids)
             .to_pylist()
         )
@@ -81,7 +81,7 @@ class DocumentBrowser:
         """The changes of `doc_ids`, or of all documents, by the date from which the new value
         holds.
         """
-        bank, changes = self.workspace.active.bank(), self.workspace.history.changes(doc_ids)
+        bank, changes = self.project.active.bank(), self.project.history.changes(doc_ids)
         return (
             [ChangeEntry(**report.to_json()) for report in with_values(bank, changes)]
             if changes
@@ -91,7 +91,7 @@ class DocumentBrowser:
     def _newest_first(self) -> pa.Table:
         """The latest version of each document, newest first, with the number of its memories."""
         with self._lock:
-            bank = self.workspace.active.bank()
+            bank = self.project.active.bank()
             state = bank.name, bank.version, bank.excluded_doc_ids
             if state != self._cached_for:
                 rows = latest_versions(

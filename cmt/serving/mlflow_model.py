@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from cmt.answering.answer import check_length
 from cmt.errors import CmtError
 from cmt.serving.schemas import Answered, Ask, explain
-from cmt.workspace import Workspace, open
+from cmt.workspace import open
 
 
 class Memory(PythonModel):
@@ -32,24 +32,24 @@ class Memory(PythonModel):
         compressor.
         """
         params = os.environ.get("CMT_PARAMS") or context.model_config["params"]
-        self._workspace: Workspace = open(
+        self._project = open(
             params=params, overrides={"compressor.path": str(context.artifacts["compressor"])}
-        )
-        self._workspace.active.bank()
+        ).project
+        self._project.active.bank()
         self._lock = Lock()
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
         """A row for each question. Calls are serialised, because the LM is not thread-safe."""
-        longest = self._workspace.params.serving.question_characters
+        longest = self._project.params.serving.question_characters
         rows = model_input.to_dict("records")
         requests = [_validate(number, row, longest=longest) for number, row in enumerate(rows)]
         questions = [request.question for request in requests]
         dates = [request.as_of for request in requests]
         with self._lock:
             try:
-                answerer = self._workspace.active.answerer()
+                answerer = self._project.active.answerer()
                 answers = answerer.answer(questions, as_of=dates)
             except CmtError as error:
                 raise MlflowException(str(error), TEMPORARILY_UNAVAILABLE) from error

@@ -186,7 +186,7 @@ def _event(value: dict[str, Any]) -> bytes:
 
 
 def _model(batcher: DynamicBatcher) -> Model:
-    return Model(created=int((batcher.workspace.params.compressor.path / WEIGHTS).stat().st_mtime))
+    return Model(created=int((batcher.project.params.compressor.path / WEIGHTS).stat().st_mtime))
 
 
 def _check_name(name: str) -> None:

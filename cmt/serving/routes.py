@@ -56,7 +56,7 @@ def _browser(request: Request) -> DocumentBrowser:
 
 def _batcher_with_bank(batcher: Annotated[DynamicBatcher, Depends(_batcher)]) -> DynamicBatcher:
     """The batcher of a server with a bank. Raises BankError without one, before a stream starts."""
-    batcher.workspace.active.bank()
+    batcher.project.active.bank()
     return batcher
 
 
@@ -73,7 +73,7 @@ def check_request(request: Request, batcher: DynamicBatcher, question: str, *, f
     the request log.
     """
     try:
-        answers.check_length(question, longest=batcher.workspace.params.serving.question_characters)
+        answers.check_length(question, longest=batcher.project.params.serving.question_characters)
     except ValueError as error:
         raise RequestValidationError(
             [{"loc": ("body", field), "msg": str(error), "type": "value_error"}]
@@ -168,7 +168,7 @@ async def healthz() -> Alive:
 @router.get("/health", tags=["server"])
 def health(batcher: Batcher) -> Health:
     """200 if the server can answer questions, else 503, or 500 if the compressor is damaged."""
-    bank, digest = batcher.workspace.active.bank(), batcher.workspace.model.digest
+    bank, digest = batcher.project.active.bank(), batcher.project.model.digest
     rows = bank.count_rows()
     return Health(
         status="ok", version=__version__, compressor=digest, bank_version=bank.version, rows=rows

@@ -95,7 +95,7 @@ def demo() -> None:
         progress.stage("ingest")
         workspace.ingest()
     # 2. a round for every pending slice, and the comparison at the end
-    slice_ids = [slice_.slice_id for slice_ in workspace.store.slices()]
+    slice_ids = [slice_.slice_id for slice_ in workspace.project.store.slices()]
     pending = workspace.pending()
     final = None if pending else _final_scores(workspace)
     table = _Table(workspace, slice_ids, already=set(slice_ids) - set(pending))
@@ -181,9 +181,9 @@ def _final_scores(workspace: Workspace) -> dict[str, Any] | None:
     never run.
     """
     try:
-        record = read_json(workspace.state / EVALUATION_FILE, dict[str, Any])
+        record = read_json(workspace.project.state / EVALUATION_FILE, dict[str, Any])
         if (
-            record["bank_digest"] != workspace.active.stored().digest()
+            record["bank_digest"] != workspace.project.active.stored().digest()
             or record["limit"] != FINAL_QUESTIONS
         ):
             return None
@@ -211,10 +211,10 @@ def _register(workspace: Workspace) -> None:
 
     folder, project = workspace.params.compressor.path, ROOT / "params.yaml"
     try:
-        version = workspace.registry.add(
+        version = workspace.project.registry.add(
             folder, project=project, params=workspace.params, scores={}, held_out=""
         )
-        promote_version(workspace, version)
+        promote_version(workspace.project, version)
     except CmtError as error:
         write_line(
             f"warning: the compressor is not registered: {error}", style="yellow", stderr=True
@@ -225,7 +225,7 @@ def _finish(
     workspace: Workspace, rows: list[dict[str, Any]], final: dict[str, Any], *, seconds: float
 ) -> None:
     """Write metrics/demo.json and print the last two lines."""
-    digest = workspace.active.stored().digest()
+    digest = workspace.project.active.stored().digest()
     write_json(
         ROOT / "metrics/demo.json",
         {"rounds": rows, "final": final, "bank_digest": digest, "seconds": seconds},

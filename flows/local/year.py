@@ -139,7 +139,7 @@ def _recompress(prefect: LocalPrefect, project: Path) -> dict[str, Any]:
         "wrong_version": 0,
     }
     workspace = open(params=project)
-    if read_champion(workspace.state) is None:
+    if read_champion(workspace.project.state) is None:
         return counts
     began = time.monotonic()
     with _asking(workspace) as compressors:
@@ -147,10 +147,10 @@ def _recompress(prefect: LocalPrefect, project: Path) -> dict[str, Any]:
         counts["seconds"] = round(time.monotonic() - began, 1)
         counts["answered_meanwhile"] = len(compressors)
         time.sleep(5)  # some more answers, from the new bank
-    known = workspace.active.pointer
+    known = workspace.project.active.pointer
     first_new = compressors.index(known) if known in compressors else len(compressors)
     counts["wrong_version"] = sum(name != known for name in compressors[first_new:])
-    counts["documents"] = sum(slice_.n_documents for slice_ in workspace.store.slices())
+    counts["documents"] = sum(slice_.n_documents for slice_ in workspace.project.store.slices())
     return counts
 
 
@@ -165,12 +165,12 @@ def _asking(workspace: Workspace) -> Iterator[list[str]]:
         "-m",
         "cmt",
         "--params",
-        str(workspace.root / "params.yaml"),
+        str(workspace.project.root / "params.yaml"),
         "serve",
     ]
     with (HOME / "serve.log").open("wb") as log:
         server = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log)  # noqa: S603
-    questions = workspace.store.all_questions()["question"].to_pylist()
+    questions = workspace.project.store.all_questions()["question"].to_pylist()
 
     def ask() -> None:
         for question in cycle(questions):
@@ -218,19 +218,22 @@ def _f1_by_month(project: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:
     workspace = open(params=project)
     rounds = {
         round_.slice_id: round_
-        for round_ in reversed(workspace.history.all_rounds())
+        for round_ in reversed(workspace.project.history.all_rounds())
         if round_.questions
     }
     shipped: dict[str, Floats] = {}
     for name in _slices(workspace)[: LEARNED + 1]:
-        records = read_records(workspace, rounds[name])
+        records = read_records(workspace.project, rounds[name])
         if records is None:
             raise ServiceError(f"the answers of round {name} are gone: run `make year` again")
         shipped[name] = (
-            100 * records.filter(is_own(workspace, rounds[name], records))["cmt_f1"].to_numpy()
+            100
+            * records.filter(is_own(workspace.project, rounds[name], records))["cmt_f1"].to_numpy()
         )
     folders = list(
-        dict.fromkeys([workspace.declared.compressor.path, workspace.params.compressor.path])
+        dict.fromkeys(
+            [workspace.project.declared.compressor.path, workspace.params.compressor.path]
+        )
     )
     threads = max(1, torch.get_num_threads() // len(folders))
     with ProcessPoolExecutor(
@@ -241,7 +244,7 @@ def _f1_by_month(project: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:
 
 
 def _slices(workspace: Workspace) -> list[str]:
-    return [slice_.slice_id for slice_ in workspace.store.slices()]
+    return [slice_.slice_id for slice_ in workspace.project.store.slices()]
 
 
 def _ask_later_months(project: Path, folder: Path) -> dict[str, Floats]:
@@ -249,10 +252,10 @@ def _ask_later_months(project: Path, folder: Path) -> dict[str, Floats]:
     all documents.
     """
     workspace = open(params=project)
-    store, params = workspace.store, workspace.params
+    store, params = workspace.project.store, workspace.params
     documents = store.all_documents()
     bank = TemporaryBank.of(
-        folder, lm=workspace.lm, documents=documents, params=params, as_in_use=True
+        folder, lm=workspace.project.lm, documents=documents, params=params, as_in_use=True
     )
     f1: dict[str, Floats] = {}
     with bank.answerer() as answerer:
@@ -272,7 +275,7 @@ def _record(
     slices, seed = list(f1), workspace.params.seed
     adapted = {
         round_.slice_id: round_.compressor
-        for round_ in workspace.history.all_rounds()
+        for round_ in workspace.project.history.all_rounds()
         if round_.questions
     }
     months = [
@@ -289,10 +292,12 @@ def _record(
     documents = [
         doc_id
         for name in later
-        for doc_id in workspace.store.questions(workspace.store.slice(name))["doc_id"].to_pylist()
+        for doc_id in workspace.project.store.questions(workspace.project.store.slice(name))[
+            "doc_id"
+        ].to_pylist()
     ]
     gain = paired_bootstrap(adapted_f1, shipped_f1, documents, seed=seed)
-    decision = read_json(workspace.state / DECISION_FILE, dict[str, Any])
+    decision = read_json(workspace.project.state / DECISION_FILE, dict[str, Any])
     figures = decision["figures"]
     return {
         "months": months,

@@ -54,7 +54,7 @@ def test_every_format_has_its_bytes_and_is_compared_with_fp16(
     )
     # a codebook of noise, for one window
     opened = open_workspace(project)
-    dim = opened.model.key_dim
+    dim = opened.project.model.key_dim
     own = Path(shutil.copytree(opened.params.compressor.path, project / "own-compressor"))
     change_params(project, compressor={"path": str(own)})
     noise = np.random.default_rng(0).standard_normal((dim // 8, 256, 8)).astype(np.float16)

@@ -20,7 +20,7 @@ def bars(adapted_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     opened = open_workspace(adapted_project)
     # a copy of the compressor with a codebook, whose values are no matter for sizes
     folder = Path(shutil.copytree(opened.params.compressor.path, tmp_path / "compressor"))
-    Codebook(np.zeros((8, CENTROIDS, opened.lm.hidden_size // 8), np.float16)).save(
+    Codebook(np.zeros((8, CENTROIDS, opened.project.lm.hidden_size // 8), np.float16)).save(
         folder, module.WIDEST
     )
     opened = open_workspace(adapted_project, compressor__path=str(folder))

@@ -23,7 +23,7 @@ def test_the_prompts_are_those_of_our_rag(adapted_project: Path) -> None:
     sample = script.Sample.draw(adapted_project / "news", documents=10, questions=2, seed=0)
     bank = TemporaryBank.of(
         opened.params.compressor.path,
-        lm=opened.lm,
+        lm=opened.project.lm,
         documents=sample.documents,
         params=opened.params,
     )

@@ -23,7 +23,8 @@ def test_short_keys_are_the_long_ones_in_their_principal_directions(
     assert f"compressor {short.digest[:12]} is in {folder}" in stdout
     # 1. keys
     rows = [
-        workspace.lm.tokenize(text) for text in ("The ferry costs six crowns.", "Who is the mayor?")
+        workspace.project.lm.tokenize(text)
+        for text in ("The ferry costs six crowns.", "Who is the mayor?")
     ]
     long_keys, short_keys = (
         np.stack([key for key, _ in encode_batch(of, rows, with_content=False)])

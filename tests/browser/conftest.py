@@ -53,7 +53,7 @@ def guarded(
     secret = file.add("ann", scope="ask")
     overrides = {"serving.token_file": str(file.path)}
     with running(
-        create_app(cmt.open(params=adapted_project / "params.yaml", overrides=overrides))
+        create_app(cmt.open(params=adapted_project / "params.yaml", overrides=overrides).project)
     ) as address:
         yield address, secret
 

@@ -16,7 +16,9 @@ from tests.helpers.chromium import coloured, press
 def report(adapted_project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of the report of the tiny project."""
     page = tmp_path_factory.mktemp("reported") / "index.html"
-    write_report(cmt.open(params=adapted_project / "params.yaml"), page, progress=NullProgress())
+    write_report(
+        cmt.open(params=adapted_project / "params.yaml").project, page, progress=NullProgress()
+    )
     return page.as_uri()
 
 

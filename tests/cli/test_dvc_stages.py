@@ -82,7 +82,7 @@ def test_prepare_writes_slices_apart_from_the_live_ones_over_earlier_ones(
     run(tiny_workspace, "prepare")
     change_params(tiny_workspace, stream={"period": "month"})
     run(tiny_workspace, "prepare")
-    store = dvc_stages.workspace(tiny_workspace / "params.yaml").store
+    store = dvc_stages.workspace(tiny_workspace / "params.yaml").project.store
     assert [slice_.slice_id for slice_ in store.slices()] == ["2031-01/0001", "2031-02/0001"]
     assert sorted(path.name for path in (tiny_workspace / "data").glob("*/*/*")) == [
         "2031-01",
@@ -165,15 +165,16 @@ def test_a_replay_is_a_round_for_every_slice(replayed: Path) -> None:
     assert result["last"].items() <= result["rounds"][1].items()
     workspace = dvc_stages.workspace(replayed / "params.yaml")
     assert json.loads(pin(replayed)) == {
-        "table": workspace.active.stored().name,
+        "table": workspace.project.active.stored().name,
         "rows": 6,
         "digest": workspace.rounds()[1].bank_digest,
-        "calibration": workspace.active.calibration()._asdict(),
+        "calibration": workspace.project.active.calibration()._asdict(),
     }
     assert matplotlib.image.imread(replayed / "plots/rounds.png").shape == (720, 960, 4)
     # the error of the confidence, calibrated and not
     answers = pa.concat_tables(
-        pq.read_table(path) for path in sorted(workspace.state.glob("rounds/*/answers.parquet"))
+        pq.read_table(path)
+        for path in sorted(workspace.project.state.glob("rounds/*/answers.parquet"))
     )
     for name, column in (
         ("calibration_error", "confidence"),

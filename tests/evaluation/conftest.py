@@ -38,4 +38,4 @@ def half_adapted(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def comparison_data(half_adapted: cmt.Workspace) -> ComparisonData:
-    return ComparisonData.of(half_adapted, limit=50)
+    return ComparisonData.of(half_adapted.project, limit=50)

@@ -109,7 +109,9 @@ def test_a_bank_without_texts_has_no_rag(
     textless = cmt.open(params=tiny_workspace / "params.yaml", overrides=overrides)
     textless.ingest()
     textless.update()
-    results = measure_systems(ComparisonData.of(textless, limit=50), ["rag-bm25-1", "full", "cmt"])
+    results = measure_systems(
+        ComparisonData.of(textless.project, limit=50), ["rag-bm25-1", "full", "cmt"]
+    )
     assert [result.system for result in results] == ["full", "cmt"]
     assert "rag-bm25-1 is left out" in caplog.text
 

@@ -23,7 +23,7 @@ def card(folder: Path, *slices: str) -> Path:
 def test_the_slice_that_decides_is_after_all_that_was_trained_on(
     adapted_project: Path, tmp_path: Path
 ) -> None:
-    store = open_workspace(adapted_project).store
+    store = open_workspace(adapted_project).project.store
     base = card(tmp_path / "base")
     january = card(tmp_path / "january", JANUARY)
     february = card(tmp_path / "february", FEBRUARY)
@@ -43,13 +43,13 @@ def test_the_slice_that_decides_is_after_all_that_was_trained_on(
 def test_slices_without_questions_decide_nothing(adapted_workspace: Path, tmp_path: Path) -> None:
     ingest_more(adapted_workspace, month=3, doc_ids=["march"])
     assert (
-        deciding_slice(open_workspace(adapted_workspace).store, (card(tmp_path / "base"),))
+        deciding_slice(open_workspace(adapted_workspace).project.store, (card(tmp_path / "base"),))
         == FEBRUARY
     )
 
 
 def test_documents_of_later_slices_are_not_answered_from(adapted_workspace: Path) -> None:
-    store = open_workspace(adapted_workspace).store
+    store = open_workspace(adapted_workspace).project.store
     january = store.documents(store.slice(JANUARY))["doc_id"].to_pylist()
     february = store.documents(store.slice(FEBRUARY))["doc_id"].to_pylist()
     assert _documents_up_to(store, JANUARY, limit=100)["doc_id"].to_pylist() == january
@@ -62,6 +62,6 @@ def test_documents_of_later_slices_are_not_answered_from(adapted_workspace: Path
 
 def test_the_questions_are_a_sample_that_stays(adapted_project: Path) -> None:
     workspace = open_workspace(adapted_project, promotion__questions=2)
-    ids = questions_of(workspace, FEBRUARY)["question_id"].to_pylist()
+    ids = questions_of(workspace.project, FEBRUARY)["question_id"].to_pylist()
     assert len(ids) == 2
-    assert questions_of(workspace, FEBRUARY)["question_id"].to_pylist() == ids
+    assert questions_of(workspace.project, FEBRUARY)["question_id"].to_pylist() == ids

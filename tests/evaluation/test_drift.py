@@ -46,17 +46,17 @@ def test_a_stream_that_does_not_change_seldom_raises_an_alarm() -> None:
 
 def test_the_newest_round_is_compared_with_those_before_it(adapted_project: Path) -> None:
     workspace = open_workspace(adapted_project, drift__reference_rounds=1)
-    found = find_drift(workspace)
+    found = find_drift(workspace.project)
     assert isinstance(found, Drift)
     assert (found.slice_id, found.reference) == (FEBRUARY, (JANUARY,))
     assert found.changes.keys() == FIGURES.keys()
-    assert 0 < found.questions <= workspace.store.slice(FEBRUARY).n_questions
+    assert 0 < found.questions <= workspace.project.store.slice(FEBRUARY).n_questions
     assert re.search(r"f1 \d+\.\d against \d+\.\d, [+-]\d+\.\d \([+-]", str(found))
     assert found.to_json()["drifted"] is found.drifted
 
 
 def test_too_few_rounds_say_nothing(adapted_project: Path) -> None:
-    assert find_drift(open_workspace(adapted_project, drift__reference_rounds=2)) is None
+    assert find_drift(open_workspace(adapted_project, drift__reference_rounds=2).project) is None
 
 
 def test_rounds_without_questions_of_their_own_slice_do_not_count(
@@ -67,9 +67,9 @@ def test_rounds_without_questions_of_their_own_slice_do_not_count(
     ingest_more(folder, month=3, doc_ids=["march"])
     workspace = open_workspace(folder, drift__reference_rounds=1)
     assert workspace.update().questions  # of the earlier slices
-    assert find_drift(workspace) is None
+    assert find_drift(workspace.project) is None
     # the round of a later slice is compared with the last one that has questions
     february, march = replace(before[1], number=3), replace(workspace.rounds()[2], number=2)
-    workspace.ledger.write(february, march)
-    found = find_drift(workspace)
+    workspace.project.ledger.write(february, march)
+    found = find_drift(workspace.project)
     assert found and (found.slice_id, found.reference) == (FEBRUARY, (JANUARY,))

@@ -11,7 +11,7 @@ def test_the_memory_alone_answers_a_sample_and_never_abstains(adapted: cmt.Works
     params = adapted.params.with_values(selection={"abstain_below": 1.0})
     evaluation = held_out_scores(
         folder=adapted.params.compressor.path,
-        lm=adapted.lm,
+        lm=adapted.project.lm,
         data=TrainingData(
             documents=documents(FACTS[:12]),
             questions=questions(FACTS[:12]),

@@ -8,9 +8,13 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 
 
 def compressed(workspace: cmt.Workspace, folder: Path) -> TemporaryBank:
-    documents = workspace.store.documents(workspace.store.slices()[0])
+    documents = workspace.project.store.documents(workspace.project.store.slices()[0])
     return TemporaryBank.of(
-        folder, lm=workspace.lm, documents=documents, params=workspace.params, state=workspace.state
+        folder,
+        lm=workspace.project.lm,
+        documents=documents,
+        params=workspace.params,
+        state=workspace.project.state,
     )
 
 
@@ -18,10 +22,10 @@ def test_another_compressor_has_a_window_of_its_own(tiny_workspace: Path, tmp_pa
     workspace = cmt.open(params=tiny_workspace / "params.yaml", overrides={"compressor.window": 8})
     workspace.ingest()
     folder = workspace.params.compressor.path
-    assert compressed(workspace, folder).model.digest == workspace.model.digest
+    assert compressed(workspace, folder).model.digest == workspace.project.model.digest
     other = compressed(workspace, Path(shutil.copytree(folder, tmp_path / "other")))
     assert other.model.window == 4
-    assert other.model.digest != workspace.model.digest
+    assert other.model.digest != workspace.project.model.digest
 
 
 def test_a_bank_of_some_documents_holds_these_alone_and_is_deleted(adapted: cmt.Workspace) -> None:
@@ -32,13 +36,13 @@ def test_a_bank_of_some_documents_holds_these_alone_and_is_deleted(adapted: cmt.
         folder = Path(some.bank.connection.uri)
         assert folder.is_dir()
         assert (
-            folder.parent == adapted.state / "scratch"
+            folder.parent == adapted.project.state / "scratch"
         )  # where a purge and the next command find it after a kill
     assert not folder.exists()
 
 
 def test_the_next_command_deletes_what_a_killed_comparison_left(tiny_workspace: Path) -> None:
-    left = cmt.open(params=tiny_workspace / "params.yaml").state / "scratch/dead"
+    left = cmt.open(params=tiny_workspace / "params.yaml").project.state / "scratch/dead"
     left.mkdir(parents=True)
     (left / "rows").write_text("text")
     cmt.open(params=tiny_workspace / "params.yaml")

@@ -42,7 +42,7 @@ def test_rounds_and_drift_are_events_with_their_figures(project: Path) -> None:
         first.memory_scores["f1"],
         first.version_after,
     )
-    found = find_drift(open(params=project))
+    found = find_drift(open(params=project).project)
     assert found
     emit_drift(found)
     assert events(DRIFT, f"cmt.slice.{FEBRUARY}")[0]["reference"] == [JANUARY]

@@ -15,16 +15,16 @@ def test_versions_older_than_a_quarter_or_a_given_age_go_and_the_rows_stay(
     project: Path, workspace: Workspace
 ) -> None:
     workspace.update()
-    first = workspace.active.stored().version
+    first = workspace.project.active.stored().version
     workspace.update()
-    digest = workspace.active.stored().digest()
+    digest = workspace.project.active.stored().digest()
     with pytest.raises(ParameterTypeError, match="keep_days"):
         maintain(keep_days=-1, params=str(project))
     maintain(keep_days=1e10, params=str(project))
     maintain(params=str(project))
-    open(params=project).active.stored().check_version(first)
+    open(params=project).project.active.stored().check_version(first)
     stats = maintain(keep_days=0, params=str(project))
-    bank = open(params=project).active.stored()
+    bank = open(params=project).project.active.stored()
     assert stats["rows"] == bank.count_rows() > 0
     assert bank.digest() == digest
     with pytest.raises(BankError, match=f"has no version {first}"):

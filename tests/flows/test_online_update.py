@@ -117,21 +117,21 @@ def test_a_refused_and_a_failed_round_fail_the_run_and_leave_the_bank(
 ) -> None:
     change_params(project.parent, evaluation={"earlier_questions": 2})
     online_update(slice=JANUARY, params=str(project))
-    before = workspace.active.stored().digest()
+    before = workspace.project.active.stored().digest()
     # 1. refused
     change_params(project.parent, gate={"min_f1": 100.0}, evaluation={"questions": 2})
     tasks.workspace.cache_clear()  # a flow run is a process of its own
     with pytest.raises(RoundError, match=r"2031-02/0001 was refused .* below gate\.min_f1"):
         online_update(slice=FEBRUARY, params=str(project))
-    assert workspace.active.stored().digest() == before
+    assert workspace.project.active.stored().digest() == before
     assert "refused" in artifact("round-2031-02-0001")
     # 2. failed after the bank was written: the questions of an earlier slice are not read before
     #    the evaluation
-    questions = workspace.store.slice(JANUARY).path.with_name("0001.questions.parquet")
+    questions = workspace.project.store.slice(JANUARY).path.with_name("0001.questions.parquet")
     questions.write_bytes(questions.read_bytes()[:100])
     with pytest.raises(StreamError, match="damaged"):
         online_update(slice=FEBRUARY, params=str(project))
-    assert workspace.active.stored().digest() == before
+    assert workspace.project.active.stored().digest() == before
     assert {r.slice_id: r.state for r in workspace.rounds()} == {
         JANUARY: "committed",
         FEBRUARY: "interrupted",

@@ -16,7 +16,7 @@ def find(workspace: Workspace, old: tuple[str, str] = MOSS, new: tuple[str, str]
     spans = []
     for doc_id, value in (old, new):
         columns = ["memory_id", "doc_id", "published_at", "text"]
-        [row] = workspace.bank.rows(columns, {memory_id(doc_id, 0)}).to_pylist()
+        [row] = workspace.project.bank.rows(columns, {memory_id(doc_id, 0)}).to_pylist()
         first = row["text"].rindex(value)
         spans.append(ValueSpan.of(row, first, first + len(value)))
     return Change(spans[0], spans[1], holds_from=spans[1].published_at, confidence=0.93)
@@ -24,11 +24,11 @@ def find(workspace: Workspace, old: tuple[str, str] = MOSS, new: tuple[str, str]
 
 def record(workspace: Workspace, round_id: str, *changes: Change) -> None:
     """Write `changes` as found by the round, under the lock."""
-    with recovery.updating(workspace):
+    with recovery.updating(workspace.project):
         write(workspace, round_id, *changes)
 
 
 def write(workspace: Workspace, round_id: str, *changes: Change) -> None:
     """Write `changes` as found by the round."""
     round_ = next(round_ for round_ in workspace.rounds() if round_.round_id == round_id)
-    workspace.ledger.write_changes(round_, changes)
+    workspace.project.ledger.write_changes(round_, changes)

@@ -19,7 +19,7 @@ class PausedServer:
         self.url, self.batcher = url, batcher
         self.tokens = 0  # number of tokens generated so far
         self._permits = Semaphore(0)
-        answerer = batcher.workspace.answerer
+        answerer = batcher.project.answerer
         self._generate_tokens = answerer.generate
         answerer.generate = self._generate
 

@@ -46,7 +46,7 @@ def change_params(folder: Path, **sections: dict[str, Any]) -> None:
 
 def run_steps(workspace: Workspace, slice_id: str, *, last: str) -> None:
     """Run a round up to the step `last`, like a process that is killed after it."""
-    runner = RoundRunner(workspace, slice_id)
+    runner = RoundRunner(workspace.project, slice_id)
     for step in STEPS[: STEPS.index(last) + 1]:
         getattr(runner, step)()
 
@@ -91,8 +91,8 @@ def name_champion(folder: Path) -> Path:
     workspace = open_workspace(folder)
     old, new = workspace.params.compressor.path, save_other_compressor(workspace, folder / "new")
     for compressor in (old, new):
-        keep_compressor(workspace.state, compressor)
-    write_champion(workspace.state, Champion(_promoted(new), _promoted(old)))
+        keep_compressor(workspace.project.state, compressor)
+    write_champion(workspace.project.state, Champion(_promoted(new), _promoted(old)))
     return folder
 
 

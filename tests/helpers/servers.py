@@ -20,7 +20,7 @@ from tests.helpers.projects import open_workspace
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """The address of a server over the project in `folder`."""
-    with running(create_app(open_workspace(folder))) as url:
+    with running(create_app(open_workspace(folder).project)) as url:
         yield url
 
 
@@ -29,7 +29,7 @@ def serving_client(
     folder: Path, *, proxies: tuple[str, ...] = (), **overrides: Any
 ) -> Iterator[httpx.Client]:
     """A client of a server over the project in `folder`; `overrides` as for `open_workspace`."""
-    app = create_app(open_workspace(folder, **overrides))
+    app = create_app(open_workspace(folder, **overrides).project)
     with running(app, proxies=proxies) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
 

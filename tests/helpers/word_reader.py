@@ -61,9 +61,12 @@ class WordReader(Answerer):
 def read_words(workspace: Workspace) -> WordReader:
     """Let `workspace` answer with a WordReader; returns it."""
     reader = WordReader(
-        model=workspace.model, lm=workspace.lm, bank=workspace.bank, params=workspace.params
+        model=workspace.project.model,
+        lm=workspace.project.lm,
+        bank=workspace.project.bank,
+        params=workspace.params,
     )
-    workspace.active._answerer = reader
+    workspace.project.active._answerer = reader
     return reader
 
 

@@ -9,12 +9,15 @@ from cmt.answering.answer import NOT_IN_MEMORY
 from cmt.cli.init import write_project
 from cmt.common.dates import parse_end
 from cmt.lm.model import FrozenLM
+from cmt.project import Project
 
 
 def test_every_question_of_the_example_is_answered(real_lm: FrozenLM, tmp_path: Path) -> None:
     write_project(tmp_path / "project")
     params = cmt.load_params(tmp_path / "project/params.yaml", {"evaluation.baselines": False})
-    memory = cmt.Workspace(params, tmp_path / "project", lm=real_lm)  # loaded once for all tests
+    memory = cmt.Workspace(
+        Project(params, tmp_path / "project", lm=real_lm)
+    )  # loaded once for all tests
     rows = [json.loads(line) for line in (tmp_path / "project/news.jsonl").read_text().splitlines()]
     documents = [row for row in rows if "question" not in row]
     questions = [row for row in rows if "question" in row]

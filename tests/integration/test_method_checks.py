@@ -329,7 +329,7 @@ def test_f_and_g_a_round_records_recall_and_stats_shows_the_mean_cosine(
     assert scores["recall"] is not None and scores["em"] is not None and scores["f1"] is not None
     assert scores["recall"] >= 0.9
     assert scores["em"] <= scores["f1"] <= 100
-    stats = adapted.bank.stats()
+    stats = adapted.project.bank.stats()
     # the same from all keys; a value near 1 means that they collapsed
     keys = np.array(rows["key"].to_pylist())
     cosines = [float(a @ b) for a, b in combinations(keys, 2)]

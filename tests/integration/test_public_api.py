@@ -4,14 +4,17 @@ import os
 import subprocess
 import sys
 import tomllib
-from inspect import signature
+from collections.abc import Callable
+from inspect import Parameter, Signature, isfunction, signature
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
 import cmt
 from cmt import errors
+from cmt.workspace import Workspace
 from tests.helpers.projects import change_params
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +34,12 @@ PUBLIC = [
     "RoundError", "ServiceError", "Source", "StreamError", "UnknownDocumentError", "Workspace", "__version__",
     "load_params", "open",
 ]  # fmt: skip
+METHODS = [
+    "ask", "evaluate", "fit_codebook", "forget", "forget_all", "forgettable", "forgotten_documents", "ingest",
+    "move_pointer", "open_source", "params", "pending", "plan_training", "project", "pull", "rollback", "rounds",
+    "sync", "train", "update", "verify",
+]  # fmt: skip
+"""The public names of a `Workspace`."""
 MEASURE = """
 import contextlib, io, resource, sys
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
@@ -61,6 +70,32 @@ def test_the_public_names_are_exactly_these() -> None:
     classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
     assert classes == {name for name in PUBLIC if name.endswith("Error")}
     assert all(issubclass(getattr(cmt, name), cmt.CmtError) for name in classes)
+
+
+def test_a_workspace_shows_its_own_methods_only(tiny_workspace: Path) -> None:
+    workspace = cmt.open(params=tiny_workspace / "params.yaml")
+    assert [name for name in dir(workspace) if not name.startswith("_")] == METHODS
+    assert Workspace.__mro__ == (Workspace, object)
+
+
+def test_the_page_on_python_has_the_signature_of_every_method() -> None:
+    page = " ".join((ROOT / "docs/python.md").read_text(encoding="utf-8").split())
+    for name in METHODS:
+        method = vars(Workspace).get(name)
+        if isfunction(method):
+            assert _call(f"workspace.{name}", method) in page
+    for function in (cmt.open, cmt.load_params):
+        assert _call(f"cmt.{function.__name__}", function) in page
+
+
+def _call(name: str, function: Callable[..., Any]) -> str:
+    """The signature of a function or method without its types: `workspace.ask(question, *, …)`."""
+    parameters = [
+        parameter.replace(annotation=Parameter.empty)
+        for parameter in signature(function).parameters.values()
+        if parameter.name != "self"
+    ]
+    return f"{name}{Signature(parameters)}"
 
 
 def test_cmt_runs_as_a_module_and_has_the_version_of_pyproject() -> None:

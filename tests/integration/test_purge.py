@@ -139,7 +139,7 @@ def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None
     workspace.update()
     # 2. A page, the temporary file of a killed writer, the temporary bank of a killed comparison,
     #    the request log, and a question that was rejected without its document.
-    left = workspace.state / "scratch/dead"
+    left = workspace.project.state / "scratch/dead"
     left.mkdir(parents=True)
     (left / "rows").write_text(texts[0])
     question = next(
@@ -152,7 +152,7 @@ def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None
         )
     )
     (project / "requests.jsonl").chmod(0o600)
-    (workspace.store.quarantine / "questions.jsonl").write_text(
+    (workspace.project.store.quarantine / "questions.jsonl").write_text(
         json.dumps(
             {
                 "file": "q",
@@ -165,10 +165,10 @@ def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None
     )
     (project / "report").mkdir()
     (project / "report/index.html").write_text(f"<p>{texts[0]}</p>")
-    (workspace.store.path / "2031-01/.0001.documents.parquet.tmp").write_text(texts[0])
+    (workspace.project.store.path / "2031-01/.0001.documents.parquet.tmp").write_text(texts[0])
     # 3. The slices as `dvc repro` replays them, and as DVC caches them.
-    shutil.copytree(workspace.store.path, project / "data/replay/slices")
-    [slice_, *_] = workspace.store.slices_containing(purged)
+    shutil.copytree(workspace.project.store.path, project / "data/replay/slices")
+    [slice_, *_] = workspace.project.store.slices_containing(purged)
     for table in ("documents", "questions"):
         content = slice_.path.with_name(f"{slice_.path.stem}.{table}.parquet").read_bytes()
         digest = sha256_hex(content)[:32]
@@ -176,7 +176,7 @@ def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None
         cached.parent.mkdir(parents=True, exist_ok=True)
         cached.write_bytes(content)
     # 4. An answer of the RAG baseline that quotes a document.
-    with closing(sqlite3.connect(workspace.state / "prompts.sqlite")) as database, database:
+    with closing(sqlite3.connect(workspace.project.state / "prompts.sqlite")) as database, database:
         database.execute(
             "UPDATE answers SET answer = ? WHERE key = (SELECT min(key) FROM answers)",
             (texts[0].encode(),),
@@ -186,6 +186,6 @@ def spread(project: Path, rows: list[dict[str, str]], purged: list[str]) -> None
 def ask(project: Path, questions: list[str]) -> list[tuple[str, str]]:
     """The answer to each question and the document that it is from."""
     workspace = open_workspace(project, selection__abstain_below=-1)
-    workspace.active.bank()
-    answers = workspace.answerer.answer(questions, as_of=[None] * len(questions))
+    workspace.project.active.bank()
+    answers = workspace.project.answerer.answer(questions, as_of=[None] * len(questions))
     return [(answer.text, answer.sources[0].doc_id) for answer in answers]

@@ -96,7 +96,7 @@ def test_a_fault_leaves_a_whole_table_answering_and_the_next_start_finishes(
     """
     template = with_champion(project, tmp_path / "template", filled=filled)
     operation = measure(arguments[-1], arguments, template, tmp_path, steps=True)
-    named = read_champion(opened(template).state)
+    named = read_champion(opened(template).project.state)
     assert named
     # the champion answers at the end, after a rollback the compressor before it
     assert (operation.before.answering, operation.after.answering) == (

@@ -45,8 +45,10 @@ def adapted_folder(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory)
         folder, selection={"max_logprob_gap": 1000.0}
     )  # every document is a source of some question
     workspace = open_workspace(adapt(folder))
-    data = ComparisonData.of(workspace, limit=2)
-    store_baselines(workspace, measure_systems(data, ["full", "rag-bm25-3", "cmt"]), data.lineage)
+    data = ComparisonData.of(workspace.project, limit=2)
+    store_baselines(
+        workspace.project, measure_systems(data, ["full", "rag-bm25-3", "cmt"]), data.lineage
+    )
     return folder
 
 

@@ -16,30 +16,30 @@ RESULT = SystemResult("closed", Scores(1.0, 2.0, 3.0, (2.0, 4.0), None, 5), 0.1,
 
 
 def test_a_system_that_is_measured_alone_joins_the_stored_ones(adapted: cmt.Workspace) -> None:
-    lineage = bank_lineage(adapted)
+    lineage = bank_lineage(adapted.project)
     stored = ["full", "rag-bm25-3", "cmt"]
-    assert [row["row"] for row in stored_baselines(adapted, lineage)] == stored
-    store_baselines(adapted, [RESULT], lineage)
-    store_baselines(adapted, [replace(RESULT, seconds=0.2)], lineage)
-    found = stored_baselines(adapted, lineage)
+    assert [row["row"] for row in stored_baselines(adapted.project, lineage)] == stored
+    store_baselines(adapted.project, [RESULT], lineage)
+    store_baselines(adapted.project, [replace(RESULT, seconds=0.2)], lineage)
+    found = stored_baselines(adapted.project, lineage)
     assert [row["row"] for row in found] == ["closed", *stored]
     assert found[0] == replace(RESULT, seconds=0.2).to_json()
 
 
 def test_rows_of_another_bank_are_not_shown(adapted: cmt.Workspace) -> None:
-    lineage = bank_lineage(adapted)
+    lineage = bank_lineage(adapted.project)
     for key in IDENTITY:
-        assert stored_baselines(adapted, lineage | {key: "0" * 64}) == []
+        assert stored_baselines(adapted.project, lineage | {key: "0" * 64}) == []
 
 
 def test_a_file_that_cannot_be_read_is_ignored(
     adapted: cmt.Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lineage = bank_lineage(adapted)
+    lineage = bank_lineage(adapted.project)
     for text in ("", "[]", '{"rows": 3}', '{"lineage": 3}'):
         caplog.clear()
-        (adapted.state / "baselines.json").write_text(text)
-        assert stored_baselines(adapted, lineage) == []
+        (adapted.project.state / "baselines.json").write_text(text)
+        assert stored_baselines(adapted.project, lineage) == []
         assert "baselines.json cannot be read and is ignored" in caplog.text
-        store_baselines(adapted, [RESULT], lineage)
-        assert len(json.loads((adapted.state / "baselines.json").read_text())["rows"]) == 1
+        store_baselines(adapted.project, [RESULT], lineage)
+        assert len(json.loads((adapted.project.state / "baselines.json").read_text())["rows"]) == 1

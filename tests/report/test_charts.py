@@ -12,7 +12,7 @@ def test_charts_without_numbers_are_left_out() -> None:
 
 
 def test_the_charts_of_rounds_have_a_row_a_round(adapted: cmt.Workspace) -> None:
-    shown, _ = entries(adapted)
+    shown, _ = entries(adapted.project)
     for draw in (charts.rounds_chart, charts.seconds_chart):
         chart = draw(shown, "basis")
         assert chart is not None

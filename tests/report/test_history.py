@@ -11,7 +11,7 @@ from tests.helpers.reports import record, record_table
 
 
 def test_scores_on_new_and_on_earlier_questions_are_told_apart(adapted: cmt.Workspace) -> None:
-    (first, second), left_out = entries(adapted)
+    (first, second), left_out = entries(adapted.project)
     assert left_out == 0
     assert (first.questions, second.questions, first.superseding, second.superseding) == (
         2,
@@ -26,9 +26,11 @@ def test_scores_on_new_and_on_earlier_questions_are_told_apart(adapted: cmt.Work
 
 
 def test_a_round_whose_slice_is_gone_has_no_counts(adapted: cmt.Workspace) -> None:
-    last = adapted.ledger.rounds()[-1]
-    adapted.ledger.write(replace(last, round_id="2030-01/0001", slice_id="2030-01/0001", number=0))
-    gone = entries(adapted)[0][0]
+    last = adapted.project.ledger.rounds()[-1]
+    adapted.project.ledger.write(
+        replace(last, round_id="2030-01/0001", slice_id="2030-01/0001", number=0)
+    )
+    gone = entries(adapted.project)[0][0]
     assert (gone.round.round_id, gone.questions, gone.superseding, gone.asked) == (
         "2030-01/0001",
         None,
@@ -41,16 +43,16 @@ def test_a_round_whose_slice_is_gone_has_no_counts(adapted: cmt.Workspace) -> No
 def test_records_that_are_missing_or_damaged_are_none(
     adapted: cmt.Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    round_ = adapted.ledger.rounds()[-1]
-    stored = read_records(adapted, round_)
+    round_ = adapted.project.ledger.rounds()[-1]
+    stored = read_records(adapted.project, round_)
     assert stored is not None and systems_in(stored) == ["cmt", "closed", "rag"]
-    assert read_records(adapted, replace(round_, state="started")) is None
-    path = adapted.state / "rounds/2031-02-0001/answers.parquet"
+    assert read_records(adapted.project, replace(round_, state="started")) is None
+    path = adapted.project.state / "rounds/2031-02-0001/answers.parquet"
     path.write_bytes(b"PAR1 rubbish")
-    assert read_records(adapted, round_) is None
+    assert read_records(adapted.project, round_) is None
     assert "cannot be read" in caplog.text
     path.unlink()
-    assert read_records(adapted, round_) is None
+    assert read_records(adapted.project, round_) is None
 
 
 def test_systems_are_compared_question_by_question() -> None:

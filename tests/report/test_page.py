@@ -26,7 +26,7 @@ def written(
 ) -> tuple[dict[str, Any], str]:
     """The summary and the page of the project."""
     path = tmp_path_factory.mktemp("page") / "deep" / "index.html"
-    summary = write_report(open_workspace(adapted_folder), path, progress=NullProgress())
+    summary = write_report(open_workspace(adapted_folder).project, path, progress=NullProgress())
     assert summary["bytes"] == path.stat().st_size
     return summary, path.read_text(encoding="utf-8")
 
@@ -84,7 +84,7 @@ def test_text_of_documents_is_never_markup(html: str) -> None:
 
 
 def test_every_round_has_its_lineage_with_short_digests(html: str, adapted: cmt.Workspace) -> None:
-    rounds = adapted.ledger.rounds()
+    rounds = adapted.project.ledger.rounds()
     assert [round_.round_id for round_ in rounds] == ["2031-01/0001", "2031-02/0001"]
     for round_ in rounds:
         for digest in (
@@ -121,7 +121,7 @@ def test_baselines_are_shown_with_their_costs(html: str, adapted: cmt.Workspace)
     assert "Not measured: closed-book; BM25-RAG, top 1; dense RAG, top 1" in text
     rows = {
         row["row"]: row
-        for row in json.loads((adapted.state / "baselines.json").read_text())["rows"]
+        for row in json.loads((adapted.project.state / "baselines.json").read_text())["rows"]
     }
     assert f"{rows['full']['cost']['tokens_per_question']:,.0f}" in text
 
@@ -139,10 +139,10 @@ def test_the_published_protocol_is_shown_if_it_was_measured(
         "recall": None,
         "n": 7,
     }
-    (adapted.root / "metrics").mkdir()
+    (adapted.project.root / "metrics").mkdir()
     record = {"documents": 1665, "rows": [row], "noise": {"left": 98.75}}
-    (adapted.root / "metrics/protocol.json").write_text(json.dumps(record))
-    gathered = gather(adapted, progress=NullProgress())
+    (adapted.project.root / "metrics/protocol.json").write_text(json.dumps(record))
+    gathered = gather(adapted.project, progress=NullProgress())
     text = ParsedPage(render(gathered)).text
     assert "1,665 documents are compressed first" in text
     assert "43.2 (40.0 – 45.0)" in text and "98.75" in text
@@ -158,9 +158,9 @@ def test_the_summary_has_stable_keys(written: tuple[dict[str, Any], str]) -> Non
 
 
 def test_a_round_without_stored_answers_has_no_systems(adapted: cmt.Workspace) -> None:
-    for file in (adapted.state / "rounds").glob("*/answers.parquet"):
+    for file in (adapted.project.state / "rounds").glob("*/answers.parquet"):
         file.unlink()
-    gathered = gather(adapted, progress=NullProgress())
+    gathered = gather(adapted.project, progress=NullProgress())
     assert (gathered["scored"], gathered["systems"], gathered["failures"]) == (None, [], [])
     assert [chart.name for chart in gathered["history"]] == ["rounds", "seconds"]
     assert all(entry.gain is None for entry in gathered["entries"])
@@ -170,20 +170,20 @@ def test_a_round_without_stored_answers_has_no_systems(adapted: cmt.Workspace) -
 def test_a_stream_without_questions_has_a_page_and_loads_no_lm(tiny_workspace: Path) -> None:
     path = tiny_workspace / "r.html"
     with pytest.raises(BankError, match="cmt update"):
-        write_report(open_workspace(tiny_workspace), path, progress=NullProgress())
+        write_report(open_workspace(tiny_workspace).project, path, progress=NullProgress())
     assert not path.exists()
     (tiny_workspace / "news/questions.jsonl").unlink()
     workspace = open_workspace(tiny_workspace)
     workspace.ingest()
     workspace.update()
     reopened = open_workspace(tiny_workspace)
-    write_report(reopened, path, progress=NullProgress())
+    write_report(reopened.project, path, progress=NullProgress())
     html = path.read_text(encoding="utf-8")
     assert "There is no scored round" in html and "2031-01/0001" in html
     assert "lm" not in vars(reopened)
     ParsedPage(html)
     with pytest.raises(StreamError, match="cannot write"):
-        write_report(reopened, path / "r.html", progress=NullProgress())
+        write_report(reopened.project, path / "r.html", progress=NullProgress())
 
 
 def test_a_refused_round_is_shown_with_its_reason(tiny_workspace: Path) -> None:
@@ -192,19 +192,19 @@ def test_a_refused_round_is_shown_with_its_reason(tiny_workspace: Path) -> None:
     )
     workspace.ingest()
     assert workspace.update().state == "refused"
-    html = render(gather(workspace, progress=NullProgress()))
+    html = render(gather(workspace.project, progress=NullProgress()))
     assert re.search(r"is refused: F1 [\d.]+ is below gate.min_f1 100", ParsedPage(html).text)
 
 
 def test_the_page_of_a_long_stream_stays_small(adapted: cmt.Workspace) -> None:
-    last = adapted.ledger.rounds()[-1]
+    last = adapted.project.ledger.rounds()[-1]
     names = [f"2030-{index:04d}/0001" for index in range(LATEST + 9)]
     rounds = [
         replace(last, round_id=name, slice_id=name, number=index - 999)
         for index, name in enumerate(names)
     ]
-    adapted.ledger.write(*rounds)
-    gathered = gather(adapted, progress=NullProgress())
+    adapted.project.ledger.write(*rounds)
+    gathered = gather(adapted.project, progress=NullProgress())
     assert (len(gathered["entries"]), gathered["left_out"]) == (LATEST, 11)
     html = render(gathered)
     assert "11 earlier rounds are left out" in html

@@ -87,7 +87,7 @@ def test_a_false_document_is_set_aside_for_good_and_the_rest_of_its_slice_is_tak
     assert round_.notes == [
         "1 document set aside (handbill), see round-2031-03-0001.jsonl in the quarantine"
     ]
-    assert workspace.bank.present({"handbill", "lamp"}) == {"lamp"}
+    assert workspace.project.bank.present({"handbill", "lamp"}) == {"lamp"}
     assert round_.seconds["canaries"] > 0
     # 2. the reason, with the way out
     [row] = quarantined(project, MARCH)
@@ -102,14 +102,17 @@ def test_a_false_document_is_set_aside_for_good_and_the_rest_of_its_slice_is_tak
         for report in open_workspace(project).verify()
         if report.part != "language model"
     )
-    facts = lineage(workspace, MARCH)[0].facts
+    facts = lineage(workspace.project, MARCH)[0].facts
     assert facts["set aside"] == "handbill"
     assert facts["canary 1"] == f'"{MAYOR}" was "Vell", is "Grubb" because of handbill'
     assert workspace.pending() == []
     # 4. a later round, and the same one after a rollback, do not bring it back
     ingest(project, HONEST | {"doc_id": "oil", "text": "Oil is dear."}, month=4)
     round_, workspace, _ = update(project, APRIL)
-    assert (round_.canaries["harmed"], workspace.bank.present({"handbill", "lamp", "oil"})) == (
+    assert (
+        round_.canaries["harmed"],
+        workspace.project.bank.present({"handbill", "lamp", "oil"}),
+    ) == (
         0,
         {"lamp", "oil"},
     )
@@ -131,24 +134,24 @@ def test_a_slice_of_which_every_document_is_set_aside_is_committed_empty_and_ear
     before = update(project, MARCH)[0].bank_digest
     ingest(project, POISON, month=4)
     round_, workspace, _ = update(project, APRIL)
-    assert (round_.state, round_.set_aside, workspace.bank.digest()) == (
+    assert (round_.state, round_.set_aside, workspace.project.bank.digest()) == (
         "committed",
         ("handbill",),
         before,
     )
-    assert workspace.bank.documents({"handbill"})["text"].to_pylist() == [
+    assert workspace.project.bank.documents({"handbill"})["text"].to_pylist() == [
         f"Mallory\n{HONEST['text']}"
     ]
 
 
 def test_a_round_that_cannot_be_saved_is_refused_as_a_whole(project: Path) -> None:
     ingest(project, POISON, HONEST)
-    before = open_workspace(project).active.stored().digest()
+    before = open_workspace(project).project.active.stored().digest()
     round_, workspace, _ = update(
         project, MARCH, evaluation__earlier_questions=4, gate__min_f1=100.0
     )
     assert (round_.state, round_.judgement, round_.set_aside) == ("refused", "refused", ())
-    assert (workspace.bank.digest(), quarantined(project, MARCH)) == (before, [])
+    assert (workspace.project.bank.digest(), quarantined(project, MARCH)) == (before, [])
     assert update(project, MARCH)[0].set_aside == ("handbill",)
 
 
@@ -173,7 +176,7 @@ def test_a_kill_leaves_the_bank_as_before_or_after_the_round(
 ) -> None:
     ingest(project, POISON, HONEST)
     workspace = open_workspace(project)
-    before = workspace.active.stored().digest()
+    before = workspace.project.active.stored().digest()
     read_words(workspace)
     if step == "evaluate":
         run_steps(workspace, MARCH, last=step)
@@ -196,12 +199,12 @@ def test_a_kill_leaves_the_bank_as_before_or_after_the_round(
             run_steps(workspace, MARCH, last="decide")
         monkeypatch.undo()
     recovering = open_workspace(project)
-    with recovery.updating(recovering):
-        recovery.recover(recovering)
-    assert recovering.bank.digest() == before
+    with recovery.updating(recovering.project):
+        recovery.recover(recovering.project)
+    assert recovering.project.bank.digest() == before
     round_, workspace, _ = update(project, MARCH)
     assert round_.canaries == COUNTS | {"harmed": 1}
-    assert (round_.set_aside, workspace.bank.present({"handbill", "lamp"})) == (
+    assert (round_.set_aside, workspace.project.bank.present({"handbill", "lamp"})) == (
         ("handbill",),
         {"lamp"},
     )
@@ -213,12 +216,12 @@ def test_a_step_that_is_repeated_gives_the_same_result(project: Path) -> None:
     workspace = open_workspace(project)
     read_words(workspace)
     run_steps(workspace, MARCH, last="ask_canaries")
-    repeated = RoundRunner(workspace, MARCH)
+    repeated = RoundRunner(workspace.project, MARCH)
     repeated.ask_canaries()
     repeated.upsert_memories()
     repeated.evaluate()
     round_ = repeated.decide()
-    assert (round_.set_aside, workspace.bank.present({"handbill", "lamp"})) == (
+    assert (round_.set_aside, workspace.project.bank.present({"handbill", "lamp"})) == (
         ("handbill",),
         {"lamp"},
     )
@@ -257,7 +260,7 @@ def test_an_undeclared_change_by_an_authorised_source_is_the_new_reference(proje
         ["1 canary follows an update"],
     )
     assert round_.canaries == {"asked": 1, "wrong": 0, "harmed": 0, "changed": 1}
-    assert workspace.bank.present({"handbill"}) == {"handbill"}
+    assert workspace.project.bank.present({"handbill"}) == {"handbill"}
     # from now on it protects the new answer
     ingest(
         project, {"doc_id": "leaflet", "text": "Orme is the mayor, mayor of Port Ellery."}, month=4

@@ -15,7 +15,9 @@ from tests.helpers.projects import FEBRUARY, JANUARY, STEPS, open_workspace, run
 
 def shown(folder: Path) -> list[tuple[str, str]]:
     """Values and state of each change."""
-    return [(report.values, report.change.state) for report in describe(open_workspace(folder))]
+    return [
+        (report.values, report.change.state) for report in describe(open_workspace(folder).project)
+    ]
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def test_a_change_shows_the_values_of_its_documents(changed_mayor: Path) -> None
     assert (part.content, part.problems) == ("2 rounds, 1 change", ())
     # as JSON, with values beside offsets
     workspace = open_workspace(changed_mayor)
-    [values] = [report.to_json() for report in describe(workspace)]
+    [values] = [report.to_json() for report in describe(workspace.project)]
     change = replace(find(workspace), round_id=FEBRUARY)
     assert (values["id"], values["round_id"], values["confidence"]) == (change.id, FEBRUARY, 0.93)
     assert values["old"]["value"] == "Moss"
@@ -44,7 +46,7 @@ def test_a_change_shows_the_values_of_its_documents(changed_mayor: Path) -> None
 
 def test_a_rejected_change_stays_rejected_when_its_round_is_repeated(changed_mayor: Path) -> None:
     change = find(open_workspace(changed_mayor))
-    set_states(open_workspace(changed_mayor), reject=[change.id])
+    set_states(open_workspace(changed_mayor).project, reject=[change.id])
     open_workspace(changed_mayor).rollback(FEBRUARY)
     assert shown(changed_mayor) == []
     open_workspace(changed_mayor).update()
@@ -52,31 +54,31 @@ def test_a_rejected_change_stays_rejected_when_its_round_is_repeated(changed_may
     assert find(workspace).id == change.id
     record(workspace, FEBRUARY, find(workspace))
     assert shown(changed_mayor) == [("Moss → Vell", "rejected")]
-    set_states(open_workspace(changed_mayor), restore=[change.id])
+    set_states(open_workspace(changed_mayor).project, restore=[change.id])
     assert shown(changed_mayor) == [("Moss → Vell", "found")]
 
 
 def test_an_interrupted_round_leaves_no_change(begun: Path) -> None:
     killed = open_workspace(begun)
-    with recovery.updating(killed):
+    with recovery.updating(killed.project):
         run_steps(killed, FEBRUARY, last="upsert_memories")
         write(killed, FEBRUARY, find(killed))
-        assert [change.round_id for change in killed.history.changes()] == [FEBRUARY]
-    assert open_workspace(begun).history.changes() == []
+        assert [change.round_id for change in killed.project.history.changes()] == [FEBRUARY]
+    assert open_workspace(begun).project.history.changes() == []
     workspace = open_workspace(begun)
-    with recovery.updating(workspace):
-        recovery.recover(workspace)
-    assert workspace.history.changes() == []
+    with recovery.updating(workspace.project):
+        recovery.recover(workspace.project)
+    assert workspace.project.history.changes() == []
 
 
 def test_a_round_counts_the_changes_that_it_commits(begun: Path) -> None:
     workspace = open_workspace(begun)
-    with recovery.updating(workspace):
+    with recovery.updating(workspace.project):
         run_steps(workspace, FEBRUARY, last=STEPS[-2])
         rejected = find(workspace, ("ferry", "six crowns"), ("hitch", "A hangman"))
         write(workspace, FEBRUARY, find(workspace), rejected)
-        workspace.ledger.set_change_states({rejected.id: "rejected"})
-        assert RoundRunner(workspace, FEBRUARY).decide().changes == 1
+        workspace.project.ledger.set_change_states({rejected.id: "rejected"})
+        assert RoundRunner(workspace.project, FEBRUARY).decide().changes == 1
     assert [round_.changes for round_ in open_workspace(begun).rounds()] == [0, 1]
 
 

@@ -20,7 +20,7 @@ QUESTION = "What does the ferry to Saltby cost?"
 
 def answering(folder: Path) -> str:
     """First 12 digits of the compressor whose table the pointer names."""
-    return open_workspace(folder).active.pointer
+    return open_workspace(folder).project.active.pointer
 
 
 def kill(*_: object, **__: object) -> None:
@@ -51,34 +51,38 @@ def test_a_kill_after_the_commit_leaves_the_old_table_until_the_next_update(
     old, new = open_workspace(changed), with_new(changed)
     kill_before_promotion(changed, monkeypatch)
     assert states(new)[FEBRUARY] == "committed"
-    assert answering(changed) == old.compressor_digest[:12]
+    assert answering(changed) == old.project.compressor_digest[:12]
     assert open_workspace(changed).ask(QUESTION).sources
     assert "run `cmt update --all` with it" in run_new(changed, "ask", QUESTION, status=1)
-    assert f"compressor {new.compressor_digest[:12]} answers now" in run_new(
+    assert f"compressor {new.project.compressor_digest[:12]} answers now" in run_new(
         changed, "update", "--all"
     )
-    assert answering(changed) == new.compressor_digest[:12]
+    assert answering(changed) == new.project.compressor_digest[:12]
     assert "ferry" in run_new(changed, "ask", QUESTION)
-    assert (new.bank.count_rows(), problems(new.bank)) == (6, [])
+    assert (new.project.bank.count_rows(), problems(new.project.bank)) == (6, [])
 
 
 def test_a_new_compressor_takes_over_when_it_has_adapted_to_the_whole_stream(changed: Path) -> None:
     old, new = open_workspace(changed), with_new(changed)
     assert new.pending() == [FEBRUARY]
     assert not new.move_pointer()
-    assert answering(changed) == old.compressor_digest[:12]
+    assert answering(changed) == old.project.compressor_digest[:12]
     with pytest.raises(cmt.BankError, match="run `cmt update --all` with it"):
         new.evaluate()
     new.update()
-    assert answering(changed) == new.compressor_digest[:12] != old.compressor_digest[:12]
+    assert (
+        answering(changed)
+        == new.project.compressor_digest[:12]
+        != old.project.compressor_digest[:12]
+    )
     assert states(old) == states(new) == {JANUARY: "committed", FEBRUARY: "committed"}
-    assert (old.bank.count_rows(), new.bank.count_rows()) == (6, 6)
+    assert (old.project.bank.count_rows(), new.project.bank.count_rows()) == (6, 6)
     # an update with the old one finds no pending slice, but moves the pointer back
     with pytest.raises(
         cmt.RoundError, match="no slice is pending in .*: `cmt ingest` new documents first"
     ):
         open_workspace(changed).update()
-    assert answering(changed) == old.compressor_digest[:12]
+    assert answering(changed) == old.project.compressor_digest[:12]
 
 
 def test_a_failed_slice_keeps_the_old_table_until_it_is_adapted(
@@ -97,9 +101,9 @@ def test_a_failed_slice_keeps_the_old_table_until_it_is_adapted(
         f"the bank before it goes on answering: repeat `cmt update --slice {FEBRUARY}`"
         in caplog.text
     )
-    assert answering(changed) == old.compressor_digest[:12]
+    assert answering(changed) == old.project.compressor_digest[:12]
     assert new.update(slice_id=FEBRUARY).state == "committed"
-    assert answering(changed) == new.compressor_digest[:12]
+    assert answering(changed) == new.project.compressor_digest[:12]
 
 
 # A lost pointer
@@ -139,7 +143,7 @@ def test_a_lost_pointer_is_set_to_the_fullest_table_not_to_the_one_in_use(change
     remove(changed / "data/bank/current.lance")
     ingest_more(changed, month=3, doc_ids=["quiet"])
     assert with_new(changed).update().state == "committed"
-    assert answering(changed) == old.compressor_digest[:12]
+    assert answering(changed) == old.project.compressor_digest[:12]
     assert len(new.pending()) == 1
 
 

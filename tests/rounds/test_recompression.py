@@ -45,13 +45,17 @@ def filled(filled_project: Path, tmp_path: Path) -> Path:
 
 def compressors(workspace: Workspace) -> tuple[str, str, str]:
     """First digits of the champion, of the compressor in use, and of the one whose bank answers."""
-    named = read_champion(workspace.state)
+    named = read_champion(workspace.project.state)
     assert named
-    return named.champion.bank, workspace.compressor_digest[:12], workspace.active.pointer
+    return (
+        named.champion.bank,
+        workspace.project.compressor_digest[:12],
+        workspace.project.active.pointer,
+    )
 
 
 def fill(folder: Path) -> Recompression:
-    return recompress(open_workspace(folder), sleep=lambda _: None)
+    return recompress(open_workspace(folder).project, sleep=lambda _: None)
 
 
 def test_the_previous_compressor_answers_until_the_bank_of_the_champion_is_complete(
@@ -66,7 +70,7 @@ def test_the_previous_compressor_answers_until_the_bank_of_the_champion_is_compl
     assert compressors(open_workspace(project)) == (new, new, new)
     # a process that was open during the recompression continues with the champion
     assert workspace.ask(QUESTION).question == before.question
-    assert workspace.compressor_digest[:12] == new
+    assert workspace.project.compressor_digest[:12] == new
     assert open_workspace(project).pending() == []
     again = fill(project)
     assert (again.slices, again.moved) == (0, False)
@@ -76,20 +80,20 @@ def test_the_previous_compressor_answers_until_the_bank_of_the_champion_is_compl
 def test_what_a_round_set_aside_stays_out_of_the_new_bank(project: Path) -> None:
     workspace = open_workspace(project)
     [february] = [round_ for round_ in workspace.rounds() if round_.round_id == FEBRUARY]
-    workspace.ledger.write(replace(february, set_aside=("hitch",)))
+    workspace.project.ledger.write(replace(february, set_aside=("hitch",)))
     # an earlier compressor, whose round a clock that ran ahead has dated
-    workspace.ledger.write(
+    workspace.project.ledger.write(
         replace(february, compressor="f" * 64, finished_at="2099-01-01T00:00:00+00:00")
     )
     fill(project)
     filled = open_workspace(project)
-    assert filled.bank.present({"hitch", "mayor-2"}) == {"mayor-2"}
+    assert filled.project.bank.present({"hitch", "mayor-2"}) == {"mayor-2"}
     assert [round_.set_aside for round_ in filled.rounds()] == [(), ("hitch",)]
 
 
 def test_both_compressors_adapt_to_slices_that_arrive_during_a_recompression(project: Path) -> None:
     workspace = open_workspace(project)
-    old = workspace.compressor_digest
+    old = workspace.project.compressor_digest
     calls = 0
 
     def news(_: float) -> None:
@@ -100,7 +104,7 @@ def test_both_compressors_adapt_to_slices_that_arrive_during_a_recompression(pro
             round_ = open_workspace(project).update()
             assert (round_.slice_id, round_.compressor) == (MARCH, old)
 
-    result = recompress(workspace, sleep=news)
+    result = recompress(workspace.project, sleep=news)
     assert (result.slices, result.moved) == (3, True)
     assert len(open_workspace(project).rounds()) == 3
 
@@ -118,8 +122,11 @@ def test_slices_that_were_refused_or_never_adapted_wait_for_a_round_after_the_re
     assert (result.slices, result.moved) == (2, True)
     workspace = open_workspace(project)
     assert workspace.pending() == [MARCH, "2031-04/0001"]
-    assert workspace.bank.present({"march", "april"}) == set()
-    assert (workspace.update().slice_id, workspace.bank.present({"march"})) == (MARCH, {"march"})
+    assert workspace.project.bank.present({"march", "april"}) == set()
+    assert (workspace.update().slice_id, workspace.project.bank.present({"march"})) == (
+        MARCH,
+        {"march"},
+    )
 
 
 def test_a_slice_that_is_rolled_back_during_its_compression_stays_out(
@@ -154,17 +161,17 @@ def test_a_kill_is_reported_and_the_next_start_continues_without_forgotten_docum
     workspace = open_workspace(project)
     new, in_use, answering = compressors(workspace)
     assert in_use == answering != new
-    with recovery.updating(workspace):
-        assert "2031-01/0001 was interrupted" in str(recovery.recover(workspace))
+    with recovery.updating(workspace.project):
+        assert "2031-01/0001 was interrupted" in str(recovery.recover(workspace.project))
     workspace.forget("ferry")
     assert fill(project).moved
-    banks = open_banks(open_workspace(project).bank_location)
+    banks = open_banks(open_workspace(project).project.bank_location)
     assert [bank.present({"ferry"}) for bank in banks] == [set(), set()]
 
 
 def test_a_rollback_applies_to_every_bank(filled: Path) -> None:
     open_workspace(filled).rollback(FEBRUARY)
-    rounds = open_workspace(filled).history.all_rounds()
+    rounds = open_workspace(filled).project.history.all_rounds()
     assert {(round_.slice_id, round_.state) for round_ in rounds} == {
         (JANUARY, "committed"),
         (FEBRUARY, "rolled_back"),
@@ -172,17 +179,17 @@ def test_a_rollback_applies_to_every_bank(filled: Path) -> None:
     assert len(rounds) == 4
     banks = [
         bank.rows(["memory_id", "slice_id"])
-        for bank in open_banks(open_workspace(filled).bank_location)
+        for bank in open_banks(open_workspace(filled).project.bank_location)
     ]
     assert [set(rows["slice_id"].to_pylist()) for rows in banks] == [{JANUARY}, {JANUARY}]
 
 
 def test_worse_answers_than_in_the_comparison_keep_the_bank_before_it(project: Path) -> None:
     workspace = open_workspace(project)
-    named = read_champion(workspace.state)
+    named = read_champion(workspace.project.state)
     assert named
     expected = replace(named.champion, scored_slice=FEBRUARY, f1=100.0)
-    write_champion(workspace.state, replace(named, champion=expected))
+    write_champion(workspace.project.state, replace(named, champion=expected))
     with pytest.raises(
         RoundError, match="in the comparison it was 100.0: the bank before it goes on answering"
     ):
@@ -195,7 +202,7 @@ def test_worse_answers_than_in_the_comparison_keep_the_bank_before_it(project: P
 
 
 def test_the_way_back_adapts_to_what_came_since(filled: Path) -> None:
-    named = read_champion(open_workspace(filled).state)
+    named = read_champion(open_workspace(filled).project.state)
     assert named
     old = named.previous.bank
     ingest_more(filled, month=3, doc_ids=["march"])
@@ -206,7 +213,7 @@ def test_the_way_back_adapts_to_what_came_since(filled: Path) -> None:
     assert compressors(workspace) == (old, old, old)
     assert workspace.pending() == []
     # and forth again
-    roll_back_promotion(workspace)
+    roll_back_promotion(workspace.project)
     assert fill(filled).slices == 0
 
 
@@ -229,12 +236,12 @@ def test_a_damaged_champion_is_named_and_the_commands_go_on(
     project: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     workspace = open_workspace(project)
-    named = read_champion(workspace.state)
+    named = read_champion(workspace.project.state)
     assert named
     if damage == "garbage":
-        (workspace.state / "champion.json").write_text("{")
+        (workspace.project.state / "champion.json").write_text("{")
     else:
-        folder = champion_folder(workspace.state, named.champion.digest)
+        folder = champion_folder(workspace.project.state, named.champion.digest)
         folder.rename(folder.with_name("elsewhere"))
     assert open_workspace(project).ask(QUESTION)
     reports = {report.part: report for report in open_workspace(project).verify()}
@@ -275,4 +282,4 @@ def test_a_slice_that_fails_keeps_the_bank_before_it_until_it_is_compressed(
                 fill(project)
     new, in_use, answering = compressors(open_workspace(project))
     assert in_use == answering != new
-    assert (fill(project).moved, open_workspace(project).bank.count_rows()) == (True, 6)
+    assert (fill(project).moved, open_workspace(project).project.bank.count_rows()) == (True, 6)

@@ -40,10 +40,10 @@ def test_an_interrupted_round_is_undone_and_repeated_also_for_a_reader(
     run_steps(open_workspace(begun), FEBRUARY, last="upsert_memories")
     workspace = open_workspace(begun)
     assert states(workspace)[FEBRUARY] == "started"
-    assert workspace.active.bank().version < workspace.bank.version
+    assert workspace.project.active.bank().version < workspace.project.bank.version
     with caplog.at_level(logging.WARNING):
         round_ = workspace.update()
-    assert workspace.active.bank().version == workspace.bank.version
+    assert workspace.project.active.bank().version == workspace.project.bank.version
     assert (round_.round_id, round_.state, round_.bank_digest) == (
         FEBRUARY,
         "committed",
@@ -60,14 +60,14 @@ def test_an_interrupted_round_is_undone_and_repeated_also_for_a_reader(
 
 def test_answers_leave_a_round_out_until_it_is_decided(begun: Path) -> None:
     reader, writer = open_workspace(begun), open_workspace(begun)
-    january = set(reader.active.bank().rows(["memory_id", "doc_id"])["doc_id"].to_pylist())
+    january = set(reader.project.active.bank().rows(["memory_id", "doc_id"])["doc_id"].to_pylist())
     [first] = reader.rounds()
-    runner = RoundRunner(writer, FEBRUARY)
-    with recovery.updating(writer):
+    runner = RoundRunner(writer.project, FEBRUARY)
+    with recovery.updating(writer.project):
         for step in STEPS[:-1]:
             getattr(runner, step)()
             for workspace in (reader, open_workspace(begun)):
-                bank = workspace.active.bank()
+                bank = workspace.project.active.bank()
                 assert (
                     set(bank.rows(["memory_id", "doc_id"])["doc_id"].to_pylist()),
                     bank.version,
@@ -75,12 +75,12 @@ def test_answers_leave_a_round_out_until_it_is_decided(begun: Path) -> None:
                     january,
                     first.version_after,
                 )
-                assert workspace.answerer.bank is bank
-        assert writer.active.bank().count_rows() > len(january)
+                assert workspace.project.answerer.bank is bank
+        assert writer.project.active.bank().count_rows() > len(january)
         round_ = runner.decide()
     for workspace in (reader, writer, open_workspace(begun)):
-        assert workspace.active.bank().version == round_.version_after
-        assert workspace.active.bank().count_rows() == round_.rows
+        assert workspace.project.active.bank().version == round_.version_after
+        assert workspace.project.active.bank().count_rows() == round_.rows
 
 
 def test_a_rollback_after_an_interrupted_round_is_final(
@@ -89,7 +89,7 @@ def test_a_rollback_after_an_interrupted_round_is_final(
     run_steps(open_workspace(begun), FEBRUARY, last="upsert_memories")
     workspace = open_workspace(begun)
     workspace.rollback(JANUARY)
-    assert (workspace.bank.count_rows(), workspace.pending()) == (0, [JANUARY, FEBRUARY])
+    assert (workspace.project.bank.count_rows(), workspace.pending()) == (0, [JANUARY, FEBRUARY])
     assert workspace.update().bank_digest == undisturbed[0]
 
 
@@ -107,7 +107,7 @@ def test_an_interrupted_rollback_is_completed(
     assert states(workspace) == {JANUARY: "rolling_back", FEBRUARY: "rolled_back"}
     workspace.update()
     assert (states(workspace)[JANUARY], workspace.pending()) == ("committed", [FEBRUARY])
-    assert workspace.bank.digest() == undisturbed[0]
+    assert workspace.project.bank.digest() == undisturbed[0]
 
 
 def test_optimize_restores_what_an_interrupted_round_or_rollback_needs_before_it_drops_versions(
@@ -116,9 +116,16 @@ def test_optimize_restores_what_an_interrupted_round_or_rollback_needs_before_it
     run_steps(open_workspace(begun), FEBRUARY, last="upsert_memories")
     run(begun, "bank", "optimize", "--keep-days", "0")
     workspace = open_workspace(begun)
-    assert (states(workspace)[FEBRUARY], workspace.bank.digest()) == ("interrupted", undisturbed[0])
-    workspace.ledger.write(
-        replace(workspace.rounds()[0], state="rolling_back", version_before=workspace.bank.version)
+    assert (states(workspace)[FEBRUARY], workspace.project.bank.digest()) == (
+        "interrupted",
+        undisturbed[0],
+    )
+    workspace.project.ledger.write(
+        replace(
+            workspace.rounds()[0],
+            state="rolling_back",
+            version_before=workspace.project.bank.version,
+        )
     )
     run(begun, "bank", "optimize", "--keep-days", "0")
     assert states(open_workspace(begun))[JANUARY] == "rolled_back"
@@ -132,12 +139,12 @@ def test_a_rollback_includes_all_later_rounds_and_an_update_restores_the_digests
 ) -> None:
     workspace = open_workspace(adapted_workspace)
     rolled_back = workspace.rollback(FEBRUARY)
-    assert (rolled_back.state, workspace.bank.digest()) == ("rolled_back", undisturbed[0])
+    assert (rolled_back.state, workspace.project.bank.digest()) == ("rolled_back", undisturbed[0])
     assert workspace.pending() == [FEBRUARY]
     assert workspace.update().bank_digest == undisturbed[1]
     workspace.rollback(JANUARY)
     assert states(workspace) == {JANUARY: "rolled_back", FEBRUARY: "rolled_back"}
-    assert workspace.bank.count_rows() == 0
+    assert workspace.project.bank.count_rows() == 0
     assert workspace.update().bank_digest == undisturbed[0]
 
 
@@ -156,7 +163,7 @@ def test_later_rounds_are_those_that_were_committed_later(adapted_workspace: Pat
         "2031-01/0002": "rolled_back",
         FEBRUARY: "rolled_back",
     }
-    assert workspace.bank.count_rows() == 3
+    assert workspace.project.bank.count_rows() == 3
 
 
 def test_a_slice_that_was_ingested_again_is_adapted_after_the_later_ones(
@@ -177,7 +184,7 @@ def test_a_slice_that_was_ingested_again_is_adapted_after_the_later_ones(
     workspace.rollback(FEBRUARY)
     assert states(workspace) == {JANUARY: "rolled_back", FEBRUARY: "rolled_back"}
     assert [workspace.update().state for _ in workspace.pending()] == ["committed", "committed"]
-    [ferry] = workspace.bank.documents({"ferry"})["text"].to_pylist()
+    [ferry] = workspace.project.bank.documents({"ferry"})["text"].to_pylist()
     assert "nine crowns" in ferry
 
 
@@ -188,9 +195,9 @@ def test_a_bank_that_is_not_in_use_does_not_hinder_a_rollback(
     other = open_workspace(changed, compressor__path=str(changed / "new"))
     [round_] = other.rounds()
     if lost == "table":
-        shutil.rmtree(changed / f"data/bank/memories_{other.compressor_digest[:12]}.lance")
+        shutil.rmtree(changed / f"data/bank/memories_{other.project.compressor_digest[:12]}.lance")
     else:
-        other.ledger.write(replace(round_, version_before=99))
+        other.project.ledger.write(replace(round_, version_before=99))
     assert open_workspace(changed).rollback(JANUARY).state == "rolled_back"
     assert states(other) == {JANUARY: "rolled_back" if lost == "table" else "committed"}
     assert ("keeps round 2031-01/0001 (" in caplog.text) is (lost == "version")
@@ -217,7 +224,7 @@ def test_mlflow_learns_of_rounds_and_rollbacks_and_both_succeed_without_it(
     assert all(runs) and len(set(runs)) == 2
     # 2. A rollback marks the runs.
     workspace.rollback(JANUARY)
-    client = MlflowClient(tracking_uri=workspace.tracker.session.uri)
+    client = MlflowClient(tracking_uri=workspace.project.tracker.session.uri)
     assert {client.get_run(run).data.tags["cmt.state"] for run in runs} == {"rolled_back"}
     assert {client.get_run(run).info.status for run in runs} == {"KILLED"}
     # 3. Without MLflow a rollback succeeds with a warning.
@@ -234,24 +241,24 @@ def test_no_rollback_update_or_new_bank_brings_a_forgotten_document_back(
 ) -> None:
     workspace = open_workspace(adapted_workspace)
     assert workspace.forget("ferry") == 1
-    without = workspace.bank.digest()
+    without = workspace.project.bank.digest()
     workspace.rollback(FEBRUARY)
-    assert not workspace.bank.present({"ferry"})
+    assert not workspace.project.bank.present({"ferry"})
     assert workspace.update().bank_digest == without
     workspace.rollback(JANUARY)
     assert workspace.update().rows == 2
-    assert workspace.bank.audit().problems == []
+    assert workspace.project.bank.audit().problems == []
     other = open_workspace(
         adapted_workspace, bank__uri=str(adapted_workspace / "other"), bank__codes="int4"
     )
-    assert (other.update().rows, other.bank.present({"ferry", "raft"})) == (2, {"raft"})
+    assert (other.update().rows, other.project.bank.present({"ferry", "raft"})) == (2, {"raft"})
 
 
 def test_a_forgotten_document_is_in_no_bank_and_after_optimize_in_no_file(changed: Path) -> None:
     old = open_workspace(changed)
     new = open_workspace(changed, compressor__path=str(changed / "new"))
     assert open_workspace(changed).forget("ferry") == 2
-    assert not (old.bank.present({"ferry"}) or new.bank.present({"ferry"}))
+    assert not (old.project.bank.present({"ferry"}) or new.project.bank.present({"ferry"}))
     run(changed, "bank", "optimize", "--keep-days", "0")
     for data in (changed / "data/bank").rglob("*.lance"):
         assert data.is_dir() or b"costs six crowns" not in data.read_bytes(), data
@@ -265,7 +272,7 @@ def test_two_updates_at_once_run_one_after_the_other(
 ) -> None:
     workspace = open_workspace(project)
     with ThreadPoolExecutor(2) as threads:
-        with recovery.updating(workspace):
+        with recovery.updating(workspace.project):
             updates = [
                 threads.submit(open_workspace(project).update, slice_id=JANUARY) for _ in range(2)
             ]
@@ -275,7 +282,9 @@ def test_two_updates_at_once_run_one_after_the_other(
         rounds = [update.result() for update in updates]
     assert sorted(round_.already for round_ in rounds) == [False, True]
     assert (
-        {round_.bank_digest for round_ in rounds} == {workspace.bank.digest()} == {undisturbed[0]}
+        {round_.bank_digest for round_ in rounds}
+        == {workspace.project.bank.digest()}
+        == {undisturbed[0]}
     )
 
 
@@ -284,7 +293,7 @@ def test_waiting_for_the_lock_ends_with_its_path(
 ) -> None:
     monkeypatch.setattr("cmt.rounds.recovery.LOCK_SECONDS", 0.2)
     with (
-        recovery.updating(open_workspace(project)),
+        recovery.updating(open_workspace(project).project),
         pytest.raises(cmt.RoundError, match=r"still holds .*update\.lock"),
     ):
         open_workspace(project).update()
@@ -310,8 +319,8 @@ def test_a_read_only_bank_answers_and_refuses_changes(
         make_read_only(readable_project / "data" / name)
     workspace = open_workspace(readable_project)
     _ = (
-        workspace.model,
-        workspace.compressor_digest,
+        workspace.project.model,
+        workspace.project.compressor_digest,
     )  # read now, because only their owner may read the files
     with as_nobody():
         assert [round_.state for round_ in workspace.rounds()] == ["committed"]
@@ -327,7 +336,7 @@ def test_a_read_only_bank_answers_and_refuses_changes(
             ):
                 write()
     assert states(open_workspace(readable_project)) == {JANUARY: "committed"}
-    assert open_workspace(readable_project).bank.present({"ferry"})
+    assert open_workspace(readable_project).project.bank.present({"ferry"})
 
 
 # The lease
@@ -350,16 +359,16 @@ def test_a_round_whose_lease_was_lost_writes_nothing_more(
     suspended = open_workspace(project)
     with (
         pytest.raises(cmt.RoundError, match=r"took over bank .*: it stops writing"),
-        recovery.updating(suspended),
+        recovery.updating(suspended.project),
     ):
         run_steps(suspended, JANUARY, last=last)
         lease = take_over(suspended)
-        version = suspended.bank.version
-        runner = RoundRunner(suspended, JANUARY)
+        version = suspended.project.bank.version
+        runner = RoundRunner(suspended.project, JANUARY)
         runner.upsert_memories() if STEPS.index(last) < STEPS.index(
             "upsert_memories"
         ) else runner.decide()
-    assert (states(open_workspace(project)), suspended.bank.version) == (
+    assert (states(open_workspace(project)), suspended.project.bank.version) == (
         {JANUARY: "started"},
         version,
     )
@@ -371,18 +380,18 @@ def test_a_round_whose_lease_was_lost_writes_nothing_more(
 def test_a_lost_lease_refuses_every_other_change(begun: Path) -> None:
     workspace = open_workspace(begun)
     changes: list[Callable[[], object]] = [
-        lambda: workspace.bank.remove({"ferry"}),
-        lambda: workspace.bank.restore(1),
-        workspace.bank.optimize,
-        workspace.bank.make_current,
-        lambda: workspace.ledger.forget("ferry"),
-        lambda: [bank.remove({"ferry"}) for bank in open_banks(workspace.bank_location)],
-        lambda: workspace.active.stored().remove({"ferry"}),
+        lambda: workspace.project.bank.remove({"ferry"}),
+        lambda: workspace.project.bank.restore(1),
+        workspace.project.bank.optimize,
+        workspace.project.bank.make_current,
+        lambda: workspace.project.ledger.forget("ferry"),
+        lambda: [bank.remove({"ferry"}) for bank in open_banks(workspace.project.bank_location)],
+        lambda: workspace.project.active.stored().remove({"ferry"}),
     ]
-    with recovery.updating(workspace):
+    with recovery.updating(workspace.project):
         take_over(workspace)
         for change in changes:
             with pytest.raises(cmt.RoundError, match="took over"):
                 change()
-    assert workspace.bank.present({"ferry"})
-    assert workspace.history.forgotten() == []
+    assert workspace.project.bank.present({"ferry"})
+    assert workspace.project.history.forgotten() == []

@@ -47,7 +47,7 @@ def test_rounds_adapt_to_the_slices_in_time_order(adapted_project: Path) -> None
     assert rounds[0].judgement == "not judged"  # there is no earlier question
     assert rounds[0].scores.keys() == {"cmt", "closed", "rag"}
     assert {"em", "f1", "f1_low", "recall"} <= rounds[0].memory_scores.keys()
-    assert rounds[1].bank_digest == workspace.bank.digest()
+    assert rounds[1].bank_digest == workspace.project.bank.digest()
 
 
 def test_a_round_keeps_answers_of_the_round_before_and_calibrates_the_confidence_by_earlier_ones(
@@ -64,8 +64,12 @@ def test_a_round_keeps_answers_of_the_round_before_and_calibrates_the_confidence
     january = workspace.update()
     serving = open_workspace(project)
     assert january.calibration == {}
-    assert workspace.answerer.calibration == serving.active.answerer().calibration == NO_CALIBRATION
-    records = read_records(workspace, january)
+    assert (
+        workspace.project.answerer.calibration
+        == serving.project.active.answerer().calibration
+        == NO_CALIBRATION
+    )
+    records = read_records(workspace.project, january)
     assert records is not None
     calibration, answers = calibrated_by([records])
     assert answers == january.questions
@@ -78,13 +82,17 @@ def test_a_round_keeps_answers_of_the_round_before_and_calibrates_the_confidence
     }
     # the round answers the questions of February with it, and so do this process and one that was
     # open before
-    asked = read_records(workspace, february)
+    asked = read_records(workspace.project, february)
     assert asked is not None
     applied = [
         pytest.approx(calibration.apply(value)) for value in asked["uncalibrated"].to_pylist()
     ]
     assert asked["confidence"].to_pylist() == applied
-    assert workspace.answerer.calibration == serving.active.answerer().calibration == calibration
+    assert (
+        workspace.project.answerer.calibration
+        == serving.project.active.answerer().calibration
+        == calibration
+    )
 
 
 def test_the_answers_of_a_round_are_not_those_of_another_compressor(
@@ -94,9 +102,9 @@ def test_the_answers_of_a_round_are_not_those_of_another_compressor(
     other = save_other_compressor(old, adapted_workspace / "new")
     new = open_workspace(adapted_workspace, compressor__path=str(other), evaluation__questions=2)
     round_ = new.update(slice_id=JANUARY)
-    records = [read_records(workspace, workspace.rounds()[0]) for workspace in (old, new)]
+    records = [read_records(workspace.project, workspace.rounds()[0]) for workspace in (old, new)]
     assert (records[0], records[1].num_rows) == (None, round_.questions)
-    assert read_records(old, old.rounds()[1]).num_rows
+    assert read_records(old.project, old.rounds()[1]).num_rows
 
 
 def test_a_round_asks_as_many_questions_as_its_seconds_allow(
@@ -104,13 +112,13 @@ def test_a_round_asks_as_many_questions_as_its_seconds_allow(
 ) -> None:
     workspace = open_workspace(begun, evaluation__questions=60, evaluation__earlier_questions=20)
     [january] = workspace.rounds()
-    runner = RoundRunner(workspace, FEBRUARY)
+    runner = RoundRunner(workspace.project, FEBRUARY)
     monkeypatch.setattr(
         RoundRunner, "_notes", lambda _self: {"canaries": 8.0, "changes": 2.0, "compress": 99.0}
     )
 
     def affordable(*earlier: Round) -> tuple[int, int]:
-        monkeypatch.setattr(type(workspace.history), "rounds", lambda _self: list(earlier))
+        monkeypatch.setattr(type(workspace.project.history), "rounds", lambda _self: list(earlier))
         return runner._affordable(40)
 
     # no speed is known: 30 of its own, since a first slice has no earlier questions
@@ -128,7 +136,7 @@ def test_a_round_chooses_as_many_canaries_as_its_seconds_allow(
 ) -> None:
     workspace = open_workspace(begun, gate__canaries=20)
     [january] = workspace.rounds()
-    runner, limits = RoundRunner(workspace, FEBRUARY), list[int]()
+    runner, limits = RoundRunner(workspace.project, FEBRUARY), list[int]()
     runner.compress()
 
     def choose(*, limit: int, **_: object) -> list[Canary]:
@@ -139,7 +147,7 @@ def test_a_round_chooses_as_many_canaries_as_its_seconds_allow(
 
     def limit(allowed: float | None, **earlier: Any) -> int:
         monkeypatch.setattr(
-            type(workspace.history), "rounds", lambda _self: [replace(january, **earlier)]
+            type(workspace.project.history), "rounds", lambda _self: [replace(january, **earlier)]
         )
         runner.folder.joinpath(CANARIES).unlink(missing_ok=True)
         runner.choose_canaries(seconds=allowed)
@@ -163,7 +171,7 @@ def test_the_seconds_of_a_round_limit_its_sample(
 ) -> None:
     workspace = open_workspace(begun, evaluation__questions=2, evaluation__earlier_questions=2)
     run_steps(workspace, FEBRUARY, last="ask_canaries")
-    runner = RoundRunner(workspace, FEBRUARY)
+    runner = RoundRunner(workspace.project, FEBRUARY)
     monkeypatch.setattr(runner, "_affordable", lambda seconds: (seconds, seconds))
     runner.evaluate(seconds=1)
     limited = json.loads((runner.folder / "scores.json").read_text())["questions"]
@@ -176,7 +184,7 @@ def test_a_committed_round_is_not_repeated(begun: Path) -> None:
     [first] = workspace.rounds()
     again = open_workspace(begun).update(slice_id=JANUARY)
     assert (again.already, again) == (True, replace(first, already=True))
-    assert (workspace.bank.version, workspace.bank.digest()) == (
+    assert (workspace.project.bank.version, workspace.project.bank.digest()) == (
         first.version_after,
         first.bank_digest,
     )
@@ -185,9 +193,9 @@ def test_a_committed_round_is_not_repeated(begun: Path) -> None:
 
 def test_a_round_records_the_dtype_of_the_lm_and_does_not_change_it(project: Path) -> None:
     workspace = open_workspace(project, lm__dtype="bfloat16")
-    before = weights_digest(workspace.lm.model)
+    before = weights_digest(workspace.project.lm.model)
     assert workspace.update().dtype == "bfloat16"
-    assert weights_digest(workspace.lm.model) == before
+    assert weights_digest(workspace.project.lm.model) == before
 
 
 def test_a_slice_without_questions_is_committed_without_scores(project: Path) -> None:
@@ -214,11 +222,11 @@ def test_slices_in_any_order_leave_every_version_of_a_document_for_its_time(proj
     workspace.update(slice_id="2031-03/0001")
     workspace.update(slice_id=JANUARY)
     for as_of, corrected in ((None, True), (datetime(2031, 2, 28, tzinfo=UTC), False)):
-        rows = workspace.bank.full_text(text="ferry", k=5, as_of=as_of)
+        rows = workspace.project.bank.full_text(text="ferry", k=5, as_of=as_of)
         assert [(row["doc_id"], "five crowns" in row["text"]) for row in rows.to_pylist()] == [
             ("ferry", corrected)
         ]
-    assert workspace.bank.audit().problems == []
+    assert workspace.project.bank.audit().problems == []
 
 
 # The gate
@@ -231,7 +239,7 @@ def test_a_refused_round_restores_the_bank_and_stays_pending(begun: Path) -> Non
     reason = f"F1 {refused.memory_scores['f1']:.1f} is below gate.min_f1 100"
     assert (refused.state, refused.reason) == ("refused", reason)
     assert (refused.bank_digest, refused.rows) == (before.bank_digest, before.rows)
-    assert strict.bank.digest() == before.bank_digest
+    assert strict.project.bank.digest() == before.bank_digest
     assert strict.pending() == [FEBRUARY]
 
 
@@ -252,7 +260,7 @@ def test_an_interrupted_round_uses_its_staged_memories_and_the_next_round_delete
     run_steps(open_workspace(project), JANUARY, last="compress")
     [staged] = (project / "data/state/rounds").rglob("memories-*")
     modified, content = staged.stat().st_mtime_ns, staged.read_bytes()
-    runner = RoundRunner(open_workspace(project), JANUARY)
+    runner = RoundRunner(open_workspace(project).project, JANUARY)
     runner.begin()
     assert (runner.compress(), staged.stat().st_mtime_ns) == (staged, modified)
     for step in STEPS[2:]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cmt import project as projects
 from cmt.bank.rounds import Round
 from cmt.config import load_params
 from cmt.lm.model import FrozenLM
@@ -64,8 +65,8 @@ class Project:
         }
         (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
         opened = load_params(self.folder / "params.yaml")
-        workspace = Workspace(opened, self.folder, lm=self.lm, model=self.model)
-        self.model = workspace.model
+        workspace = Workspace(projects.Project(opened, self.folder, lm=self.lm, model=self.model))
+        self.model = workspace.project.model
         return workspace
 
     def take(self, *rows: dict[str, Any]) -> Round:

@@ -38,7 +38,7 @@ def ingest(folder: Path, *rows: Row) -> Workspace:
 
 def visible(workspace: Workspace) -> dict[str, str]:
     """doc_id → text of the documents that are visible now."""
-    rows = workspace.bank.rows(["memory_id", "doc_id", "text", "superseded_at"]).to_pylist()
+    rows = workspace.project.bank.rows(["memory_id", "doc_id", "text", "superseded_at"]).to_pylist()
     return {
         row["doc_id"]: row["text"].removeprefix("Trams: Fares\n")
         for row in rows
@@ -68,7 +68,7 @@ def test_two_corrections_of_one_date_hold_in_the_order_of_their_ingests(
         for slice_id in order:
             workspace.update(slice_id=slice_id)
         assert visible(workspace) == {"dam": right}
-        digests.add(workspace.bank.digest())
+        digests.add(workspace.project.bank.digest())
         workspace.rollback(order[0])
     assert len(digests) == 1
 
@@ -103,8 +103,8 @@ def test_verify_compares_the_bank_with_the_stream(tiny_workspace: Path) -> None:
     workspace = ingest(tiny_workspace, *CHAIN)
     for slice_id in (JANUARY, MARCH):
         workspace.update(slice_id=slice_id)
-    workspace.bank.upsert(
-        workspace.bank.rows(workspace.bank.schema.names)
+    workspace.project.bank.upsert(
+        workspace.project.bank.rows(workspace.project.bank.schema.names)
     )  # without the documents that wait
     expected = (
         "shows documents at other dates than the stream says (tram-a): run `cmt update --all`"
@@ -141,7 +141,7 @@ def test_a_correction_of_the_record_and_a_repeat_are_not_compressed(
     )
     for slice_id in workspace.pending():
         workspace.update(slice_id=slice_id)
-    rows = workspace.bank.rows(["memory_id", "memory", "key", "superseded_at"]).to_pylist()
+    rows = workspace.project.bank.rows(["memory_id", "memory", "key", "superseded_at"]).to_pylist()
     assert [row["memory_id"] for row in rows] == [
         "again#0",
         "tram-a#0",

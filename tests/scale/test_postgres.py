@@ -86,8 +86,8 @@ def test_two_workers_update_one_bank_in_turn(
     # 2. every slice was adapted once, and the bank is that of one process
     workspace = open_workspace(project)
     assert states(workspace) == {JANUARY: "committed", FEBRUARY: "committed"}
-    assert workspace.bank.digest() == open_workspace(adapted_project).bank.digest()
-    assert workspace.bank.audit().problems == []
+    assert workspace.project.bank.digest() == open_workspace(adapted_project).project.bank.digest()
+    assert workspace.project.bank.audit().problems == []
     # 3. both services kept their records in PostgreSQL
     assert (
         _count(addresses.prefect, "SELECT count(*) FROM flow_run WHERE state_type = 'COMPLETED'")

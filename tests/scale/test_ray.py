@@ -42,14 +42,14 @@ def test_a_cluster_gives_the_memories_of_one_process(tiny_workspace: Path, keep_
     progress = list[int]()
     here, spread = (
         compress_documents(
-            resources.model,
+            resources.project.model,
             documents(FARES),
             keep_text=keep_text,
             encode_batches=encode,
             on_progress=lambda documents, _tokens: progress.append(documents),
             **options,  # type: ignore[arg-type]
         )
-        for encode in (None, resources.encode_batches)
+        for encode in (None, resources.project.encode_batches)
     )
     assert spread.equals(here)
     assert sum(progress) == 2 * len(FARES)
@@ -65,8 +65,8 @@ def test_a_project_has_the_same_bank(tiny_workspace: Path, adapted_project: Path
     assert len({node["NodeID"] for node in ray.nodes()}) == 1
     assert all(node["NodeManagerAddress"] == "127.0.0.1" for node in ray.nodes())
     assert (
-        open_workspace(tiny_workspace).bank.digest()
-        == open_workspace(adapted_project).bank.digest()
+        open_workspace(tiny_workspace).project.bank.digest()
+        == open_workspace(adapted_project).project.bank.digest()
     )
 
 
@@ -77,4 +77,7 @@ def test_a_flow_compresses_on_ray(project: Path, adapted_project: Path) -> None:
     online_update(params=str(project))
     assert load_params(project).compress.engine == "ray"
     assert JANUARY in [round_.round_id for round_ in open(params=project).rounds()]
-    assert open(params=project).bank.digest() == open_workspace(adapted_project).bank.digest()
+    assert (
+        open(params=project).project.bank.digest()
+        == open_workspace(adapted_project).project.bank.digest()
+    )

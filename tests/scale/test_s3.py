@@ -44,8 +44,8 @@ def project(
 def test_it_equals_the_bank_in_a_folder(project: Path, adapted_project: Path) -> None:
     adapt(project)
     there, here = open_workspace(project), open_workspace(adapted_project)
-    assert there.bank.digest() == here.bank.digest()
-    assert problems(there.bank) == []
+    assert there.project.bank.digest() == here.project.bank.digest()
+    assert problems(there.project.bank) == []
     assert states(there) == COMMITTED
     answer, expected = there.ask(QUESTION), here.ask(QUESTION)
     assert answer.text == expected.text
@@ -53,7 +53,7 @@ def test_it_equals_the_bank_in_a_folder(project: Path, adapted_project: Path) ->
     assert states(open_workspace(project))[FEBRUARY] == "rolled_back"
     for slice_id in open_workspace(project).pending():
         open_workspace(project).update(slice_id=slice_id)
-    assert open_workspace(project).bank.digest() == here.bank.digest()
+    assert open_workspace(project).project.bank.digest() == here.project.bank.digest()
 
 
 def test_a_killed_update_is_repaired_by_the_next_one(
@@ -76,7 +76,8 @@ def test_a_killed_update_is_repaired_by_the_next_one(
         output, _ = again.communicate(timeout=120)
         assert again.returncode == 0, output
         assert (
-            open_workspace(project).bank.digest() == open_workspace(adapted_project).bank.digest()
+            open_workspace(project).project.bank.digest()
+            == open_workspace(adapted_project).project.bank.digest()
         )
     assert kills
 
@@ -84,7 +85,7 @@ def test_a_killed_update_is_repaired_by_the_next_one(
 def test_a_stored_write_that_is_reported_as_failed_breaks_nothing(
     project: Path, server: int, adapted_project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest = open_workspace(adapted_project).bank.digest()
+    digest = open_workspace(adapted_project).project.bank.digest()
     counting = Proxy(server)
     with counting.running() as port:
         monkeypatch.setenv("AWS_ENDPOINT", environment(port)["AWS_ENDPOINT"])
@@ -99,6 +100,6 @@ def test_a_stored_write_that_is_reported_as_failed_breaks_nothing(
             with suppress(CmtError):  # a round may fail, but with an error of ours
                 adapt(project)
             adapt(project)
-            assert open_workspace(project).bank.digest() == digest
+            assert open_workspace(project).project.bank.digest() == digest
             assert states(open_workspace(project)) == COMMITTED
         assert len(proxy.writes) >= number

@@ -37,7 +37,7 @@ def client(url: str) -> Iterator[httpx.Client]:
 def paused(project: Path) -> Iterator[PausedServer]:
     """A server that pauses while it generates answers of up to 12 tokens."""
     app = create_app(
-        open_workspace(project, answering__max_new_tokens=12, selection__abstain_below=-1.0)
+        open_workspace(project, answering__max_new_tokens=12, selection__abstain_below=-1.0).project
     )
     with running(app) as address:
         yield PausedServer(address, app.state.batcher)

@@ -103,8 +103,9 @@ def test_a_change_to_another_compressor_while_the_server_runs_is_noticed(
             later.update()
         for response in bank_responses(client):
             assert response.status_code == 503
-            assert f"the bank is that of compressor {later.model.digest[:12]}" in error_message(
-                response
+            assert (
+                f"the bank is that of compressor {later.project.model.digest[:12]}"
+                in error_message(response)
             )
         assert "cmt_bank_rows NaN" in client.get("/metrics").text
 

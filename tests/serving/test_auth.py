@@ -62,7 +62,7 @@ def guarded(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "serving__token_file": str(file.path),
         "serving__request_log": str(folder / "requests.log"),
     }
-    app = create_app(open_workspace(folder, serving__ingest_megabytes=2, **files))
+    app = create_app(open_workspace(folder, serving__ingest_megabytes=2, **files).project)
     with running(app) as url, httpx.Client(base_url=url, timeout=30) as nobody:
         clients = [
             httpx.Client(base_url=url, timeout=30, headers={"Authorization": f"Bearer {secret}"})
@@ -123,7 +123,7 @@ def test_administration_needs_its_scope(guarded: Guarded) -> None:
         assert (
             error_message(response) == "the token reader has the scope ask; this route needs admin"
         )
-    assert open_workspace(guarded.folder).active.stored().present({"ferry"})
+    assert open_workspace(guarded.folder).project.active.stored().present({"ferry"})
 
 
 def test_a_change_of_the_tokens_takes_effect_at_once(guarded: Guarded) -> None:
@@ -213,7 +213,7 @@ def test_a_server_whose_tokens_are_missing_does_not_start(project: Path, tmp_pat
     with pytest.raises(
         cmt.CmtError, match="no tokens in .*none.json: make one with `cmt token add NAME`"
     ):
-        create_app(workspace)
+        create_app(workspace.project)
 
 
 # Ingest and forget
@@ -247,7 +247,7 @@ def test_documents_are_ingested_with_the_source_of_the_token(guarded: Guarded) -
     assert [(row["file"], row["row"]) for row in report["rejected"]] == [("documents.jsonl", 2)]
     workspace = open_workspace(guarded.folder)
     assert [part["slice_id"] for part in report["slices"]] == workspace.pending()
-    stored = workspace.store.all_documents().to_pylist()[-1]
+    stored = workspace.project.store.all_documents().to_pylist()[-1]
     assert (stored["doc_id"], stored["source"]) == ("may-1", "The Desk")
     assert guarded.admin.post("/ingest", json=rows).json()["duplicates"] == 1
     # as lines, with one that cannot be read
@@ -258,7 +258,7 @@ def test_documents_are_ingested_with_the_source_of_the_token(guarded: Guarded) -
         "/ingest", content=lines, headers={"Content-Type": "application/x-ndjson"}
     ).json()
     assert (report["accepted"], [row["row"] for row in report["rejected"]]) == (2, [2])
-    stored = open_workspace(guarded.folder).store.all_documents().to_pylist()[-2:]
+    stored = open_workspace(guarded.folder).project.store.all_documents().to_pylist()[-2:]
     assert {(row["doc_id"], row["source"]) for row in stored} == {
         ("may-2", "The Desk"),
         ("may-3", "The Desk"),

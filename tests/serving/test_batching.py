@@ -77,16 +77,16 @@ def test_queued_questions_are_answered_in_one_batch_without_those_of_clients_tha
     project: Path,
 ) -> None:
     workspace = cmt.open(params=project / "params.yaml")
-    batcher, batches, all_queued = DynamicBatcher(workspace), list[list[str]](), Event()
-    answer = workspace.active.answerer().answer
+    batcher, batches, all_queued = DynamicBatcher(workspace.project), list[list[str]](), Event()
+    answer = workspace.project.active.answerer().answer
 
     def recorded_answer(questions: list[str], **options: Any) -> Any:
         batches.append(questions)
         all_queued.wait(30)
         return answer(questions, **options)
 
-    workspace.answerer.answer = recorded_answer  # type: ignore[method-assign, assignment]
-    workspace.answerer.stream = stream = Mock()  # type: ignore[method-assign]
+    workspace.project.answerer.answer = recorded_answer  # type: ignore[method-assign, assignment]
+    workspace.project.answerer.stream = stream = Mock()  # type: ignore[method-assign]
 
     async def request(question: str) -> None:
         served = await batcher.answer(question, None)
@@ -115,7 +115,7 @@ def test_queued_questions_are_answered_in_one_batch_without_those_of_clients_tha
 
 def test_a_full_queue_refuses_a_question_and_says_how_long_to_wait(project: Path) -> None:
     workspace = cmt.open(params=project / "params.yaml", overrides={"serving.queue_length": 2})
-    app = create_app(workspace)
+    app = create_app(workspace.project)
     batcher = app.state.batcher
     batcher._seconds = 1.4
     with running(app) as url, httpx.Client(base_url=url, timeout=30) as client:
@@ -139,7 +139,7 @@ def test_a_full_queue_refuses_a_question_and_says_how_long_to_wait(project: Path
 
 
 def test_the_error_of_a_batch_is_raised_for_each_of_its_requests(tiny_workspace: Path) -> None:
-    batcher = DynamicBatcher(cmt.open(params=tiny_workspace / "params.yaml"))
+    batcher = DynamicBatcher(cmt.open(params=tiny_workspace / "params.yaml").project)
     refused = []
 
     async def request(*, streamed: bool) -> None:

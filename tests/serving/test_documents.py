@@ -91,8 +91,8 @@ def test_changes_are_listed_with_their_values_and_beside_their_documents(
             row["doc_id"]: row["changes"] for row in client.get("/documents").json()["documents"]
         }
         assert {doc_id for doc_id, changes in listed.items() if changes} == {"mayor-1", "mayor-2"}
-        with recovery.updating(workspace):
-            workspace.ledger.set_change_states({change.id: "rejected"})
+        with recovery.updating(workspace.project):
+            workspace.project.ledger.set_change_states({change.id: "rejected"})
         assert [entry["state"] for entry in client.get("/changes").json()] == ["rejected"]
 
 

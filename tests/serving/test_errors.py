@@ -99,8 +99,8 @@ def test_an_unexpected_error_is_sent_without_its_message() -> None:
 def test_an_error_within_a_stream_is_its_last_event_and_logged(
     project: Path, caplog: pytest.LogCaptureFixture, error: Exception, message: str, logged: str
 ) -> None:
-    app = create_app(open_workspace(project))
-    app.state.batcher.workspace.active.answerer().stream = Mock(side_effect=error)
+    app = create_app(open_workspace(project).project)
+    app.state.batcher.project.active.answerer().stream = Mock(side_effect=error)
     with running(app) as url, httpx.Client(base_url=url, timeout=30) as client:
         streamed = client.post("/ask/stream", json={"question": MAYOR})
         assert events(streamed) == [("error", {"message": message})]

@@ -18,7 +18,7 @@ QUESTIONS = 20
 def test_answers_come_from_one_compressor_and_then_from_the_other(adapted_workspace: Path) -> None:
     name_champion(adapted_workspace)
     workspace = open_workspace(adapted_workspace)
-    old, answers = workspace.compressor_digest[:12], list[str]()
+    old, answers = workspace.project.compressor_digest[:12], list[str]()
 
     def ask(address: str) -> None:
         with httpx.Client(base_url=address, timeout=60) as client:
@@ -31,10 +31,10 @@ def test_answers_come_from_one_compressor_and_then_from_the_other(adapted_worksp
     with serving(adapted_workspace) as address:
         asking = Thread(target=ask, args=(address,))
         asking.start()
-        recompress(workspace, sleep=lambda _: None)
+        recompress(workspace.project, sleep=lambda _: None)
         asking.join(120)
         health = httpx.get(f"{address}/health", timeout=60).json()
-    new = open_workspace(adapted_workspace).compressor_digest
+    new = open_workspace(adapted_workspace).project.compressor_digest
     index = answers.index(new[:12])
     assert set(answers[:index]) == {old}
     assert set(answers[index:]) == {new[:12]}

@@ -79,6 +79,6 @@ def test_a_question_with_special_characters_is_answered_unchanged(
 
 def test_health_names_the_compressor_and_the_version(client: httpx.Client, project: Path) -> None:
     health = client.get("/health").json()
-    model = cmt.open(params=project / "params.yaml").model
+    model = cmt.open(params=project / "params.yaml").project.model
     assert (health["status"], health["rows"], health["compressor"]) == ("ok", 6, model.digest)
     assert health["version"] == cmt.__version__

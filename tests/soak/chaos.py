@@ -93,7 +93,7 @@ class Chaos:
         self.day += 1
         news = write_news(self.folder / "incoming", rows)
         done = [self._command("ingest", str(news))]
-        slices = [slice_.slice_id for slice_ in opened(self.folder).store.slices()]
+        slices = [slice_.slice_id for slice_ in opened(self.folder).project.store.slices()]
         [new] = [
             slice_id
             for slice_id in slices
@@ -229,7 +229,7 @@ class Chaos:
     def _wrong(self) -> tuple[Kind, str] | None:
         """The kind and description of the first difference from the model."""
         try:
-            bank = opened(self.folder).active.stored()
+            bank = opened(self.folder).project.active.stored()
             rows = bank.rows(["memory_id", "doc_id", "text", "superseded_at"]).to_pylist()
             found = sorted(
                 (row["doc_id"], row["text"]) for row in rows if row["superseded_at"] is None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cmt.errors import CmtError
+from cmt.project import Project
 from cmt.workspace import Workspace
 from tests.helpers.rows import write_lines
 from tests.soak.findings import Findings, kind_of_file
@@ -147,7 +148,7 @@ def _in_process(project: Path, folder: Path, flips: list[Flip]) -> Findings:
 def _look(project: Path, flips: list[Flip], notes: Path) -> None:
     """Apply each flip in turn, check whether it is named or harmless, and restore the file."""
     sound = opened(project)
-    parts = {"lm": sound.lm, "model": sound.model}
+    parts = {"lm": sound.project.lm, "model": sound.project.model}
     expected, answers = content(project), _answers(sound)
     with notes.open("a") as file:
         for flip in flips:
@@ -182,7 +183,7 @@ def _result(
     workspace = opened(project)
     if top not in ("lm", "compressor"):
         # as loaded before: reading them again takes longer than the question
-        workspace = Workspace(workspace.params, project, **parts)
+        workspace = Workspace(Project(workspace.params, project, **parts))
     try:
         if content(project) != expected:
             return "silent", "the content differs"
@@ -195,8 +196,8 @@ def _result(
 
 def _answers(workspace: Workspace) -> list[tuple[str, ...]]:
     """Answers, confidences and sources of the fixed questions."""
-    workspace.active.bank()
-    answered = workspace.answerer.answer(QUESTIONS, as_of=[None] * len(QUESTIONS))
+    workspace.project.active.bank()
+    answered = workspace.project.answerer.answer(QUESTIONS, as_of=[None] * len(QUESTIONS))
     return [
         (a.text, f"{a.confidence:.6f}", *(source.doc_id for source in a.sources)) for a in answered
     ]

@@ -135,8 +135,8 @@ def check(
     with _log() as lines:
         try:
             workspace = opened(project)
-            with recovery.updating(workspace):
-                recovery.recover(workspace)
+            with recovery.updating(workspace.project):
+                recovery.recover(workspace.project)
         except CmtError as error:
             return findings.add("wrong", f"{where}: the next command fails: {error}")
     if interrupted and not lines:
@@ -176,10 +176,11 @@ def _is_open(project: Path) -> bool:
     """Whether there is a round, rollback or forgetting without an end."""
     try:
         workspace = opened(project)
-        if workspace.history.forgetting_journal.exists():
+        if workspace.project.history.forgetting_journal.exists():
             return True
         return any(
-            round_.state in ("started", "rolling_back") for round_ in workspace.ledger.rounds()
+            round_.state in ("started", "rolling_back")
+            for round_ in workspace.project.ledger.rounds()
         )
     except CmtError:
         return False

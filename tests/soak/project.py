@@ -93,7 +93,7 @@ def build(folder: Path, *, documents: bool = True) -> Path:
     attempt = shutil.copytree(folder, folder.with_name(f"{folder.name}-attempt"))
     run_steps(cmt.open(params=attempt / "params.yaml"), MONTHS[2], last="compress")
     staged = Path("rounds") / MONTHS[2].replace("/", "-")
-    place = workspace.state.relative_to(folder)
+    place = workspace.project.state.relative_to(folder)
     shutil.copytree(
         attempt / place / staged,
         folder / place / staged,
@@ -129,7 +129,7 @@ def with_champion(source: Path, folder: Path, *, filled: bool) -> Path:
     parameters = folder / "params.yaml"
     name_champion(folder)
     if filled:
-        recompress(cmt.open(params=parameters), sleep=lambda _: None)
+        recompress(cmt.open(params=parameters).project, sleep=lambda _: None)
         cmt.open(params=parameters).update(slice_id=MONTHS[2])
     else:
         cmt.open(params=parameters).update(slice_id=MONTHS[2])
@@ -183,10 +183,14 @@ def content(folder: Path) -> Content:
     tables = [open_table(connection, name) for name in sorted(memory_tables(connection))]
     # not by open_bank, which may set the pointer
     banks = [Bank(location, connection, table) for table in tables if table is not None]
-    committed = [round_ for round_ in workspace.ledger.rounds() if round_.state == "committed"]
+    committed = [
+        round_ for round_ in workspace.project.ledger.rounds() if round_.state == "committed"
+    ]
     return Content(
-        slices=tuple((slice_.slice_id, slice_.digest) for slice_ in workspace.store.slices()),
-        forgotten=tuple(workspace.history.forgotten()),
+        slices=tuple(
+            (slice_.slice_id, slice_.digest) for slice_ in workspace.project.store.slices()
+        ),
+        forgotten=tuple(workspace.project.history.forgotten()),
         rounds=tuple(
             (r.round_id, r.compressor, r.number, r.rows, r.bank_digest) for r in committed
         ),

@@ -160,8 +160,8 @@ def _trained(project: Path) -> str:
 
 def _promoted(project: Path) -> str:
     workspace = opened(project)
-    if (named := read_champion(workspace.state)) is None:
+    if (named := read_champion(workspace.project.state)) is None:
         return ""
     for one in (named.champion, named.previous):
-        load_checkpoint(champion_folder(workspace.state, one.digest))
+        load_checkpoint(champion_folder(workspace.project.state, one.digest))
     return json.dumps([named.champion.digest, named.previous.digest])

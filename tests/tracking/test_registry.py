@@ -41,7 +41,9 @@ def client(folder: Path) -> MlflowClient:
 
 def aliases(folder: Path) -> dict[str, tuple[str, ...]]:
     """The aliases of each version."""
-    return {found.version: found.aliases for found in open_workspace(folder).registry.versions()}
+    return {
+        found.version: found.aliases for found in open_workspace(folder).project.registry.versions()
+    }
 
 
 def test_a_version_has_all_that_serving_needs_and_no_pickle(registered: Path) -> None:
@@ -101,7 +103,7 @@ def test_the_same_weights_are_one_version_and_a_promotion_moves_the_aliases(
     workspace = open_workspace(project)
     assert add(project, workspace.params.compressor.path, f1=42.0) == "1"
     assert add(project, save_other_compressor(workspace, tmp_path / "b"), f1=41.0) == "2"
-    versions = workspace.registry
+    versions = workspace.project.registry
     assert [(found.version, found.f1, found.aliases) for found in versions.versions()] == [
         ("2", 41.0, ("challenger",)),
         ("1", 42.0, ("champion",)),
@@ -167,7 +169,7 @@ def test_the_commands_measure_register_compare_and_promote(project: Path, tmp_pa
     assert re.search(
         r"1\s+champion\s+[0-9a-f]{12}\s+500 questions on 20 articles, seed 0\s+40\.00", shown
     )
-    assert read_champion(workspace.state) is None
+    assert read_champion(workspace.project.state) is None
 
 
 def test_a_promotion_names_the_champion_and_keeps_both_compressors(
@@ -178,8 +180,8 @@ def test_a_promotion_names_the_champion_and_keeps_both_compressors(
     in_use = workspace.params.compressor.path
     assert add(project, save_other_compressor(workspace, tmp_path / "b"), f1=None) == "2"
     monkeypatch.setattr("cmt.rounds.promotion.decide", lambda *_: Decision(True, "a test"))
-    assert promote_version(workspace, slice_id=JANUARY).promoted
-    named = read_champion(workspace.state)
+    assert promote_version(workspace.project, slice_id=JANUARY).promoted
+    named = read_champion(workspace.project.state)
     assert named
     assert (named.champion.digest, named.champion.version) == (
         checkpoint_digest(tmp_path / "b"),
@@ -190,13 +192,13 @@ def test_a_promotion_names_the_champion_and_keeps_both_compressors(
         checkpoint_digest(in_use),
     )
     for one in (named.champion, named.previous):
-        assert checkpoint_digest(champion_folder(workspace.state, one.digest)) == one.digest
+        assert checkpoint_digest(champion_folder(workspace.project.state, one.digest)) == one.digest
     assert aliases(project) == {"2": ("champion",), "1": ("previous",)}
-    again = promote_version(open_workspace(project))
+    again = promote_version(open_workspace(project).project)
     assert (again.promoted, again.reason) == (False, "version 2 is the champion already")
     # the bank of the champion is not filled yet
     assert open_workspace(project).params.compressor.path == champion_folder(
-        workspace.state, named.previous.digest
+        workspace.project.state, named.previous.digest
     )
 
 
@@ -207,14 +209,14 @@ def test_a_lost_record_of_the_champion_is_written_again(
     workspace = open_workspace(project)
     add(project, save_other_compressor(workspace, tmp_path / "b"), f1=None)
     monkeypatch.setattr("cmt.rounds.promotion.decide", lambda *_: Decision(True, "a test"))
-    promote_version(workspace, slice_id=JANUARY)
-    named, file = read_champion(workspace.state), workspace.state / "champion.json"
+    promote_version(workspace.project, slice_id=JANUARY)
+    named, file = read_champion(workspace.project.state), workspace.project.state / "champion.json"
     file.write_text("{")
     with pytest.raises(ModelError, match="champion.json, .* is damaged .* remove it"):
-        promote_version(open_workspace(project), slice_id=JANUARY)
+        promote_version(open_workspace(project).project, slice_id=JANUARY)
     file.unlink()
-    assert promote_version(open_workspace(project), slice_id=JANUARY).promoted
-    assert read_champion(workspace.state) == named
+    assert promote_version(open_workspace(project).project, slice_id=JANUARY).promoted
+    assert read_champion(workspace.project.state) == named
 
 
 @pytest.mark.parametrize(
@@ -233,9 +235,9 @@ def test_a_killed_promotion_is_completed_by_the_next_one(
     )
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(step, kill)
-        promote_version(workspace)
-    assert promote_version(open_workspace(project)).promoted
-    named = read_champion(workspace.state)
+        promote_version(workspace.project)
+    assert promote_version(open_workspace(project).project).promoted
+    named = read_champion(workspace.project.state)
     assert named
     assert named.champion.digest == checkpoint_digest(tmp_path / "b")
     assert aliases(project) == {"2": ("champion",), "1": ("previous",)}

@@ -110,7 +110,7 @@ def test_every_month_runs_through_the_deployment_once(
     ]
     # 2. they were flow runs of the deployment, and runs in MLflow
     workspace = open(params=folder / "params.yaml")
-    assert first["bank_digest"] == workspace.active.stored().digest()
+    assert first["bank_digest"] == workspace.project.active.stored().digest()
     assert all(round_.prefect_run for round_ in workspace.rounds())
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db")
     assert all(

@@ -40,9 +40,10 @@ def test_the_record_compares_the_months_after_the_one_that_decides(
     workspace = open(params=adapted_workspace / "params.yaml")
     figures = {"gain": [5.0, 1.0, 9.0], "base_gain": [-0.5, -1.0, 0.0]}
     write_json(
-        workspace.state / DECISION_FILE, {"promoted": True, "reason": "better", "figures": figures}
+        workspace.project.state / DECISION_FILE,
+        {"promoted": True, "reason": "better", "figures": figures},
     )
-    january, february = (slice_.slice_id for slice_ in workspace.store.slices())
+    january, february = (slice_.slice_id for slice_ in workspace.project.store.slices())
     shipped = {january: np.array([50.0, 70.0]), february: np.array([0.0, 100.0])}
     record = year._record(
         workspace, shipped | {february: np.array([50.0, 100.0])}, shipped, {"documents": 4}
@@ -60,7 +61,7 @@ def test_the_record_compares_the_months_after_the_one_that_decides(
 def test_a_question_that_the_server_refuses_is_an_error(adapted_workspace: Path) -> None:
     with serving(adapted_workspace) as url:
         port = int(url.rpartition(":")[2])
-        answering = open(params=adapted_workspace / "params.yaml").active.pointer
+        answering = open(params=adapted_workspace / "params.yaml").project.active.pointer
         assert year._answered_by(port, "Who is the mayor of Port Ellery?") == answering
         with pytest.raises(ServiceError, match="with 422"):
             year._answered_by(port, "")

@@ -91,11 +91,11 @@ def sources(folder: Path) -> set[str]:
 def content(folder: Path) -> tuple[Any, ...]:
     """Everything that a forgetting changes."""
     workspace = open_workspace(folder)
-    slices = [(slice_.digest, slice_.n_questions) for slice_ in workspace.store.slices()]
+    slices = [(slice_.digest, slice_.n_questions) for slice_ in workspace.project.store.slices()]
     return (
-        workspace.active.stored().digest(),
+        workspace.project.active.stored().digest(),
         slices,
-        workspace.history.forgotten(),
+        workspace.project.history.forgotten(),
         workspace.pending(),
         problems(folder),
     )
@@ -126,12 +126,12 @@ def test_a_purge_stopped_anywhere_is_finished_by_the_next_command(
             assert content(folder) == expected, step
             shutil.rmtree(folder)
             continue
-        assert workspace.history.forgetting_journal.exists(), step
+        assert workspace.project.history.forgetting_journal.exists(), step
         if (
             step == len(changes) - 2
         ):  # a slice is half written, and `cmt verify` reports only the journal
             assert problems(folder) == ["the purge of 1 document is not finished"]
-        if workspace.active.stored().present({"mayor-2"}):  # announced and not deleted yet
+        if workspace.project.active.stored().present({"mayor-2"}):  # announced and not deleted yet
             assert "mayor-2" not in sources(folder), step
         assert workspace.move_pointer() is False
         assert content(folder) == expected, step
@@ -142,10 +142,10 @@ def test_a_purge_stopped_anywhere_is_finished_by_the_next_command(
 def test_changes_of_an_announced_document_are_left_out(adapted_workspace: Path) -> None:
     workspace = open_workspace(adapted_workspace)
     [round_] = [round_ for round_ in workspace.rounds() if round_.slice_id == FEBRUARY]
-    workspace.ledger.write_changes(round_, [PRICE])
-    assert workspace.history.changes()
-    write_json(workspace.history.forgetting_journal, {"doc_ids": [PRICE.old.doc_id]})
-    assert workspace.history.changes() == []
+    workspace.project.ledger.write_changes(round_, [PRICE])
+    assert workspace.project.history.changes()
+    write_json(workspace.project.history.forgetting_journal, {"doc_ids": [PRICE.old.doc_id]})
+    assert workspace.project.history.changes() == []
 
 
 def test_an_undo_stopped_anywhere_is_finished_by_the_next_command(
@@ -172,18 +172,20 @@ def test_a_damaged_journal_stops_no_other_command(
     adapted_workspace: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     workspace = open_workspace(adapted_workspace)
-    workspace.history.forgetting_journal.write_text("5")
+    workspace.project.history.forgetting_journal.write_text("5")
     assert workspace.rollback(FEBRUARY).state == "rolled_back"
     assert "still being forgotten" in caplog.text
     [problem] = problems(adapted_workspace)
-    assert problem.startswith(f"{workspace.history.forgetting_journal} cannot be read")
+    assert problem.startswith(f"{workspace.project.history.forgetting_journal} cannot be read")
     with pytest.raises(cmt.RoundError, match=r"forgetting\.json cannot be read .*remove it"):
         workspace.forget("ferry")
 
 
 def test_rows_of_a_forgotten_document_are_reported_and_hidden(adapted_workspace: Path) -> None:
     workspace = open_workspace(adapted_workspace)
-    workspace.store.forget({"mayor-2": []})  # what is left if the state folder is lost after a kill
+    workspace.project.store.forget(
+        {"mayor-2": []}
+    )  # what is left if the state folder is lost after a kill
     [problem] = problems(adapted_workspace)
     assert problem.endswith("run `cmt forget mayor-2`")
     assert "mayor-2" not in sources(adapted_workspace)
@@ -204,12 +206,12 @@ def test_nearly_the_same_text_is_not_banked_even_from_slices_of_another_project(
     file = write_lines(
         tmp_path / "copy.jsonl", [copy, make_document("new", published_at="2031-03-03T07:00:00Z")]
     )
-    elsewhere = replace(workspace.store, path=tmp_path / "stream")
+    elsewhere = replace(workspace.project.store, path=tmp_path / "stream")
     ingest(elsewhere, file, file_format="jsonl", now=workspace.params.stream.now())
     workspace.forget_all(["ferry"], everywhere=True)
-    shutil.copytree(tmp_path / "stream/2031-03", workspace.store.path / "2031-03")
+    shutil.copytree(tmp_path / "stream/2031-03", workspace.project.store.path / "2031-03")
     assert workspace.update().rows == 6
-    assert workspace.bank.present({"new", "copy"}) == {"new"}
+    assert workspace.project.bank.present({"new", "copy"}) == {"new"}
     assert (
         "document 'copy' is left out: 100% of its text is that of document 'ferry'" in caplog.text
     )
@@ -258,8 +260,8 @@ def test_several_documents_are_forgotten_together_or_not_at_all(adapted_workspac
     workspace = open_workspace(adapted_workspace)
     with pytest.raises(cmt.BankError, match="'nobody' is neither in bank"):
         workspace.forget_all(["ferry", "nobody"])
-    assert (workspace.history.forgotten(), workspace.bank.count_rows()) == ([], 6)
-    version = workspace.bank.version
+    assert (workspace.project.history.forgotten(), workspace.project.bank.count_rows()) == ([], 6)
+    version = workspace.project.bank.version
     report = workspace.forget_all(["ferry", "raft", "ferry"])
     assert (report.doc_ids, report.rows, report.purged, report.unreached) == (
         ("ferry", "raft"),
@@ -267,13 +269,13 @@ def test_several_documents_are_forgotten_together_or_not_at_all(adapted_workspac
         {},
         (),
     )
-    assert workspace.bank.version <= version + 2  # one commit, and the index
+    assert workspace.project.bank.version <= version + 2  # one commit, and the index
 
 
 def test_a_document_can_be_forgotten_before_there_is_a_bank(project: Path) -> None:
     assert open_workspace(project).forget_all(["ferry"], purge=True).rows == 0
     workspace = open_workspace(project)
-    assert (workspace.update().rows, workspace.store.all_documents().num_rows) == (2, 5)
+    assert (workspace.update().rows, workspace.project.store.all_documents().num_rows) == (2, 5)
 
 
 def test_an_undone_forgetting_leaves_the_project_sound_and_the_text_can_come_again(
@@ -290,7 +292,7 @@ def test_an_undone_forgetting_leaves_the_project_sound_and_the_text_can_come_aga
     with pytest.raises(cmt.BankError, match="'raft' is not forgotten: `cmt forget --list`"):
         workspace.forget_all(["raft"], undo=True)
     report = workspace.forget_all(["mayor-2"], undo=True)
-    assert (report.doc_ids, report.purged["documents"], workspace.history.forgotten()) == (
+    assert (report.doc_ids, report.purged["documents"], workspace.project.history.forgotten()) == (
         ("mayor-2",),
         1,
         ["ferry"],
@@ -306,7 +308,7 @@ def test_an_undone_forgetting_leaves_the_project_sound_and_the_text_can_come_aga
     assert workspace.ingest().accepted == 2
     while workspace.pending():
         assert workspace.update().state == "committed"
-    assert workspace.bank.present({"mayor-2", "ferry"}) == {"mayor-2", "ferry"}
+    assert workspace.project.bank.present({"mayor-2", "ferry"}) == {"mayor-2", "ferry"}
     assert (problems(adapted_workspace), "mayor-2" in sources(adapted_workspace)) == ([], True)
 
 
@@ -322,7 +324,7 @@ def test_after_an_undo_an_update_hides_no_earlier_document(
     write_lines(folder / "later.jsonl", [later])
     workspace.ingest(source=folder)
     workspace.update()
-    bank = workspace.active.stored()
+    bank = workspace.project.active.stored()
     assert "mayor-1" not in bank.full_text(text="mayor", k=9, as_of=None)["doc_id"].to_pylist()
     workspace.forget("mayor-2")
     assert "mayor-1" not in bank.full_text(text="mayor", k=9, as_of=None)["doc_id"].to_pylist()
@@ -337,7 +339,7 @@ def test_a_lost_list_of_forgotten_documents_is_reported_and_forgetting_repairs_i
     workspace = open_workspace(adapted_workspace)
     workspace.forget("ferry")
     for name in ("forgotten.json", "forgotten-sketches.json"):
-        (workspace.store.path / name).unlink()
+        (workspace.project.store.path / name).unlink()
     [problem] = problems(adapted_workspace)
     assert "1 forgotten documents are missing in" in problem and problem.endswith(
         "or run `cmt forget ferry`"
@@ -351,13 +353,13 @@ def test_a_lost_list_of_forgotten_documents_is_reported_and_forgetting_repairs_i
 
 def test_a_purge_leaves_no_slice_waiting_and_no_rollback_past_it(adapted_workspace: Path) -> None:
     workspace = open_workspace(adapted_workspace)
-    before = {slice_.slice_id: slice_.digest for slice_ in workspace.store.slices()}
+    before = {slice_.slice_id: slice_.digest for slice_ in workspace.project.store.slices()}
     workspace.forget("ferry")
     purged = workspace.forget_all(["ferry"], purge=True).purged
     assert (purged["documents"], purged["slices written again"]) == (1, 1)
-    after = {slice_.slice_id: slice_.digest for slice_ in workspace.store.slices()}
+    after = {slice_.slice_id: slice_.digest for slice_ in workspace.project.store.slices()}
     assert [name for name in before if before[name] != after[name]] == [JANUARY]
-    assert "ferry" not in workspace.store.all_documents()["doc_id"].to_pylist()
+    assert "ferry" not in workspace.project.store.all_documents()["doc_id"].to_pylist()
     assert workspace.forget_all(["ferry"], purge=True).purged == {"banks written again": 1}
     assert (workspace.pending(), problems(adapted_workspace)) == ([], [])
     with pytest.raises(
@@ -373,7 +375,7 @@ def test_a_question_of_a_purged_document_leaves_the_canaries_of_another_document
     adapted_workspace: Path,
 ) -> None:
     workspace = open_workspace(adapted_workspace)
-    path = round_folder(workspace.state, FEBRUARY) / CANARIES
+    path = round_folder(workspace.project.state, FEBRUARY) / CANARIES
     moved = Canary("q", "raft", "What does the ferry to Saltby cost?", ("nine crowns",))
     own = replace(moved, question="Who was first to the yellow raft?")
     write_canaries(path, [moved, own])
@@ -391,7 +393,7 @@ def test_trained_weights_and_files_of_running_commands_are_named_as_not_reached(
     workspace = open_workspace(
         adapted_workspace, train__output=str(trained), train__path=str(trained)
     )
-    with scratch_folder(workspace.state) as running:
+    with scratch_folder(workspace.project.state) as running:
         unreached = workspace.forget_all(["ferry"], purge=True).unreached
         assert running.exists()
     assert (
@@ -410,10 +412,12 @@ def test_a_purge_recovers_a_round_of_another_compressor_whose_bank_is_gone(
 ) -> None:
     workspace = open_workspace(adapted_workspace)
     started = replace(workspace.rounds()[-1], state="started", compressor="c" * 64)
-    workspace.ledger.write(started)
+    workspace.project.ledger.write(started)
     assert workspace.forget_all(["ferry"], purge=True).rows == 1
     assert [
-        round_.state for round_ in workspace.history.all_rounds() if round_.compressor == "c" * 64
+        round_.state
+        for round_ in workspace.project.history.all_rounds()
+        if round_.compressor == "c" * 64
     ] == ["interrupted"]
 
 
@@ -422,14 +426,14 @@ def test_forgetting_recovers_a_killed_round_and_until_then_its_documents_are_lef
 ) -> None:
     run_steps(open_workspace(begun), FEBRUARY, last="upsert_memories")
     reader, writer = open_workspace(begun), open_workspace(begun)
-    with recovery.updating(writer):
-        forgetting.forget(writer, ["ferry"])
+    with recovery.updating(writer.project):
+        forgetting.forget(writer.project, ["ferry"])
     assert (
-        reader.active.bank().version == reader.rounds()[0].version_after
+        reader.project.active.bank().version == reader.rounds()[0].version_after
     )  # which still has its row
-    assert reader.active.bank().excluded_doc_ids == {"ferry"}
+    assert reader.project.active.bank().excluded_doc_ids == {"ferry"}
     assert open_workspace(begun).forget_all(["hitch"]).rows == 0
-    assert (reader.rounds()[-1].state, reader.active.bank().present(["ferry"])) == (
+    assert (reader.rounds()[-1].state, reader.project.active.bank().present(["ferry"])) == (
         "interrupted",
         set(),
     )
@@ -438,9 +442,9 @@ def test_forgetting_recovers_a_killed_round_and_until_then_its_documents_are_lef
 def test_a_purge_recovers_an_interrupted_round_and_deletes_its_staged_memories(begun: Path) -> None:
     run_steps(open_workspace(begun), FEBRUARY, last="upsert_memories")
     workspace = open_workspace(begun)
-    assert list(workspace.state.rglob("memories-*"))
+    assert list(workspace.project.state.rglob("memories-*"))
     assert workspace.forget_all(["hitch"], purge=True).rows == 0
-    assert (list(workspace.state.rglob("memories-*")), workspace.rounds()[-1].state) == (
+    assert (list(workspace.project.state.rglob("memories-*")), workspace.rounds()[-1].state) == (
         [],
         "interrupted",
     )
@@ -458,18 +462,21 @@ def test_a_purge_is_not_finished_while_a_round_needs_an_earlier_version(
     assert workspace.update().state == "committed"
     assert "documents are still being forgotten" in caplog.text
     workspace.move_pointer()
-    assert (problems(adapted_workspace), workspace.bank.present({"ferry"})) == ([], set())
+    assert (problems(adapted_workspace), workspace.project.bank.present({"ferry"})) == ([], set())
 
 
 def test_a_damaged_slice_is_not_purged(adapted_workspace: Path) -> None:
     workspace = open_workspace(adapted_workspace)
-    manifest = workspace.store.slice(JANUARY).path
+    manifest = workspace.project.store.slice(JANUARY).path
     manifest.write_text(
-        manifest.read_text().replace(workspace.store.slice(JANUARY).digest, "0" * 64)
+        manifest.read_text().replace(workspace.project.store.slice(JANUARY).digest, "0" * 64)
     )
     with pytest.raises(cmt.StreamError, match=f"slice {JANUARY} was altered"):
         workspace.forget_all(["ferry"], purge=True)
-    assert (workspace.history.forgotten(), workspace.bank.present({"ferry"})) == ([], {"ferry"})
+    assert (workspace.project.history.forgotten(), workspace.project.bank.present({"ferry"})) == (
+        [],
+        {"ferry"},
+    )
 
 
 def test_a_purge_removes_lines_whole_and_damaged_answers(adapted_workspace: Path) -> None:
@@ -478,7 +485,7 @@ def test_a_purge_removes_lines_whole_and_damaged_answers(adapted_workspace: Path
     quarantine = adapted_workspace / "data/quarantine/rows.jsonl"
     quarantine.parent.mkdir(parents=True, exist_ok=True)
     quarantine.write_text(kept.replace("raft", "mayor-2") + "\n" + kept + "\n")
-    answers = round_folder(workspace.state, JANUARY) / "answers.parquet"
+    answers = round_folder(workspace.project.state, JANUARY) / "answers.parquet"
     answers.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({"doc_id": ["ferry"] * 9}), answers)
     answers.write_bytes(answers.read_bytes()[:4] + bytes(30) + answers.read_bytes()[34:])

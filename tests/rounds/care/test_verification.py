@@ -22,7 +22,7 @@ FERRY = "What does the ferry to Saltby cost?"
 
 def bank_table(project: Path) -> Path:
     """The folder of the table that answers."""
-    return project / "data/bank" / f"{open_workspace(project).active.stored().name}.lance"
+    return project / "data/bank" / f"{open_workspace(project).project.active.stored().name}.lance"
 
 
 def reports(project: Path) -> dict[str, PartReport]:
@@ -86,7 +86,7 @@ def test_a_damaged_row_stops_the_round_that_asks_for_it(adapted_workspace: Path)
 
 def test_a_bank_that_lacks_rows_stops_the_next_round(adapted_workspace: Path) -> None:
     workspace = open_workspace(adapted_workspace)
-    workspace.bank.remove({"ferry"})
+    workspace.project.bank.remove({"ferry"})
     [problem] = reports(adapted_workspace)["bank"].problems
     assert problem.endswith(f"has 5 rows, but round {FEBRUARY} left 6")
     ingest_more(adapted_workspace, month=3, doc_ids=["quiet"])
@@ -100,7 +100,7 @@ def test_a_bank_with_other_rows_than_the_ledger_recorded_is_reported(
     adapted_workspace: Path,
 ) -> None:
     workspace = open_workspace(adapted_workspace)
-    workspace.ledger.write(replace(workspace.rounds()[-1], bank_digest="0" * 64 + "-3"))
+    workspace.project.ledger.write(replace(workspace.rounds()[-1], bank_digest="0" * 64 + "-3"))
     [problem] = [
         problem for report in reports(adapted_workspace).values() for problem in report.problems
     ]
@@ -115,7 +115,7 @@ def test_lost_versions_are_noticed_and_the_advice_repairs_them(adapted_workspace
     january, february = open_workspace(adapted_workspace).rounds()
     assert january.version_after
     lose_versions(bank_table(adapted_workspace), keep=january.version_after)
-    assert open_workspace(adapted_workspace).active.stored().count_rows() == 3
+    assert open_workspace(adapted_workspace).project.active.stored().count_rows() == 3
     lost = rf"is at version {january.version_after}, but round {FEBRUARY} left version {february.version_after}"
     ingest_more(adapted_workspace, month=3, doc_ids=["quiet"])
     uses: list[Callable[[Workspace], object]] = [
@@ -179,7 +179,7 @@ def test_a_damaged_list_of_deleted_rows_is_named_before_lance_reads_it(
 
 def test_an_altered_slice_stops_its_round_before_it_begins(begun: Path) -> None:
     workspace = open_workspace(begun)
-    documents = workspace.store.slice(FEBRUARY).path.with_name("0001.documents.parquet")
+    documents = workspace.project.store.slice(FEBRUARY).path.with_name("0001.documents.parquet")
     replace_column(documents, "text", pa.array(["The crane is grey."] * 3))
     with pytest.raises(
         cmt.StreamError, match=f"slice {FEBRUARY} was altered.*or delete them and ingest again"
@@ -191,7 +191,7 @@ def test_an_altered_slice_stops_its_round_before_it_begins(begun: Path) -> None:
     ]
     assert part == "slices"
     assert problem.startswith(f"slice {FEBRUARY} was altered, its rows do not match the digest in ")
-    for file in workspace.store.slice(FEBRUARY).path.parent.glob("0001.*"):
+    for file in workspace.project.store.slice(FEBRUARY).path.parent.glob("0001.*"):
         file.unlink()
     run(begun, "ingest")
     run(begun, "update", "--all")
@@ -226,7 +226,7 @@ def test_damaged_lm_compressor_and_slices_are_each_named_and_pulling_repairs_the
     tokenizer.unlink()
     tokenizer.write_bytes(content.replace(b'"he"', b'"hx"', 1))
     flip_a_bit(Path(compressor) / "compressor.safetensors")
-    for file in workspace.store.slice(FEBRUARY).path.parent.glob("0001.*"):
+    for file in workspace.project.store.slice(FEBRUARY).path.parent.glob("0001.*"):
         file.unlink()
     # 2. its report
     found = {
@@ -265,7 +265,7 @@ def test_a_damaged_list_of_forgotten_documents_is_named_and_hides_no_other_repor
     adapted_workspace: Path,
 ) -> None:
     workspace = open_workspace(adapted_workspace)
-    workspace.ledger.forget("somebody")
+    workspace.project.ledger.forget("somebody")
     table = lancedb.connect(workspace.params.bank.uri).open_table("forgotten")
     table.update(where="doc_id = 'somebody'", values={"checksum": "0"})
     found = reports(adapted_workspace)
