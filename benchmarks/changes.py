@@ -91,7 +91,7 @@ def main(
 ) -> None:
     """Measure answers where facts change without a label, or fit the weights of the judge."""
     workspace = cmt.open(params=ROOT / "params.yaml")
-    chosen, lm, params = writers + calibrate, workspace.lm, workspace.params
+    chosen, lm, params = writers + calibrate, workspace.project.lm, workspace.params
     parts = [part for part in Stories.read(stories) if part.writer in chosen or not chosen]
     folder = params.compressor.path
     banked = [

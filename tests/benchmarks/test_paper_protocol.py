@@ -77,8 +77,8 @@ def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     (folder / "unanswerable.json").write_bytes(squad(squad_rows(answered=0)))
     workspace = cmt.open(params=folder / "params.yaml")
     psi, pi = AggregatorParams(kind="attention"), AlignmentParams(kind="prefix")
-    config = replace(workspace.model.config, aggregator=psi, alignment=pi)
-    new_memory_model(workspace.lm, config).save(folder / "mac")
+    config = replace(workspace.project.model.config, aggregator=psi, alignment=pi)
+    new_memory_model(workspace.project.lm, config).save(folder / "mac")
     return folder
 
 

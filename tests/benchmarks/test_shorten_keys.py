@@ -19,7 +19,10 @@ def test_short_keys_are_the_long_ones_in_their_principal_directions(
     status, stdout, stderr = run_main("shorten_keys", str(folder), *arguments)
     assert (status, stderr) == (0, "")
     workspace = open_workspace(training_project)
-    model, short = workspace.model, load_memory_model(folder, lm=workspace.lm, merged=True)
+    model, short = (
+        workspace.project.model,
+        load_memory_model(folder, lm=workspace.project.lm, merged=True),
+    )
     assert f"compressor {short.digest[:12]} is in {folder}" in stdout
     # 1. keys
     rows = [

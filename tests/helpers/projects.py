@@ -104,7 +104,7 @@ def _promoted(compressor: Path) -> Promoted:
 def save_other_compressor(workspace: Workspace, folder: Path) -> Path:
     """Write a compressor with other weights to `folder`; returns the folder."""
     torch.manual_seed(7)
-    model = new_memory_model(workspace.lm, CompressorConfig.of(workspace.params))
+    model = new_memory_model(workspace.project.lm, CompressorConfig.of(workspace.params))
     with torch.no_grad():
         for tensor in model.trained_tensors().values():
             tensor.add_(0.1 * torch.randn_like(tensor))

@@ -128,7 +128,7 @@ def _commands(project: Path, folder: Path) -> list[Repeatable]:
     workspace = opened(registered)
     torch.manual_seed(7)
     design = replace(CompressorConfig.of(workspace.params), key_dim=8)
-    new_memory_model(workspace.lm, design).save(registered / "other")
+    new_memory_model(workspace.project.lm, design).save(registered / "other")
     add(registered, workspace.params.compressor.path, f1=40.0)
     add(registered, registered / "other", f1=41.0)
     commands = (
