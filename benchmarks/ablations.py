@@ -65,7 +65,10 @@ class Part(StrEnum):
     QUESTIONS = "question set"
 
 
-LOSSES = {Part.OBJECTIVE: {"objective.alpha": 0.0}, Part.MATCHING: {"objective.beta": 0.0}}
+LOSSES = {
+    Part.OBJECTIVE: {"research.objective.alpha": 0.0},
+    Part.MATCHING: {"research.objective.beta": 0.0},
+}
 FORMATS = {4: ("fp16", "int8", "pq"), 8: ("fp16", "int4", "pq"), 16: ("fp16", "int4", "pq")}
 """Tokens a vector → `bank.codes`, fp16 before the others."""
 PARAGRAPHS_WITHOUT_TOP_K = 60

@@ -51,7 +51,7 @@ from cmt.cli.output import write_line, write_table
 from cmt.common.dates import iso
 from cmt.common.digests import sha256_hex
 from cmt.common.storage import write_json
-from cmt.config import load_params
+from cmt.config import load_params, written_sections
 from cmt.errors import ConfigError, StreamError
 from cmt.evaluation.metrics import f1
 from cmt.project import Project
@@ -581,7 +581,7 @@ def _write_project(folder: Path, size: Size) -> Path:
     params["evaluation"] |= {"questions": size.questions, "earlier_questions": 0}
     params["gate"] |= {"canaries": size.canaries}
     folder.mkdir()
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(yaml.safe_dump(written_sections(params)))
     return folder
 
 

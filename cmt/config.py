@@ -1,6 +1,10 @@
 """`params.yaml` as frozen models, one section per stage. Loading refuses unknown keys and values
 out of range.
 
+Keys that only experiments set stand in the file under `research`, such as
+`research.objective.alpha` (docs/research.md). In Python every key is in its section:
+`params.objective.alpha`.
+
 Relative paths are relative to the folder of the file, so a command gives the same result from any
 working directory.
 """
@@ -12,7 +16,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from platformdirs import user_cache_path
@@ -50,28 +54,8 @@ SHIPPED = Path(__file__).parent / "shipped"
 SHIPPED_LM_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 """Digest of the weights of the LM that it belongs to, the default of `lm.source`."""
 
-RENAMED = {
-    "drift.alarm": "false_alarm_rate",
-    "drift.reference": "reference_rounds",
-    "objective.spread": "uniformity_weight",
-    "promotion.workload": "duty_cycle",
-    "selection.expanded": "expanded_memories",
-    "selection.likely": "likely_from",
-    "selection.neighbours": "neighbour_windows",
-    "selection.reach": "max_logprob_gap",
-    "selection.threshold": "abstain_below",
-    "selection.windows": "best_windows",
-    "serving.tokens": "token_file",
-    "stream.near_duplicates": "max_near_duplicates",
-    "train.answered": "answer_fraction",
-    "train.kept": "start_weight",
-    "train.replay": "base_fraction",
-    "train.unanswerable": "unanswerable_per_paragraph",
-    "train.windows": "window_frequencies",
-}
-"""Keys of earlier versions → their present name in the same section."""
-
 MAX_PARAMS_BYTES = 200_000
+_SHOWN_ERRORS = 10
 ENVIRONMENT_NAME = r"\$\{(\w+)\}"
 """`${NAME}`: the value of an environment variable, or of a secret of Prefect."""
 
@@ -83,6 +67,8 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
     )
+    RESEARCH: ClassVar[frozenset[str]] = frozenset()
+    """The keys that `params.yaml` has under `research`."""
 
 
 def _normalise(value: Any, parse: Callable[[str], datetime]) -> Any:
@@ -300,6 +286,9 @@ class SourceParams(Section):
 class CompressorParams(Section):
     """Θ: document → memories (docs/method.md#compressor)."""
 
+    RESEARCH = frozenset(
+        {"kind", "memory_tokens", "layers", "lora_rank", "chunk_tokens", "batch_tokens"}
+    )
     path: Path = SHIPPED
     """Folder of the compressor in use: `compressor.safetensors`, `config.json`, `card.md`."""
     kind: Literal["windows", "tokens"] = "windows"
@@ -342,6 +331,7 @@ class CompressParams(Section):
 class AggregatorParams(Section):
     """ψ: question and selected memories → scores of tokens (docs/method.md#aggregation)."""
 
+    RESEARCH = frozenset({"kind", "blocks", "lora_rank", "heads"})
     kind: Literal["windows", "attention", "none"] = "windows"
     """`windows`: the LM's next layers; `attention`: blocks as published; `none`: the LM reads whole
     memories.
@@ -359,6 +349,7 @@ class AggregatorParams(Section):
 class AlignmentParams(Section):
     """π: result of ψ → keys, values and soft tokens of the frozen LM (docs/method.md#alignment)."""
 
+    RESEARCH = frozenset({"kind", "slots"})
     kind: Literal["text", "prefix"] = "text"
     """`text`: the best windows in the LM's own embeddings; `prefix`: keys and values in every
     layer, as published.
@@ -372,6 +363,7 @@ class ObjectiveParams(Section):
     (docs/method.md#objective).
     """
 
+    RESEARCH = frozenset({"alpha", "beta", "uniformity_weight", "gamma"})
     alpha: Annotated[float, Field(ge=0.0, le=2.0)] = 0.2
     """α, 0–2: the likelihood uses (1 + α) · logits with memory − α · logits without; 0 is the plain
     likelihood.
@@ -389,6 +381,22 @@ class ObjectiveParams(Section):
 class TrainParams(Section):
     """How Θ, ψ and π are trained. The LM is never trained."""
 
+    RESEARCH = frozenset(
+        {
+            "start_weight",
+            "validation_articles",
+            "paragraphs",
+            "questions_per_paragraph",
+            "unanswerable_per_paragraph",
+            "window_frequencies",
+            "answer_fraction",
+            "warmup_steps",
+            "decay_steps",
+            "save_steps",
+            "bf16",
+            "compile",
+        }
+    )
     enabled: bool = False
     """Whether `dvc repro` trains; otherwise it uses the shipped compressor."""
     source: str = BASE
@@ -536,6 +544,15 @@ class SelectionParams(Section):
     reads.
     """
 
+    RESEARCH = frozenset(
+        {
+            "max_logprob_gap",
+            "full_text_weight",
+            "best_windows",
+            "neighbour_windows",
+            "expanded_memories",
+        }
+    )
     top_k: Annotated[int, Field(ge=1, le=100)] = 8
     """K, 1–100: the largest number of memories that ψ reads."""
     max_logprob_gap: Annotated[float, Field(ge=0.0)] = 9.0
@@ -715,12 +732,13 @@ class Params(Section):
         attention, prefix = self.aggregator.kind == "attention", self.alignment.kind == "prefix"
         if attention != prefix:
             raise ValueError(
-                "aggregator.kind 'attention' requires alignment.kind 'prefix', other kinds require "
-                "'text'"
+                "research.aggregator.kind 'attention' requires research.alignment.kind 'prefix', "
+                "other kinds require 'text'"
             )
         if not attention and self.compressor.kind == "tokens":
             raise ValueError(
-                f"aggregator.kind '{self.aggregator.kind}' needs compressor.kind 'windows'"
+                f"research.aggregator.kind '{self.aggregator.kind}' needs "
+                "research.compressor.kind 'windows'"
             )
         names = [source.name for source in self.sources]
         if twice := {name for name in names if names.count(name) > 1}:
@@ -729,9 +747,8 @@ class Params(Section):
         for window in self.train.window_frequencies:
             if window % trained and trained % window:
                 raise ValueError(
-                    f"train.window_frequencies: {window} is neither a multiple nor a divisor of "
-                    "compressor.window, "
-                    f"{trained}"
+                    f"research.train.window_frequencies: {window} is neither a multiple nor a "
+                    f"divisor of compressor.window, {trained}"
                 )
         return self
 
@@ -792,21 +809,39 @@ def validate_params(raw: dict[str, Any], *, origin: str) -> Params:
     """Validate sections of parameters. Raises ConfigError with `origin`, the keys and the accepted
     values.
     """
-    for old, new in RENAMED.items():
-        name, key = old.split(".")
-        section = raw.get(name)
-        if isinstance(section, dict) and key in section:
-            raise ConfigError(f"{origin}: {old} is now {name}.{new}: rename it")
+    sections = _join_research(raw, origin=origin)
     try:
-        return Params.model_validate(raw)
+        return Params.model_validate(sections)
     except ValidationError as error:
         items = error.errors()
-        lines = [
-            f"{'.'.join(str(part)[:100] for part in one['loc']) or 'params'}: {one['msg']}"
-            for one in items[:10]
-        ]
-        lines += [f"and {len(items) - 10:,} more"] if len(items) > 10 else []
+        lines = []
+        for item in items[:_SHOWN_ERRORS]:
+            names = [str(part)[:100] for part in item["loc"]] or ["params"]
+            lines.append(f"{dotted(*names)}: {item['msg']}")
+        if len(items) > _SHOWN_ERRORS:
+            lines.append(f"and {len(items) - _SHOWN_ERRORS:,} more")
         raise ConfigError(f"{origin}: {'; '.join(lines)}") from None
+
+
+def dotted(*names: str) -> str:
+    """The key as `params.yaml` has it: `train.questions`, `research.train.paragraphs`.
+
+    `names`: a section, a key, and names inside of its value.
+    """
+    section = _section_types().get(names[0])
+    is_research = section is not None and len(names) > 1 and names[1] in section.RESEARCH
+    return ".".join(("research", *names) if is_research else names)
+
+
+def written_sections(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of a `params.yaml` with `sections`, such as those of `Params.model_dump`."""
+    types, written, research = _section_types(), dict(sections), {}
+    for name in types.keys() & sections.keys():
+        moved = types[name].RESEARCH & sections[name].keys()
+        if moved:
+            written[name] = {key: v for key, v in sections[name].items() if key not in moved}
+            research[name] = {key: v for key, v in sections[name].items() if key in moved}
+    return written | ({"research": research} if research else {})
 
 
 def sections_of(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -816,6 +851,49 @@ def sections_of(overrides: Mapping[str, Any]) -> dict[str, Any]:
         set_dotted(sections, key, value)
     validate_params(sections, origin="--set")
     return sections
+
+
+def _section_types() -> dict[str, type[Section]]:
+    """The sections of `params.yaml` except `research` and the list `sources`."""
+    types = {name: field.annotation for name, field in Params.model_fields.items()}
+    return {
+        name: section
+        for name, section in types.items()
+        if isinstance(section, type) and issubclass(section, Section)
+    }
+
+
+def _join_research(raw: Mapping[str, Any], *, origin: str) -> dict[str, Any]:
+    """`raw` with the keys of `research` in the sections that they belong to.
+
+    Raises ConfigError if a key of `research` stands outside of it, or another key inside. A key or
+    section that does not exist is left for pydantic to refuse.
+    """
+    joined = {name: value for name, value in raw.items() if name != "research"}
+    research = raw.get("research") or {}
+    if not isinstance(research, dict):
+        raise ConfigError(f"{origin}: research: Input should be a section")
+    _check_places(joined, origin=origin, in_research=False)
+    _check_places(research, origin=origin, in_research=True)
+    known = _section_types()
+    for name, values in research.items():
+        if name not in known:
+            joined[f"research.{name}"] = values
+            continue
+        section, values = joined.get(name) or {}, values or {}
+        both = isinstance(section, dict) and isinstance(values, dict)
+        joined[name] = section | values if both else values
+    return joined
+
+
+def _check_places(sections: Mapping[str, Any], *, origin: str, in_research: bool) -> None:
+    """Raise ConfigError if a key in `sections` belongs inside or outside of `research` instead."""
+    for name, section in _section_types().items():
+        values = sections.get(name)
+        for key in values if isinstance(values, dict) else ():
+            if key in section.model_fields and (key in section.RESEARCH) != in_research:
+                found = f"research.{name}.{key}" if in_research else f"{name}.{key}"
+                raise ConfigError(f"{origin}: {found} is now {dotted(name, key)}: move it there")
 
 
 def _read_params(path: Path) -> Any:
@@ -852,14 +930,16 @@ def set_dotted(raw: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _absolute(params: Params, root: Path) -> Params:
-    """`params` with absolute paths (`_absolute_path`), including those inside local addresses."""
-    changed: dict[str, dict[str, Any]] = {
-        name: {
-            key: _absolute_path(value, root) for key, value in section if isinstance(value, Path)
-        }
-        for name, section in params
-        if isinstance(section, Section)
-    }
+    """`params` with absolute paths (`_absolute_path`), including those inside local addresses.
+
+    The authority of each of `sources` is added to `stream.authority`.
+    """
+    # 1. Keys that are paths.
+    changed: dict[str, dict[str, Any]] = {}
+    for name in _section_types():
+        paths = {key: value for key, value in getattr(params, name) if isinstance(value, Path)}
+        changed[name] = {key: _absolute_path(value, root) for key, value in paths.items()}
+    # 2. Addresses that may hold a path.
     changed["lm"]["source"] = _absolute_source(params.lm.source, root)
     changed["train"]["source"] = _absolute_source(params.train.source, root)
     changed["train"]["mix"] = {
@@ -870,11 +950,8 @@ def _absolute(params: Params, root: Path) -> Params:
     scheme, slashes, database = params.tracking.uri.partition("sqlite:///")
     if slashes and not scheme:
         changed["tracking"]["uri"] = f"sqlite:///{_absolute_path(database, root)}"
-    authority = {name: tuple(others) for name, others in params.stream.authority.items()}
-    for source in params.sources:
-        publisher = source.publisher or source.name
-        authority[publisher] = (*authority.get(publisher, ()), *source.authority)
-    changed["stream"]["authority"] = {name: others for name, others in authority.items() if others}
+    # 3. The sources.
+    changed["stream"]["authority"] = _joint_authority(params)
     sections: dict[str, Any] = {
         name: getattr(params, name).model_copy(update=new) for name, new in changed.items()
     }
@@ -883,6 +960,15 @@ def _absolute(params: Params, root: Path) -> Params:
         for source in params.sources
     )
     return params.model_copy(update=sections)
+
+
+def _joint_authority(params: Params) -> dict[str, tuple[str, ...]]:
+    """`stream.authority` and the authority of the `sources`, without empty ones."""
+    authority = {name: tuple(others) for name, others in params.stream.authority.items()}
+    for source in params.sources:
+        publisher = source.publisher or source.name
+        authority[publisher] = (*authority.get(publisher, ()), *source.authority)
+    return {name: others for name, others in authority.items() if others}
 
 
 def _absolute_address(source: SourceParams, root: Path) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from cmt.config import load_params
+from cmt.config import load_params, written_sections
 from cmt.modeling.loading import new_memory_model
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         "aggregator": {"blocks": 1, "lora_rank": 2},
         "alignment": {"slots": 2},
     }
-    (folder / "params.yaml").write_text(yaml.safe_dump(sections))
+    (folder / "params.yaml").write_text(yaml.safe_dump(written_sections(sections)))
     params = load_params(folder / "params.yaml")
     lm = FrozenLM.load(pull(source=params.lm.source, path=params.lm.path))
     new_memory_model(lm, CompressorConfig.of(params)).save(params.compressor.path)
@@ -177,7 +177,7 @@ def tiny_project(tiny_parts: dict[str, object], tmp_path_factory: pytest.TempPat
         "evaluation": {"round_baselines": True},
         "tracking": {"enabled": False},
     }
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(yaml.safe_dump(written_sections(params)))
     return folder
 
 

@@ -8,18 +8,24 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from cmt.config import (
-    RENAMED,
     SHIPPED,
     SHIPPED_LM_SHA256,
     Params,
     Section,
     StreamParams,
+    dotted,
     load_params,
     state_folder,
+    written_sections,
 )
 from cmt.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
+SECTIONS = {"research"} | {
+    name
+    for name, field in Params.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
 
 
 def load(folder: Path, text: str, **overrides: Any) -> Params:
@@ -44,22 +50,27 @@ def test_every_key_has_a_docstring() -> None:
 
 
 def test_the_shipped_file_sets_only_keys_that_exist_and_mostly_to_their_defaults() -> None:
-    shipped: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
-    defaults = Params().model_dump(mode="json")
-    changed = {
-        f"{name}.{key}"
-        for name, section in shipped.items()
-        if isinstance(section, dict)
-        for key, value in section.items()
-        if defaults[name][key] != value
-    }
+    shipped = flat(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    defaults = flat(written_sections(Params().model_dump(mode="json")))
+    changed = {key for key, value in shipped.items() if defaults[key] != value}
     of_the_clone = {"compressor.path", "lm.path"}
-    of_its_lm = {"aggregator.blocks", "compressor.layers", "lm.sha256"}
+    of_its_lm = {"research.aggregator.blocks", "research.compressor.layers", "lm.sha256"}
     assert changed == of_the_clone | of_its_lm | {
         "stream.clock",
         "stream.format",
         "stream.trust_source",
     }
+    # DVC needs every key that dvc.yaml names
+    assert {key for key in defaults if key.startswith("research.")} <= shipped.keys()
+
+
+def flat(sections: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key → value; the value of a key may be a mapping."""
+    values: dict[str, Any] = {}
+    for name, value in sections.items():
+        is_section = name in SECTIONS or prefix == "research."
+        values |= flat(value, f"{prefix}{name}.") if is_section else {f"{prefix}{name}": value}
+    return values
 
 
 def test_no_shipped_value_points_outside_the_project() -> None:
@@ -88,16 +99,19 @@ def test_no_shipped_value_points_outside_the_project() -> None:
         ("stream: {period: year}", "stream.period"),
         ("stream: {peers: [[Courier]]}", "stream.peers"),
         ("stream: {peers: all}", "stream.peers"),
-        ("aggregator: {kind: attention}", "requires alignment.kind 'prefix'"),
-        ("alignment: {kind: prefix}", "requires alignment.kind 'prefix'"),
+        ("research: {aggregator: {kind: attention}}", "requires research.alignment.kind 'prefix'"),
+        ("research: {alignment: {kind: prefix}}", "requires research.alignment.kind 'prefix'"),
         (
-            "train: {window_frequencies: {2: 1, 3: 1}}",
+            "research: {train: {window_frequencies: {2: 1, 3: 1}}}",
             "3 is neither a multiple nor a divisor of compressor.window, 4",
         ),
-        ("compressor: {kind: tokens}", "aggregator.kind 'windows' needs compressor.kind 'windows'"),
         (
-            "{compressor: {kind: tokens}, aggregator: {kind: none}}",
-            "aggregator.kind 'none' needs compressor.kind",
+            "research: {compressor: {kind: tokens}}",
+            "aggregator.kind 'windows' needs research.compressor.kind 'windows'",
+        ),
+        (
+            "research: {compressor: {kind: tokens}, aggregator: {kind: none}}",
+            "aggregator.kind 'none' needs research.compressor.kind",
         ),
     ],
 )
@@ -120,25 +134,74 @@ def test_a_missing_or_unreadable_file_is_refused(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize(("old", "new"), RENAMED.items())
-def test_an_old_key_is_an_error_that_names_the_new_one(tmp_path: Path, old: str, new: str) -> None:
-    section, key = old.split(".")
-    assert f"{section}.{new}" in dict(fields(Params))
-    with pytest.raises(ConfigError, match=f"{old} is now {section}.{new}: rename it"):
-        load(tmp_path, f"{section}: {{{key}: 1}}")
-    with pytest.raises(ConfigError, match=f"{section}.{new}"):
-        load(tmp_path, "", **{old: 1})
+def test_keys_of_research_exist_and_a_file_has_them_in_that_section(tmp_path: Path) -> None:
+    keys = dict(fields(Params))
+    research = {
+        f"{name}.{key}"
+        for name in SECTIONS - {"research"}
+        for key in getattr(Params(), name).RESEARCH
+    }
+    assert research <= keys.keys()
+    assert {dotted(*key.split(".")) for key in research} == {f"research.{key}" for key in research}
+    assert dotted("train", "questions") == "train.questions"
+    assert (dotted("seed"), dotted("nothing", "kind")) == ("seed", "nothing.kind")
+    params = Params.model_validate({"objective": {"alpha": 0.5}, "selection": {"top_k": 3}})
+    text = yaml.safe_dump(written_sections(params.model_dump(mode="json", exclude={"lm"})))
+    read = load(tmp_path, text)
+    for section in ("objective", "selection", "compressor", "aggregator"):
+        assert getattr(read, section) == getattr(params, section)
+    assert written_sections({"selection": {"top_k": 3}}) == {"selection": {"top_k": 3}}
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong", "right"),
+    [
+        ("objective: {alpha: 1}", "objective.alpha", "research.objective.alpha"),
+        ("train: {paragraphs: 4}", "train.paragraphs", "research.train.paragraphs"),
+        ("research: {selection: {top_k: 4}}", "research.selection.top_k", "selection.top_k"),
+    ],
+)
+def test_a_key_in_the_wrong_place_is_an_error_that_names_the_right_one(
+    tmp_path: Path, text: str, wrong: str, right: str
+) -> None:
+    with pytest.raises(ConfigError, match=f": {wrong} is now {right}: move it there$"):
+        load(tmp_path, text)
+    with pytest.raises(ConfigError, match=right):
+        load(tmp_path, "", **{wrong: 1})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("research: 4", "research: Input should be a section"),
+        ("research: {seed: 4}", "research.seed"),
+        ("research: {objective: 4}", "objective: Input should be"),
+        ("research: {objective: {delta: 4}}", "objective.delta: Extra inputs"),
+        ("research: {objective: {alpha: 4}}", "research.objective.alpha: Input should be"),
+    ],
+)
+def test_a_wrong_value_of_research_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(tmp_path, text)
+
+
+def test_keys_of_research_join_those_of_their_section(tmp_path: Path) -> None:
+    text = "selection: {top_k: 3}\nresearch: {selection: {best_windows: 5}, objective:}\n"
+    params = load(tmp_path, text, **{"research.objective.alpha": 0.4})
+    assert (params.selection.top_k, params.selection.best_windows) == (3, 5)
+    assert params.objective.alpha == 0.4
+    assert load(tmp_path, "research:\n") == load(tmp_path, "")
 
 
 def test_overrides_win_over_the_file_and_make_missing_sections(tmp_path: Path) -> None:
     overrides = {"selection.top_k": 4, "gate.min_f1": 20, "seed": 3}
-    params = load(tmp_path, "selection: {top_k: 2, best_windows: 3}\ngate:\n", **overrides)
+    params = load(tmp_path, "selection: {top_k: 2, likely_from: 0.6}\ngate:\n", **overrides)
     assert (
         params.selection.top_k,
-        params.selection.best_windows,
+        params.selection.likely_from,
         params.gate.min_f1,
         params.seed,
-    ) == (4, 3, 20.0, 3)
+    ) == (4, 0.6, 20.0, 3)
     with pytest.raises(ConfigError, match="seed.start: seed is a value, not a section"):
         load(tmp_path, "seed: 1", **{"seed.start": 2})
 
@@ -206,8 +269,8 @@ def test_addresses_are_unchanged(tmp_path: Path) -> None:
 def test_the_digest_depends_on_the_named_sections_and_not_on_the_order_of_keys(
     tmp_path: Path,
 ) -> None:
-    first = load(tmp_path, "selection: {top_k: 4, best_windows: 3}")
-    second = load(tmp_path, "selection: {best_windows: 3, top_k: 4}\ngate: {min_f1: 1}")
+    first = load(tmp_path, "selection: {top_k: 4, likely_from: 0.6}")
+    second = load(tmp_path, "selection: {likely_from: 0.6, top_k: 4}\ngate: {min_f1: 1}")
     assert first.digest("selection") == second.digest("selection") != Params().digest("selection")
     assert first.digest() != second.digest()
     # a change of the algorithm would make every stored round look as if its parameters had changed

@@ -47,7 +47,10 @@ PARAMS: dict[str, tuple[str | bytes, str]] = {
         "answering.batch_size: Input should be less than",
     ),
     "infinite": ("drift: {false_alarm_rate: .inf}", "drift.false_alarm_rate: Input should be"),
-    "not a number": ("objective: {alpha: .nan}", "objective.alpha: Input should be"),
+    "not a number": (
+        "research: {objective: {alpha: .nan}}",
+        "research.objective.alpha: Input should be",
+    ),
     "doubled key": (
         "seed: 1\nlm: {}\nseed: 2\n",
         "the key 'seed' is in line 1 and again in line 3",

@@ -154,8 +154,9 @@ class StepDataset(Dataset[dict[str, Any]]):
             )
             if not answered:
                 raise StreamError(
-                    f"no question of step {len(self.steps) + 1} has an answer: give the sources with answers a larger "
-                    "share in train.mix, or a step more train.paragraphs"
+                    f"no question of step {len(self.steps) + 1} has an answer: give the sources "
+                    "with answers a larger share in train.mix, or a step more "
+                    "research.train.paragraphs"
                 )
             self.steps.append(step)
             questions += answered
@@ -178,9 +179,10 @@ class StepDataset(Dataset[dict[str, Any]]):
         }
         if missing := [name for name in shares if not members[name]]:
             raise StreamError(
-                f"train.mix: no paragraph to train on counts for {', '.join(missing)}. A document in several sources "
-                "counts for the last one: name a source after any source that contains it. Unanswerable questions need "
-                "train.unanswerable_per_paragraph"
+                f"train.mix: no paragraph to train on counts for {', '.join(missing)}. A document "
+                "in several sources counts for the last one: name a source after any source that "
+                "contains it. Unanswerable questions need "
+                "research.train.unanswerable_per_paragraph"
             )
         groups: dict[str, deque[list[int]]] = {name: deque() for name in shares}
         drawn, order = dict.fromkeys(shares, 0), list[int]()

@@ -14,7 +14,7 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from cmt.common.storage import write_bytes, write_json
-from cmt.config import Params
+from cmt.config import Params, dotted
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig, load_checkpoint, weights_bytes
@@ -205,10 +205,10 @@ def explain_out_of_memory(params: Params, device: torch.device) -> Iterator[None
             raise
         names = ["paragraphs", "questions_per_paragraph", "answer_fraction"]
         names += ["processes"] if params.train.processes > 1 else []
-        keys = [f"train.{name} ({getattr(params.train, name):g})" for name in names]
+        keys = [f"{dotted('train', name)} ({getattr(params.train, name):g})" for name in names]
         raise ModelError(
-            f"out of memory on {device}: lower {', '.join(keys)} or compressor.chunk_tokens "
-            f"({params.compressor.chunk_tokens}); `cmt train --plan` measures the peak"
+            f"out of memory on {device}: lower {', '.join(keys)} or "
+            f"{dotted('compressor', 'chunk_tokens')} ({params.compressor.chunk_tokens}); `cmt train --plan` measures the peak"
         ) from error
 
 
@@ -257,8 +257,9 @@ def _check_compiler(device: torch.device) -> None:
         torch.compile(torch.neg)(torch.ones(2, device=device))
     except Exception as error:  # of dynamo, of inductor, of the compiler
         raise ModelError(
-            f"train.compile: torch cannot compile on this machine ({first_line(error)}): install a C++ compiler (g++, "
-            "or the one that the environment variable CXX names) and Python's headers, or set train.compile to false"
+            f"research.train.compile: torch cannot compile on this machine ({first_line(error)}): "
+            "install a C++ compiler (g++, or the one that the environment variable CXX names) and "
+            "Python's headers, or set research.train.compile to false"
         ) from error
 
 

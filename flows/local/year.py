@@ -32,7 +32,7 @@ from cmt.cli.context import run_script
 from cmt.cli.output import console, write_table
 from cmt.common.plots import month_curve
 from cmt.common.storage import read_json, write_json
-from cmt.config import load_params
+from cmt.config import load_params, written_sections
 from cmt.errors import ServiceError
 from cmt.evaluation.evaluate import evaluate
 from cmt.evaluation.metrics import Floats, paired_bootstrap
@@ -115,7 +115,7 @@ def write_project(base: str) -> Path:
     params["tracking"] |= {"enabled": True, "uri": "sqlite:///mlflow.db", "experiment": "year"}
     YEAR.mkdir(parents=True)
     project = YEAR / "params.yaml"
-    project.write_text(yaml.safe_dump(params))
+    project.write_text(yaml.safe_dump(written_sections(params)))
     for name, date in (("documents", "published_at"), ("questions", "asked_at")):
         for line in (source / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
             month = YEAR / "news" / json.loads(line)[date][:7]

@@ -184,7 +184,9 @@ def test_forgotten_documents_are_in_no_answer(adapted: Path) -> None:
         >= {"doc_id": doc_id, "rows": 1, "forgotten": True}.items()
     )
     assert "mayor-2 is forgotten: 1 row removed" in run(adapted, "forget", "mayor-2").stdout
-    everything = read(adapted, "--set", "selection.max_logprob_gap=1000", "ask", MAYOR)["sources"]
+    everything = read(adapted, "--set", "research.selection.max_logprob_gap=1000", "ask", MAYOR)[
+        "sources"
+    ]
     assert {source["doc_id"] for source in everything} == {"mayor-1", "ferry", "raft", "hitch"}
 
 
@@ -288,7 +290,7 @@ def test_training_data_of_two_sources_is_pulled_and_trained_on(training_project:
     assert [(row["source"], row["documents"], row["questions"]) for row in sources] == [
         (f"path:{training_project}/{name}.json", 4, 4) for name in ("ferries", "towns")
     ]
-    widths = ("--set", "train.window_frequencies={4: 3, 8: 1}")
+    widths = ("--set", "research.train.window_frequencies={4: 3, 8: 1}")
     before = sorted(training_project.rglob("*"))
     plan = read(training_project, *widths, "train", "--plan")
     assert plan["pairs_per_hour"] == pytest.approx(3600 * plan["pairs"] / plan["seconds"])

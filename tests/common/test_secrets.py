@@ -37,7 +37,7 @@ def test_credentials_are_masked_in_the_middle_of_a_text(address: str, masked: st
         "http://127.0.0.1:8000/a@b",
         "hub:org/name@revision",
         "s3+ddb://bucket/bank?ddbTableName=locks",
-        "write section.key=value, such as compressor.memory_tokens=16",
+        "write section.key=value, such as research.compressor.memory_tokens=16",
         "ann@example.org wrote it",
         "the bearer tokens of cmt_serve",
     ],

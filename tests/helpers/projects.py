@@ -9,6 +9,7 @@ import torch
 import yaml
 
 import cmt
+from cmt.config import dotted, set_dotted
 from cmt.modeling.champion import Champion, Promoted, keep_compressor, write_champion
 from cmt.modeling.checkpoint import CompressorConfig, checkpoint_digest
 from cmt.modeling.loading import new_memory_model
@@ -31,8 +32,8 @@ STEPS = (
 
 def open_workspace(folder: Path, **overrides: Any) -> Workspace:
     """A newly opened workspace; the override `gate__min_f1=50` sets `gate.min_f1`."""
-    dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    return cmt.open(params=folder / "params.yaml", overrides=dotted)
+    values = {dotted(*name.split("__")): value for name, value in overrides.items()}
+    return cmt.open(params=folder / "params.yaml", overrides=values)
 
 
 def change_params(folder: Path, **sections: dict[str, Any]) -> None:
@@ -40,7 +41,8 @@ def change_params(folder: Path, **sections: dict[str, Any]) -> None:
     file = folder / "params.yaml"
     params = yaml.safe_load(file.read_text())
     for name, values in sections.items():
-        params[name] = params.get(name, {}) | values
+        for key, value in values.items():
+            set_dotted(params, dotted(name, key), value)
     file.write_text(yaml.safe_dump(params))
 
 

@@ -20,6 +20,7 @@ from dvc.repo import Repo
 from cmt.cli import dvc_stages
 from cmt.cli.output import console
 from cmt.cli.progress_bar import ProgressBar
+from cmt.config import set_dotted
 
 ROOT = Path(__file__).parents[2]
 STAGES = ["prepare", "train", "replay", "evaluate"]
@@ -159,11 +160,12 @@ def copied(reproduced: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(reproduced, tmp_path / "copied"))
 
 
-def change(folder: Path, section: str, key: str, value: object) -> None:
-    """Change a value in params.yaml."""
+def change(folder: Path, key: str, value: object) -> None:
+    """Change the value of a dotted key in params.yaml."""
     params = yaml.safe_load((folder / "params.yaml").read_text())
-    assert params[section][key] != value
-    params[section][key] = value
+    before = yaml.safe_dump(params)
+    set_dotted(params, key, value)
+    assert yaml.safe_dump(params) != before
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
@@ -204,20 +206,22 @@ def test_only_lock_metrics_and_plots_are_new_to_git(reproduced: Path) -> None:
 
 def test_a_changed_parameter_reruns_the_stages_that_read_it(copied: Path) -> None:
     before = (copied / "params.yaml").read_text()
-    for section, key, value, stages in (
-        ("selection", "top_k", 2, ["replay", "evaluate"]),
-        ("selection", "best_windows", 5, ["train", "replay", "evaluate"]),
-        ("answering", "max_new_tokens", 3, ["replay", "evaluate"]),
-        ("evaluation", "earlier_questions", 1, ["replay"]),
-        ("gate", "min_f1", 1.0, ["replay"]),
-        ("bank", "codes", "fp16", ["replay"]),
-        ("train", "learning_rate", 0.01, ["train"]),
-        ("stream", "period", "week", ["prepare"]),
-        ("tracking", "experiment", "other", []),
-        ("stream", "quarantine", "data/elsewhere", []),
+    for key, value, stages in (
+        ("selection.top_k", 2, ["replay", "evaluate"]),
+        ("research.selection.best_windows", 5, ["train", "replay", "evaluate"]),
+        ("research.selection.max_logprob_gap", 5.0, ["replay", "evaluate"]),
+        ("research.objective.alpha", 0.5, ["train"]),
+        ("answering.max_new_tokens", 3, ["replay", "evaluate"]),
+        ("evaluation.earlier_questions", 1, ["replay"]),
+        ("gate.min_f1", 1.0, ["replay"]),
+        ("bank.codes", "fp16", ["replay"]),
+        ("train.learning_rate", 0.01, ["train"]),
+        ("stream.period", "week", ["prepare"]),
+        ("tracking.experiment", "other", []),
+        ("stream.quarantine", "data/elsewhere", []),
     ):
-        change(copied, section, key, value)
-        assert pending(copied) == stages, (section, key)
+        change(copied, key, value)
+        assert pending(copied) == stages, key
         (copied / "params.yaml").write_text(before)
 
 

@@ -27,7 +27,7 @@ from cmt.answering.prompting import closed_book
 from cmt.bank.bank import open_bank
 from cmt.bank.location import BankLocation
 from cmt.common.arrow import replace_column
-from cmt.config import Params
+from cmt.config import Params, written_sections
 from cmt.evaluation.metrics import exact_match
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.modeling.checkpoint import CompressorConfig
@@ -117,7 +117,7 @@ def adapted(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Works
         "evaluation": {"baselines": False},
         "tracking": {"enabled": False},
     }
-    (folder / "params.yaml").write_text(yaml.safe_dump(sections))
+    (folder / "params.yaml").write_text(yaml.safe_dump(written_sections(sections)))
     workspace = cmt.open(params=folder / "params.yaml")
     assert workspace.ingest().accepted == 32
     assert workspace.update().state == "committed"

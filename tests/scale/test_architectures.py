@@ -11,6 +11,7 @@ import torch
 import yaml
 
 import cmt
+from cmt.config import written_sections
 from cmt.stream.limits import Limits
 from cmt.training.sources import pull_sources
 from tests.helpers.architectures import RUN, write
@@ -56,7 +57,7 @@ def _go_the_whole_way(original: Path, tmp_path: Path, **sections: dict[str, Any]
         "answering": {"max_new_tokens": 4},
     }
     params |= sections | {"compressor": SMALL["compressor"] | {"path": "data/trained"}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(written_sections(params)))
     workspace = cmt.open(params=tmp_path / "params.yaml")
     workspace.pull()
     pull_sources(workspace.params.train, limits=Limits(workspace.params.stream))

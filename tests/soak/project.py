@@ -13,7 +13,7 @@ import cmt
 from cmt.bank.bank import Bank
 from cmt.bank.location import BankLocation
 from cmt.bank.tables import connect, current_table, memory_tables, open_table
-from cmt.config import load_params
+from cmt.config import load_params, written_sections
 from cmt.lm.model import FrozenLM
 from cmt.lm.weights import pull
 from cmt.modeling.checkpoint import CompressorConfig
@@ -76,7 +76,7 @@ def build(folder: Path, *, documents: bool = True) -> Path:
         "promotion": {"duty_cycle": 1.0},
         "tracking": {"enabled": False},
     }
-    (folder / "params.yaml").write_text(yaml.safe_dump(sections))
+    (folder / "params.yaml").write_text(yaml.safe_dump(written_sections(sections)))
     params = load_params(folder / "params.yaml")
     lm = FrozenLM.load(pull(source=params.lm.source, path=params.lm.path), dtype="float32")
     new_memory_model(lm, CompressorConfig.of(params)).save(params.compressor.path)

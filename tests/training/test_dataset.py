@@ -199,7 +199,7 @@ def test_a_source_without_answers_is_drawn_for_its_unanswerable_questions(
         len(StepDataset(pool, training_params(tmp_path)).pool) == 6
     )  # without a mix they are not drawn
     with pytest.raises(
-        StreamError, match="counts for small.*need train.unanswerable_per_paragraph"
+        StreamError, match="counts for small.*need research.train.unanswerable_per_paragraph"
     ):
         StepDataset(pool, mixed(tmp_path))
     steps = StepDataset(pool, mixed(tmp_path, unanswerable_per_paragraph=1, questions=40))

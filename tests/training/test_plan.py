@@ -140,8 +140,8 @@ def test_a_failed_allocation_names_the_keys_that_save_memory(
     message = str(caught.value)
     assert message.startswith("out of memory on ") and "\n" not in message
     assert (
-        "train.paragraphs (4), train.questions_per_paragraph (1), train.answer_fraction (1)"
-        in message
+        "research.train.paragraphs (4), research.train.questions_per_paragraph (1), "
+        "research.train.answer_fraction (1)" in message
     )
 
 
