@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from cronsim import CronSim, CronSimError
 from platformdirs import user_cache_path
 from pydantic import (
     AfterValidator,
@@ -47,7 +48,7 @@ Column = Literal[
 """Columns of documents and questions."""
 
 BASE, STREAM = "hub:rajpurkar/squad", "stream"
-"""Values of `train.source`: the default, and the one that selects the documents of the stream."""
+"""Values of `train.source`: the default, and the value for the documents of the stream."""
 
 SHIPPED = Path(__file__).parent / "shipped"
 """Folder of the shipped compressor."""
@@ -173,7 +174,8 @@ class StreamParams(Section):
     does not.
     """
     authority: dict[str, tuple[str, ...]] = {}
-    """Source → other sources whose documents it may supersede and correct, beside its own."""
+    """Source → other sources whose documents it may supersede and correct, in addition to its
+    own."""
     peers: Literal["*"] | tuple[Annotated[tuple[str, ...], Field(min_length=2)], ...] = ()
     """Groups of sources that may change each other's facts without superseding a document; `*`: all
     sources.
@@ -187,8 +189,8 @@ class StreamParams(Section):
 
 
 def _secrets_by_name(value: str) -> str:
-    """Refuse credentials that are written out; `${NAME}` in their place and a database's user alone
-    are allowed.
+    """Refuse credentials that are written out; `${NAME}` in their place and a database's user
+    without a password are allowed.
     """
     # of the web it may be a token
     user = r"^(?:postgresql|mysql|mariadb|mssql|oracle)(?:\+\w+)?://[\w.%-]+@(?=[^@]*$)"
@@ -221,7 +223,7 @@ class SourceParams(Section):
     format: str | None = None
     """Format of its files; None: by their content."""
     columns: dict[Column, str] = {}
-    """Column of the schema → column of the source, beside `stream.columns`."""
+    """Column of the schema → column of the source, in addition to `stream.columns`."""
     publisher: str | None = None
     """Publisher of the documents; None: `name`."""
     authority: tuple[str, ...] = ()
@@ -267,8 +269,6 @@ class SourceParams(Section):
                 f"schedule {self.schedule!r} lacks the five fields of cron, such as '*/30 * * * *'"
             )
         if self.schedule:
-            from cronsim import CronSim, CronSimError
-
             try:
                 CronSim(self.schedule, datetime.now(UTC))
             except CronSimError as error:
@@ -495,7 +495,7 @@ class TrainParams(Section):
 
     @property
     def base(self) -> dict[str, float]:
-        """The question-answer sources to fetch → their shares: `mix`, or `source` alone.
+        """The question-answer sources to fetch → their shares: `mix`, or only `source`.
 
         Some of their articles are held out, even from a training on the stream.
         """
@@ -517,8 +517,8 @@ class BankParams(Section):
     uri: Annotated[str, AfterValidator(_without_secrets)] = "data/bank"
     """Folder or object-storage address of the bank and its ledger, without credentials."""
     keep_text: bool = True
-    """Keep the source text beside the memory, for exact names, numbers and full-text search. False:
-    vectors only.
+    """Keep the source text next to the memory, for exact names, numbers and full-text search.
+    False: vectors only.
     """
     codes: Literal["auto", "fp16", "int8", "int4", "pq"] = "auto"
     """Number format of the vectors. `pq`: by the codebook, with `keep_text`; `auto`: `pq` if
@@ -560,7 +560,7 @@ class SelectionParams(Section):
     it are not read.
     """
     full_text_weight: Annotated[float, Field(ge=0.0, le=100.0)] = 24.0
-    """Weight of the words (BM25 relative to the best hit) beside temperature × cosine, 0–100; 0:
+    """Weight of the words (BM25 relative to the best hit) against temperature × cosine, 0–100; 0:
     cosine only.
     """
     best_windows: Positive = 2
@@ -910,7 +910,7 @@ def _read_params(path: Path) -> Any:
 
 
 def state_folder(params: Params, root: Path) -> Path:
-    """The folder of locks, caches and records, beside a local bank, else in the project folder
+    """The folder of locks, caches and records, next to a local bank, else in the project folder
     `root`.
     """
     uri = params.bank.uri

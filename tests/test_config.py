@@ -296,7 +296,7 @@ def test_the_clock_is_the_systems_unless_set(tmp_path: Path) -> None:
             load(tmp_path, f"stream:\n  clock: {value}\n")
 
 
-def test_state_is_stored_beside_a_local_bank_or_in_the_project(tmp_path: Path) -> None:
+def test_state_is_stored_next_to_a_local_bank_or_in_the_project(tmp_path: Path) -> None:
     local = Params.model_validate({"bank": {"uri": str(tmp_path / "deep/bank")}})
     remote = Params.model_validate({"bank": {"uri": "s3://bucket/bank"}})
     assert state_folder(local, tmp_path) == tmp_path / "deep/state"

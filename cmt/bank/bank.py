@@ -44,7 +44,7 @@ from cmt.timeline import Timeline, Version
 def open_bank(
     location: BankLocation, *, schema: pa.Schema | None = None, compressor: str | None = None
 ) -> "Bank":
-    """Open the bank of a compressor at `location`; by default of the one that answers.
+    """Open the bank of a compressor at `location`; by default of the compressor that answers.
 
     `compressor`: the digest, or its first 12 digits. `schema`: that of the compressor's rows; the
     bank is created if it is missing. The first bank at an address becomes the current one. Raises

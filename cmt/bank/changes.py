@@ -133,10 +133,10 @@ def without_rivals(changes: Collection[Change]) -> list[Change]:
     later documents. Rejected changes are returned, but neither contradict nor connect. The order
     stays.
     """
-    found = [change for change in changes if change.state == "found"]
-    connected = {frozenset(change.doc_ids) for change in found}
+    in_effect = [change for change in changes if change.state == "found"]
+    connected = {frozenset(change.doc_ids) for change in in_effect}
     later: dict[str, set[str]] = defaultdict(set)
-    for change in sorted(found, key=lambda change: -change.confidence):
+    for change in sorted(in_effect, key=lambda change: -change.confidence):
         kept, new = later[change.old.doc_id], change.new.doc_id
         if not kept or any(frozenset((new, other)) in connected for other in kept):
             kept.add(new)

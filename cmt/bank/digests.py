@@ -1,5 +1,5 @@
 """The table `digests`: the digest of each version of a bank, so that a change updates it from the
-changed rows alone.
+rows that it changes.
 
 A record only saves time. The digest is computed from all rows if the record is missing or damaged,
 if another process wrote in between, and always by `Bank.audit`.
@@ -51,10 +51,8 @@ class RecordedDigests:
 
     def at(self, version: int) -> RowsDigest | None:
         """The digest of `version`; None if it is not recorded, or the record cannot be read."""
-        with (
-            suppress(BankError, ValueError, KeyError),
-            self._translate_errors(),
-        ):  # KeyError: a column has another name
+        # KeyError: a column has another name
+        with suppress(BankError, ValueError, KeyError), self._translate_errors():
             table = self._open()
             if table is None:
                 return None

@@ -22,15 +22,10 @@ from cmt.bank.schema import key_matrix
 from cmt.bank.tables import FOREVER, MAX_ATTEMPTS, WriteConflict, translate_errors
 from cmt.errors import BankError
 
-_LOOKED_UP = (
-    "memory_id",
-    "doc_id",
-    "supersedes",
-    "sha256",
-)  # columns with an index for exact values
-_UNINDEXED = (
-    1000  # rows that the indexes of a large table may lack; a search reads them in some 20 ms
-)
+# columns with an index for exact values
+_LOOKED_UP = ("memory_id", "doc_id", "supersedes", "sha256")
+# rows that the indexes of a large table may lack; a search reads them in some 20 ms
+_UNINDEXED = 1000
 _PROBES = 64  # texts, or keys, to search an index for
 
 

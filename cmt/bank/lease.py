@@ -114,7 +114,7 @@ class Lease:
         self._own = _Row(0, 0, self.holder, this_machine(), socket.gethostname(), os.getpid())
         self._last_number = 0  # lower bound for that of a damaged lease
         self._table: LanceTable | None = None
-        self._lock = Lock()  # the thread that renews, and the one that writes to the bank
+        self._lock = Lock()  # of the thread that renews and the thread that writes
 
     def acquire(self, *, timeout: float) -> None:
         """Become the holder. Raises RoundError after `timeout` seconds, and BankError."""
@@ -218,13 +218,10 @@ class Lease:
                 merge = merge.when_not_matched_insert_all()
             merge.execute(rows)
             if table.version % _TIDY_EVERY == 0:
-                with (
-                    suppress(BankError),
-                    translate_errors("old versions of the lease cannot be dropped"),
-                ):
-                    table.optimize(
-                        cleanup_older_than=_KEPT
-                    )  # the lease is written; a later write tries again
+                # an error is ignored: the lease is written, and a later write tries again
+                what = "old versions of the lease cannot be dropped"
+                with suppress(BankError), translate_errors(what):
+                    table.optimize(cleanup_older_than=_KEPT)
 
     def _read(self) -> _Row | None:
         """The newest row; None before the first holder."""

@@ -70,10 +70,10 @@ def sample(bank: MemoryTable, n: int) -> list[dict[str, Any]]:
     """
     with bank.reading():
         table = bank.latest()
-        rows = table.count_rows()
-        offsets = [number * rows // n for number in range(n)] if rows > n else list(range(rows))
-        found = table.take_offsets(offsets).select(["text", "title", "source"]).to_arrow()
-        return [row for row in found.to_pylist() if row["text"] is not None]
+        count = table.count_rows()
+        offsets = [number * count // n for number in range(n)] if count > n else list(range(count))
+        rows = table.take_offsets(offsets).select(["text", "title", "source"]).to_arrow()
+        return [row for row in rows.to_pylist() if row["text"] is not None]
 
 
 # Rows of a table
@@ -125,18 +125,18 @@ def related_versions(
     stored version may name one of these; its document counts as changed. Other rows cost no time.
     """
     of_others = in_memory(others)
-    found = [_lookup(table, supersedes={v.doc_id for v in others} - set(doc_ids))]
+    looked_up = [_lookup(table, supersedes={v.doc_id for v in others} - set(doc_ids))]
 
     def find(names: Collection[str], texts: Collection[str]) -> Iterator[Version]:
-        found.append(_lookup(table, doc_id=names, supersedes=names, sha256=texts))
-        yield from versions_of(found[-1])
+        looked_up.append(_lookup(table, doc_id=names, supersedes=names, sha256=texts))
+        yield from versions_of(looked_up[-1])
         yield from of_others(names, texts)
 
     # 1. The documents, and the documents that supersede a version of `others`.
-    changed = {*doc_ids, *found[0]["doc_id"].to_pylist()}
+    changed = {*doc_ids, *looked_up[0]["doc_id"].to_pylist()}
     connected = {version.doc_id for version in related(changed, find)}
     # 2. Their rows, each once.
-    rows = rows_with(pa.concat_tables(found), "doc_id", connected)
+    rows = rows_with(pa.concat_tables(looked_up), "doc_id", connected)
     first: dict[str, int] = {}
     for row, name in enumerate(rows["memory_id"].to_pylist()):
         first.setdefault(name, row)
@@ -149,12 +149,12 @@ def _lookup(table: LanceTable, **values: Collection[str]) -> pa.Table:
     """
     names = {column: sorted(wanted) for column, wanted in values.items()}
     limit = max(table.count_rows(), 1)
-    found = [pa.schema([table.schema.field(name) for name in VERSION_COLUMNS]).empty_table()]
+    tables = [pa.schema([table.schema.field(name) for name in VERSION_COLUMNS]).empty_table()]
     for start in range(0, max(map(len, names.values())), _AT_ONCE):
         conditions = []
         for column, wanted in names.items():
             if part := wanted[start : start + _AT_ONCE]:
                 conditions.append(one_of(column, part))
         query = table.search().select(VERSION_COLUMNS).where(reduce(or_, conditions))
-        found.append(query.limit(limit).to_arrow().cast(found[0].schema))
-    return pa.concat_tables(found)
+        tables.append(query.limit(limit).to_arrow().cast(tables[0].schema))
+    return pa.concat_tables(tables)

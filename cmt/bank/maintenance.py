@@ -90,7 +90,7 @@ def purge_history(bank: MemoryTable) -> None:
     """Write all rows and indexes to new files and delete every other file, with all earlier
     versions.
 
-    Takes time in proportion to the bank. `compact` alone leaves deleted rows in the files of their
+    Takes time in proportion to the bank. `compact` leaves deleted rows in the files of their
     neighbours. No other process may write meanwhile.
     """
     table = bank.latest()

@@ -20,7 +20,7 @@ _BATCH = 1024  # rows that are read at once for the digest
 class MemoryTable:
     """The memories of one compressor; methods raise BankError if they cannot be read.
 
-    They see the newest version, or with `pinned` the one at which `table` is checked out.
+    They see the newest version, or with `pinned` the version at which `table` is checked out.
     """
 
     def __init__(
@@ -37,9 +37,8 @@ class MemoryTable:
         self._table = table
         self._pinned = pinned
         self.excluded_doc_ids = excluded_doc_ids
-        self.schema = content_schema(
-            table.schema
-        )  # asking LanceDB takes a millisecond, and each answer needs it
+        # kept, because asking LanceDB takes a millisecond, and each answer needs it
+        self.schema = content_schema(table.schema)
         """Schema of the rows without their checksums; its metadata has schema_version, codes, dim
         and compressor.
         """

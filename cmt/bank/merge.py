@@ -48,15 +48,15 @@ def upsert(rows: pa.Table, stored: pa.Table) -> tuple[pa.Table, dict[str, str], 
     stored one. Raises DamageError if a stored memory_id does not name a chunk.
     """
     # 1. the versions that hold, and the latest one of each document
-    known = rows_with(stored, "doc_id", rows["doc_id"])
+    of_documents = rows_with(stored, "doc_id", rows["doc_id"])
     names = ["doc_id", "published_at"]
-    slices = {version[:2]: ingest_order(version.slice_id) for version in versions_of(known)}
+    slices = {version[:2]: ingest_order(version.slice_id) for version in versions_of(of_documents)}
     held = [
         ingest_order(version.slice_id) >= slices.get(version[:2], 0)
         for version in _row_versions(rows)
     ]
     rows = rows.filter(pa.array(held, pa.bool_()))
-    latest = pa.concat_tables([rows.select(names), known.select(names)]).group_by("doc_id")
+    latest = pa.concat_tables([rows.select(names), of_documents.select(names)]).group_by("doc_id")
     latest = latest.aggregate([("published_at", "max")])
     latest_dates = dict(
         zip(latest["doc_id"].to_pylist(), latest["published_at_max"].to_pylist(), strict=True)
@@ -78,7 +78,7 @@ def upsert(rows: pa.Table, stored: pa.Table) -> tuple[pa.Table, dict[str, str], 
     restated = {(row["doc_id"], row["published_at"]) for row in rows.select(names[1:]).to_pylist()}
     ids = [new_id(row) for row in rows.select(names).to_pylist()]
     renamed, vacated = {}, []
-    for row in known.select(names).to_pylist():
+    for row in of_documents.select(names).to_pylist():
         new = new_id(row)
         if (row["doc_id"], row["published_at"]) in restated:
             vacated.append(row["memory_id"])
@@ -95,7 +95,7 @@ def upsert(rows: pa.Table, stored: pa.Table) -> tuple[pa.Table, dict[str, str], 
         for name in ("sha256", "published_at", "slice_id")
     )
     same = pc.fill_null(reduce(pc.and_, equal), False)
-    return rows.filter(pc.invert(same)), renamed, rows_with(known, "memory_id", gone)
+    return rows.filter(pc.invert(same)), renamed, rows_with(of_documents, "memory_id", gone)
 
 
 def _row_versions(rows: pa.Table) -> Iterator[Version]:

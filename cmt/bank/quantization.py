@@ -48,16 +48,13 @@ def quantize(vectors: Vectors, codes: str) -> bytes:
             "codes int8"
         )
     top = LEVELS[codes]
-    scales = np.maximum(np.abs(vectors).max(1, keepdims=True) / top, SMALLEST_SCALE).astype(
-        "<f2"
-    )  # (k, 1)
-    integers = np.clip(np.rint(vectors / scales.astype(np.float32)), -top, top).astype(
-        np.int8
-    )  # (k, D)
-    if codes == "int4":
-        integers = (integers[:, 0::2] & 15 | (integers[:, 1::2] & 15) << 4).astype(
-            np.int8
-        )  # two numbers a byte
+    largest = np.abs(vectors).max(1, keepdims=True)  # (k, 1)
+    scales = np.maximum(largest / top, SMALLEST_SCALE).astype("<f2")  # (k, 1)
+    scaled = vectors / scales.astype(np.float32)  # (k, D)
+    integers = np.clip(np.rint(scaled), -top, top).astype(np.int8)  # (k, D)
+    if codes == "int4":  # two numbers a byte
+        low, high = integers[:, 0::2] & 15, integers[:, 1::2] & 15  # (k, D/2)
+        integers = (low | high << 4).astype(np.int8)
     return bytes(scales.tobytes() + integers.tobytes())
 
 
@@ -76,8 +73,7 @@ def dequantize(blob: bytes, codes: str, dim: int) -> Vectors:
         return np.frombuffer(blob, "<f2").reshape(count, dim).astype(np.float32)
     scales = np.frombuffer(blob, "<f2", count).reshape(count, 1).astype(np.float32)
     integers = np.frombuffer(blob, np.int8, offset=2 * count)
-    if (
-        codes == "int4"
-    ):  # the left shift comes first so that the right shift extends the sign of the low half
+    if codes == "int4":
+        # the left shift comes first so that the right shift extends the sign of the low half
         integers = np.stack([(integers << 4) >> 4, integers >> 4], -1).astype(np.int8)
     return integers.reshape(count, dim).astype(np.float32) * scales

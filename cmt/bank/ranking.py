@@ -105,9 +105,9 @@ def best(table: LanceTable, wanted: Sequence[Wanted], *, large: bool) -> list[Hi
     if not wanted:
         return []
     first = wanted[0].view.k + _MARGIN
-    found: dict[int, Hits] = {}
+    hits_of: dict[int, Hits] = {}
     for limit, conditioned in _attempts(first, large or len(wanted) > 2):
-        missing = [index for index in range(len(wanted)) if index not in found]
+        missing = [index for index in range(len(wanted)) if index not in hits_of]
         if not missing:
             break
         still_wanted = [wanted[index] for index in missing]
@@ -115,16 +115,16 @@ def best(table: LanceTable, wanted: Sequence[Wanted], *, large: bool) -> list[Hi
         for index, rows in zip(missing, tables, strict=True):
             hits = _k_best(wanted[index], rows, limit)
             if hits is not None:
-                found[index] = hits
-    return [found[index] for index in range(len(wanted))]
+                hits_of[index] = hits
+    return [hits_of[index] for index in range(len(wanted))]
 
 
 def text_scores(table: LanceTable, text: str, hits: Sequence[Hit]) -> Hits:
     """The `hits` that have a word of `text`, with their BM25 scores."""
     names = {hit.row_id: hit.memory_id for hit in hits}
     query = _best_texts(table, text).where(one_of("memory_id", set(names.values())))
-    found = run(table, query.select(["_score"]).with_row_id(True).limit(len(hits)))
-    scores = zip(found["_score"].to_pylist(), found["_rowid"].to_pylist(), strict=True)
+    rows = run(table, query.select(["_score"]).with_row_id(True).limit(len(hits)))
+    scores = zip(rows["_score"].to_pylist(), rows["_rowid"].to_pylist(), strict=True)
     return {names[row_id]: Hit(score, names[row_id], row_id) for score, row_id in scores}
 
 
@@ -250,16 +250,16 @@ def _fetch(
     """
     queries = _queries(table, wanted, limit, conditioned=conditioned, large=large)
     # 1. The row ids.
-    found = [rows for query in queries for rows in query.run(table, [], large=large)]
+    scored = [rows for query in queries for rows in query.run(table, [], large=large)]
     # 2. The columns, of all queries at once in the order in which Lance reads them.
-    row_ids = sorted({row_id for rows in found for row_id in rows["_rowid"].to_pylist()})
+    row_ids = sorted({row_id for rows in scored for row_id in rows["_rowid"].to_pylist()})
     seen = table.take_row_ids(row_ids).select(_SEEN).with_row_id().to_arrow()
     # 3. Or query by query, if another process moved rows meanwhile.
     if seen["_rowid"].to_pylist() != row_ids:
         return [rows for query in queries for rows in query.run(table, _SEEN, large=large)]
     row_id_set = seen["_rowid"].combine_chunks()
     tables = []
-    for one, rows in zip(wanted, found, strict=True):
+    for one, rows in zip(wanted, scored, strict=True):
         order = pc.index_in(rows["_rowid"], value_set=row_id_set)
         tables.append(seen.take(order).append_column(one.score, rows[one.score]))
     return tables

@@ -58,12 +58,10 @@ def bank_schema(
             pa.field("doc_id", pa.string(), nullable=False),
             pa.field("slice_id", pa.string(), nullable=False),
             pa.field("published_at", TIMESTAMP, nullable=False),
-            pa.field(
-                "superseded_at", TIMESTAMP
-            ),  # end of the last interval in which the row is visible
-            pa.field(
-                "hidden", pa.string()
-            ),  # earlier intervals in which it is not, see `Timeline.hidden`
+            # end of the last interval in which the row is visible
+            pa.field("superseded_at", TIMESTAMP),
+            # earlier intervals in which it is not, see `Timeline.hidden`
+            pa.field("hidden", pa.string()),
             pa.field("source", pa.string()),  # publisher
             pa.field("supersedes", pa.string()),
             pa.field("sha256", pa.string(), nullable=False),  # of the document's text

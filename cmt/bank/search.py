@@ -83,15 +83,15 @@ class SearchableTable(MemoryTable):
             wanted = [*map(Wanted, views, checked), *map(Wanted, views, texts)]
             hits = best(table, wanted, large=self.is_large(table))
             nearest, by_words = hits[: len(views)], hits[len(views) :]
-            found = [one | other for one, other in zip(nearest, by_words, strict=True)]
+            hits_each = [one | other for one, other in zip(nearest, by_words, strict=True)]
             # 2. The rows of all searches at once.
             together: Hits = {}
-            for one in found:
+            for one in hits_each:
                 together |= one
             rows = take_checked(table, together)
             return [
                 _with_similarity(rows_with(rows, "memory_id", one), key)
-                for one, key in zip(found, checked, strict=True)
+                for one, key in zip(hits_each, checked, strict=True)
             ]
 
     def full_text(self, *, text: str, k: int, as_of: datetime | None) -> pa.Table:
@@ -127,17 +127,17 @@ class SearchableTable(MemoryTable):
             rows = read_checked(self.latest(), one_of("memory_id", {memory_id}))
             if not len(rows):
                 return _with_bm25(_with_similarity(rows, key), {})
-            found = self.search(
+            similar = self.search(
                 key=key_matrix(rows["key"])[0], text=rows["text"][0].as_py(), k=k, as_of=as_of
             )
             # 2. Keep what was published later, in the order of its words.
-            found = found.filter(pc.greater(found["published_at"], rows["published_at"][0]))
-            found = found.sort_by(
+            similar = similar.filter(pc.greater(similar["published_at"], rows["published_at"][0]))
+            similar = similar.sort_by(
                 [("bm25", "descending"), ("similarity", "descending"), ("memory_id", "ascending")]
             )
             # 3. The same rows with their similarity to `key`.
-            rows = self.memories(set(found["memory_id"].to_pylist()), key=key, as_of=as_of)
-            order = pc.index_in(found["memory_id"], value_set=rows["memory_id"].combine_chunks())
+            rows = self.memories(set(similar["memory_id"].to_pylist()), key=key, as_of=as_of)
+            order = pc.index_in(similar["memory_id"], value_set=rows["memory_id"].combine_chunks())
             return rows.take(order.drop_null())  # a row may be gone since the search
 
     def with_all_words(self, text: str) -> list[str]:
@@ -150,18 +150,20 @@ class SearchableTable(MemoryTable):
             table = self.latest()
             words = MatchQuery(text, "text", operator=FullTextOperator.AND)  # type: ignore[call-arg]
             query = table.search(words, query_type="fts").select(["memory_id", "_score"])
-            found = run(table, query.limit(max(table.count_rows(), 1)))
-        found = found.sort_by([("_score", "descending"), ("memory_id", "ascending")])
-        memory_ids = found["memory_id"].to_pylist()
-        rows = self.rows(["memory_id", "doc_id"], set(memory_ids))
-        doc_ids = dict(zip(rows["memory_id"].to_pylist(), rows["doc_id"].to_pylist(), strict=True))
+            hits = run(table, query.limit(max(table.count_rows(), 1)))
+        hits = hits.sort_by([("_score", "descending"), ("memory_id", "ascending")])
+        memory_ids = hits["memory_id"].to_pylist()
+        named = self.rows(["memory_id", "doc_id"], set(memory_ids))
+        doc_ids = dict(
+            zip(named["memory_id"].to_pylist(), named["doc_id"].to_pylist(), strict=True)
+        )
         return list(dict.fromkeys(doc_ids[memory_id] for memory_id in memory_ids))
 
     def nearest(self, keys: np.ndarray, *, k: int) -> dict[str, set[int]]:
         """memory_id → the indices of `keys` (n, p) that have it among their `k` nearest current
         memories.
         """
-        found: dict[str, set[int]] = {}
+        indices_of: dict[str, set[int]] = {}
         with self.reading():
             table = self.latest()
             large = self.is_large(table)
@@ -174,8 +176,8 @@ class SearchableTable(MemoryTable):
                 if "query_index" in hits.column_names:
                     indices = hits["query_index"].to_pylist()
                 for index, memory_id in zip(indices, hits["memory_id"].to_pylist(), strict=True):
-                    found.setdefault(memory_id, set()).add(start + index)
-        return found
+                    indices_of.setdefault(memory_id, set()).add(start + index)
+        return indices_of
 
 
 def _checked_keys(table: LanceTable, keys: Iterable[np.ndarray]) -> list[np.ndarray]:

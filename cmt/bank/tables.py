@@ -29,13 +29,10 @@ MAX_ATTEMPTS = 20
 """Commits to try while other processes write."""
 _CURRENT = "current"
 _COMPACT_EVERY = 32  # versions of a small table
-_KEPT = timedelta(
-    minutes=1
-)  # versions of a small table are dropped at this age; every reader is faster
-_PANICS = (
-    "PanicException",
-    "RustPanic",
-)  # classes that pyo3 makes at run time; the first derives from BaseException
+# versions of a small table are dropped at this age; every reader is faster
+_KEPT = timedelta(minutes=1)
+# classes that pyo3 makes at run time; the first derives from BaseException
+_PANICS = ("PanicException", "RustPanic")
 # No primary key, for which Lance would write 66 kB a version to notice concurrent inserts of one
 # key. The table has one row; a second one of the same name would be updated with it.
 _POINTER = pa.schema(
@@ -105,13 +102,11 @@ def memory_tables(connection: DBConnection) -> list[str]:
     LanceDB lists.
     """
     names = []
-    for name in sorted(
-        name for name in connection.list_tables().tables if name.startswith(MEMORIES)
-    ):
-        with (
-            suppress(BankError),
-            translate_errors(f"table {name}"),
-        ):  # opening a damaged one raises the error later
+    for name in sorted(connection.list_tables().tables):
+        if not name.startswith(MEMORIES):
+            continue
+        # a damaged table is listed: opening it raises the error later
+        with suppress(BankError), translate_errors(f"table {name}"):
             if open_table(connection, name) is None:
                 continue
         names.append(name)

@@ -74,9 +74,9 @@ def change_documents(
         committed, counts, memory_ids, difference = commit
         total = Counts(*map(sum, zip(total, counts, strict=True)))
         bank.read_or_undo(before, memory_ids)
-        # 3. Only if no other process has written in between, the rows differ by this change alone.
-        alone = version == before and committed == before + 1
-        digest = digest + difference if digest and difference and alone else None
+        # 3. If no other process has written in between, the rows differ by this change only.
+        undisturbed = version == before and committed == before + 1
+        digest = digest + difference if digest and difference and undisturbed else None
         version = committed
     raise WriteConflict(
         f"bank {bank.location.uri} is being rewritten by other processes: wait for them and repeat"

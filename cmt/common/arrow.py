@@ -41,9 +41,8 @@ def rows_of(table: pa.Table, *names: str) -> Iterator[tuple[Any, ...]]:
 
 def take(table: pa.Table, rows: Iterable[int]) -> pa.Table:
     """The rows of `table` at the indices `rows`, in this order."""
-    return table.take(
-        pa.array(list(rows), pa.int64())
-    )  # an empty list alone has no type that Table.take() accepts
+    # with the type, because Table.take() does not accept the type of an empty list
+    return table.take(pa.array(list(rows), pa.int64()))
 
 
 def replace_column(

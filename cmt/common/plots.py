@@ -142,9 +142,8 @@ def _new_figure(width: float, height: float) -> "Figure":
 
 def _save(figure: "Figure", path: Path) -> None:
     picture = io.BytesIO()
-    figure.savefig(
-        picture, format="png", metadata={"Software": None}
-    )  # the version of matplotlib would change bytes
+    # without the version of matplotlib, which would change bytes
+    figure.savefig(picture, format="png", metadata={"Software": None})
     write_bytes(path, picture.getvalue())
 
 

@@ -15,7 +15,7 @@ class Progress(Protocol):
         """Begin the stage `name` of `total` steps (None: unknown)."""
 
     def advance(self, n: int, note: str = "") -> None:
-        """Add `n` completed steps to the current stage and show `note` beside them."""
+        """Add `n` completed steps to the current stage and show `note` next to them."""
 
 
 class NullProgress:

@@ -1,7 +1,7 @@
 """Temporary folders in the state folder, where the next command and a purge find the files of a
 killed command.
 
-A folder is alive while its process holds the lock beside it, which ends with the process.
+A folder is alive while its process holds the lock next to it, which ends with the process.
 """
 
 import shutil
@@ -25,15 +25,15 @@ def scratch_folder(state: Path) -> Iterator[Path]:
     root = state / _FOLDER
     root.mkdir(parents=True, exist_ok=True)
     folder = root / uuid4().hex
-    own = FileLock(folder.with_suffix(".lock"))
+    lock = FileLock(folder.with_suffix(".lock"))
     with FileLock(root / _GUARD):
-        own.acquire()
+        lock.acquire()
         folder.mkdir()
     try:
         yield folder
     finally:
         with FileLock(root / _GUARD):
-            _remove(folder, own)
+            _remove(folder, lock)
 
 
 def remove_dead(state: Path) -> list[Path]:

@@ -119,7 +119,7 @@ def read_checked_table(
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, whose folder is made; it replaces `path` unless an
+    """Yield a temporary path next to `path`, whose folder is made; it replaces `path` unless an
     error occurs.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -176,9 +176,8 @@ def replace_file(temporary: Path, path: Path) -> None:
     """Move the finished file `temporary` to `path` so that the new content survives a power
     failure. Raises OSError.
     """
-    flush_to_disk(
-        temporary
-    )  # the data first: the new name must never point to content that is not on the disk
+    # the data first: the new name must never point to content that is not on the disk
+    flush_to_disk(temporary)
     os.replace(temporary, path)
     flush_to_disk(path.parent)  # a rename is stored in the folder
 

@@ -64,9 +64,8 @@ class SourceState:
             return cls(path)
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                rows = file.read()
+                rows = file.read(_SCHEMA.names)
             cursor, slices = (json.loads(rows.schema.metadata[name]) for name in (_CURSOR, _SLICES))
-            rows = rows.select(_SCHEMA.names)  # earlier versions wrote a column more
             items = [
                 (row.pop("key"), row | {"doc_ids": tuple(row["doc_ids"])})
                 for row in rows.to_pylist()
