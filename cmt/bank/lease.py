@@ -35,10 +35,13 @@ SECONDS = 30.0
 """Seconds without a renewal after which another process takes over."""
 RENEWAL_SECONDS = 5.0
 """Seconds between two renewals."""
-_POLL_SECONDS = 0.5
+POLL_SECONDS = 0.5
+"""Seconds between two looks at the row of another holder."""
+KEPT = timedelta(minutes=10)
+"""Age of the versions that are dropped."""
+TIDY_EVERY = 50
+"""Versions of the table from one dropping to the next."""
 _ATTEMPTS = 3  # of reading a lease before it counts as damaged
-_KEPT = timedelta(minutes=10)  # age of the versions that are dropped
-_TIDY_EVERY = 50  # versions of the table
 
 _SCHEMA = pa.schema(
     [
@@ -111,7 +114,8 @@ class Lease:
 
     def __init__(self, uri: str) -> None:
         self.uri, self.holder = uri, uuid.uuid4().hex
-        self._own = _Row(0, 0, self.holder, this_machine(), socket.gethostname(), os.getpid())
+        self.row = _Row(0, 0, self.holder, this_machine(), socket.gethostname(), os.getpid())
+        """The row that this holder last wrote, or would write."""
         self._last_number = 0  # lower bound for that of a damaged lease
         self._table: LanceTable | None = None
         self._lock = Lock()  # of the thread that renews and the thread that writes
@@ -150,17 +154,17 @@ class Lease:
                     timeout // 60,
                 )
                 warned = True
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def check(self) -> None:
         """Raise RoundError if another process holds the lease: what this one read of the bank may
         be outdated.
         """
         row = self._read()
-        if row is None or (row.holder, row.number) != (self.holder, self._own.number):
-            other = f"{row.host} (process {row.pid})" if row else "another process"
+        if row is None or (row.holder, row.number) != (self.holder, self.row.number):
+            holder = f"{row.host} (process {row.pid})" if row else "another process"
             raise RoundError(
-                f"{other} took over bank {self.uri}, because this process was silent for "
+                f"{holder} took over bank {self.uri}, because this process was silent for "
                 f"{SECONDS:g} s: it stops "
                 "writing; run the command again"
             )
@@ -171,34 +175,34 @@ class Lease:
         """
         while not ended.wait(RENEWAL_SECONDS):
             with suppress(BankError):
-                self._renew(self._own._replace(renewals=self._own.renewals + 1))
+                self._renew(self.row._replace(renewals=self.row.renewals + 1))
 
     def release(self) -> None:
         """Free the lease at once. A lease that cannot be released expires."""
         try:
-            self._renew(self._own._replace(renewals=self._own.renewals + 1, holder=""))
+            self._renew(self.row._replace(renewals=self.row.renewals + 1, holder=""))
         except BankError as error:
             log.warning("the lease expires in %d seconds: %s", SECONDS, error)
 
     def _renew(self, row: _Row) -> None:
         """Replace the row of this holder by `row`; the row of another holder stays."""
         self._write(row, only_if=f"target.number = {row.number}")
-        self._own = row
+        self.row = row
 
     def _take(self, row: _Row | None) -> bool:
         """Become the holder unless the row changed since `row` was read."""
-        own = self._own._replace(number=max(row.number if row else 0, self._last_number) + 1)
+        mine = self.row._replace(number=max(row.number if row else 0, self._last_number) + 1)
         with suppress(WriteConflict):
             if row:
                 self._write(
-                    own,
+                    mine,
                     only_if=f"target.number = {row.number} AND target.renewals = {row.renewals}",
                 )
             else:
-                self._write(own, only_if="false", insert=True)
-        taken = self._read() == own  # the merge may have committed although its answer was lost
+                self._write(mine, only_if="false", insert=True)
+        taken = self._read() == mine  # the merge may have committed although its answer was lost
         if taken:
-            self._own = own
+            self.row = mine
         return taken
 
     def _write(self, row: _Row, *, only_if: str, insert: bool = False) -> None:
@@ -217,11 +221,11 @@ class Lease:
             if insert:
                 merge = merge.when_not_matched_insert_all()
             merge.execute(rows)
-            if table.version % _TIDY_EVERY == 0:
+            if table.version % TIDY_EVERY == 0:
                 # an error is ignored: the lease is written, and a later write tries again
                 what = "old versions of the lease cannot be dropped"
                 with suppress(BankError), translate_errors(what):
-                    table.optimize(cleanup_older_than=_KEPT)
+                    table.optimize(cleanup_older_than=KEPT)
 
     def _read(self) -> _Row | None:
         """The newest row; None before the first holder."""
@@ -236,7 +240,7 @@ class Lease:
         for _ in range(_ATTEMPTS - 1):
             with suppress(BankError):
                 return self._read()
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         try:
             return self._read()
         except BankError as error:

@@ -252,8 +252,11 @@ class Ledger:
         """Insert or replace the rows of `changes` and delete the rows `gone`, in one commit."""
         if not (changes or gone):
             return
-        rows = [_change_row(change) | {"record": change.to_record()} for change in changes]
-        columns = {name: [row[name] for row in rows] for name in _CHANGES.names}
+        columns: dict[str, list[str]] = {name: [] for name in _CHANGES.names}
+        for change in changes:
+            row = _change_row(change) | {"record": change.to_record()}
+            for name, values in columns.items():
+                values.append(row[name])
         self._changes.upsert(columns, gone={*gone} - {*columns["row_id"]})
 
 

@@ -27,10 +27,10 @@ FOREVER = timedelta(days=36_500)
 """Age of versions to drop, if none is to be dropped."""
 MAX_ATTEMPTS = 20
 """Commits to try while other processes write."""
+KEPT = timedelta(minutes=1)
+"""Age at which versions of a small table are dropped; every reader is faster."""
 _CURRENT = "current"
 _COMPACT_EVERY = 32  # versions of a small table
-# versions of a small table are dropped at this age; every reader is faster
-_KEPT = timedelta(minutes=1)
 # classes that pyo3 makes at run time; the first derives from BaseException
 _PANICS = ("PanicException", "RustPanic")
 # No primary key, for which Lance would write 66 kB a version to notice concurrent inserts of one
@@ -182,7 +182,7 @@ def merge_and_read(
             translate_errors(f"table {table.name} cannot be compacted"),
             _read_or_undo(table),
         ):
-            table.optimize(cleanup_older_than=_KEPT)
+            table.optimize(cleanup_older_than=KEPT)
     write_checksums(table, DATA)
 
 

@@ -20,14 +20,14 @@ from cmt.errors import RoundError
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases that run out after 0.3 s, and are renewed long before."""
-    for name, seconds in (("SECONDS", 0.3), ("RENEWAL_SECONDS", 0.05), ("_POLL_SECONDS", 0.01)):
+    for name, seconds in (("SECONDS", 0.3), ("RENEWAL_SECONDS", 0.05), ("POLL_SECONDS", 0.01)):
         monkeypatch.setattr(leases, name, seconds)
 
 
 def on(machine: str, uri: str, *, pid: int | None = None) -> Lease:
     """A lease as a process of another machine opens it."""
     lease = Lease(uri)
-    lease._own = lease._own._replace(machine=machine, host=machine, pid=pid or os.getpid())
+    lease.row = lease.row._replace(machine=machine, host=machine, pid=pid or os.getpid())
     return lease
 
 
@@ -54,7 +54,7 @@ def test_only_one_of_many_machines_writes_at_a_time(
                 inside.append(machine)
                 assert inside == [machine]
                 lease.check()
-                numbers.append(lease._own.number)
+                numbers.append(lease.row.number)
                 inside.remove(machine)
 
     with ThreadPoolExecutor(4) as pool:
@@ -81,7 +81,7 @@ def test_a_holder_that_was_silent_too_long_is_followed_and_refused(tmp_path: Pat
     slow.acquire(timeout=0)
     slow.check()
     quick.acquire(timeout=5)
-    assert quick._own.number > slow._own.number
+    assert quick.row.number > slow.row.number
     with pytest.raises(
         RoundError, match=r"quick \(process .*\) took over bank .*: it stops writing"
     ):
@@ -123,8 +123,8 @@ def test_a_damaged_lease_is_created_again_and_its_holder_refused(
 def test_old_versions_of_the_lease_are_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "_TIDY_EVERY", 4)
-    monkeypatch.setattr(leases, "_KEPT", timedelta(milliseconds=1))
+    monkeypatch.setattr(leases, "TIDY_EVERY", 4)
+    monkeypatch.setattr(leases, "KEPT", timedelta(milliseconds=1))
     for _ in range(10):
         with holding(Lease(str(tmp_path))):
             pass

@@ -97,7 +97,7 @@ def test_a_commit_that_cannot_be_read_is_undone(tmp_path: Path) -> None:
 def test_the_files_of_a_small_table_do_not_grow_with_its_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "_KEPT", timedelta(0))  # younger versions would be kept
+    monkeypatch.setattr(tables, "KEPT", timedelta(0))  # younger versions would be kept
     connection = lancedb.connect(tmp_path)
     set_current_table(connection, "memories_0")
     table = cast(LanceTable, connection.open_table("current"))
