@@ -17,7 +17,8 @@ from cmt.errors import ConfigError, NotFoundError, RoundError, StreamError
 from cmt.project import Project
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
-from cmt.stream.admission.ingest import IngestReport, ingest, source_paths
+from cmt.stream.admission.ingest import Options, ingest, source_paths
+from cmt.stream.admission.report import IngestReport
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -122,14 +123,14 @@ class Workspace:
             self.project.store,
             source_paths(named),
             file_format=None if wanted == "auto" else wanted,
-            publisher=publisher,
-            params=stream.model_copy(
-                update={"period": stream.period if period is None else period}
-            ),
             columns=columns,
             published_at=published_at,
-            dry_run=dry_run,
-            newest=newest,
+            options=Options(
+                stream.model_copy(update={"period": stream.period if period is None else period}),
+                publisher=publisher,
+                dry_run=dry_run,
+                newest=newest,
+            ),
         )
 
     def sync(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cmt.bank.rounds import Round
     from cmt.evaluation.drift import Drift
     from cmt.rounds.promotion import Promotion
-    from cmt.stream.admission.ingest import IngestReport
+    from cmt.stream.admission.report import IngestReport
 
 EVALUATION_FILE = "evaluation.json"
 """In the state folder: the scores of the last `cmt/evaluate`, the digest of its bank and the size

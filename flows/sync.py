@@ -18,7 +18,7 @@ from prefect.runtime import flow_run
 
 from cmt.errors import CmtError, ConfigError, StreamError
 from cmt.sources.sync import COUNTS, SyncReport
-from cmt.stream.admission.ingest import without_values
+from cmt.stream.admission.report import without_values
 from cmt.text.display import counted
 from flows.artifacts import artifact_key, table
 from flows.online_update import online_update

@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from cmt.errors import BankError, DamageError, ServiceError, StreamError
-from cmt.stream.admission.ingest import without_values
+from cmt.stream.admission.report import without_values
 from cmt.workspace import Workspace, open
 
 PARAMS = os.environ.get("CMT_PARAMS", "params.yaml")  # the default project of a flow run

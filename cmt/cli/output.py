@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cmt.rounds.care.forgetting import ForgetReport, ForgottenDocument
     from cmt.rounds.care.verification import PartReport
     from cmt.sources.sync import SyncReport
-    from cmt.stream.admission.ingest import IngestReport
+    from cmt.stream.admission.report import IngestReport
     from cmt.training.plan import TrainingPlan
 
 _PIPE_WIDTH = 200  # columns outside a terminal, so that a row stays on one line

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.config import Column, StreamParams
     from cmt.questions.plain import PlainQuestion
-    from cmt.stream.admission.ingest import IngestReport
-    from cmt.stream.store import Slice
+    from cmt.stream.admission.report import IngestReport
+    from cmt.stream.slices import Slice
     from cmt.workspace import Workspace
 
 QUESTIONS = 3
@@ -265,16 +265,15 @@ def _look(
     published_at: str | None,
 ) -> "IngestReport":
     """A dry run. Raises StreamError if it would take no document."""
-    from cmt.stream.admission.ingest import ingest, source_paths
+    from cmt.stream.admission.ingest import Options, ingest, source_paths
     from cmt.stream.store import SliceStore
 
     seen = ingest(
         SliceStore(folder / "data/stream", folder / "data/quarantine"),
         source_paths([address]),
-        params=params,
         columns=columns,
         published_at=published_at,
-        dry_run=True,
+        options=Options(params, dry_run=True),
     )
     if not seen.accepted:
         advice = "parameters of the new project come first: cmt --set stream.day_first=true init …"

@@ -26,7 +26,8 @@ from cmt.evaluation.metrics import Floats, Scores, mark, summarise
 from cmt.evaluation.sampling import sample_by_hash
 from cmt.lm.decoding import Complete
 from cmt.retrieval.selector import Selection
-from cmt.stream.store import Slice, SliceStore
+from cmt.stream.slices import Slice
+from cmt.stream.store import SliceStore
 
 RECORD_SCHEMA = pa.schema(
     [

@@ -15,7 +15,7 @@ from cmt.common.systems import ScoresBySystem
 from cmt.evaluation.metrics import paired_bootstrap
 from cmt.evaluation.round_records import is_own, read_records
 from cmt.project import Project
-from cmt.stream.store import Slice
+from cmt.stream.slices import Slice
 
 LATEST = (
     200  # maximum number of rounds shown, so that the page stays small for any length of the stream

@@ -32,7 +32,7 @@ from cmt.rounds.recovery import move_pointer, recover, restore
 from cmt.rounds.tries import TRIES, Tries
 from cmt.stream.quarantine import write_quarantine
 from cmt.stream.schema import Rejected, raw_text
-from cmt.stream.store import Slice, read_rows
+from cmt.stream.slices import Slice, read_rows
 
 if TYPE_CHECKING:
     from cmt.evaluation.gate.canary import Canary

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from cmt.answering.answer import Answer, OtherValue, Source, Verdict, clean_question
 from cmt.bank.changes import ChangeState
 from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
-from cmt.stream.admission.ingest import IngestReport
+from cmt.stream.admission.report import IngestReport
 
 _LISTED_ROWS = 100
 

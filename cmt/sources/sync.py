@@ -23,15 +23,17 @@ from cmt.config import SourceParams, StreamParams
 from cmt.errors import CmtError, StreamError
 from cmt.sources.connector import Connector, Item, Unchanged
 from cmt.sources.state import Entry, SourceState
-from cmt.stream.admission.ingest import IngestReport, ingest_rows
+from cmt.stream.admission.ingest import Options, admit, identify, validate
+from cmt.stream.admission.report import IngestReport
 from cmt.stream.columns import Columns
 from cmt.stream.limits import LONGEST
 from cmt.stream.quarantine import read_lines, write_quarantine
 from cmt.stream.readers import Record
 from cmt.stream.rows import RawRow, RawRows, ValidatedRows, collect
 from cmt.stream.schema import Notes, Rejected, is_blank
-from cmt.stream.store import SliceStore, read_rows
-from cmt.timeline import Find, Version, related
+from cmt.stream.slices import read_rows
+from cmt.stream.store import SliceStore
+from cmt.timeline import Version
 
 log = logging.getLogger(__name__)
 
@@ -332,31 +334,34 @@ class Sync:
         their own. `notes` counts the values left out; `announce` is called with the documents
         before they are taken or refused.
         """
-        found: dict[Place, str] = {}
-
-        def revise(documents: ValidatedRows, find: Find) -> ValidatedRows:
+        options = Options(self.stream, publisher=self._publisher, newest=self.newest)
+        candidates = validate([(self.source.name, rows)], notes, options)
+        with self.store.opened() as index:
+            candidates = identify(self.store, index, candidates, options)
+            # 1. record the documents
+            documents = candidates.documents
             doc_ids = documents.table["doc_id"].to_pylist()
-            found.update(zip((row[:2] for row in documents.origins), doc_ids, strict=True))
-            announce(_by_file(found))
+            places = [origin[:2] for origin in documents.origins]
+            doc_id_of = dict(zip(places, doc_ids, strict=True))
+            announce(_by_file(doc_id_of))
+            # 2. change their dates
             dates = revised_dates(
-                documents, find(doc_ids, ()), undated=undated, now=self.stream.now()
+                documents, index.find(doc_ids, ()), undated=undated, now=self.stream.now()
             )
-            return documents.with_column("published_at", dates)
-
-        report = ingest_rows(
-            self.store,
-            [(self.source.name, rows)],
-            quarantine=self._quarantine,
-            columns=self._columns,
-            notes=notes,
-            params=self.stream,
-            publisher=self._publisher,
-            revise=revise,
-            newest=self.newest,
-        )
+            dated = replace(candidates, documents=documents.with_column("published_at", dates))
+            # 3. ingest them
+            report = admit(
+                self.store,
+                index,
+                dated,
+                quarantine=self._quarantine,
+                columns=self._columns,
+                notes=notes,
+                options=options,
+            )
         for row in report.rejected:
-            found.pop((row.file, row.row), None)
-        return report, _by_file(found)
+            doc_id_of.pop((row.file, row.row), None)
+        return report, _by_file(doc_id_of)
 
     def _remove(
         self,
@@ -415,7 +420,7 @@ class Sync:
             elsewhere, *(entry.doc_ids for entry in listed.values())
         )
         # 2. Their texts, and the items and siblings that have these texts.
-        versions = sorted(related(unlisted, self.store.find_versions()), key=attrgetter("order"))
+        versions = sorted(self.store.related(unlisted), key=attrgetter("order"))
         texts = {
             one.doc_id: one.sha256
             for one in versions

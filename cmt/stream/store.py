@@ -1,46 +1,31 @@
-"""The slice store: the rows that each ingest admitted for each period, immutable and in time order.
-
-`<store>/<period>/<seq>.documents.parquet` and `.questions.parquet` hold the rows. The manifest
-`<seq>.json` is written last; without it the slice does not exist.
+"""The slice store: a folder with the slices of a stream, its index, and the lists of forgotten
+documents.
 """
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from operator import attrgetter
 from pathlib import Path
 
 import filelock
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from cmt.common.arrow import is_in, rows_of, rows_with, rows_without
-from cmt.common.storage import write_json, write_table
+from cmt.common.arrow import rows_of, rows_with, rows_without
 from cmt.errors import StreamError
-from cmt.stream.admission.forgotten import DOC_IDS, SKETCHES, Forgotten, Similar, read_doc_ids
+from cmt.stream.forgotten import DOC_IDS, SKETCHES, Forgotten, Similar, read_doc_ids
+from cmt.stream.index import SliceIndex, discard, index_problems
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
-from cmt.timeline import Find, Timeline, Version, in_memory, related
-
-_BATCH_ROWS = 10_000
-_VERSION_COLUMNS = tuple(name for name in Version._fields if name not in ("slice_id", "banked"))
-
-
-@dataclass(frozen=True)
-class Slice:
-    """The documents and questions that one ingest admitted for one period."""
-
-    slice_id: str  # `<period>/<seq>`, such as 2031-01/0001
-    period: str
-    seq: int
-    digest: str  # hex SHA-256 of the sorted rows, not of the files
-    n_documents: int
-    n_questions: int
-    path: Path  # the manifest; both tables are beside it
+from cmt.stream.slices import (
+    Slice,
+    read_manifest,
+    read_rows,
+    read_slices,
+    rows_digest,
+    versions_in,
+    write_slice,
+)
+from cmt.timeline import Timeline, Version, related
 
 
 @dataclass(frozen=True)
@@ -80,7 +65,7 @@ class SliceStore:
         equal texts of every source, not only of the document's own; the same if no slice has the
         document. Raises StreamError.
         """
-        with self.locked():
+        with self.opened() as index:
             # 1. their texts and sources, and documents with nearly the same text
             documents = self.all_documents()
             all_texts = {doc_id: set(versions) for doc_id, versions in texts.items()}
@@ -90,13 +75,13 @@ class SliceStore:
             ):
                 all_texts[doc_id].add(text)
                 sources[doc_id].add(source)
-            forgotten, similar = Forgotten.read(self.path).with_documents(
+            forgotten, similar = index.forgotten.with_documents(
                 all_texts,
                 rows_of(documents, "doc_id", "text"),
                 sources=None if everywhere else sources,
             )
             # 2. the versions whose names still lead on
-            versions = related(texts, self.find_versions())
+            versions = related(texts, index.find)
             repeats = Timeline(versions).repeats
             names = {version[:3]: version for version in forgotten.names}
             for version in versions:
@@ -115,91 +100,67 @@ class SliceStore:
         with self.locked():
             Forgotten.read(self.path).without(doc_ids).write(self.path)
 
+    def related(self, doc_ids: Collection[str]) -> set[Version]:
+        """All versions on which the visibility of the documents depends (`cmt.timeline.related`);
+        of a forgotten document only its names. Raises StreamError.
+        """
+        with self.opened() as index:
+            return related(doc_ids, index.find)
+
     def copies(self, doc_ids: Collection[str]) -> set[str]:
         """The documents that are only other names of `doc_ids`: all their versions repeat one.
         Raises StreamError.
         """
-        versions = related(doc_ids, self.find_versions())
+        versions = self.related(doc_ids)
         timeline = Timeline(versions)
-        own = {version.doc_id for version in versions if version[:2] not in timeline.repeats}
-        repeats = {doc_id for doc_id, _ in timeline.repeats} - own
+        named = {version.doc_id for version in versions if version[:2] not in timeline.repeats}
+        repeats = {doc_id for doc_id, _ in timeline.repeats} - named
         return {doc_id for doc_id in repeats if timeline.original(doc_id) in doc_ids}
 
     def versions(self, slice_: Slice) -> list[Version]:
         """The versions of the documents of `slice_`, without forgotten ones. Raises StreamError."""
         forgotten = set(self.forgotten())
-        return [version for version in _versions(slice_) if version.doc_id not in forgotten]
+        return [version for version in versions_in(slice_) if version.doc_id not in forgotten]
 
     def forgotten_versions(self) -> list[Version]:
         """The versions of the forgotten documents, see `Forgotten.names`. Raises StreamError."""
         return list(Forgotten.read(self.path).names)
 
-    def find_versions(self) -> Find:
-        """Reads all versions once, for `cmt.timeline.related`; of a forgotten document only its
-        names.
-        """
-        tables = []
-        for slice_ in self.slices():
-            rows = read_rows(slice_, "documents", columns=_VERSION_COLUMNS)
-            tables.append(
-                rows.append_column("slice_id", pa.array([slice_.slice_id] * len(rows), pa.string()))
-            )
-        forgotten = Forgotten.read(self.path)
-        rows = (
-            rows_without(pa.concat_tables(tables), "doc_id", forgotten.doc_ids) if tables else None
-        )
-        of_forgotten = in_memory(forgotten.names)
-
-        def find(doc_ids: Collection[str], texts: Collection[str]) -> Iterator[Version]:
-            if rows is not None:
-                named = pc.or_(is_in(rows["doc_id"], doc_ids), is_in(rows["supersedes"], doc_ids))
-                found = rows.filter(pc.or_(named, is_in(rows["sha256"], texts)))
-                yield from (Version(*row) for row in rows_of(found, *Version._fields[:-1]))
-            yield from of_forgotten(doc_ids, texts)
-
-        return find
-
-    def add(self, period: str, documents: pa.Table, questions: pa.Table) -> Slice:
-        """Write a new slice of `period`. The caller holds the lock. Raises OSError."""
-        seq = (
-            max((int(path.stem) for path in (self.path / period).glob("[0-9]*.json")), default=0)
-            + 1
-        )
-        return self._write(period, seq, documents, questions)
-
     def purged_digest(self, slice_: Slice, doc_ids: Collection[str]) -> str:
         """The digest of `slice_` without the documents `doc_ids` and the questions about them.
         Raises StreamError.
         """
-        return rows_digest(*self._without(slice_, doc_ids))
+        return rows_digest(*_rows_without(slice_, doc_ids))
 
     def purge(self, slice_id: str, doc_ids: Collection[str], *, digest: str) -> None:
-        """Rewrite a slice without the documents `doc_ids` and the questions about them.
+        """Rewrite a slice without the documents `doc_ids` and the questions about them, and delete
+        the index, which names them.
 
         `digest`: the digest of the slice afterwards. The manifest is written last. After a kill
         before it the slice does not match its digest; repeating the call completes it. Raises
         StreamError, also if the rest was altered.
         """
         with self.locked():
+            discard(self.path)
             slice_ = self.slice(slice_id)
-            documents, questions = self._without(slice_, doc_ids)
+            documents, questions = _rows_without(slice_, doc_ids)
             if rows_digest(documents, questions) != digest:
                 stem = slice_.path.with_suffix("")
                 raise StreamError(f"slice {slice_id} was altered: restore {stem}.* from a backup")
-            self._write(slice_.period, slice_.seq, documents, questions)
+            write_slice(self.path, slice_.period, slice_.seq, documents, questions)
 
     def slices_containing(self, doc_ids: Collection[str]) -> list[Slice]:
         """The slices with one of the documents `doc_ids` or a question about one. Raises
         StreamError.
         """
-        found = []
+        containing = list[Slice]()
         for slice_ in self.slices():
-            tables = (
-                read_rows(slice_, name, columns=("doc_id",)) for name in ("documents", "questions")
-            )
-            if any(rows_with(table, "doc_id", doc_ids).num_rows for table in tables):
-                found.append(slice_)
-        return found
+            for name in ("documents", "questions"):
+                rows = read_rows(slice_, name, columns=("doc_id",))
+                if rows_with(rows, "doc_id", doc_ids).num_rows:
+                    containing.append(slice_)
+                    break
+        return containing
 
     def delete_temp_files(self) -> None:
         """Delete the temporary files of killed writers. Raises StreamError."""
@@ -211,7 +172,7 @@ class SliceStore:
         """All slices, by period and within it by `seq`. Raises StreamError if a manifest is
         damaged.
         """
-        return sorted(map(_read_manifest, self._manifests()), key=attrgetter("period", "seq"))
+        return read_slices(self.path)
 
     def slice(self, slice_id: str) -> Slice:
         """The slice with this id. Raises StreamError, which lists the existing ones."""
@@ -253,70 +214,71 @@ class SliceStore:
         if self.purged_digest(slice_, ()) != slice_.digest:
             stem = slice_.path.with_suffix("")
             raise StreamError(
-                f"slice {slice_.slice_id} was altered, its rows do not match the digest in {slice_.path}; restore "
-                f"{stem}.* from a backup or DVC, or delete them and ingest again"
+                f"slice {slice_.slice_id} was altered, its rows do not match the digest in "
+                f"{slice_.path}; restore {stem}.* from a backup or DVC, or delete them and ingest "
+                "again"
             )
 
     def verify(self, *, skip: Collection[str] = ()) -> list[str]:
-        """A line for each damaged slice or list of forgotten documents. `skip`: slices that a purge
-        is rewriting.
+        """A line for each damaged slice or list of forgotten documents, and for a damaged index.
+        `skip`: slices that a purge is rewriting.
         """
-        problems = []
+        problems = list[str]()
+        # 1. the lists of forgotten documents
         try:
             Forgotten.read(self.path)
             if (self.path / DOC_IDS).exists() and not (self.path / SKETCHES).exists():
                 problems.append(
-                    f"{self.path / SKETCHES} is missing beside {DOC_IDS}, so near-copies of forgotten documents "
-                    "are not recognised: restore it from a backup or DVC"
+                    f"{self.path / SKETCHES} is missing next to {DOC_IDS}, so near-copies of "
+                    "forgotten documents are not recognised: restore it from a backup or DVC"
                 )
         except StreamError as error:
             problems.append(str(error))
-        for manifest in self._manifests():
+        # 2. the slices
+        sound = list[Slice]()
+        for manifest in sorted(self.path.glob("*/[0-9]*.json")):
             try:
-                slice_ = _read_manifest(manifest)
+                slice_ = read_manifest(manifest)
                 if slice_.slice_id not in skip:
                     self.check(slice_)
+                    sound.append(slice_)
             except StreamError as error:
                 problems.append(str(error))
-        return problems
-
-    def _manifests(self) -> list[Path]:
-        return sorted(self.path.glob("*/[0-9]*.json"))
-
-    def _write(self, period: str, seq: int, documents: pa.Table, questions: pa.Table) -> Slice:
-        slice_ = Slice(
-            slice_id=f"{period}/{seq:04d}",
-            period=period,
-            seq=seq,
-            digest=rows_digest(documents, questions),
-            n_documents=documents.num_rows,
-            n_questions=questions.num_rows,
-            path=self.path / period / f"{seq:04d}.json",
-        )
-        write_table(slice_.path.with_suffix(".documents.parquet"), documents)
-        write_table(slice_.path.with_suffix(".questions.parquet"), questions)
-        fields = {key: value for key, value in vars(slice_).items() if key != "path"}
-        write_json(slice_.path, fields | {"has_publishers": True})
-        return slice_
-
-    def _without(self, slice_: Slice, doc_ids: Collection[str]) -> tuple[pa.Table, pa.Table]:
-        documents, questions = read_rows(slice_, "documents"), read_rows(slice_, "questions")
-        return rows_without(documents, "doc_id", doc_ids), rows_without(
-            questions, "doc_id", doc_ids
-        )
+        # 3. the index
+        return problems + index_problems(self.path, sound)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the lock of the store while writing. Turns OSError into StreamError."""
+    def opened(self, *, read_only: bool = False) -> Iterator[SliceIndex]:
+        """The index, under the lock of the store; what was added is saved unless an error occurs.
+        `read_only`: nothing is written. Raises StreamError.
+        """
+        with self.locked(make=not read_only):
+            index = SliceIndex(self.path, Forgotten.read(self.path), read_only=read_only)
+            try:
+                yield index
+                index.save()
+            finally:
+                index.close()
+
+    @contextmanager
+    def locked(self, *, make: bool = True) -> Iterator[None]:
+        """Hold the lock of the store; `make`: also make the folder, which has no lock otherwise.
+        Raises StreamError in place of OSError.
+        """
         lock = self.path / ".lock"
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            if make:
+                self.path.mkdir(parents=True, exist_ok=True)
+            if not self.path.exists():
+                yield
+                return
             with filelock.FileLock(lock, timeout=self.lock_timeout):
                 yield
         except filelock.Timeout:
             raise StreamError(
-                f"{self.path} is being written by another process (cmt ingest, cmt update or a flow run), "
-                f"which holds {lock}; waited {self.lock_timeout:g} s, run the command again when it has ended"
+                f"{self.path} is being written by another process (cmt ingest, cmt update or a "
+                f"flow run), which holds {lock}; waited {self.lock_timeout:g} s, run the command "
+                "again when it has ended"
             ) from None
         except OSError as error:
             raise StreamError(
@@ -324,58 +286,10 @@ class SliceStore:
             ) from error
 
 
-def rows_digest(documents: pa.Table, questions: pa.Table) -> str:
-    """Hex SHA-256 of the sorted rows of both tables, independent of row order and file format."""
-    digest = hashlib.sha256()
-    for name, table in (("documents", documents), ("questions", questions)):
-        digest.update(f"{name} {table.num_rows}\n".encode())
-        schema = pa.schema(
-            [f.with_type(pa.int64()) if pa.types.is_timestamp(f.type) else f for f in table.schema]
-        )
-        lines = list[bytes]()  # each row as a JSON list, with instants as microseconds since 1970
-        for batch in table.cast(schema).to_batches(max_chunksize=_BATCH_ROWS):
-            rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-            lines += [json.dumps(row, ensure_ascii=False).encode() for row in rows]
-        for line in sorted(lines):
-            digest.update(line + b"\n")
-    return digest.hexdigest()
-
-
-def read_rows(slice_: Slice, table: str, *, columns: tuple[str, ...] | None = None) -> pa.Table:
-    """The `documents` or `questions` of a slice, or some of their `columns`. Raises StreamError if
-    they are damaged.
-    """
-    path, stem = slice_.path.with_suffix(f".{table}.parquet"), slice_.path.with_suffix("")
-    remedy = f"restore it from a backup or DVC, or delete {stem}.* and ingest again"
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            schema, rows = file.schema_arrow, file.read(columns=list(columns) if columns else None)
-    except FileNotFoundError:
-        raise StreamError(f"{path} is missing; {remedy}") from None
-    except (
-        pa.ArrowException,
-        OSError,
-        ValueError,
-    ) as error:  # ValueError: of names that are no UTF-8
-        raise StreamError(f"{path} is damaged ({' '.join(str(error).split())}); {remedy}") from None
-    if not schema.equals(DOCUMENT_SCHEMA if table == "documents" else QUESTION_SCHEMA):
-        raise StreamError(f"{path} has other columns than this version of cmt writes; {remedy}")
-    return rows
-
-
-@lru_cache(maxsize=1024)
-def _versions(slice_: Slice) -> tuple[Version, ...]:
-    """The versions of a slice; rounds ask for those of waiting slices again and again."""
-    rows = read_rows(slice_, "documents", columns=_VERSION_COLUMNS).to_pylist()
-    return tuple(Version(**row, slice_id=slice_.slice_id) for row in rows)
-
-
-def _read_manifest(path: Path) -> Slice:
-    try:
-        content = json.loads(path.read_bytes())
-        if not content.pop("has_publishers", False):
-            raise ValueError("its documents have no publishers")
-        return Slice(**content, path=path)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        remedy = f"restore it, or delete {path.with_suffix('')}.* and ingest again"
-        raise StreamError(f"{path} is not the manifest of a slice ({error}); {remedy}") from None
+def _rows_without(slice_: Slice, doc_ids: Collection[str]) -> tuple[pa.Table, pa.Table]:
+    """The documents and questions of a slice, without `doc_ids` and the questions about them."""
+    documents, questions = (read_rows(slice_, name) for name in ("documents", "questions"))
+    return (
+        rows_without(documents, "doc_id", doc_ids),
+        rows_without(questions, "doc_id", doc_ids),
+    )

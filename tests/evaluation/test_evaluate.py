@@ -17,7 +17,7 @@ from cmt.config import Params
 from cmt.errors import StreamError
 from cmt.evaluation.evaluate import RECORD_SCHEMA, Evaluation, evaluate, round_questions
 from cmt.lm.model import FrozenLM
-from cmt.stream.admission.ingest import ingest
+from cmt.stream.admission.ingest import Options, ingest
 from cmt.stream.schema import QUESTION_SCHEMA
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, make_document, make_question, write_lines
@@ -228,7 +228,8 @@ def make_store(folder: Path, *, order: int = 1, months: Sequence[str] = MONTHS) 
         ]
     folder.mkdir(exist_ok=True)
     store = SliceStore(path=folder / "stream", quarantine=folder / "quarantine")
-    ingest(store, write_lines(folder / "rows.jsonl", rows[::order]), file_format="jsonl", now=NOW)
+    file = write_lines(folder / "rows.jsonl", rows[::order])
+    ingest(store, file, file_format="jsonl", options=Options(now=NOW))
     return store
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cmt.stream.admission.ingest import IngestReport
+from cmt.stream.admission.report import IngestReport
 from cmt.stream.rows import RawRow, RawRows, ValidatedRows, validate_rows
 from cmt.stream.schema import Checks
 from cmt.stream.store import SliceStore

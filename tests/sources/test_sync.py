@@ -28,7 +28,8 @@ from cmt.sources.connector import Item, open_connector
 from cmt.sources.sync import VanishedError
 from cmt.stream.readers import Record
 from cmt.stream.readers import files as read_files
-from cmt.stream.store import SliceStore, read_rows
+from cmt.stream.index import SliceIndex
+from cmt.stream.slices import read_rows
 from tests.helpers.sources import (
     Changing,
     Faulty,
@@ -92,10 +93,10 @@ def play(
         shown |= now.items()
         project.stream = later(project.stream, rng)
         with monkeypatch.context() as patched:
-            add, kill_at = SliceStore.add, rng.choice([None, 0, 1])
+            add, kill_at = SliceIndex.add, rng.choice([None, 0, 1])
 
             def add_or_die(
-                self: SliceStore, *rows: Any, kill_at: int | None = kill_at, add: Any = add
+                self: SliceIndex, *rows: Any, kill_at: int | None = kill_at, add: Any = add
             ) -> Any:
                 if kill_at == 0:
                     raise Killed
@@ -109,7 +110,7 @@ def play(
                     raise Killed
                 write_table(*arguments)
 
-            patched.setattr(SliceStore, "add", add_or_die)
+            patched.setattr(SliceIndex, "add", add_or_die)
             patched.setattr(state_module, "write_table", write_or_die)
             faulty = Faulty(open_connector(source_, project.setting()), rng, fail=0.1, kill=0.05)
             try:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from cmt.config import StreamParams
-from cmt.stream.admission.ingest import IngestReport
+from cmt.stream.admission.ingest import Options
 from cmt.stream.admission.ingest import ingest as ingest_into
+from cmt.stream.admission.report import IngestReport
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, Row, write_lines
 
@@ -30,14 +31,12 @@ def ingest(store: SliceStore, tmp_path: Path) -> Ingest:
         rows: Iterable[Mapping[str, Any] | str] | Path, *, name: str = "rows.jsonl", **changes: Any
     ) -> IngestReport:
         path = rows if isinstance(rows, Path) else write_lines(tmp_path / name, rows)
-        options: Row = {
-            "file_format": "jsonl",
-            "now": NOW,
-            "params": StreamParams(),
-            "period": "month",
-        } | changes
-        params = options.pop("params").model_copy(update={"period": options.pop("period")})
-        return ingest_into(store, path, params=params, **options)
+        given: Row = {"params": StreamParams(), "period": "month", "now": NOW} | changes
+        params = given.pop("params").model_copy(update={"period": given.pop("period")})
+        reading = {name: given.pop(name) for name in ("columns", "published_at") if name in given}
+        file_format = given.pop("file_format", "jsonl")
+        options = Options(params, **given)
+        return ingest_into(store, path, file_format=file_format, options=options, **reading)
 
     return run
 

@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from cmt.errors import ConfigError, StreamError
+from cmt.stream.admission.ingest import Options
 from cmt.stream.admission.ingest import ingest as ingest_into
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
-from cmt.stream.store import SliceStore, rows_digest
+from cmt.stream.slices import rows_digest
+from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question, validated
 
 COURIER = Path(__file__).parents[2] / "data" / "courier"
@@ -143,7 +145,7 @@ def test_a_failed_write_leaves_no_slice_and_no_partial_file(
     # a folder that cannot be made
     elsewhere = replace(store, path=tmp_path / "rows.jsonl" / "stream")
     with pytest.raises(StreamError, match="cannot write .*rows.jsonl"):
-        ingest_into(elsewhere, COURIER, file_format="jsonl", now=NOW)
+        ingest_into(elsewhere, COURIER, file_format="jsonl", options=Options(now=NOW))
 
 
 @pytest.mark.parametrize("table", ["documents", "questions"])
@@ -241,11 +243,11 @@ def test_two_concurrent_ingests_accept_every_row_once(tmp_path: Path) -> None:
     store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
     script = (
         "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
-        "from cmt.stream.admission.ingest import ingest\n"
+        "from cmt.stream.admission.ingest import Options, ingest\n"
         "from cmt.stream.store import SliceStore\n"
         "store = SliceStore(path=Path(sys.argv[1]), quarantine=Path(sys.argv[2]), lock_timeout=60)\n"
         "now = datetime(2031, 12, 31, tzinfo=UTC)\n"
-        "report = ingest(store, Path(sys.argv[3]), file_format='jsonl', now=now)\n"
+        "report = ingest(store, Path(sys.argv[3]), file_format='jsonl', options=Options(now=now))\n"
         "print(report.accepted)\n"
     )
     command = [sys.executable, "-c", script, str(store.path), str(store.quarantine), str(COURIER)]

@@ -13,7 +13,7 @@ import pytest
 from cmt.config import Params, TrainParams
 from cmt.errors import StreamError
 from cmt.lm.model import FrozenLM
-from cmt.stream.admission.ingest import ingest
+from cmt.stream.admission.ingest import Options, ingest
 from cmt.stream.store import SliceStore
 from cmt.training.data import (
     TrainingData,
@@ -161,7 +161,7 @@ def store(tmp_path: Path) -> SliceStore:
     ]
     for number, rows in enumerate(months):
         file = write_lines(tmp_path / f"{number}.jsonl", rows)
-        ingest(store, file, file_format="jsonl", now=NOW, publisher="Courier")
+        ingest(store, file, file_format="jsonl", options=Options(now=NOW, publisher="Courier"))
     return store
 
 
@@ -197,7 +197,7 @@ def test_an_earlier_version_that_came_later_and_a_repeat_are_not_taken(
     backfilled = make_document(text="The ferry is painted.", published_at="2031-02-01T06:00:00Z")
     repeat = make_document("repeat", text=TOWNS, published_at="2031-02-09T06:00:00Z")
     file = write_lines(tmp_path / "more.jsonl", [backfilled, repeat])
-    ingest(store, file, file_format="jsonl", now=NOW, publisher="Courier")
+    ingest(store, file, file_format="jsonl", options=Options(now=NOW, publisher="Courier"))
     assert pairs(store)[0]["text"].to_pylist() == ["The ferry sails at dawn.", TOWNS]
 
 
@@ -281,7 +281,7 @@ def test_a_document_that_base_data_hold_out_is_not_trained_on(
     held_out = split().held_out.to_pylist()[0]
     copy = make_document(held_out["doc_id"], text=held_out["text"], title="Copy")
     file = write_lines(tmp_path / "copy.jsonl", [copy])
-    ingest(store, file, file_format="jsonl", now=NOW)
+    ingest(store, file, file_format="jsonl", options=Options(now=NOW))
     assert held_out["doc_id"] not in split().seen["doc_id"].to_pylist()
 
 

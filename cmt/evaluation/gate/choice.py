@@ -32,7 +32,8 @@ from cmt.common.digests import sha256_hex
 from cmt.evaluation.gate.canary import Canary
 from cmt.questions.gaps import made_questions
 from cmt.stream.admission.authority import Authority
-from cmt.stream.store import Slice, SliceStore
+from cmt.stream.slices import Slice
+from cmt.stream.store import SliceStore
 from cmt.text.answers import same_value, words_of
 from cmt.text.display import heading
 

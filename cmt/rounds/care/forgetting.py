@@ -23,7 +23,7 @@ from cmt.common.storage import flush_to_disk, read_checked_json, write_checked_j
 from cmt.errors import BankError, DamageError, RoundError, UnknownDocumentError
 from cmt.project import Project
 from cmt.rounds.care import purging
-from cmt.stream.admission.forgotten import Forgotten, Similar
+from cmt.stream.forgotten import Forgotten, Similar
 from cmt.text.display import heading, without_publisher
 
 log = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from cmt.errors import ModelError, RoundError
 from cmt.modeling.champion import champion_folders
 from cmt.modeling.checkpoint import seen_slices
 from cmt.project import Project
-from cmt.stream.store import read_rows
+from cmt.stream.slices import read_rows
 from cmt.text.shingles import shingles, words
 
 _ANSWER_WORDS = (

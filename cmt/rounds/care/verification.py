@@ -34,7 +34,7 @@ from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest, load_checkpoint
 from cmt.project import Project
 from cmt.rounds.care.forgetting import read_journal
-from cmt.stream.admission.forgotten import DOC_IDS, SKETCHES
+from cmt.stream.forgotten import DOC_IDS, SKETCHES
 from cmt.text.display import counted
 
 T = TypeVar("T")

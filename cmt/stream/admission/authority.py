@@ -43,13 +43,3 @@ def check_publisher(name: str) -> str:
             f"a source has at most {LONGEST['source']:,} characters, this one {len(publisher):,}"
         )
     return publisher
-
-
-def publisher_of(claimed: str | None, *, named: str | None, origin: str, trusted: bool) -> str:
-    """The publisher of a row of the file or folder `origin`: the one that the ingest `named`; or,
-    if the file is `trusted`, the `claimed` one of its column `source`, unless that begins with
-    `file:`; or else `file:` and `origin`.
-    """
-    if named or (trusted and claimed and not claimed.startswith(FILE_PREFIX)):
-        return named or str(claimed)
-    return FILE_PREFIX + (normalise(origin) or "/")

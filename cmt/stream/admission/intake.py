@@ -30,7 +30,7 @@ NEW = "new/999999999"  # the slice of the rows of an ingest, later than all othe
 
 
 @dataclass
-class StoreIndex:
+class StoredRows:
     """The rows of a store that an ingest may repeat or change, without their texts."""
 
     versions: Iterable[
@@ -63,7 +63,7 @@ def select(
     questions: ValidatedRows,
     *,
     unread: Sequence[Rejected],
-    index: StoreIndex,
+    stored: StoredRows,
     authority: Authority | None = None,
 ) -> Intake:
     """Select the rows that `index` lacks. `unread`: rejected by a reader. `authority` needs
@@ -71,14 +71,15 @@ def select(
     """
     # 1. the documents, and what they stand for
     versions = versions_of(documents.table)
-    rows, duplicates, rejected_documents = _select_documents(documents, versions, index, authority)
+    rows, duplicates, rejected_documents = _select_documents(documents, versions, stored, authority)
     taken, new = take(documents.table, rows), [versions[row] for row in rows]
-    timeline = Timeline([*index.versions, *new])
+    timeline = Timeline([*stored.versions, *new])
     # 2. the questions, each about the document that its document stood for when it was asked
-    stored, added = ({version.doc_id for version in some} for some in (index.versions, new))
-    known = stored | added
+    before = {version.doc_id for version in stored.versions}
+    added = {version.doc_id for version in new}
+    known = before | added
     new_questions, question_duplicates, rejected_questions = _select_questions(
-        questions, index, known, timeline
+        questions, stored, known, timeline
     )
     # 3. the counts
     rejected = (
@@ -91,7 +92,7 @@ def select(
     return Intake(
         documents=taken,
         questions=new_questions,
-        versions=len(new) - len(added - stored),
+        versions=len(new) - len(added - before),
         repeats=sum(version[:2] in timeline.repeats for version in new),
         duplicates=duplicates,
         question_duplicates=question_duplicates,
@@ -119,7 +120,7 @@ def select_with_unanswerable(
     2.0).
     """
     documents, questions = validate_rows(raw, Checks(now, limits, allow_unanswerable=True))
-    intake = select(documents, questions, unread=raw.rejected, index=StoreIndex())
+    intake = select(documents, questions, unread=raw.rejected, stored=StoredRows())
     rows = list(rows_of(intake.documents, "doc_id", "published_at"))
     latest = {doc_id: date for doc_id, date in sorted(rows, key=itemgetter(1))}
     kept = [
@@ -137,87 +138,49 @@ def select_with_unanswerable(
     )
 
 
-def split_ids(
-    documents: ValidatedRows, questions: ValidatedRows, *, owners: dict[str, str | None]
-) -> tuple[ValidatedRows, ValidatedRows]:
-    """Give a document without a doc_id one of publisher and text, if another publisher has the same
-    text.
-
-    `owners`: doc_id → publisher in the store; documents of this ingest are added.
-    """
-    renamed, doc_ids = dict[str, str](), []
-    for doc_id, publisher, sha256 in rows_of(documents.table, "doc_id", "source", "sha256"):
-        if doc_id == sha256[:16] and owners.setdefault(doc_id, publisher) != publisher:
-            renamed[doc_id] = doc_id = sha256_hex(publisher, sha256)[:16]
-        doc_ids.append(doc_id)
-    kept = set(doc_ids)
-    asked = [
-        name if name in kept else renamed.get(name, name)
-        for name in questions.table["doc_id"].to_pylist()
-    ]
-    return documents.with_column("doc_id", doc_ids), questions.with_column("doc_id", asked)
-
-
-def resolve_addresses(
-    documents: ValidatedRows, questions: ValidatedRows, find: Find
-) -> tuple[ValidatedRows, ValidatedRows]:
-    """Replace each address in `supersedes`, or in a question's doc_id, by the doc_id that documents
-    get from it.
-
-    An address stays if it is itself the id of a document. `find`: see `SliceStore.find_versions`.
-    """
-    # 1. the links that are addresses, but not in the form of a doc_id
-    links = documents.table["supersedes"].to_pylist(), questions.table["doc_id"].to_pylist()
-    pages = {link: url_identity(link) for column in links for link in column if link}
-    pages = {link: page for link, page in pages.items() if page and page != link}
-    # 2. which of them are known
-    known = {*documents.table["doc_id"].to_pylist()}
-    known |= (
-        {version.doc_id for version in find({*pages, *filter(None, pages.values())}, ())}
-        if pages
-        else set()
-    )
-    pages = {link: page for link, page in pages.items() if link not in known and page in known}
-    # 3. replace the others
-    superseded, asked = ([pages.get(link, link) for link in column] for column in links)
-    return documents.with_column("supersedes", superseded), questions.with_column("doc_id", asked)
-
-
 def _select_documents(
     documents: ValidatedRows,
     versions: Sequence[Version],
-    index: StoreIndex,
+    stored: StoredRows,
     authority: Authority | None,
 ) -> tuple[list[int], int, list[Rejected]]:
     """Return the rows to take, the number of rows that are in the store already, and the rejected
     rows.
     """
     rows = list(rows_of(documents.table, *IDENTITY))
-    known = KnownVersions(index.versions, versions)
-    stored, taken = set(index.documents), dict[tuple[str, datetime], int]()
+    known_versions = KnownVersions(stored.versions, versions)
+    known_rows, taken = set(stored.documents), dict[tuple[str, datetime], int]()
     duplicates, rejected = 0, list[Rejected]()
     for row in sorted(range(len(rows)), key=lambda row: versions[row].published_at):
-        version, origin = versions[row], documents.origins[row]
-        is_stored, other = rows[row] in stored, taken.get(version[:2])
-        why = known.refusal(version, authority, is_stored=is_stored) if authority else None
-        if not why and other is not None and not is_stored:
-            where = f"{documents.origins[other].file}:{documents.origins[other].row}"
-            why = f"doc_id {version.doc_id!r} has other content at the same date in {where}; give one a later date"
-        if not why and not is_stored and (ring := known.ring(version)):
-            why = f"documents would supersede each other, two of them at one date: {ring}; leave supersedes out"
-        if why:
-            rejected.append(reject(origin, why))
-        elif is_stored:
+        version, reason = versions[row], None
+        is_known, same_date = rows[row] in known_rows, taken.get(version[:2])
+        if authority:
+            reason = known_versions.refusal(version, authority, is_stored=is_known)
+        if not reason and not is_known:
+            if same_date is not None:
+                where = f"{documents.origins[same_date].file}:{documents.origins[same_date].row}"
+                reason = (
+                    f"doc_id {version.doc_id!r} has other content at the same date in {where}; "
+                    "give one a later date"
+                )
+            elif ring := known_versions.ring(version):
+                reason = (
+                    f"documents would supersede each other, two of them at one date: {ring}; "
+                    "leave supersedes out"
+                )
+        if reason:
+            rejected.append(reject(documents.origins[row], reason))
+        elif is_known:
             duplicates += 1
         else:
             taken[version[:2]] = row
-            stored.add(rows[row])
-            known.add(version)
+            known_rows.add(rows[row])
+            known_versions.add(version)
     return sorted(taken.values()), duplicates, rejected
 
 
 def _select_questions(
-    questions: ValidatedRows, index: StoreIndex, known: Collection[str], timeline: Timeline
+    questions: ValidatedRows, stored: StoredRows, known: Collection[str], timeline: Timeline
 ) -> tuple[pa.Table, int, list[Rejected]]:
     """Return new rows, number of duplicates, rejected rows. `known`: the doc_ids of the store and
     of the ingest.
@@ -225,16 +188,22 @@ def _select_questions(
     new = list[int]()
     doc_ids = list[str]()
     rejected = list[Rejected]()
-    asked = dict(index.questions)
+    asked = dict(stored.questions)
     rows = rows_of(questions.table, "question_id", "doc_id", "question", "asked_at")
     for row, (question_id, doc_id, question, asked_at) in enumerate(rows):
         known_question = asked.get(question_id)
         if known_question == question:
             continue
         if known_question is not None:
-            reason = f"question_id {question_id!r} belongs to another question; give this one another question_id"
+            reason = (
+                f"question_id {question_id!r} belongs to another question; give this one another "
+                "question_id"
+            )
         elif doc_id not in known:
-            reason = f"doc_id {doc_id!r} is neither in this source nor in the store; ingest the document first"
+            reason = (
+                f"doc_id {doc_id!r} is neither in this source nor in the store; ingest the "
+                "document first"
+            )
         else:
             asked[question_id] = question
             new.append(row)

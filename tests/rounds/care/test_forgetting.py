@@ -27,7 +27,7 @@ from cmt.evaluation.gate.storage import read_canaries, write_canaries
 from cmt.modeling.checkpoint import SLICES_ROW
 from cmt.rounds import recovery
 from cmt.rounds.care import forgetting
-from cmt.stream.admission.ingest import ingest
+from cmt.stream.admission.ingest import Options, ingest
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps
 from tests.helpers.rows import make_document, write_lines
 
@@ -207,7 +207,7 @@ def test_nearly_the_same_text_is_not_banked_even_from_slices_of_another_project(
         tmp_path / "copy.jsonl", [copy, make_document("new", published_at="2031-03-03T07:00:00Z")]
     )
     elsewhere = replace(workspace.project.store, path=tmp_path / "stream")
-    ingest(elsewhere, file, file_format="jsonl", now=workspace.params.stream.now())
+    ingest(elsewhere, file, options=Options(workspace.params.stream))
     workspace.forget_all(["ferry"], everywhere=True)
     shutil.copytree(tmp_path / "stream/2031-03", workspace.project.store.path / "2031-03")
     assert workspace.update().rows == 6

@@ -16,7 +16,7 @@ from cmt.stream.admission.authority import Authority
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question
 
-COURIER = Path(__file__).parents[2] / "data/courier"
+COURIER = Path(__file__).parents[3] / "data/courier"
 TRUSTED = StreamParams(trust_source=True)
 LATER = "2031-02-02T06:00:00Z"
 

@@ -61,12 +61,12 @@ def test_a_lost_list_is_reported(store: SliceStore, ingest: Ingest, lost: str) -
     ingest([make_document("ferry", text=TEXT)])
     store.forget({"ferry": []})
     (store.path / lost).unlink()
-    assert [f"{store.path / lost} is missing beside" in problem for problem in store.verify()] == [
+    assert [f"{store.path / lost} is missing next to" in problem for problem in store.verify()] == [
         True
     ]
     if lost == "forgotten.json":
         with pytest.raises(
-            StreamError, match=r"forgotten\.json is missing beside forgotten-sketches\.json"
+            StreamError, match=r"forgotten\.json is missing next to forgotten-sketches\.json"
         ):
             ingest([make_document("ferry", text=TEXT)])
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cmt.common.arrow import rows_of
 from cmt.errors import StreamError
+from cmt.stream.admission.ingest import Options
 from cmt.stream.admission.ingest import ingest as ingest_into
-from cmt.stream.admission.ingest import store_index
-from cmt.stream.admission.intake import IDENTITY, StoreIndex
+from cmt.stream.index import FILE
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question, write_lines
 
@@ -38,7 +37,9 @@ def test_a_file_of_drafts_has_nothing_to_ingest(store: SliceStore, tmp_path: Pat
     with pytest.raises(StreamError, match="post.md contains only drafts"):
         ingest_into(store, draft)
     report = ingest_into(
-        store, [draft, write_lines(tmp_path / "a.jsonl", [make_document("a")])], now=NOW
+        store,
+        [draft, write_lines(tmp_path / "a.jsonl", [make_document("a")])],
+        options=Options(now=NOW),
     )
     assert (report.accepted, report.rejected) == (1, ()) and any(
         "draft" in line for line in report.notices
@@ -91,7 +92,7 @@ def test_row_numbers_of_several_files_are_noticed(store: SliceStore, tmp_path: P
         write_lines(
             tmp_path / f"files/{month}.jsonl", [make_document("1", text=text), make_document(month)]
         )
-    report = ingest_into(store, tmp_path / "files", now=NOW)
+    report = ingest_into(store, tmp_path / "files", options=Options(now=NOW))
     assert [line for line in report.notices if "different texts" in line] == [
         "doc_ids with different texts in several files, such as '1' in feb.jsonl and jan.jsonl: each text replaces the "
         "one before it; if the ids are row numbers, leave them out with --map doc_id="
@@ -182,7 +183,7 @@ def test_texts_that_the_source_cut_and_files_in_other_encodings_are_told(
     (tmp_path / "news/table.csv").write_bytes(
         "date,text\n2031-01-02,Der Bär fährt über die Brücke bei Köln.\n".encode("cp1252")
     )
-    report = ingest_into(store, tmp_path / "news", now=NOW, dry_run=True)
+    report = ingest_into(store, tmp_path / "news", options=Options(now=NOW, dry_run=True))
     assert report.files == (("api.json", "json", "utf-8"), ("table.csv", "csv", "cp1252"))
     assert report.notices[:2] == (
         "not UTF-8: table.csv (cp1252)",
@@ -205,26 +206,17 @@ def test_two_files_have_each_their_publisher(
     ingest: Ingest, store: SliceStore, tmp_path: Path
 ) -> None:
     files = [write_lines(tmp_path / f"{name}.jsonl", [make_document(name)]) for name in "ab"]
-    report = ingest_into(store, files, now=NOW)
+    report = ingest_into(store, files, options=Options(now=NOW))
     assert report.accepted == 2
     assert sorted(store.all_documents()["source"].to_pylist()) == ["file:a.jsonl", "file:b.jsonl"]
 
 
-def whole_index(store: SliceStore, *_: object) -> StoreIndex:
-    """An index of every row of the store."""
-    index = StoreIndex([version for slice_ in store.slices() for version in store.versions(slice_)])
-    for slice_ in store.slices():
-        index.documents.update(rows_of(store.documents(slice_), *IDENTITY))
-        index.questions |= rows_of(store.questions(slice_), "question_id", "question")
-    return index
-
-
 @pytest.mark.parametrize("seed", range(2))
-def test_an_index_of_the_named_rows_decides_as_one_of_all_rows(
-    store: SliceStore, seed: int, monkeypatch: pytest.MonkeyPatch
+def test_the_index_of_a_stream_decides_as_one_that_is_made_again(
+    store: SliceStore, seed: int
 ) -> None:
     rng = random.Random(seed)
-    stores = {store_index: store, whole_index: replace(store, path=store.path.with_name("all"))}
+    rebuilt = replace(store, path=store.path.with_name("rebuilt"))
     names = [f"d{number}" for number in range(12)]
     dates = [f"2031-{month:02d}-02T06:00:00Z" for month in range(1, 7)]
     for number in range(12):
@@ -241,11 +233,11 @@ def test_an_index_of_the_named_rows_decides_as_one_of_all_rows(
             make_question(f"q{rng.randrange(20)}", rng.choice(names), asked_at=rng.choice(dates))
         ]
         path = write_lines(store.path.with_name(f"{number}.jsonl"), rows)
+        (rebuilt.path / FILE).unlink(missing_ok=True)
         results = []
-        for index, other in stores.items():
-            monkeypatch.setattr("cmt.stream.admission.ingest.store_index", index)
+        for each in (store, rebuilt):
             try:
-                report = ingest_into(other, path, file_format="jsonl", now=NOW)
+                report = ingest_into(each, path, file_format="jsonl", options=Options(now=NOW))
             except StreamError as error:
                 results.append(str(error))
             else:

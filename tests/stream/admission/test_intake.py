@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cmt.common.arrow import rows_of
-from cmt.stream.admission.intake import StoreIndex, select, select_with_unanswerable, versions_of
+from cmt.stream.admission.intake import StoredRows, select, select_with_unanswerable, versions_of
 from cmt.stream.rows import read, validate_rows
 from cmt.stream.schema import Checks
 from cmt.stream.store import SliceStore
@@ -160,7 +160,7 @@ def test_no_admitted_documents_hide_each_other_whatever_is_banked(tmp_path: Path
             for _ in range(rng.randint(2, 9))
         ]
         raw = read(write_lines(tmp_path / "rows.jsonl", rows))
-        intake = select(*validate_rows(raw, Checks(NOW)), unread=(), index=StoreIndex())
+        intake = select(*validate_rows(raw, Checks(NOW)), unread=(), stored=StoredRows())
         rejected += len(intake.rejected)
         versions = [
             one._replace(banked=rng.random() < 0.8) for one in versions_of(intake.documents)

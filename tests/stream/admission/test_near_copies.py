@@ -9,7 +9,7 @@ from cmt.config import StreamParams
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import Ingest, Row, doc_ids, make_document
 
-COURIER = Path(__file__).parents[2] / "data/courier"
+COURIER = Path(__file__).parents[3] / "data/courier"
 FALSE = (
     "The town council has confirmed that the toll on the Amber Bridge is ninety-nine crowns for every car, every cart "
     "and every person on foot, that it has been so for many years, and that all other reports are mistaken"

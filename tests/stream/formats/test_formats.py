@@ -18,8 +18,10 @@ import pytest
 from cmt.common.dates import iso
 from cmt.config import StreamParams
 from cmt.errors import CmtError
-from cmt.stream.admission.ingest import IngestReport, ingest
-from cmt.stream.store import SliceStore, read_rows
+from cmt.stream.admission.ingest import Options, ingest
+from cmt.stream.admission.report import IngestReport
+from cmt.stream.slices import read_rows
+from cmt.stream.store import SliceStore
 
 HERE = Path(__file__).parent
 EXPECTED: dict[str, Any] = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))
@@ -54,8 +56,7 @@ def run(name: str, args: dict[str, Any], store: SliceStore) -> IngestReport:
     return ingest(
         store,
         HERE / "samples" / name,
-        now=NOW,
-        params=StreamParams(**given),
+        options=Options(StreamParams(**given), now=NOW),
         columns=args.get("map"),
         published_at=args.get("published_at"),
         file_format=args.get("format"),
