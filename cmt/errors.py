@@ -1,18 +1,18 @@
 """The errors that a user can act on. Each message says what is wrong, where, and what to do.
 
-    CmtError
-     ├─ ConfigError            a parameter or an argument; the CLI exits with 2
-     ├─ NotFoundError          also a LookupError: no such slice, round, version or source
-     ├─ StreamError            source files, slices, the slice store
-     │   ├─ VanishedError      too many documents of a source vanished (cmt.sources.sync)
-     │   └─ StatusError        the status of an HTTP response (cmt.sources.web)
-     ├─ ModelError             the base LM, the compressor
-     ├─ BankError              the memory bank
-     │   ├─ DamageError        stored data changed after they were written
-     │   ├─ UnknownDocumentError   also a LookupError: no bank and no slice has the document
-     │   └─ WriteConflict      another process committed first (cmt.bank.tables)
-     ├─ RoundError             a round that cannot start, is running already, or was refused
-     └─ ServiceError           MLflow, Prefect
+CmtError
+ ├─ ConfigError            a parameter or an argument; the CLI exits with 2
+ ├─ NotFoundError          also a LookupError: no such slice, round, version or source
+ ├─ StreamError            source files, slices, the slice store
+ │   ├─ VanishedError      too many documents of a source vanished (cmt.sources.sync)
+ │   └─ StatusError        the status of an HTTP response (cmt.sources.web)
+ ├─ ModelError             the base LM, the compressor
+ ├─ BankError              the memory bank
+ │   ├─ DamageError        stored data changed after they were written
+ │   ├─ UnknownDocumentError   also a LookupError: no bank and no slice has the document
+ │   └─ WriteConflict      another process committed first (cmt.bank.tables)
+ ├─ RoundError             a round that cannot start, is running already, or was refused
+ └─ ServiceError           MLflow, Prefect
 """
 
 from cmt.common.secrets import mask_secrets

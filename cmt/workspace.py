@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cmt.modeling.codebook import Codebook
     from cmt.rounds.care.forgetting import Candidate, ForgetReport, ForgottenDocument
     from cmt.rounds.care.verification import PartReport
-    from cmt.sources.connector import Connector, Setting
+    from cmt.sources.connector import Connector, Response, Setting
     from cmt.sources.sync import SyncReport
     from cmt.training.plan import TrainingPlan
 
@@ -143,18 +143,19 @@ class Workspace:
         newest: bool = False,
         settled: Callable[[str, str | None], bool] | None = None,
         secrets: Mapping[str, str] | None = None,
+        fetched: "Mapping[str, Response] | None" = None,
         progress: Progress | None = None,
     ) -> "SyncReport":
         """Bring the stream in step with the source `name` of params.yaml; see `cmt.sources.sync`.
 
         `dry_run`: compare alone. `everything`: fetch all items, also unchanged ones.
         `accept_vanished`: go on however much vanished. `newest`: see `ingest`. `settled`: see
-        `Sync`. `secrets`: see `open_source`. Raises what `open_source` raises; VanishedError if too
-        much vanished; StreamError if the source cannot be listed.
+        `Sync`. `secrets`, `fetched`: see `open_source`. Raises what `open_source` raises;
+        VanishedError if too much vanished; StreamError if the source cannot be listed.
         """
         from cmt.sources.sync import Sync
 
-        source, connector, setting = self.open_source(name, secrets=secrets)
+        source, connector, setting = self.open_source(name, secrets=secrets, fetched=fetched)
         return Sync(
             source,
             connector,
@@ -175,14 +176,20 @@ class Workspace:
         ).run(dry_run=dry_run, everything=everything, accept_vanished=accept_vanished)
 
     def open_source(
-        self, name: str, *, secrets: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *,
+        secrets: Mapping[str, str] | None = None,
+        fetched: "Mapping[str, Response] | None" = None,
     ) -> "tuple[SourceParams, Connector, Setting]":
-        """A source and its connector; `secrets`: values of `${NAME}` beside the environment.
+        """A source and its connector. `secrets`: values of `${NAME}` in addition to the
+        environment. `fetched`: responses that are at hand, see `Setting`.
 
         Raises NotFoundError if no source has that name, and ConfigError if it cannot be opened as
         configured.
         """
-        from cmt.sources.connector import Setting, open_connector
+        from cmt.sources.connector import Setting
+        from cmt.sources.kinds import open_connector
         from cmt.stream.limits import Limits
 
         sources = {source.name: source for source in self.params.sources}
@@ -193,6 +200,7 @@ class Workspace:
             Limits(self.params.stream),
             {**os.environ, **(secrets or {})},
             sources[name].secret_names,
+            fetched or {},
         )
         return sources[name], open_connector(sources[name], setting), setting
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from cmt.cli.init import write_project
+from cmt.cli.new_project import write_project
 from cmt.config import load_params
 from cmt.errors import CmtError
 from cmt.lm.loading import check_folder

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from cmt.cli import output
 from cmt.cli.context import CliContext, print_result
-from cmt.cli.init import write_project
+from cmt.cli.new_project import write_project
 from cmt.common.secrets import has_secrets
 from cmt.errors import CmtError, ConfigError, StreamError
 from cmt.stream.periods import NEWEST_DOCUMENTS
@@ -24,17 +25,30 @@ from cmt.text.display import counted
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
+    from cmt.common.progress import Progress
     from cmt.config import Column, StreamParams
     from cmt.questions.plain import PlainQuestion
+    from cmt.sources.connector import Response
     from cmt.stream.admission.report import IngestReport
     from cmt.stream.slices import Slice
     from cmt.workspace import Workspace
 
 QUESTIONS = 3
 NEWEST_SLICES = 8  # each takes a round, which takes seconds even for one document
-_TRIED = 9  # questions that are asked; a small LM answers some of them wrongly
+_MAX_ASKED = 9  # questions; a small LM answers some of them wrongly
 _SHOWN = 3  # reasons why no document was ingested
 _NO_EVALUATION = {"evaluation.questions": 0, "evaluation.earlier_questions": 0}
+
+
+@dataclass
+class _Plan:
+    """What a new project takes its documents from."""
+
+    stream: dict[str, Any] = field(default_factory=dict)  # values of this section of params.yaml
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    matched: str = ""  # see `IngestReport`
+    notices: list[str] = field(default_factory=list)
+    fetched: "dict[str, Response]" = field(default_factory=dict)  # see `Setting`
 
 
 def start(
@@ -53,53 +67,26 @@ def start(
     StreamError, ModelError.
     """
     import cmt
-    from cmt.config import StreamParams, sections_of
 
     if published_at is not None and "://" in address:
         raise ConfigError(
-            f"--published-at is for files and folders, not for {address}: leave it out, or download the documents and "
-            "name their folder"
+            f"--published-at is for files and folders, not for {address}: leave it out, or "
+            "download the documents and name their folder"
         )
     with context.progress as progress:
         # 1. look at the data; params.yaml gets its columns
         progress.stage("look")
-        given = sections_of(context.overrides)
-        sources = list[dict[str, Any]]()
-        stream = dict[str, Any]()
-        matched = ""
-        notices = list[str]()
-        if "://" in address:
-            sources = [web_source(address, columns)]
-        else:
-            params = StreamParams(**given.get("stream", {}))
-            seen = _look(folder, address, params, columns=columns, published_at=published_at)
-            matched, notices, path = seen.matched, [*seen.notices], Path(address).absolute()
-            mapping = {"columns": {**seen.columns, **columns}} if seen.columns or columns else {}
-            # of a folder an edited file becomes a new version, which needs the state of a source
-            if path.is_dir() and not seen.questions and published_at is None:
-                sources = [
-                    {"name": _source_name(path.name), "kind": "folder", "address": str(path)}
-                    | mapping
-                ]
-            else:
-                stream = {"source": str(path)} | mapping
+        plan = _plan(context, folder, address, columns, published_at)
         existed = folder.exists()
-        files = write_project(folder, stream=stream, sources=sources, overrides=context.overrides)
+        files = write_project(
+            folder, stream=plan.stream, sources=plan.sources, overrides=context.overrides
+        )
+        # 2. the LM and the documents
         try:
-            # 2. the LM and the documents
             workspace = cmt.open(params=files[0], overrides=_NO_EVALUATION)
             workspace.pull(on_progress=progress.at)
             progress.stage("ingest")
-            if sources:
-                report = workspace.sync(sources[0]["name"], newest=True, progress=progress)
-                summary, problems = report.summary(), report.problems[:_SHOWN]
-                if not report.documents:
-                    raise StreamError(
-                        "\n  ".join([f"{report.source}: no document can be taken", *problems])
-                    )
-            else:
-                taken = workspace.ingest(published_at=published_at, newest=True)
-                summary, problems = taken.summary(), taken.first_reasons(_SHOWN)
+            summary, problems = _ingest(workspace, plan, published_at, progress)
         except (CmtError, OSError):
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -114,26 +101,71 @@ def start(
             rounds.append(workspace.update(slice_id=slice_.slice_id, progress=progress))
         progress.title = ""
         progress.stage("questions")
-        asked = answered_questions(workspace, newest)
+        answered = answered_questions(workspace, newest)
+    # 4. print the result
     record: dict[str, Any] = {
         "path": folder,
         "files": files,
         "summary": summary,
-        "matched": matched,
-    }
-    record |= {
-        "notices": [*notices, *problems],
-        "sources": sources,
+        "matched": plan.matched,
+        "notices": [*plan.notices, *problems],
+        "sources": plan.sources,
         "rounds": rounds,
         "waiting": waiting,
     }
-    questions = [
-        {"question": made.question, "expected": made.answer, **output.answer_json(answer, None)}
-        for made, answer in asked
-    ]
+    questions = list[dict[str, Any]]()
+    for made, answer in answered:
+        shown = output.answer_json(answer, None)
+        questions.append({"question": made.question, "expected": made.answer, **shown})
     print_result(
-        record | {"questions": questions}, lambda: _write_started(record, asked), as_json=as_json
+        record | {"questions": questions},
+        lambda: _write_started(record, answered),
+        as_json=as_json,
     )
+
+
+def _plan(
+    context: CliContext,
+    folder: Path,
+    address: str,
+    columns: "Mapping[Column, str]",
+    published_at: str | None,
+) -> _Plan:
+    """Look at the data. Raises ConfigError, and StreamError if none of it can be ingested."""
+    from cmt.config import StreamParams, sections_of
+
+    params = StreamParams(**sections_of(context.overrides).get("stream", {}))
+    if "://" in address:
+        source, fetched = web_source(address, columns)
+        return _Plan(sources=[source], fetched=fetched)
+    seen = _look(folder, address, params, columns=columns, published_at=published_at)
+    plan, path = _Plan(matched=seen.matched, notices=[*seen.notices]), Path(address).absolute()
+    mapping = {"columns": {**seen.columns, **columns}} if seen.columns or columns else {}
+    # of a folder an edited file becomes a new version, which needs the state of a source
+    if path.is_dir() and not seen.questions and published_at is None:
+        source = {"name": _source_name(path.name), "kind": "folder", "address": str(path)}
+        plan.sources.append(source | mapping)
+    else:
+        plan.stream = {"source": str(path)} | mapping
+    return plan
+
+
+def _ingest(
+    workspace: "Workspace", plan: _Plan, published_at: str | None, progress: "Progress"
+) -> tuple[str, list[str]]:
+    """Ingest the documents; returns a summary and the first problems. Raises StreamError without
+    any document.
+    """
+    if not plan.sources:
+        taken = workspace.ingest(published_at=published_at, newest=True)
+        return taken.summary(), taken.first_reasons(_SHOWN)
+    report = workspace.sync(
+        plan.sources[0]["name"], newest=True, fetched=plan.fetched, progress=progress
+    )
+    problems = report.problems[:_SHOWN]
+    if not report.documents:
+        raise StreamError("\n  ".join([f"{report.source}: no document can be taken", *problems]))
+    return report.summary(), problems
 
 
 def _write_started(
@@ -166,12 +198,14 @@ def _write_started(
     output.write_lines(commands, indent=2)
 
 
-def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
-    """The section `sources` of params.yaml for an address. Raises ConfigError, and StreamError if
-    it is not a page.
+def web_source(
+    address: str, columns: "Mapping[Column, str]"
+) -> "tuple[dict[str, Any], dict[str, Response]]":
+    """An entry of the section `sources` of params.yaml for an address, and what was fetched of it.
+    Raises ConfigError, and StreamError if it is not a page.
     """
     from cmt.config import SourceParams
-    from cmt.sources.connector import Setting
+    from cmt.sources.connector import Response, Setting
     from cmt.sources.web import Web
     from cmt.stream.limits import DEFAULT_LIMITS
     from cmt.stream.readers.detection import detect
@@ -181,7 +215,8 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
     host = parts.hostname or parts.path
     if has_secrets(address):
         raise ConfigError(
-            "--from holds credentials: write ${NAME} in their place, and set the environment variable"
+            "--from holds credentials: write ${NAME} in their place, and set the environment "
+            "variable"
         )
     source: dict[str, Any] = {"name": _source_name(host), "kind": "remote", "address": address}
     source |= {"columns": dict(columns)} if columns else {}
@@ -189,10 +224,11 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
         import fsspec
 
         if parts.scheme in fsspec.available_protocols():
-            return source
+            return source, {}
         raise ConfigError(
-            f"--from reads files, folders, pages, feeds and object storage, not {parts.scheme}: run `cmt init` without "
-            "--from and add a database to `sources` in params.yaml, see docs/sources.md"
+            f"--from reads files, folders, pages, feeds and object storage, not {parts.scheme}: "
+            "run `cmt init` without --from and add a database to `sources` in params.yaml, see "
+            "docs/sources.md"
         )
     # 2. the user may read a private host by naming it; a feed is recognised by its content
     try:
@@ -200,11 +236,13 @@ def web_source(address: str, columns: "Mapping[Column, str]") -> dict[str, Any]:
     except ValueError:  # a name, which is not looked up
         private = False
     source |= {"allow_private": True} if private else {}
+    fetched = dict[str, Response]()
     if "*" not in address:
         setting = Setting(DEFAULT_LIMITS)
-        page = Web(SourceParams(**source), setting).get(setting.expand(address))
+        url = setting.expand(address)
+        fetched[url] = page = Web(SourceParams(**source), setting).get(url)
         source["kind"] = "feed" if detect(page.body, parts.path) == "feed" else "remote"
-    return source
+    return source, fetched
 
 
 def _source_name(name: str) -> str:
@@ -218,42 +256,33 @@ def answered_questions(
     """At most QUESTIONS questions on documents of `slices`, each on another one, which the bank
     answers.
     """
-    from cmt.questions.generation import generate_questions
-    from cmt.questions.plain import PlainQuestion, plain_questions
+    from cmt.questions.readable import readable_questions
     from cmt.questions.word_knowledge import WordKnowledge
 
-    # 1. take questions of the source, or make readable ones; fill up with generated ones
-    documents = pa.concat_tables(map(workspace.project.store.documents, slices))
-    questions = pa.concat_tables(map(workspace.project.store.questions, slices)).to_pylist()
-    knowledge = WordKnowledge(workspace.project.lm)
-    made = [
-        PlainQuestion(row["doc_id"], row["question"], row["answers"][0])
-        for row in questions
-        if row["answers"]
-    ]
-    made = (made or plain_questions(documents, knowledge))[:_TRIED]
-    if len(made) < _TRIED:
-        rest = documents.slice(0, _TRIED - len(made))
-        numbers = dict.fromkeys(rest["doc_id"].to_pylist(), 1)
-        generated = generate_questions(
-            rest, numbers=numbers, seed=workspace.params.seed, knowledge=knowledge
-        )
-        made += [
-            PlainQuestion(row["doc_id"], row["question"], row["answers"][0])
-            for row in generated.to_pylist()
-        ]
+    # 1. questions of the source, or made ones
+    made = readable_questions(
+        pa.concat_tables(map(workspace.project.store.documents, slices)),
+        pa.concat_tables(map(workspace.project.store.questions, slices)),
+        limit=_MAX_ASKED,
+        seed=workspace.params.seed,
+        knowledge=WordKnowledge(workspace.project.lm),
+    )
     if not made:
         return []
     # 2. keep the questions that the bank answers correctly, the most confident answers first
     answers = workspace.project.active.answerer().answer(
-        [one.question for one in made], as_of=[None] * len(made)
+        [question.question for question in made], as_of=[None] * len(made)
     )
-    pairs = [(one, answer) for one, answer in zip(made, answers, strict=True) if answer.known]
-    right = [pair for pair in pairs if same_value(pair[0].answer, pair[1].text)]
+    right = list[tuple[PlainQuestion, Answer]]()
+    for question, answer in zip(made, answers, strict=True):
+        if answer.known and same_value(question.answer, answer.text):
+            right.append((question, answer))
     right.sort(key=lambda pair: (len(pair[0].answer) != len(pair[1].text), -pair[1].confidence))
-    return list({one.doc_id: (one, answer) for one, answer in reversed(right)}.values())[::-1][
-        :QUESTIONS
-    ]
+    # 3. one question for each document
+    best_of_document = dict[str, tuple[PlainQuestion, Answer]]()
+    for question, answer in reversed(right):
+        best_of_document[question.doc_id] = (question, answer)
+    return list(reversed(best_of_document.values()))[:QUESTIONS]
 
 
 def _look(

@@ -1,21 +1,17 @@
-"""The contract between a source and `cmt.sources.sync`, and the connectors that are installed."""
+"""The contract between a source and `cmt.sources.sync`."""
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import entry_points
 from typing import Any, NamedTuple, Protocol
 
-from cmt.config import ENVIRONMENT_NAME, SourceParams
+from cmt.config import ENVIRONMENT_NAME
 from cmt.errors import ConfigError
 from cmt.stream.limits import Limits
 from cmt.stream.readers import Record, records_of
 from cmt.text.date_formats import DateReader
-
-# entry points: kind → a function of SourceParams and Setting that returns a Connector
-GROUP = "cmt.sources"
 
 
 class Item(NamedTuple):
@@ -56,15 +52,26 @@ class Connector(Protocol):
         ...
 
 
+class Response(NamedTuple):
+    """What an address on the web returned after all redirects."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 @dataclass(frozen=True)
 class Setting:
-    """What a connector gets beside its parameters."""
+    """What a connector gets in addition to its parameters."""
 
     limits: Limits
     secrets: Mapping[str, str] = field(
         default_factory=lambda: os.environ
     )  # name → value, for `${NAME}`
     names: Sequence[str] = ()  # of the secrets to conceal
+    fetched: Mapping[str, Response] = field(default_factory=dict)
+    """Address → its response, which is not requested again for the first listing."""
 
     def expand(self, text: str) -> str:
         """`text` with the values of its `${NAME}`. Raises ConfigError for a name without a
@@ -106,29 +113,3 @@ def instant_of(value: Any) -> datetime | None:
         return DateReader().read(value).start
     except ValueError:
         return None
-
-
-def open_connector(source: SourceParams, setting: Setting) -> Connector:
-    """The connector of `source`. Raises ConfigError if no package has its kind, or a parameter is
-    missing.
-    """
-    from cmt.sources import folder, remote, sql, web
-
-    on_web = source.address.startswith(("http://", "https://"))
-    own: dict[str, Callable[[SourceParams, Setting], Connector]] = {
-        "folder": folder.FolderSource,
-        "remote": web.WebSource if on_web else remote.StorageSource,
-        "feed": web.FeedSource,
-        "sql": sql.SqlSource,
-    }
-    if source.kind in own:
-        return own[source.kind](source, setting)
-    found = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if source.kind not in found:
-        kinds = ", ".join([*own, *sorted(found)])
-        raise ConfigError(
-            f"sources.{source.name}: no installed package has the kind {source.kind!r}; there are {kinds}, and "
-            f"packages with an entry point in the group {GROUP!r} add others"
-        )
-    connector: Connector = found[source.kind].load()(source, setting)
-    return connector

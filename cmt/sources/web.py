@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from html import escape, unescape
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpcore
@@ -23,7 +23,7 @@ from cmt.common.digests import sha256_hex
 from cmt.common.version import __version__
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
-from cmt.sources.connector import Connector, Item, Setting, Unchanged, instant_of
+from cmt.sources.connector import Connector, Item, Response, Setting, Unchanged, instant_of
 from cmt.sources.robots import Robots
 from cmt.stream.readers import Record
 from cmt.stream.readers.detection import NO_DOCUMENTS
@@ -37,15 +37,6 @@ LONGEST = 300.0  # seconds for one response, and for one pause between two attem
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _FIRST_PAUSE = 0.5  # seconds; doubles with each attempt
 _WEAK = timedelta(seconds=2)  # a file may change again within the second that `Last-Modified` names
-
-
-class Response(NamedTuple):
-    """The response after all redirects."""
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class StatusError(StreamError):
@@ -90,6 +81,7 @@ class Web:
         if not source.allow_private:
             transport._pool._network_backend = _CheckedNetwork()  # httpx has no option for it
         self._client = httpx.Client(transport=transport, timeout=TIMEOUT, trust_env=False)
+        self._fetched = dict(setting.fetched)
         self._robots: dict[str, Robots] = {}
         self.unread: dict[str, str] = {}  # host that could not say which pages may be read → why
 
@@ -99,6 +91,8 @@ class Web:
         """Request `url`, again after transient failures, and follow redirects. Raises StreamError
         unless 200 or 304.
         """
+        if method == "GET" and url in self._fetched:
+            return self._fetched.pop(url)
         for attempt in range(1, ATTEMPTS + 1):
             wanted = ""
             try:

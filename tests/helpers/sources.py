@@ -15,7 +15,8 @@ from threading import Thread
 from typing import Any
 
 from cmt.config import SourceParams, StreamParams
-from cmt.sources.connector import Connector, Item, Setting, open_connector
+from cmt.sources.connector import Connector, Item, Setting
+from cmt.sources.kinds import open_connector
 from cmt.sources.sync import Sync, SyncReport, withdrawn
 from cmt.stream.limits import DEFAULT_LIMITS
 from cmt.stream.readers import Record

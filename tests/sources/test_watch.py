@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cmt.config import SourceParams
-from cmt.sources.connector import open_connector
+from cmt.sources.kinds import open_connector
 from cmt.sources.watch import INTERVAL, WatchedSource
 from tests.helpers.sources import Project, source, write_files
 

@@ -19,7 +19,8 @@ import pytest
 from cmt.config import SourceParams, StreamParams
 from cmt.errors import ConfigError, StreamError
 from cmt.sources import web
-from cmt.sources.connector import Connector, Setting, Unchanged, open_connector
+from cmt.sources.connector import Connector, Setting, Unchanged
+from cmt.sources.kinds import open_connector
 from cmt.sources.web import Web
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from tests.helpers.sources import Project, atom, atom_entry, serving, source
