@@ -37,7 +37,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help try demo install lint audit check test test-pipeline test-docs test-scale docs browser pictures report soak poison year bench-bank bench repro clean
+.PHONY: help try demo install lint audit check test test-pipeline test-docs test-scale docs browser pictures report soak poison year rag bench-bank bench repro clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -117,6 +117,13 @@ poison: .venv/runtime ## seeded attacks and honest slices on the real language m
 
 year: .venv/runtime ## eight months through a pipeline that retrains, compares, promotes and recompresses
 	$(BIN)/python -m flows.local.year $(if $(BASE),--base $(BASE))
+
+rag: .venv/runtime ## the prefix of the trained RAG, from the shipped compressor: 20 minutes, 14 GB; in data/trained/rag
+	$(BIN)/cmt data pull
+	$(BIN)/cmt --set research.aggregator.kind=none --set train.start=data/compressor \
+		--set research.train.start_weight=0 --set research.train.answer_fraction=1 \
+		--set research.train.paragraphs=8 --set research.train.questions_per_paragraph=2 \
+		--set train.questions=720 --set train.output=data/trained/rag train
 
 bench-bank: .venv/runtime ## the bank of a million synthetic rows that the bars are measured on; 6 GB in data/bench
 	$(BIN)/python benchmarks/bench.py --bank

@@ -9,12 +9,11 @@ are asked.
 Each file has a bank of its own. All systems answer the same questions, each as of its own date, and
 none abstains but in `supersession` and `swapped_names`. A system whose compressor cannot be loaded
 is left out: `memory` (banks without text), `mac` and `mbc` (MAC with vectors and with codes;
-docs/experiments.md has the command that trains it) and `rag_trained`. Prints JSON: scores are
+docs/experiments.md has the command that trains it) and `rag_trained` (`make rag`). Prints JSON: scores are
 0–100, shares and recall 0–1; `first_token` is the median time to the first token of single
 questions in ms. `cmt report` shows the file that `--out metrics/protocol.json` writes.
 """
 
-import json
 import math
 import random
 import statistics
@@ -31,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 from entity_swaps import swaps
-from protocol import ROOT, Sample, data_of, first_token, trained_rag_ways
+from protocol import ROOT, TRAINED_RAG, Sample, data_of, first_token, read_lines, trained_rag_ways
 from rich.console import Console
 from rich.progress import track
 from sklearn.cluster import MiniBatchKMeans
@@ -56,7 +55,7 @@ from cmt.lm.model import FrozenLM
 from cmt.text.answers import normalise_answer
 from cmt.text.question_names import find_names
 
-OTHER_QUESTIONS = ROOT / "data/stories/questions.jsonl"
+STORIES = ROOT / "data/stories"  # names of their questions stand for names of no document
 RECALL_DEPTHS = (1, 3, 5, 20)
 TIMED_QUESTIONS = 25  # questions whose time to the first token is measured
 EARLY_DOCUMENTS = 200  # documents whose questions show what is retained
@@ -333,9 +332,7 @@ class Benchmark:
             f"{row['title']} {row['text']} {row['source']}"
             for row in self.sample.documents.to_pylist()
         ]
-        names_from = [
-            json.loads(line)["question"] for line in OTHER_QUESTIONS.read_text().splitlines()
-        ]
+        names_from = [row["question"] for row in read_lines(STORIES, "questions")]
         swapped = swaps(self.sample.all_questions.to_pylist(), texts, names_from, seed=0)
         swapped = random.Random(0).sample(swapped, min(self.asked, len(swapped)))
         dates = [swap.row["asked_at"] for swap in swapped]
@@ -575,9 +572,9 @@ def main(
     params: Annotated[Path, typer.Option()] = ROOT / "params.yaml",
     vectors: Annotated[Path, typer.Option(help="Compressor for banks without text.")] = ROOT
     / "data/compressor",
-    rag_trained: Annotated[
-        Path, typer.Option(help="Compressor with a trained prefix for RAG.")
-    ] = ROOT / "data/rag",
+    rag: Annotated[
+        Path, typer.Option(help="Compressor with a prefix for `rag_trained`; `make rag` trains it.")
+    ] = TRAINED_RAG,
     mac: Annotated[Path, typer.Option(help="Compressor of MAC.")] = ROOT / "data/trained/mac",
     out: Annotated[
         Path | None, typer.Option(help="JSON of the first file's figures, for `cmt report`.")
@@ -601,7 +598,7 @@ def main(
             raise typer.BadParameter(message, param_hint="--documents")
         samples[path] = drawn
     # 2. measure
-    texts, compressors = [], {"memory": vectors, "rag_trained": rag_trained, "mac": mac}
+    texts, compressors = [], {"memory": vectors, "rag_trained": rag, "mac": mac}
     for path, sample in samples.items():
         benchmark = Benchmark(sample, workspace.params, workspace.project.lm, compressors)
         measured = []

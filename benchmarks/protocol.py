@@ -1,6 +1,7 @@
 """What the benchmarks share: samples of a file, systems on a sample, times and their bars."""
 
 import json
+import lzma
 import math
 import random
 import time
@@ -30,10 +31,9 @@ from cmt.stream.rows import read
 ROOT = Path(__file__).resolve().parents[1]
 UNSEEN = "XxικλμυφΣΦЖЭ"  # writers of data/stories on whose stories no model is trained
 MAX_ABSENT_QUESTIONS = 500  # questions whose document is not in the bank
-TRAINED_WAYS = (
-    "BM25 top-1",
-    "BM25 top-3",
-)  # on SQuAD the best two of `trained_rag_ways`, the best one last
+TRAINED_RAG = ROOT / "data/trained/rag"  # `make rag` trains the prefix
+TRAINED_WAYS = ("BM25 top-1", "BM25 top-3")
+"""The best two of `trained_rag_ways` on SQuAD, the best one last."""
 
 
 def valid_rows(data: Path) -> Intake:
@@ -45,14 +45,18 @@ def valid_rows(data: Path) -> Intake:
 
 
 def read_stories(folder: Path) -> tuple[list[dict[str, Any]], ...]:
-    """The documents, questions and links (a story each) in `folder`; `benchmarks/changes.py` has
-    their form.
-    """
-    names = ("documents", "questions", "links")
-    return tuple(
-        [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-        for name in names
-    )
+    """The documents, questions and links (a story each) in `folder`; its README has their form."""
+    return tuple(read_lines(folder, name) for name in ("documents", "questions", "links"))
+
+
+def read_lines(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of `name`.jsonl in `folder`, or of `name`.jsonl.xz."""
+    packed = folder / f"{name}.jsonl.xz"
+    if packed.exists():
+        text = lzma.decompress(packed.read_bytes()).decode()
+    else:
+        text = (folder / f"{name}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def measure(project: Path, *names: str, options: list[str]) -> tuple[list[dict[s
     folders = [
         "--vectors",
         compressor,
-        "--rag-trained",
+        "--rag",
         str(project / "nowhere"),
         "--mac",
         str(project / "mac"),
