@@ -117,15 +117,18 @@ class Bank(SearchableTable):
     # Writing
 
     def upsert(self, rows: pa.Table, *, unbanked: Collection[Version] = ()) -> Counts:
-        """Insert new rows and replace those whose text changed; `rows` follows bank_schema and has
-        whole documents.
+        """Insert new rows and replace those whose text changed.
 
-        Their visibility, and that of the rows which depend on them, is computed by `cmt.timeline`;
-        its values in `rows` are ignored. `unbanked`: versions of the stream that the bank lacks. A
-        document that is stored with another date keeps both versions, in either order of writing.
-        Of two versions with one date the one of the later slice is stored. An upsert that changes
-        nothing makes no version. Raises BankError if `rows` is invalid, and DamageError if a stored
-        row that has to be written again is damaged; the bank is then unchanged.
+        1. `rows` follows bank_schema and has whole documents.
+        2. A document that is stored with another date keeps both versions, in either order of
+           writing. Of two versions with one date, the bank keeps the version of the later slice.
+        3. `cmt.timeline` computes the visibility of the rows, and of the rows that depend on them,
+           given `unbanked`, the versions of the stream that the bank lacks. It ignores what `rows`
+           says.
+        4. An upsert that changes nothing makes no version.
+
+        Raises BankError if `rows` is invalid, and DamageError if a stored row that has to be
+        written again is damaged; the bank is then unchanged.
         """
         rows = conform(rows, self.schema)
 

@@ -41,11 +41,13 @@ def upsert(rows: pa.Table, stored: pa.Table) -> tuple[pa.Table, dict[str, str], 
     """The changes to the `stored` rows (VERSION_COLUMNS) when `rows`, whole versions of documents,
     are written.
 
-    Returns the rows to write, because they are not stored yet; the memory_id of each stored row
-    that a later version of its document renames → its new one; and the stored rows whose memory_id
-    falls free. The latest version of a document has plain memory_ids, an earlier one has ids with
-    its date. A version replaces a stored version of the same date, unless a later slice wrote the
-    stored one. Raises DamageError if a stored memory_id does not name a chunk.
+    1. A version replaces a stored version of the same date, unless a later slice wrote that one.
+    2. The latest version of a document has plain memory_ids, an earlier one has ids with its date;
+       so a later version renames stored rows.
+
+    Returns the rows to write, because they are not stored yet; the memory_id of each renamed row →
+    its new one; and the stored rows whose memory_id falls free. Raises DamageError if a stored
+    memory_id does not name a chunk.
     """
     # 1. the versions that hold, and the latest one of each document
     of_documents = rows_with(stored, "doc_id", rows["doc_id"])
