@@ -12,13 +12,13 @@ from cmt.bank.rounds import Round
 from cmt.common.storage import read_json
 from cmt.compressor_in_use import CompressorInUse
 from cmt.stream.store import SliceStore
+from cmt.timeline import Version
 
 if TYPE_CHECKING:
     from lancedb.db import DBConnection
 
     from cmt.bank.bank import Bank
     from cmt.bank.location import HeldLease
-    from cmt.timeline import Version
 
 
 class History:
@@ -103,7 +103,7 @@ class History:
 
     def unbanked(
         self, compressor: str, *, banking: str | None = None, set_aside: Collection[str] = ()
-    ) -> "list[Version]":
+    ) -> list[Version]:
         """The versions that the bank of `compressor` lacks, for `Bank.upsert`: of slices that wait
         or were refused, of documents that a round set aside, and of forgotten documents.
 
@@ -111,39 +111,37 @@ class History:
         Slices of a later period than all banked ones are left out: nothing banked can name a
         document of theirs. Raises StreamError.
         """
-        committed = {
+        # 1. The slices that the bank has, with the documents that their rounds set aside.
+        set_aside_by = {
             (round_.slice_id, round_.slice_digest): round_.set_aside
             for round_ in self.all_rounds()
             if round_.compressor == compressor and round_.state == "committed"
         }
         slices = self._store.slices()
-        banked = {
-            s.slice_id: s.period
-            for s in slices
-            if (s.slice_id, s.digest) in committed or s.slice_id == banking
-        }
-        newest = max(banked.values(), default="")
-        waiting = [
-            version
-            for s in slices
-            if s.slice_id not in banked and s.period <= newest
-            for version in self._store.versions(s)
-        ]
+        banked: dict[str, Collection[str]] = {}
+        newest = ""
         for slice_ in slices:
-            left_out = (
-                set_aside
-                if slice_.slice_id == banking
-                else committed.get((slice_.slice_id, slice_.digest))
-            )
-            if left_out:
-                waiting += [
-                    version
-                    for version in self._store.versions(slice_)
-                    if version.doc_id in left_out
-                ]
-        return [
-            version._replace(banked=False) for version in waiting
-        ] + self._store.forgotten_versions()
+            key = slice_.slice_id, slice_.digest
+            if slice_.slice_id == banking:
+                banked[slice_.slice_id] = set_aside
+            elif key in set_aside_by:
+                banked[slice_.slice_id] = set_aside_by[key]
+            else:
+                continue
+            newest = max(newest, slice_.period)
+        # 2. The versions of the other slices, then of the documents that were set aside.
+        waiting, left_out = list[Version](), list[Version]()
+        for slice_ in slices:
+            if slice_.slice_id not in banked:
+                if slice_.period <= newest:
+                    waiting += self._store.versions(slice_)
+            elif doc_ids := banked[slice_.slice_id]:
+                for version in self._store.versions(slice_):
+                    if version.doc_id in doc_ids:
+                        left_out.append(version)
+        unbanked = [version._replace(banked=False) for version in waiting + left_out]
+        # 3. Forgotten documents.
+        return unbanked + self._store.forgotten_versions()
 
     def forgotten(self) -> list[str]:
         """The doc_ids that must not be banked again, from the stream and from the ledger,

@@ -84,7 +84,7 @@ class Workspace:
         lm = self.params.lm
         return pull(source=lm.source, sha256=lm.sha256, path=lm.path, on_progress=on_progress)
 
-    def ingest(
+    def ingest(  # noqa: PLR0913 - the public facade
         self,
         *,
         source: Path | str | Sequence[Path | str] | None = None,
@@ -133,7 +133,7 @@ class Workspace:
             ),
         )
 
-    def sync(
+    def sync(  # noqa: PLR0913 - the public facade
         self,
         name: str,
         *,
@@ -311,7 +311,8 @@ class Workspace:
             if not (slice_id or pending):
                 recovery.move_pointer(self.project)
                 raise RoundError(
-                    f"no slice is pending in {self.params.stream.path}: `cmt ingest` new documents first"
+                    f"no slice is pending in {self.params.stream.path}: `cmt ingest` new "
+                    "documents first"
                 )
             return RoundRunner(
                 self.project, slice_id or pending[0], progress=progress, prefect_run=prefect_run

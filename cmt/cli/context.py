@@ -48,10 +48,12 @@ PublishedAt = Annotated[
 ]
 
 _AFTER_INTERRUPT = {
-    "init": "no project was made, or continue in its folder with `cmt ingest` and `cmt update --all`",
+    "init": "no project was made, or continue in its folder with `cmt ingest` and `cmt update "
+    "--all`",
     "model": "the language model in use is unchanged; run the command again",
     "data": "the training data is unchanged; run the command again",
-    "ingest": "the slices that were written are complete; run the command again to write the others",
+    "ingest": "the slices that were written are complete; run the command again to write the "
+    "others",
     "sync": "the recorded items are synchronised; run the command again for the others",
     "update": "the next `cmt update` reports it, repairs the bank and continues",
     "serve": "the server has stopped",
@@ -126,7 +128,8 @@ class RootGroup(TyperGroup):
             if not (command := missing_extra(error)):
                 raise
             _exit(
-                f"error: `cmt {ctx.invoked_subcommand}` needs {error.name}, which is not installed: {command}",
+                f"error: `cmt {ctx.invoked_subcommand}` needs {error.name}, which is not "
+                f"installed: {command}",
                 1,
             )
         except KeyboardInterrupt:

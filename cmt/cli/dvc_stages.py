@@ -72,7 +72,8 @@ def train(params: Path, progress: ProgressBar) -> None:
         shutil.copyfile(source / "curve.png", target / "curve.png")
     if not (target / "compressor.safetensors").exists():
         raise ModelError(
-            f"no compressor in {source}: restore it, set compressor.path, or set train.enabled to true"
+            f"no compressor in {source}: restore it, set compressor.path, or set train.enabled "
+            "to true"
         )
 
 

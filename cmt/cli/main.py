@@ -45,6 +45,9 @@ from cmt.errors import DamageError, RoundError, StreamError
 from cmt.text.display import MISSING, counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cmt.rounds.care.forgetting import Candidate
     from cmt.workspace import Workspace
 
 app = typer.Typer(
@@ -145,7 +148,7 @@ def data_pull(ctx: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command(epilog="Example: cmt ingest news.csv --map text=story --dry-run")
-def ingest(
+def ingest(  # noqa: PLR0913 - the options of a command
     ctx: typer.Context,
     paths: Annotated[
         list[str] | None,
@@ -247,7 +250,10 @@ def update(
     # 2. the result
     nothing = "nothing to do: every slice has a round"
     if not rounds and workspace.move_pointer():
-        nothing = f"every slice has a round; compressor {workspace.project.compressor_digest[:12]} answers now"
+        nothing = (
+            "every slice has a round; compressor "
+            f"{workspace.project.compressor_digest[:12]} answers now"
+        )
     show = partial(output.write_rounds, rounds, partial(changed_answers, workspace.project.state))
     print_result({"rounds": rounds}, show if rounds else nothing, as_json=as_json)
     if problems := [round_.problem for round_ in rounds if round_.problem]:
@@ -329,7 +335,8 @@ def evaluate(
     available = workspace.project.store.all_questions().num_rows
     if not available:
         raise StreamError(
-            f"the stream in {workspace.params.stream.path} has no questions: `cmt ingest` some first"
+            f"the stream in {workspace.params.stream.path} has no questions: `cmt ingest` some "
+            "first"
         )
     systems = 3 if workspace.params.evaluation.baselines else 1
     with ctx.obj.stage("evaluate", systems * min(questions or available, available)) as progress:
@@ -366,7 +373,10 @@ def rollback(
             names = ", ".join(dict.fromkeys(committed)) or "none"
             raise RoundError(f"no committed round {round_id!r}; there are: {names}")
         round_ = ctx.obj.workspace.rollback(round_id)
-    line = f"the bank is restored to the version before {round_id}; that round and all later ones are pending"
+    line = (
+        f"the bank is restored to the version before {round_id}; that round and all later "
+        "ones are pending"
+    )
     print_result(round_, line, as_json=as_json)
 
 
@@ -374,7 +384,7 @@ app.command(epilog="Example: cmt changes --reject 3f2a9c01b7de")(changes)
 
 
 @app.command(epilog="Example: cmt forget --source 'The Courier' --purge")
-def forget(
+def forget(  # noqa: PLR0913 - the options of a command
     ctx: typer.Context,
     doc_ids: Annotated[list[str] | None, typer.Argument(metavar="[DOC_ID]...")] = None,
     source: Annotated[
@@ -391,7 +401,8 @@ def forget(
         bool,
         typer.Option(
             "--purge",
-            help="Also remove the texts and all older versions from everything that the project wrote.",
+            help="Also remove the texts and all older versions from everything that the "
+            "project wrote.",
         ),
     ] = False,
     everywhere: Annotated[
@@ -420,54 +431,75 @@ def forget(
     they need --yes.
     """
     workspace: Workspace = ctx.obj.workspace
-    if listed and (doc_ids or source or matching or purge or everywhere or undo or yes):
-        raise typer.BadParameter("it takes no document and no other option", param_hint="--list")
+    searched = bool(source or matching)
     if listed:
-        documents = workspace.forgotten_documents()
-        show = (
-            partial(output.write_forgotten_documents, documents)
-            if documents
-            else "nothing is forgotten"
-        )
-        print_result({"documents": documents}, show, as_json=as_json)
+        if any((doc_ids, searched, purge, everywhere, undo, yes)):
+            raise typer.BadParameter(
+                "it takes no document and no other option", param_hint="--list"
+            )
+        _list_forgotten(workspace, as_json=as_json)
         return
-    if undo and (source or matching or purge or everywhere):
-        raise typer.BadParameter(
-            "--undo takes only doc_ids: `cmt forget --list` prints them", param_hint="--undo"
-        )
-    if not (doc_ids or source or matching):
-        raise typer.BadParameter(
-            "name a document, or use --source or --matching", param_hint="DOC_ID"
-        )
-    if doc_ids and (source or matching):
-        raise typer.BadParameter(
-            "name documents, or let --source and --matching find them", param_hint="DOC_ID"
-        )
-    found = (
-        workspace.forgettable(source=source, matching=matching, purge=purge)
-        if source or matching
-        else []
-    )
-    if found and not as_json:
-        rows = [
-            [one.published_at.date(), one.doc_id, one.title or "", one.source or MISSING]
-            for one in found
-        ]
-        output.write_table(["date", "doc_id", "title", "source"], rows, left=4)
-    if (source or matching) and not (
-        found and (yes or _confirmed(len(found), purge=purge, as_json=as_json))
-    ):
-        line = "nothing was forgotten" + (
-            ": run the command again with --yes" if found else ", no document matches"
-        )
-        print_result({"documents": found, "forgotten": False}, line, as_json=as_json)
-        return
-    wanted = list(dict.fromkeys(doc_ids or [candidate.doc_id for candidate in found]))
+    _check_forget(doc_ids, searched=searched, undo=undo, other=purge or everywhere)
+    # 1. the documents; those that a search finds are confirmed
+    wanted = list(dict.fromkeys(doc_ids or []))
+    if searched:
+        candidates = workspace.forgettable(source=source, matching=matching, purge=purge)
+        if not _agreed(candidates, yes=yes, purge=purge, as_json=as_json):
+            return
+        wanted = list(dict.fromkeys(candidate.doc_id for candidate in candidates))
+    # 2. forget them
     with ctx.obj.stage("purge" if purge or undo else "forget"):
         report = workspace.forget_all(wanted, purge=purge, everywhere=everywhere, undo=undo)
     single = {"doc_id": wanted[0]} if len(wanted) == 1 else {}
     record = single | asdict(report) | {"forgotten": not undo}
     print_result(record, partial(output.write_forgotten, report, undo=undo), as_json=as_json)
+
+
+def _check_forget(doc_ids: list[str] | None, *, searched: bool, undo: bool, other: bool) -> None:
+    """Raise BadParameter if the options of `cmt forget` contradict each other. `searched`: whether
+    --source or --matching is given, `other`: --purge or --everywhere.
+    """
+    if undo and (searched or other):
+        raise typer.BadParameter(
+            "--undo takes only doc_ids: `cmt forget --list` prints them", param_hint="--undo"
+        )
+    if not (doc_ids or searched):
+        raise typer.BadParameter(
+            "name a document, or use --source or --matching", param_hint="DOC_ID"
+        )
+    if doc_ids and searched:
+        raise typer.BadParameter(
+            "name documents, or let --source and --matching find them", param_hint="DOC_ID"
+        )
+
+
+def _list_forgotten(workspace: "Workspace", *, as_json: bool) -> None:
+    documents = workspace.forgotten_documents()
+    if documents:
+        show = partial(output.write_forgotten_documents, documents)
+        print_result({"documents": documents}, show, as_json=as_json)
+    else:
+        print_result({"documents": documents}, "nothing is forgotten", as_json=as_json)
+
+
+def _agreed(candidates: "Sequence[Candidate]", *, yes: bool, purge: bool, as_json: bool) -> bool:
+    """Print the documents that a search found; return whether they may be forgotten."""
+    if candidates and not as_json:
+        rows = [
+            [each.published_at.date(), each.doc_id, each.title or "", each.source or MISSING]
+            for each in candidates
+        ]
+        output.write_table(["date", "doc_id", "title", "source"], rows, left=4)
+    if not candidates:
+        reason = "no document matches"
+    elif yes or _confirmed(len(candidates), purge=purge, as_json=as_json):
+        return True
+    else:
+        reason = "run the command again with --yes"
+    separator = ":" if candidates else ","
+    record = {"documents": candidates, "forgotten": False}
+    print_result(record, f"nothing was forgotten{separator} {reason}", as_json=as_json)
+    return False
 
 
 @app.command(epilog="Example: cmt verify --json")
@@ -525,7 +557,10 @@ def recompress(ctx: typer.Context, as_json: Json = False) -> None:
             progress.title = f"{slice_id} ({left:,} left)"
 
         result = recompress(ctx.obj.project, progress=progress, on_slice=on_slice)
-    line = f"{result.slices:,} slices, {result.documents:,} documents in {result.seconds:,.1f} s; compressor "
+    line = (
+        f"{result.slices:,} slices, {result.documents:,} documents in {result.seconds:,.1f} "
+        "s; compressor "
+    )
     line += f"{result.compressor[:12]} {'answers now' if result.moved else 'answered before'}"
     print_result(result, line, as_json=as_json)
 

@@ -230,7 +230,8 @@ def write_forgotten(report: "ForgetReport", *, undo: bool) -> None:
         write_line(f"{names} {verb} forgotten: {rows}{changes} removed")
     for similar in report.similar:
         write_line(
-            f"{similar.doc_id} stays, with {similar.overlap:.0%} of the text of {similar.forgotten}",
+            f"{similar.doc_id} stays, with {similar.overlap:.0%} of the text of "
+            f"{similar.forgotten}",
             indent=2,
         )
     if report.unreached:
@@ -343,7 +344,8 @@ def write_plan(plan: "TrainingPlan") -> None:
     curve = [[pairs, hours, format_optional(f1, ".1f")] for pairs, hours, f1 in plan.curve()]
     write_table(["pairs", "hours", "F1 of a 135M LM"], curve, left=0)
     write_line(
-        "F1 of SmolLM2-135M on held-out articles of SQuAD, the last one on SQuAD dev; another LM has another F1"
+        "F1 of SmolLM2-135M on held-out articles of SQuAD, the last one on SQuAD dev; another "
+        "LM has another F1"
     )
 
 

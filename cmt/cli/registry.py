@@ -88,7 +88,10 @@ def rollback(ctx: typer.Context, as_json: Json = False) -> None:
     with ctx.obj.stage("rollback") as progress:
         roll_back_promotion(ctx.obj.project)
         result = recompress(ctx.obj.project, progress=progress, sleep=lambda _: None)
-    line = f"compressor {result.compressor[:12]} is the champion again and answers; slices adapted: {result.slices}"
+    line = (
+        f"compressor {result.compressor[:12]} is the champion again and answers; slices "
+        f"adapted: {result.slices}"
+    )
     print_result(result, line, as_json=as_json)
 
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from cmt.evaluation.baselines import SystemResult
     from cmt.project import Project
 
-_HELP = "Of closed, full, rag-bm25-1, rag-bm25-3, rag-dense-1, rag-dense-3, rag-hybrid-1, rag-hybrid-3, cmt. Default: all."
+_HELP = (
+    "Of closed, full, rag-bm25-1, rag-bm25-3, rag-dense-1, rag-dense-3, rag-hybrid-1, "
+    "rag-hybrid-3, cmt. Default: all."
+)
 
 
 def baselines(
@@ -62,7 +65,10 @@ def report(
 
     with ctx.obj.stage("load") as progress:
         record = write_report(ctx.obj.project, out, progress=progress)
-    content = f"{record['rounds']} rounds, {len(record['systems'])} systems, {record['worst_questions']} worst questions"
+    content = (
+        f"{record['rounds']} rounds, {len(record['systems'])} systems, "
+        f"{record['worst_questions']} worst questions"
+    )
     print_result(record, f"{out}: {content}, {record['bytes'] / 1e6:.1f} MB", as_json=as_json)
 
 

@@ -32,7 +32,8 @@ def serve(
     has_tokens = project.params.serving.token_file is not None
     if not (has_tokens or _is_loopback(host)):
         raise ServiceError(
-            f"without tokens anyone who reaches {host} can read every document: set serving.token_file, run "
+            f"without tokens anyone who reaches {host} can read every document: set "
+            "serving.token_file, run "
             "`cmt token add NAME`, or leave out --host"
         )
     try:
@@ -58,7 +59,10 @@ def serve(
         # 2. print the address
         progress.current = "serve"
         if not _is_loopback(host):
-            warning = f"warning: tokens, questions and answers travel to {host} unencrypted: put a TLS proxy in front"
+            warning = (
+                f"warning: tokens, questions and answers travel to {host} unencrypted: "
+                "put a TLS proxy in front"
+            )
             write_line(warning, style="yellow", stderr=True)
         url = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         print_result({"url": url}, f"answering on {url} until Ctrl-C", as_json=as_json)

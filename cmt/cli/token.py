@@ -71,6 +71,7 @@ def _file(ctx: typer.Context) -> "TokenFile":
     path = ctx.obj.params.serving.token_file
     if path is None:
         raise ConfigError(
-            "serving.token_file names no file: set it in params.yaml, such as `token_file: data/tokens.json`"
+            "serving.token_file names no file: set it in params.yaml, such as `token_file: "
+            "data/tokens.json`"
         )
     return TokenFile(path)

@@ -2,20 +2,17 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from cmt.common.plots import draw_f1
 from cmt.common.systems import ROUND_SYSTEMS, SYSTEM_STYLES, system_label
 from cmt.evaluation.calibration import Reliability
 from cmt.report.history import Entry
-from cmt.report.svg import FAINT, SERIES, svg
+from cmt.report.picture import FAINT, SERIES, picture
 from cmt.text.display import format_optional
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 FEW_QUESTIONS = 30  # below this number of questions a chart carries a warning
 _MAX_LABELS = 5  # on the axis of rounds: more would overlap
@@ -29,15 +26,15 @@ class Chart:
     name: str
     title: str
     note: str  # a sentence below the title
-    draw: "Callable[[Figure], None]"
+    draw: Callable[[Figure], None]
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     basis: str  # the slices, compressor, parameters and commit behind its numbers
 
     @property
-    def svg(self) -> Markup:
-        """The drawing."""
-        return svg(self.draw, name=f"chart-{self.name}", title=f"{self.title}. {self.note}")
+    def picture(self) -> Markup:
+        """The drawing, as HTML."""
+        return picture(self.draw, title=f"{self.title}. {self.note}")
 
 
 def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
@@ -47,7 +44,7 @@ def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
         name for name in ROUND_SYSTEMS if any(name in entry.round.scores for entry in scored)
     ]
 
-    def draw(figure: "Figure") -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for name in systems:
             style = SYSTEM_STYLES[name]
@@ -63,7 +60,10 @@ def rounds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
 
     rows = [[entry.round.round_id, *(cell(entry, name) for name in systems)] for entry in scored]
     head = ["round", *(f"{system_label(name)}, F1" for name in systems)]
-    note = "On the questions of the round’s slice and a sample of earlier ones, each as of its own date."
+    note = (
+        "On the questions of the round’s slice and a sample of earlier ones, each as of its "
+        "own date."
+    )
     note += few_questions(entry.asked for entry in scored)
     return Chart("rounds", "F1 after each round", note, draw, head, rows, basis) if rows else None
 
@@ -73,7 +73,7 @@ def seconds_chart(entries: Sequence[Entry], basis: str) -> Chart | None:
     timed = [entry for entry in entries if entry.round.seconds]
     seconds = {stage: [entry.round.seconds.get(stage, 0.0) for entry in timed] for stage in _STAGES}
 
-    def draw(figure: "Figure") -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         bottom = [0.0] * len(timed)
         for colour, (stage, heights) in zip(SERIES, seconds.items(), strict=False):
@@ -101,7 +101,7 @@ def reliability_chart(reliability: Reliability, basis: str) -> Chart | None:
     filled = [bin_ for bin_ in reliability.bins if bin_.count]
     points = [(bin_.confidence or 0.0, 100 * (bin_.outcome or 0.0)) for bin_ in filled]
 
-    def draw(figure: "Figure") -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.plot((0, 1), (0, 100), color=FAINT, linestyle="--", label="perfectly calibrated")
         axes.plot(*zip(*points, strict=True), color=SERIES[0], marker="o", label="answers")
@@ -137,10 +137,13 @@ def few_questions(counts: Iterable[int]) -> str:
     fewest = min(filter(None, counts), default=FEW_QUESTIONS)
     if fewest >= FEW_QUESTIONS:
         return ""
-    return f" From {fewest} question{'s' if fewest > 1 else ''} only: small differences are not significant."
+    return (
+        f" From {fewest} question{'s' if fewest > 1 else ''} only: small differences are "
+        "not significant."
+    )
 
 
-def _finish(figure: "Figure", axes: "Axes", entries: Sequence[Entry], label: str) -> None:
+def _finish(figure: Figure, axes: Axes, entries: Sequence[Entry], label: str) -> None:
     """Add the axis of rounds, the label of the other axis, the grid and the legend."""
     step = -(-len(entries) // _MAX_LABELS) or 1
     names = [entry.round.round_id for entry in entries]

@@ -70,4 +70,7 @@ def _reason(row: dict[str, Any], selected: Sequence[Selected]) -> str:
     read = normalise_answer(" … ".join(windows))
     if windows and not any(normalise_answer(gold) in read for gold in row["golds"]):
         return "The right document was selected, but other windows of it were read."
-    return f"The right document was selected{' and read' if windows else ''}, but the LM answered something else."
+    return (
+        f"The right document was selected{' and read' if windows else ''}, but the LM "
+        "answered something else."
+    )

@@ -61,49 +61,65 @@ def gather(project: Project, *, progress: Progress) -> dict[str, Any]:
     asked again.
     """
     progress.stage("gather")
-    # 1. the rounds, and the answers of the last one that has a score
+    # 1. the rounds, and the last one that has a score
     shown, left_out = entries(project)
-    scored = next(
-        (entry for entry in reversed(shown) if entry.asked and entry.round.state == "committed"),
-        None,
-    )
-    answered = read_records(project, scored.round) if scored else None
-    answered = RECORD_SCHEMA.empty_table() if answered is None else answered
-    systems = (
-        compare(answered, scores=scored.round.scores, seed=project.params.seed) if scored else []
-    )
-    basis = _rounds_basis([scored.round] if scored else [])
-    # 2. the rows of `cmt baselines` on the bank in its present state
-    answerer = project.active.answerer() if scored else None
-    lineage = bank_lineage(project) if scored else {}
-    baselines = stored_baselines(project, lineage) if scored else []
-    measured = {row["row"] for row in baselines}
-    # 3. F1 against confidence, unless the confidence is a cosine
-    reliability = None
-    if answerer and answerer.confidence_is_probability:
-        reliability = charts.reliability_chart(answer_reliability(answered), basis)
-    # 4. the worst questions of that round
-    progress.stage("ask the worst questions again")
-    failures = worst_answers(answered, answerer) if answerer else []
-    history_basis = _rounds_basis([entry.round for entry in shown])
-    history = (charts.rounds_chart, charts.seconds_chart)
-    return {
+    scored = [entry for entry in shown if entry.asked and entry.round.state == "committed"]
+    basis = _rounds_basis([entry.round for entry in shown])
+    history = [charts.rounds_chart(shown, basis), charts.seconds_chart(shown, basis)]
+    # 2. its answers, and its worst questions asked again
+    measured = _measured(project, scored[-1], progress) if scored else _NOTHING_MEASURED
+    return measured | {
         "made": datetime.now(UTC),
         "about": _about(project),
-        "tiles": _tiles(project, systems, scored),
+        "tiles": _tiles(project, measured["systems"], scored[-1] if scored else None),
         "entries": shown,
         "left_out": left_out,
-        "history": [chart for draw in history if (chart := draw(shown, history_basis))],
-        "systems": systems,
+        "history": [chart for chart in history if chart],
+        "protocol": read_protocol(project.root),
+    }
+
+
+_NOTHING_MEASURED: dict[str, Any] = {
+    "systems": [],
+    "reliability": None,
+    "baselines": [],
+    "unmeasured": list(SYSTEMS),
+    "baselines_basis": "",
+    "failures": [],
+    "marked": False,
+    "scored": None,
+    "basis": "",
+}
+"""The keys of `_measured` before a round has a score."""
+
+
+def _measured(project: Project, scored: Entry, progress: Progress) -> dict[str, Any]:
+    """What the answers of the round `scored` show, and the rows of `cmt baselines`."""
+    answered = read_records(project, scored.round)
+    answered = RECORD_SCHEMA.empty_table() if answered is None else answered
+    basis = _rounds_basis([scored.round])
+    # 1. the rows of `cmt baselines` on the bank in its present state
+    answerer, lineage = project.active.answerer(), bank_lineage(project)
+    baselines = stored_baselines(project, lineage)
+    rows = {row["row"] for row in baselines}
+    # 2. F1 against confidence, unless the confidence is a cosine
+    reliability = None
+    if answerer.confidence_is_probability:
+        reliability = charts.reliability_chart(answer_reliability(answered), basis)
+    # 3. the worst questions
+    progress.stage("ask the worst questions again")
+    failures = worst_answers(answered, answerer)
+    marked = False
+    for failure in failures:
+        marked = marked or any(source.passage.windows for source in failure.selected)
+    return {
+        "systems": compare(answered, scores=scored.round.scores, seed=project.params.seed),
         "reliability": reliability,
         "baselines": baselines,
-        "unmeasured": [name for name in SYSTEMS if name not in measured],
-        "baselines_basis": _bank_basis(lineage) if scored else "",
-        "protocol": read_protocol(project.root),
+        "unmeasured": [name for name in SYSTEMS if name not in rows],
+        "baselines_basis": _bank_basis(lineage),
         "failures": failures,
-        "marked": any(
-            source.passage.windows for failure in failures for source in failure.selected
-        ),
+        "marked": marked,
         "scored": scored,
         "basis": basis,
     }
@@ -138,7 +154,8 @@ def _about(project: Project) -> dict[str, str]:
         "Stream": relative(params.stream.path, project.root),
         "Base LM": f"{scheme}:{relative(source, project.root)}",
         "Compressor": bank.schema.metadata[b"compressor"].decode(),
-        "Bank": f"{stats['documents']:,} documents, {stats['rows']:,} memories, {stats['bytes'] / 1e6:,.1f} MB",
+        "Bank": f"{stats['documents']:,} documents, {stats['rows']:,} memories, "
+        f"{stats['bytes'] / 1e6:,.1f} MB",
         "Bank digest": bank.digest(),
         "Commit": git_commit(project.root) or "not in git",
     }
@@ -151,7 +168,8 @@ def _tiles(
         (
             f"F1, {system_label(system.name)}",
             charts.score(system.scores["f1"]),
-            f"of 100; 95 % interval {charts.interval(system.scores['f1_low'], system.scores['f1_high'])}",
+            "of 100; 95 % interval "
+            f"{charts.interval(system.scores['f1_low'], system.scores['f1_high'])}",
         )
         for system in systems
     ]

@@ -28,7 +28,7 @@ from cmt.modeling.champion import (
 from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use
 from cmt.project import Project
 from cmt.rounds.recovery import updating
-from cmt.tracking.registry import DECISION, Version
+from cmt.tracking.registry import DECISION, RegisteredModel
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,9 @@ def roll_back_promotion(project: Project) -> Promotion:
     return Promotion(named.champion.version, True, reason)
 
 
-def _name_champion(project: Project, folder: Path, challenger: Version, figures: Figures) -> None:
+def _name_champion(
+    project: Project, folder: Path, challenger: RegisteredModel, figures: Figures
+) -> None:
     """Keep both compressors and write the file that names them."""
     state, window = project.state, project.params.compressor.window
     in_use = project.params.compressor.path

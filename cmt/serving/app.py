@@ -11,7 +11,7 @@ from starlette.staticfiles import StaticFiles
 from cmt import __version__
 from cmt.project import Project
 from cmt.serving import admin, openai, routes
-from cmt.serving.auth import Gate
+from cmt.serving.auth import AccessControl
 from cmt.serving.batching import DynamicBatcher
 from cmt.serving.documents import DocumentBrowser
 from cmt.serving.errors import HANDLERS
@@ -70,7 +70,7 @@ def create_app(project: Project, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
         BodyLimit, larger={admin.INGEST: serving.ingest_megabytes * MEGABYTE} if tokens else {}
     )
     app.add_middleware(AllowedHosts, hosts=hosts)
-    app.add_middleware(Gate, tokens=tokens, per_minute=serving.requests_per_minute)
+    app.add_middleware(AccessControl, tokens=tokens, per_minute=serving.requests_per_minute)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(
         RequestLog, handler=log, questions=serving.log_questions, metrics=batcher.metrics

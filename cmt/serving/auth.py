@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _OPEN, _OPEN_FOLDER = ("/", "/docs", "/healthz"), "/web/"
 
 
-class Gate:
+class AccessControl:
     """Refuses requests above the rate limit with 429, and requests without a valid token with 401.
 
     The pages and the liveness route need no token. Requests with wrong tokens are limited too, by

@@ -63,7 +63,10 @@ class DynamicBatcher:
         waiting, limit = len(self._queue), self.project.params.serving.queue_length
         if limit and waiting >= limit:
             wait = math.ceil(waiting * self._seconds)
-            message = f"{waiting} questions are waiting: try again in {wait} s, or raise serving.queue_length"
+            message = (
+                f"{waiting} questions are waiting: try again in {wait} s, or raise "
+                "serving.queue_length"
+            )
             raise HTTPException(429, message, {"Retry-After": str(wait)})
 
     async def answer(self, question: str, as_of: datetime | None) -> ServedAnswer:

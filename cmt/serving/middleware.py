@@ -12,7 +12,8 @@ from cmt.serving.errors import problem
 
 MAX_BODY_BYTES = 1_000_000
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -36,7 +37,10 @@ class AllowedHosts:
         if scope["type"] == "http" and "*" not in self.hosts:
             host = re.sub(r":\d*$", "", Headers(scope=scope).get("host", "").lower())
             if host not in self.hosts:
-                message = f"the host {host[:100]!r} is not served here: use one of {', '.join(self.hosts)}"
+                message = (
+                    f"the host {host[:100]!r} is not served here: use one of "
+                    f"{', '.join(self.hosts)}"
+                )
                 return await problem(400, message)(scope, receive, send)
         await self.app(scope, receive, send)
 

@@ -37,7 +37,8 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "The question or a date is invalid."},
     429: {
         "model": Problem,
-        "description": "Too many requests or waiting questions; Retry-After has the seconds to wait.",
+        "description": "Too many requests or waiting questions; Retry-After has the seconds to "
+        "wait.",
     },
     503: {"model": Problem, "description": "There is no bank to answer from yet."},
 }

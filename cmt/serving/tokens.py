@@ -70,7 +70,8 @@ class TokenFile:
                     os.geteuid(),
                 ):
                     raise CmtError(
-                        f"{self.path} can be written by other users: make it your own (chown, chmod 600), and look for "
+                        f"{self.path} can be written by other users: make it your own (chown, "
+                        "chmod 600), and look for "
                         "tokens that you did not make with `cmt token list`"
                     )
                 self._tokens, self._state = read_json(self.path, list[Token]), state
@@ -99,7 +100,8 @@ class TokenFile:
         source = name if source is None else source
         if not _NAME.fullmatch(name):
             raise ConfigError(
-                f"{name!r} is not a valid token name: use up to 64 letters, digits, dots, dashes, underscores"
+                f"{name!r} is not a valid token name: use up to 64 letters, digits, dots, "
+                "dashes, underscores"
             )
         if not source.strip() or not source.isprintable():
             raise ConfigError(f"{source!r} is not a valid source: write one line of text")

@@ -48,7 +48,7 @@ NEEDED = (
 
 
 @dataclass(frozen=True)
-class Version:
+class RegisteredModel:
     """A registered compressor."""
 
     version: str
@@ -104,7 +104,7 @@ class Registry:
                 self.session.client.set_registered_model_alias(self.name, CHALLENGER, number)
         return number
 
-    def versions(self) -> list[Version]:
+    def versions(self) -> list[RegisteredModel]:
         """All versions, newest first; none without a database, which a listing does not create."""
         if not self.session.exists:
             return []
@@ -114,7 +114,7 @@ class Registry:
             )
             aliases = self._aliases() if found else {}
         return [
-            Version(
+            RegisteredModel(
                 version=str(one.version),
                 digest=one.tags.get("cmt.digest", ""),
                 f1=float(one.tags["f1"]) if "f1" in one.tags else None,
@@ -131,7 +131,7 @@ class Registry:
             for one in found
         ]
 
-    def version(self, name: str | None = None) -> Version:
+    def version(self, name: str | None = None) -> RegisteredModel:
         """The version `name`, by default the newest. Raises NotFoundError if there is none."""
         versions = self.versions()
         found = next((known for known in versions if name in (None, known.version)), None)
@@ -145,7 +145,7 @@ class Registry:
             )
         return found
 
-    def download(self, version: Version, folder: Path) -> Path:
+    def download(self, version: RegisteredModel, folder: Path) -> Path:
         """Copy the compressor of a version to a folder below `folder`; returns it. Raises
         ServiceError.
         """
@@ -160,13 +160,13 @@ class Registry:
                 )
             )
 
-    def started_by(self, version: Version) -> str:
+    def started_by(self, version: RegisteredModel) -> str:
         """The event that started the training of a version; "" if none is known."""
         with self.session.translate_errors():
             tags = self.session.client.get_run(version.run).data.tags if version.run else {}
         return str(tags.get(STARTED_BY, ""))
 
-    def set_champion(self, version: Version, *, tags: Mapping[str, str]) -> None:
+    def set_champion(self, version: RegisteredModel, *, tags: Mapping[str, str]) -> None:
         """Give a version the alias `champion` and `tags`; the champion before it becomes
         `previous`.
         """
@@ -180,14 +180,14 @@ class Registry:
             if aliases.get(CHALLENGER) == version.version:
                 client.delete_registered_model_alias(self.name, CHALLENGER)
 
-    def refuse(self, version: Version, *, tags: Mapping[str, str]) -> None:
+    def refuse(self, version: RegisteredModel, *, tags: Mapping[str, str]) -> None:
         """Give a version `tags`, and take the alias `challenger` from it."""
         with self.session.translate_errors():
             self._set_tags(version, tags)
             if self._aliases().get(CHALLENGER) == version.version:  # a newer one may have it by now
                 self.session.client.delete_registered_model_alias(self.name, CHALLENGER)
 
-    def _set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
+    def _set_tags(self, version: RegisteredModel, tags: Mapping[str, str]) -> None:
         for name, value in tags.items():
             self.session.client.set_model_version_tag(self.name, version.version, name, value)
 

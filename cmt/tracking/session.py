@@ -44,7 +44,8 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 _LOCK_SECONDS = 120.0
 _SQLITE = "sqlite:///"
 _INSTALL = (
-    "install the driver of this address (for postgresql+psycopg://… that is `pip install 'cmt-memory[postgres]'`; "
+    "install the driver of this address (for postgresql+psycopg://… that is `pip install "
+    "'cmt-memory[postgres]'`; "
     "a plain postgresql:// needs psycopg2)"
 )
 
@@ -93,7 +94,8 @@ class MlflowSession:
         if location is not None and outside:
             name = f"{self._experiment} ({self.root.name} {sha256_hex(str(self.root))[:6]})"
             log.warning(
-                "experiment %r stores its artifacts in %s, outside this project: using experiment %r",
+                "experiment %r stores its artifacts in %s, outside this project: using "
+                "experiment %r",
                 *(self._experiment, mask_secrets(found.artifact_location), name),
             )
             found = self._find_or_create(name, location)
@@ -153,7 +155,8 @@ class MlflowSession:
         except ModuleNotFoundError as error:
             remedy = missing_extra(error) or _INSTALL
             raise ServiceError(
-                f"MLflow at {self.uri} cannot be used ({error}): {remedy}, or set tracking.enabled to false"
+                f"MLflow at {self.uri} cannot be used ({error}): {remedy}, or set "
+                "tracking.enabled to false"
             ) from None
         except Exception as error:
             from mlflow.exceptions import MlflowException
@@ -165,7 +168,8 @@ class MlflowSession:
             reason = mask_secrets(first_line(error))
             raise ServiceError(
                 f"MLflow at {self.uri} cannot be used ({reason[:300]}): start or repair it, "
-                "or set tracking.uri, the environment's MLFLOW_TRACKING_URI, or tracking.enabled to false"
+                "or set tracking.uri, the environment's MLFLOW_TRACKING_URI, or "
+                "tracking.enabled to false"
             ) from None
 
     @contextmanager

@@ -108,7 +108,8 @@ def demo() -> None:
             table.print_committed()
         if table.missing:
             raise RoundError(
-                f"no committed round for {table.missing[0]}: see `cmt rounds` and {HOME / 'worker.log'}"
+                f"no committed round for {table.missing[0]}: see `cmt rounds` and "
+                f"{HOME / 'worker.log'}"
             )
         if prefect:
             prefect.run("cmt/evaluate", limit=FINAL_QUESTIONS)
@@ -239,8 +240,10 @@ def _finish(
     documents = sum(row["documents"] for row in rows)
     adapt = sum(row["adapt_seconds"] for row in rows)
     lines = [
-        f"{documents} articles adapted in {adapt:.1f} s; EM and F1 (0–100) of as many questions a month as fit into "
-        f"{MONTH_SECONDS} s, at least {FEWEST_QUESTIONS}; baselines on {final['questions']} of all months",
+        f"{documents} articles adapted in {adapt:.1f} s; EM and F1 (0–100) of as many "
+        "questions a month as fit into "
+        f"{MONTH_SECONDS} s, at least {FEWEST_QUESTIONS}; baselines on {final['questions']} of "
+        "all months",
         f"bank digest {digest}, {same}; metrics/demo.json written; {seconds:.0f} s",
     ]
     console().print("\n".join(lines), soft_wrap=True)

@@ -154,7 +154,8 @@ class LocalPrefect:
         while not (found := self.request("POST", "flow_runs/filter", body)):
             if time.monotonic() > deadline:
                 raise ServiceError(
-                    f"no schedule or trigger started {deployment} in {START_SECONDS} s: see {self.home}"
+                    f"no schedule or trigger started {deployment} in {START_SECONDS} s: see "
+                    f"{self.home}"
                 )
             self.check()
             time.sleep(_POLL_SECONDS)

@@ -56,7 +56,8 @@ def main(
     base: Annotated[
         str,
         typer.Option(
-            help="The base data: replayed in the training, and its held-out articles in the decision."
+            help="The base data: replayed in the training, and its held-out articles in the "
+            "decision."
         ),
     ] = "hub:rajpurkar/squad",
 ) -> None:
@@ -202,7 +203,8 @@ def _answered_by(port: int, question: str) -> str:
     )
     if reply.is_error:
         raise ServiceError(
-            f"the server of the year answered {question!r} with {reply.status_code}: {reply.text[:200]}"
+            f"the server of the year answered {question!r} with {reply.status_code}: "
+            f"{reply.text[:200]}"
         )
     return str(reply.json()["compressor"])
 

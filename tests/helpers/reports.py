@@ -14,7 +14,7 @@ from cmt.evaluation.evaluate import RECORD_SCHEMA
 
 MOMENT = datetime(2031, 2, 25, 7, tzinfo=UTC)
 HOSTILE = '<script>alert("1")</script><img src=//evil.example/x onerror=alert(2)>'
-VOID = {"meta", "img", "br", "hr", "input", "link"}
+VOID = {"meta", "img", "br", "hr", "input", "link", "source"}
 
 
 class ParsedPage(HTMLParser):

@@ -38,9 +38,11 @@ def html(written: tuple[dict[str, Any], str]) -> str:
 
 def test_the_page_is_complete_and_loads_nothing(html: str) -> None:
     parsed = ParsedPage(html)
-    assert not any(parsed.elements[name] for name in ("script", "link", "img", "iframe"))
+    assert not any(parsed.elements[name] for name in ("script", "link", "iframe"))
     assert all(value.startswith("#") for value in parsed.values("href", "xlink:href"))
-    assert not parsed.values("src", "srcset", "action", "background", "poster", "data")
+    inline = parsed.values("src", "srcset")
+    assert all(value.startswith("data:image/png;base64,") for value in inline)
+    assert not parsed.values("action", "background", "poster", "data")
     assert "default-src 'none'" in " ".join(parsed.values("content"))
     assert not re.search(r"@import|url\((?!#)|https?:", html)
     assert len(html.encode()) < 5_000_000
@@ -59,7 +61,7 @@ def test_every_link_has_a_target_and_every_id_is_unique(html: str) -> None:
 def test_the_page_can_be_used_with_a_keyboard_and_read_on_a_phone(html: str) -> None:
     parsed = ParsedPage(html)
     assert parsed.elements["h1"] == 1
-    assert parsed.elements["svg"] == html.count('role="img"') >= 3
+    assert parsed.elements["img"] == len(list(filter(None, parsed.values("alt")))) >= 3
     assert (
         parsed.values("role").count("region")
         == parsed.values("tabindex").count("0")
@@ -78,7 +80,7 @@ def test_the_page_can_be_used_with_a_keyboard_and_read_on_a_phone(html: str) -> 
 
 def test_text_of_documents_is_never_markup(html: str) -> None:
     assert "alert(" in html
-    assert "<img" not in html
+    assert "<img src=//" not in html
     assert HOSTILE in ParsedPage(html).text
     assert "[red]The raft[/] :fire:" in html
 
