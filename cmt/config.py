@@ -875,9 +875,9 @@ def _join_research(raw: Mapping[str, Any], *, origin: str) -> dict[str, Any]:
         raise ConfigError(f"{origin}: research: Input should be a section")
     _check_places(joined, origin=origin, in_research=False)
     _check_places(research, origin=origin, in_research=True)
-    known = _section_types()
+    types = _section_types()
     for name, values in research.items():
-        if name not in known:
+        if name not in types:
             joined[f"research.{name}"] = values
             continue
         section, values = joined.get(name) or {}, values or {}
@@ -892,8 +892,8 @@ def _check_places(sections: Mapping[str, Any], *, origin: str, in_research: bool
         values = sections.get(name)
         for key in values if isinstance(values, dict) else ():
             if key in section.model_fields and (key in section.RESEARCH) != in_research:
-                found = f"research.{name}.{key}" if in_research else f"{name}.{key}"
-                raise ConfigError(f"{origin}: {found} is now {dotted(name, key)}: move it there")
+                place = f"research.{name}.{key}" if in_research else f"{name}.{key}"
+                raise ConfigError(f"{origin}: {place} is now {dotted(name, key)}: move it there")
 
 
 def _read_params(path: Path) -> Any:

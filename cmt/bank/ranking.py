@@ -259,9 +259,9 @@ def _fetch(
         return [rows for query in queries for rows in query.run(table, _SEEN, large=large)]
     row_id_set = seen["_rowid"].combine_chunks()
     tables = []
-    for one, rows in zip(wanted, scored, strict=True):
+    for search, rows in zip(wanted, scored, strict=True):
         order = pc.index_in(rows["_rowid"], value_set=row_id_set)
-        tables.append(seen.take(order).append_column(one.score, rows[one.score]))
+        tables.append(seen.take(order).append_column(search.score, rows[search.score]))
     return tables
 
 
@@ -273,13 +273,13 @@ def _queries(
     """
     by_key: list[Wanted] = []
     queries: list[_Query] = []
-    for one in wanted:
-        if isinstance(one.value, str):
-            queries.append(_Query(_best_texts(table, one.value), [one]))
+    for search in wanted:
+        if isinstance(search.value, str):
+            queries.append(_Query(_best_texts(table, search.value), [search]))
         else:
-            by_key.append(one)
+            by_key.append(search)
     if by_key:
-        keys = np.stack([one.value for one in by_key])  # (n, p)
+        keys = np.stack([search.value for search in by_key])  # (n, p)
         builder = nearest_keys(table, keys, large=large)
         if conditioned:
             # few rows of the partitions nearest to a key may meet the condition: search any number
@@ -288,7 +288,7 @@ def _queries(
     for query in queries:
         query.builder.with_row_id(True).limit(limit)
         if conditioned:
-            query.builder.where(condition([one.view for one in query.wanted]))
+            query.builder.where(condition([search.view for search in query.wanted]))
     return queries
 
 

@@ -83,15 +83,15 @@ class SearchableTable(MemoryTable):
             wanted = [*map(Wanted, views, checked), *map(Wanted, views, texts)]
             hits = best(table, wanted, large=self.is_large(table))
             nearest, by_words = hits[: len(views)], hits[len(views) :]
-            hits_each = [one | other for one, other in zip(nearest, by_words, strict=True)]
+            hits_each = [by_key | words for by_key, words in zip(nearest, by_words, strict=True)]
             # 2. The rows of all searches at once.
             together: Hits = {}
-            for one in hits_each:
-                together |= one
+            for hits_of_one in hits_each:
+                together |= hits_of_one
             rows = take_checked(table, together)
             return [
-                _with_similarity(rows_with(rows, "memory_id", one), key)
-                for one, key in zip(hits_each, checked, strict=True)
+                _with_similarity(rows_with(rows, "memory_id", hits_of_one), key)
+                for hits_of_one, key in zip(hits_each, checked, strict=True)
             ]
 
     def full_text(self, *, text: str, k: int, as_of: datetime | None) -> pa.Table:

@@ -143,10 +143,13 @@ def write_new_folder(folder: Path, contents: Mapping[str, str]) -> None:
     #    killed write
     top = folder = folder.absolute()
     present = folder.exists()
-    found = (
-        {path.name for path in folder.iterdir()} if folder.is_dir() else {""} if present else set()
-    )
-    if found - ({_UNFINISHED, *contents} if _UNFINISHED in found else set()):
+    names = set()
+    if folder.is_dir():
+        names = {path.name for path in folder.iterdir()}
+    elif present:
+        names = {""}  # a file
+    replaceable = {_UNFINISHED, *contents} if _UNFINISHED in names else set()
+    if names - replaceable:
         raise FileExistsError(errno.EEXIST, "it is not an empty folder", str(folder))
     while not top.parent.exists():
         top = top.parent
