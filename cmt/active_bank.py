@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class ActiveBank:
-    """The bank of the compressor in use, as the one that answers.
+    """The bank that answers, which is that of the compressor in use.
 
-    Threads may share it. `bank` and `answerer` check and follow; the other parts read what is
-    stored.
+    Threads may share it. `bank` and `answerer` follow the pointer and check the bank; the other
+    methods read what is stored.
     """
 
     def __init__(
@@ -38,8 +38,7 @@ class ActiveBank:
         self._checked: tuple[int, int, bool] | None = None  # `_versions` that `bank` compared
 
     def bank(self) -> "Bank":
-        """The bank of the compressor in use, which has to be the one that answers; never creates a
-        bank.
+        """The bank of the compressor in use, after checking that it answers; never creates a bank.
 
         While a round of another process is undecided, at work or after a kill, it is the bank
         before that round. Searches leave out documents whose forgetting was announced. Raises
@@ -167,7 +166,9 @@ class ActiveBank:
         return Calibration(recorded["slope"], recorded["shift"]) if recorded else NO_CALIBRATION
 
     def _follow_pointer(self) -> None:
-        """Reload until the compressor in use is the one that answers. Raises BankError."""
+        """Reload if another compressor was promoted. Raises BankError if the one in use does not
+        answer.
+        """
         active, in_use = self.pointer, self._compressor.model.digest[:12]
         if active != in_use and self.reload_if_promoted():
             active, in_use = self.pointer, self._compressor.model.digest[:12]

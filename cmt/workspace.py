@@ -100,7 +100,7 @@ class Workspace:
         as slices.
 
         `source`: paths or patterns such as `news/*.csv`. `columns`: column of the schema → column
-        of the source, beside `stream.columns`. `published_at`: the date of rows without one.
+        of the source, added to `stream.columns`. `published_at`: the date of rows without one.
         `newest`: the newest documents become a slice of their own, if the last one is large.
         `publisher`: decides what the documents may supersede (`stream.authority`); by default the
         column `source` with `stream.trust_source`, else the name of the file or folder. Other
@@ -148,7 +148,7 @@ class Workspace:
     ) -> "SyncReport":
         """Bring the stream in step with the source `name` of params.yaml; see `cmt.sources.sync`.
 
-        `dry_run`: compare alone. `everything`: fetch all items, also unchanged ones.
+        `dry_run`: only compare. `everything`: fetch all items, also unchanged ones.
         `accept_vanished`: go on however much vanished. `newest`: see `ingest`. `settled`: see
         `Sync`. `secrets`, `fetched`: see `open_source`. Raises what `open_source` raises;
         VanishedError if too much vanished; StreamError if the source cannot be listed.

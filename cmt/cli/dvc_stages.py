@@ -140,9 +140,7 @@ def evaluate(params: Path, progress: ProgressBar) -> None:
         equal = False
     if not equal:
         uri, path = replay_workspace.params.bank.uri, replay_workspace.project.root / PIN
-        raise RoundError(
-            f"the bank in {uri} is not the one in {path}: run `dvc repro --force replay`"
-        )
+        raise RoundError(f"the bank in {uri} is not that of {path}: run `dvc repro --force replay`")
     # 2. the questions
     systems = len(ROUND_SYSTEMS) if replay_workspace.params.evaluation.baselines else 1
     progress.stage("evaluate", systems * replay_workspace.project.store.all_questions().num_rows)

@@ -328,7 +328,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score CMT, the LM alone, and the LM with the best text in its prompt on the stream's
+    """Score CMT, the LM without memory, and the LM with the best text in its prompt on the stream's
     questions.
     """
     workspace: Workspace = ctx.obj.workspace
@@ -440,7 +440,7 @@ def forget(  # noqa: PLR0913 - the options of a command
         _list_forgotten(workspace, as_json=as_json)
         return
     _check_forget(doc_ids, searched=searched, undo=undo, other=purge or everywhere)
-    # 1. the documents; those that a search finds are confirmed
+    # 1. the documents; the user confirms what a search finds
     wanted = list(dict.fromkeys(doc_ids or []))
     if searched:
         candidates = workspace.forgettable(source=source, matching=matching, purge=purge)

@@ -51,7 +51,7 @@ class ProgressBar:
         self._task = self._bars.tasks[-1]
 
     def advance(self, n: int, note: str = "") -> None:
-        """Add `n` completed steps to the current stage and show `note` beside them."""
+        """Add `n` completed steps to the current stage and show `note` next to them."""
         if self._task:
             self._show(self._task, self._task.completed + n, note or self._task.fields["note"])
 

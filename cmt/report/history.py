@@ -57,7 +57,7 @@ class Entry:
 
     @property
     def gain(self) -> float | None:
-        """F1 of the memory minus F1 of the LM alone, on the questions of the slice itself; None if
+        """F1 of the memory minus F1 of the LM without it, on the questions of the slice itself; None if
         either is absent.
         """
         return (

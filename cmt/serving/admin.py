@@ -45,7 +45,7 @@ class Admin:
     """
 
     def __init__(self, project: Project) -> None:
-        # its own workspace: the one that answers has open tables
+        # its own project: that of the batcher has open tables
         self.workspace = Workspace(Project(project.declared, project.root, follow=True))
         self.ingesting, self.forgetting = CapacityLimiter(1), CapacityLimiter(1)
 

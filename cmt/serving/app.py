@@ -62,6 +62,7 @@ def create_app(project: Project, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
         app.include_router(admin.router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     app.add_api_route("/", lambda: FileResponse(WEB / "index.html"), include_in_schema=False)
+    # FastAPI's own page would load scripts from another host and send no token
     app.add_api_route("/docs", lambda: FileResponse(WEB / "docs.html"), include_in_schema=False)
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)

@@ -73,7 +73,7 @@ class MlflowSession:
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        # it logs a traceback beside each exception, which `translate_errors` reports in a line
+        # it also logs the traceback of each exception that `translate_errors` reports in a line
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         if self.uri.startswith(_SQLITE):
             _prepare_database(Path(self.uri.removeprefix(_SQLITE)), MlflowClient)

@@ -2,7 +2,8 @@
 
 They listen on a free port of 127.0.0.1 and keep their state and logs in one folder, which is
 created anew: the user's own Prefect profile and database are neither read nor written. Pools and
-flow runs are requested over HTTP: a `prefect` command takes seconds to import Prefect.
+flow runs are requested over HTTP, because importing `prefect.client` takes 2.4 s of one core, ten
+times as long as this module, and reads the user's profile.
 """
 
 import json

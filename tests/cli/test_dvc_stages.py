@@ -240,9 +240,7 @@ def test_an_evaluation_asks_every_system_all_questions(replayed: Path) -> None:
 
 def test_another_bank_than_the_pinned_one_is_not_evaluated(replayed: Path) -> None:
     dvc_stages.workspace(replayed / "params.yaml").rollback("2031-02/0001")
-    with pytest.raises(
-        cmt.RoundError, match=r"is not the one in .*bank\.json.*dvc repro --force replay"
-    ):
+    with pytest.raises(cmt.RoundError, match=r"bank\.json.*dvc repro --force replay"):
         run(replayed, "evaluate")
     shutil.rmtree(replayed / "data/replay/bank")
     with pytest.raises(cmt.RoundError, match="is not the one"):
