@@ -30,8 +30,8 @@ from cmt.common.peak_memory import peak_memory
 from cmt.config import Params
 from cmt.evaluation import systems
 from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.lm.installed import installed
 from cmt.lm.model import FrozenLM
-from cmt.lm.weights import installed
 from cmt.retrieval.indexer import compress_documents
 from cmt.training.plan import TIMED_STEPS, measure_plan
 
@@ -78,13 +78,9 @@ def figures(device: torch.device, params: Params, sample: Sample) -> dict[str, o
         bank = TemporaryBank.of(
             params.compressor.path, lm=lm, documents=sample.documents, params=params
         )
-        form: dict[str, Any] = {
-            "slice_id": "",
-            "keep_text": True,
-            "number_format": params.bank.codes,
-        }
+        form = params.with_values(bank={"keep_text": True}, compressor={"batch_tokens": TOKENS})
         compression = timed(
-            lambda: compress_documents(bank.model, sample.documents, batch_tokens=TOKENS, **form)
+            lambda: compress_documents(bank.model, sample.documents, slice_id="", params=form)
         )
         with bank.answerer() as answerer:
             data = data_of(bank, answerer, sample)

@@ -81,7 +81,7 @@ def prompts_of(data: ComparisonData, top_k: int) -> list[str]:
         *found,
         top_k=top_k,
         complete=complete,
-        **answerer.params.answering.model_dump(),
+        answering=answerer.params.answering,
     )
     [prompts] = calls  # BM25 finds a text for each question
     return prompts

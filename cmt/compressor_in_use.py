@@ -52,8 +52,8 @@ class CompressorInUse:
         """The frozen LM. Raises ModelError if it was not pulled."""
         if self._given_lm is not None:
             return self._given_lm
+        from cmt.lm.installed import installed
         from cmt.lm.model import FrozenLM
-        from cmt.lm.weights import installed
 
         lm = self.declared.lm
         return FrozenLM.load(installed(source=lm.source, path=lm.path), dtype=lm.dtype)

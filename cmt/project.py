@@ -95,7 +95,7 @@ class Project:
         """
         if self.params.compress.engine == "local":
             return None
-        from cmt.lm.weights import installed
+        from cmt.lm.installed import installed
         from cmt.retrieval.ray_engine import RayEncoder
 
         lm, compressor = self.params.lm, self.params.compressor

@@ -249,8 +249,8 @@ def tiny_lm() -> "Callable[[str], FrozenLM]":
 @pytest.fixture(scope="session")
 def real_lm() -> "FrozenLM":
     """The base LM of params.yaml, as `cmt model pull` left it."""
+    from cmt.lm.installed import installed
     from cmt.lm.model import FrozenLM
-    from cmt.lm.weights import installed
 
     params = load_params(ROOT / "params.yaml")
     return FrozenLM.load(

@@ -119,9 +119,7 @@ class Answerer:
         ]
         if not closed_book:
             return answers
-        predictions = prompting.closed_book(
-            self.lm, questions, **self.params.answering.model_dump()
-        )
+        predictions = prompting.closed_book(self.lm, questions, answering=self.params.answering)
         return [
             replace(answer, closed_book=given.text)
             for answer, given in zip(answers, predictions, strict=True)

@@ -19,7 +19,10 @@ from cmt.common.progress import OnProgress
 log = logging.getLogger(__name__)
 
 BATCHES_PER_WRITE = 4  # an interrupted evaluation resumes from the last write
-_TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer BLOB, seal BLOB) WITHOUT ROWID"
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer BLOB, seal BLOB) WITHOUT "
+    "ROWID"
+)
 
 
 class ChecksummedAnswers:

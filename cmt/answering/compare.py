@@ -158,20 +158,13 @@ def compare(reading: Reading, judge: Judge) -> Compared:
     # 1. find the best statement, and the others on the same fact
     scores, pairs = list(before), list[Pair]()
     best = max(range(len(scores)), key=scores.__getitem__)
-    date = [statement.published_at for statement in statements]
     contenders = [best, *_rivals(reading, statements, scores, best)]
     # 2. in the order of the dates, compare each with the one in force
-    in_force, *followers = sorted(contenders, key=lambda memory: (date[memory], memory))
+    in_force, *followers = sorted(
+        contenders, key=lambda memory: (statements[memory].published_at, memory)
+    )
     for later in followers:
-        like, relation = in_force, reading.same_fact(in_force, later)
-        if relation == "no" and date[best] < date[later]:
-            like, relation = best, reading.same_fact(best, later)
-        if same_value(statements[like].answer, statements[later].answer):
-            like = in_force  # a value that returns
-        pair = None
-        if relation in ("yes", "perhaps") and date[in_force] < date[later]:
-            least = 0.0 if relation == "yes" else POSSIBLE
-            pair = _pair(reading, judge, statements, (in_force, like, later), least)
+        pair = _pair(reading, judge, statements, in_force, best, later)
         if not pair:
             in_force = max(in_force, later, key=scores.__getitem__)
             continue
@@ -182,9 +175,9 @@ def compare(reading: Reading, judge: Judge) -> Compared:
         scores[in_force] = both + math.log(1 - pair.holds)
         scores[later] = both + math.log(pair.holds)
         in_force = later if pair.holds > 0.5 else in_force
-    shifts = [
-        new - old if new != old else 0.0 for new, old in zip(scores, before, strict=True)
-    ]  # −∞ − −∞ is no number
+    shifts = []
+    for new, old in zip(scores, before, strict=True):
+        shifts.append(new - old if new != old else 0.0)  # −∞ − −∞ is no number
     return Compared(reading, statements, pairs, shifts)
 
 
@@ -206,22 +199,38 @@ def _pair(
     reading: Reading,
     judge: Judge,
     statements: Sequence[Statement],
-    memories: tuple[int, int, int],
-    least: float,
+    in_force: int,
+    best: int,
+    later: int,
 ) -> Pair | None:
-    """The outcome for `memories`: the one in force, the one whose text is compared, the later one.
+    """The outcome for the memory `later`; None if it is not compared, or a change is improbable.
 
-    None if the change is less probable than `least`, or if both state one value. A text that
-    states the earlier value may also state another one: it is read once more without that value.
+    1. Compare it with the text in force, or with the best one if it is only like that one. A value
+       that returns is compared with the text in force.
+    2. If both state one value, the later text may state another one, too: read it once more
+       without that value.
+    3. The judge decides.
     """
-    in_force, like, later = memories
-    earlier, statement = statements[like], statements[later]
-    second = None
+    statement = statements[later]
+    # 1. choose the earlier text
+    like, relation = in_force, reading.same_fact(in_force, later)
+    if relation == "no" and statements[best].published_at < statement.published_at:
+        like, relation = best, reading.same_fact(best, later)
+    if same_value(statements[like].answer, statement.answer):
+        like = in_force
+    if relation not in ("yes", "perhaps"):
+        return None
+    if not statements[in_force].published_at < statement.published_at:
+        return None
+    # 2. read the later text once more
+    earlier, second = statements[like], None
+    least = 0.0 if relation == "yes" else POSSIBLE
     if same_value(earlier.answer, statement.answer):
         least, second = PROBABLE, reading.second_statement(later, in_force)
         if second.score < statement.score - LARGEST_GAP:
             return None
         if same_value(earlier.answer, second.answer):
             return None
+    # 3. decide
     outcome = judge.judge(reading.question, earlier, second or statement)
     return Pair(in_force, later, outcome.holds, second) if outcome.changed >= least else None

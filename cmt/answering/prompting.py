@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cmt.answering.answer import MAX_QUESTION_TOKENS
 from cmt.common.progress import OnProgress
+from cmt.config import AnsweringParams
 from cmt.lm import decoding
 
 if TYPE_CHECKING:
@@ -45,13 +46,15 @@ class Example(NamedTuple):
 
 EXAMPLES = (
     Example(
-        "Tarrock beetles live under the bark of silver firs. In spring each female lays about forty eggs, and the "
+        "Tarrock beetles live under the bark of silver firs. In spring each female lays about "
+        "forty eggs, and the "
         "young feed on fungus until the autumn rain drives them out.",
         "What do young tarrock beetles feed on?",
         "fungus",
     ),
     Example(
-        "The Harlow lighthouse was built in 1874 by the engineer Tomas Brenning. It is 31 metres high and guided ships "
+        "The Harlow lighthouse was built in 1874 by the engineer Tomas Brenning. It is 31 metres "
+        "high and guided ships "
         "into Port Aldney until the harbour closed in 1969.",
         "Who built the Harlow lighthouse?",
         "Tomas Brenning",
@@ -140,8 +143,7 @@ def given_text(
     questions: Sequence[str],
     passages: Sequence[Sequence[Passage]],
     *,
-    max_new_tokens: int,
-    batch_size: int,
+    answering: AnsweringParams,
     examples: Sequence[Example] = EXAMPLES,
     complete: "Complete | None" = None,
     on_progress: OnProgress | None = None,
@@ -165,14 +167,17 @@ def given_text(
         )
         prompts = [
             _fitted_prompt(
-                lm, passages[row], questions[row], shared=examples_text, reserve=max_new_tokens
+                lm,
+                passages[row],
+                questions[row],
+                shared=examples_text,
+                reserve=answering.max_new_tokens,
             )
             for row in rows
         ]
         replies = complete(
             prompts,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
+            **answering.model_dump(),
             shared=examples_text,
             on_progress=on_progress,
         )

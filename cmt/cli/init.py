@@ -78,7 +78,7 @@ def init(
 
 def _absolute_source(source: str) -> str:
     """`source` with an absolute path, or with a revision. Raises ConfigError if it is malformed."""
-    from cmt.lm.download import folder_name
+    from cmt.lm.source import folder_name
 
     if source.startswith("path:"):
         source = f"path:{os.path.realpath(os.path.expanduser(source.removeprefix('path:')))}"

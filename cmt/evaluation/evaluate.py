@@ -309,7 +309,7 @@ def _ask_baselines(
     )
     for name, ask, recall_depth in systems:
         started = time.perf_counter()
-        predictions = ask(**answering.model_dump(), complete=complete, on_progress=on_progress)
+        predictions = ask(answering=answering, complete=complete, on_progress=on_progress)
         if predictions is not None:
             yield _Run(name, predictions, recall_depth, time.perf_counter() - started)
         elif on_progress:

@@ -151,7 +151,7 @@ def _timed(
     """
     answering, meter, started = data.answerer.params.answering, TokenMeter(), time.perf_counter()
     predictions = ask(
-        **answering.model_dump(),
+        answering=answering,
         complete=meter.complete(data.answerer.lm),
         on_progress=data.progress.advance,
     )

@@ -54,9 +54,7 @@ class TemporaryBank:
             model,
             documents,
             slice_id="scratch",
-            keep_text=params.bank.keep_text,
-            number_format=params.bank.codes,
-            batch_tokens=params.compressor.batch_tokens,
+            params=params,
             on_progress=on_progress,
         )
         return cls(model, rows, params, state or state_folder(params, Path.cwd()))

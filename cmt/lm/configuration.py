@@ -17,7 +17,6 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from cmt.common.storage import write_json
 from cmt.errors import ModelError
-from cmt.lm.convert_gguf import quiet_transformers
 from cmt.lm.loading import (
     CONFIG,
     HARMLESS,
@@ -30,16 +29,14 @@ from cmt.lm.loading import (
     read_object,
     without_code,
 )
+from cmt.lm.quiet import quiet_transformers
 from cmt.text.display import first_line
 
 # kinds of layers that keep keys and values of one shape
 LAYER_TYPES = {"full_attention", "sliding_attention", "chunked_attention"}
 SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads")
-READ_BY = {
-    "inputs_embeds",
-    "attention_mask",
-    "past_key_values",
-}  # arguments of a decoder by which memories reach it
+# arguments of a decoder by which memories reach it
+READ_BY = {"inputs_embeds", "attention_mask", "past_key_values"}
 
 
 def check_configuration(file: Path) -> None:
@@ -73,25 +70,48 @@ def unsupported(config: PreTrainedConfig) -> str | None:
     The LM reads soft tokens behind a prefix of keys and values (layers, kv heads, P, head size),
     and Θ and ψ are parts of its list of layers.
     """
-    # 1. the kind of model
+    return (
+        _problem_of_kind(config)
+        or _problem_of_layers(config)
+        or _problem_of_attention(config)
+        or _problem_of_decoder(config)
+    )
+
+
+def _problem_of_kind(config: PreTrainedConfig) -> str | None:
     if config.is_encoder_decoder:
         return "it is an encoder–decoder"
     if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         return "it is an encoder, which reads a text from both sides"
     if config.sub_configs:
-        return f"its configuration has the parts {', '.join(config.sub_configs)}: use a language model alone"
-    # 2. the layers
+        parts = ", ".join(config.sub_configs)
+        return f"its configuration has the parts {parts}: use a language model alone"
+    return None
+
+
+def _problem_of_layers(config: PreTrainedConfig) -> str | None:
     if model_class(config)._is_stateful:
-        return "its layers keep other states than keys and values (linear attention or a state-space model)"
+        return (
+            "its layers keep other states than keys and values "
+            "(linear attention or a state-space model)"
+        )
     if getattr(config, "is_heterogeneous", False):
         return "its layers differ in size"
-    values = config.to_dict()
     if absent := [name for name in SIZES if not isinstance(getattr(config, name, None), int)]:
         return f"its configuration has no {absent[0]}"
     if config.num_hidden_layers > MAX_LAYERS:
         return f"it has more than {MAX_LAYERS} layers"
-    if other := sorted({str(kind) for kind in values.get("layer_types") or ()} - LAYER_TYPES):
-        return f"it has layers of the kind {', '.join(other)}, which keep other states than keys and values"
+    kinds = {str(kind) for kind in config.to_dict().get("layer_types") or ()}
+    if other := sorted(kinds - LAYER_TYPES):
+        return (
+            f"it has layers of the kind {', '.join(other)}, "
+            "which keep other states than keys and values"
+        )
+    return None
+
+
+def _problem_of_attention(config: PreTrainedConfig) -> str | None:
+    values = config.to_dict()
     if values.get("kv_lora_rank"):
         return "it has multi-head latent attention, whose keys and values differ in size"
     if values.get("num_kv_shared_layers") or values.get("hidden_size_per_layer_input"):
@@ -100,7 +120,11 @@ def unsupported(config: PreTrainedConfig) -> str | None:
         return "its layers differ in the size of their heads"
     if values.get("alibi") or config.model_type in ("bloom", "mpt"):
         return "its positions are biases of the attention (ALiBi), which do not count memories"
-    # 3. the decoder: arguments, and a list of layers
+    return None
+
+
+def _problem_of_decoder(config: PreTrainedConfig) -> str | None:
+    """A missing argument, embeddings of another size, or no list of layers."""
     with torch.device("meta"), quiet_transformers():
         model = AutoModelForCausalLM.from_config(config, attn_implementation=attention_of(config))
     accepted = inspect.signature(model.base_model.forward).parameters
@@ -108,12 +132,10 @@ def unsupported(config: PreTrainedConfig) -> str | None:
         return f"its decoder takes no {missing[0]}"
     if model.get_input_embeddings().weight.shape[1] != config.hidden_size:
         return "its embeddings and its states differ in size"
-    lists = [
-        module for module in model.base_model.modules() if isinstance(module, torch.nn.ModuleList)
-    ]
-    if all(len(layers) != config.num_hidden_layers for layers in lists):
-        return f"its decoder has no list of {config.num_hidden_layers} layers"
-    return None
+    for module in model.base_model.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == config.num_hidden_layers:
+            return None
+    return f"its decoder has no list of {config.num_hidden_layers} layers"
 
 
 def clean_configuration(folder: Path) -> dict[str, list[str]]:
@@ -148,25 +170,40 @@ def _clean(kind: str, content: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     names += stripped.keys() - cleaned.keys()
     if not names:
         return cleaned, names
-    # 2. keep what the removed fields set in known fields
+    # 2. keep what they set in known fields
+    cleaned |= _set_by_removed(kind, content, stripped, cleaned)
+    return cleaned, sorted(set(names))
+
+
+def _set_by_removed(
+    kind: str,
+    content: Mapping[str, Any],
+    stripped: Mapping[str, Any],
+    cleaned: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The known fields that removed ones set, such as the kind of each layer by a pattern.
+
+    `stripped`: `content` without names of code; `cleaned`: its known fields only. Raises ModelError
+    if the model depends on a removed field.
+    """
     config = CONFIG_MAPPING[kind]
-    own = {
-        name for name in inspect.signature(config.__init__).parameters if name.startswith("_")
-    } & content.keys()
-    before = config.from_dict(stripped | {name: content[name] for name in own})
-    after = config.from_dict(cleaned)
+    # 1. compare the configurations with and without the removed fields
+    parameters = inspect.signature(config.__init__).parameters
+    private = {name for name in parameters if name.startswith("_")} & content.keys()
+    before = config.from_dict(dict(stripped) | {name: content[name] for name in private})
+    after = config.from_dict(dict(cleaned))
     then, now = before.to_dict(), after.to_dict()
-    known = {
-        name for name in now.keys() & then.keys() & fields_of(kind) if not name.startswith("_")
-    }
-    changed = {name for name in known if now[name] != then[name]}
-    cleaned |= {name: then[name] for name in changed}
-    # 3. refuse a model that depends on a removed field
-    now = config.from_dict(cleaned).to_dict() if changed else now
+    changed = {}
+    for name in now.keys() & then.keys() & fields_of(kind):
+        if not name.startswith("_") and now[name] != then[name]:
+            changed[name] = then[name]
+    # 2. refuse a model that depends on a removed field
+    if changed:
+        now = config.from_dict(dict(cleaned) | changed).to_dict()
     lost = [name for name in changed if now[name] != then[name]]
-    lost += [name for name in own if vars(before).get(name) != vars(after).get(name)]
+    lost += [name for name in private if vars(before).get(name) != vars(after).get(name)]
     if lost:
         raise ModelError(
             f"not supported, because the field {min(lost)} of its configuration cannot be kept"
         )
-    return cleaned, sorted(set(names))
+    return changed

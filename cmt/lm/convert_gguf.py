@@ -2,21 +2,27 @@
 configuration, tokenizer.
 """
 
-import contextlib
 import functools
-import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import gguf
+import torch
 from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    modeling_gguf_pytorch_utils,
+)
 
 from cmt.errors import ModelError
-
-OnProgress = Callable[[str, int, int | None], None]
-"""Called with the stage (`download`, in bytes, or `convert`, in tensors), the amount done, and the
-total or None.
-"""
+from cmt.lm.configuration import unsupported
+from cmt.lm.download import OnProgress
+from cmt.lm.quiet import quiet_transformers
 
 
 def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) -> None:
@@ -24,19 +30,6 @@ def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) 
 
     Raises ModelError if it is no decoder-only LM that cmt can run, or lacks a weight.
     """
-    from unittest.mock import patch
-
-    import gguf
-    import torch
-    from transformers import (
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoTokenizer,
-        GgufConfig,
-        modeling_gguf_pytorch_utils,
-    )
-
-    from cmt.lm.configuration import unsupported
 
     def report_tensors(tensors: Iterable[Any], **_: object) -> Iterator[Any]:
         all_tensors = list(tensors)
@@ -70,30 +63,12 @@ def convert(*, file: Path, folder: Path, on_progress: OnProgress | None = None) 
             )
             if absent := sorted(loaded["missing_keys"]):  # transformers would draw it at random
                 raise ModelError(
-                    f"{file} is no complete {model.config.model_type}: it lacks the weight {absent[0]}"
+                    f"{file} is no complete {model.config.model_type}: "
+                    f"it lacks the weight {absent[0]}"
                 )
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
     except (ModelError, OSError, SafetensorError):
         raise  # the caller explains problems of the disk
-    except (
-        Exception
-    ) as error:  # transformers and gguf raise many kinds for a damaged or foreign file
+    except Exception as error:  # transformers and gguf raise many kinds for a foreign file
         raise ModelError(f"{file} cannot be read as a decoder-only LM in GGUF: {error}") from error
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Hide progress bars and warnings of transformers; its settings are restored afterwards."""
-    from transformers.utils import logging as transformers_logging
-
-    progress_bar = transformers_logging.is_progress_bar_enabled()
-    level = transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if progress_bar:
-            transformers_logging.enable_progress_bar()

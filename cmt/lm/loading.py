@@ -26,7 +26,7 @@ from transformers.models.auto.modeling_auto import (
 
 from cmt.common.storage import read_json
 from cmt.errors import ModelError
-from cmt.lm.convert_gguf import quiet_transformers
+from cmt.lm.quiet import quiet_transformers
 
 CONFIG = "config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -34,30 +34,27 @@ WEIGHTS_INDEX = "model.safetensors.index.json"
 
 # notes of the programs that wrote a configuration, and fields of earlier versions of transformers
 _NOTES = """
-_model_name_or_path _name_or_path architectures dtype finetuning_task gradient_checkpointing is_llama_config
-max_window_layers model_type n_ctx output_past prefix rope_interleaved rope_scaling rope_theta sliding_window
-task_specific_params tokenizer_class torch_dtype transformers.js_config transformers_version unk_token_id unsloth_fixed
-unsloth_version use_cache use_mrope use_sliding_window
+_model_name_or_path _name_or_path architectures dtype finetuning_task gradient_checkpointing
+is_llama_config max_window_layers model_type n_ctx output_past prefix rope_interleaved rope_scaling
+rope_theta sliding_window task_specific_params tokenizer_class torch_dtype transformers.js_config
+transformers_version unk_token_id unsloth_fixed unsloth_version use_cache use_mrope
+use_sliding_window
 """
 # settings of generation, which were once part of the configuration; cmt decodes by itself
 _GENERATION = """
-bad_words_ids begin_suppress_tokens decoder_start_token_id diversity_penalty do_sample early_stopping
-encoder_no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id length_penalty
-max_length min_length no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_scores
-remove_invalid_values repetition_penalty return_dict_in_generate sep_token_id suppress_tokens temperature top_k top_p
-typical_p
+bad_words_ids begin_suppress_tokens decoder_start_token_id diversity_penalty do_sample
+early_stopping encoder_no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id
+forced_eos_token_id length_penalty max_length min_length no_repeat_ngram_size num_beam_groups
+num_beams num_return_sequences output_scores remove_invalid_values repetition_penalty
+return_dict_in_generate sep_token_id suppress_tokens temperature top_k top_p typical_p
 """
 _CODE = """
-attn_implementation auto_map code_revision custom_generate custom_pipelines experts_implementation quantization_config
-trust_remote_code use_kernels
+attn_implementation auto_map code_revision custom_generate custom_pipelines experts_implementation
+quantization_config trust_remote_code use_kernels
 """
-MAX_LAYERS, LARGEST_NUMBER = (
-    512,
-    10**10,
-)  # LMs with a context of a million tokens have a rope_theta of 3.6 · 10⁹
-"""Largest number of layers, and largest other number: transformers builds what a configuration
-names first.
-"""
+# transformers first builds what a configuration names: largest number of layers, and largest other
+# number (LMs with a context of a million tokens have a rope_theta of 3.6 · 10⁹)
+MAX_LAYERS, LARGEST_NUMBER = 512, 10**10
 HARMLESS, FORBIDDEN = frozenset((_NOTES + _GENERATION).split()), frozenset(_CODE.split())
 
 
@@ -112,8 +109,8 @@ def load_tokenizer(folder: Path) -> Any:
         )
     if tokenizer.eos_token_id is None:
         raise ModelError(
-            f"the tokenizer in {folder} has no end-of-sequence token: set eos_token in its {TOKENIZER_CONFIG}, in a "
-            "copy of the folder (lm.source: path:<folder>)"
+            f"the tokenizer in {folder} has no end-of-sequence token: set eos_token in its "
+            f"{TOKENIZER_CONFIG}, in a copy of the folder (lm.source: path:<folder>)"
         )
     return tokenizer
 
@@ -125,14 +122,7 @@ def check_folder(folder: Path) -> None:
     Raises ModelError, too, if this user may not read a file. Raises OSError without a
     configuration.
     """
-    for file in folder.iterdir():
-        if file.is_file():
-            try:
-                file.open("rb").close()
-            except PermissionError:
-                raise ModelError(
-                    f"{file.resolve()} may not be read by this user: let its owner give the right (chmod a+r)"
-                ) from None
+    _check_rights(folder)
     # 1. the configuration: a known architecture, with its own fields; it and the tokenizer name no
     #    code
     config = read_object(folder / CONFIG)
@@ -153,10 +143,24 @@ def check_folder(folder: Path) -> None:
         )
     if (folder / WEIGHTS_INDEX).exists():
         shards = read_object(folder / WEIGHTS_INDEX).get("weight_map")
-        if not isinstance(shards, dict) or any(
-            Path(str(name)).name != name for name in shards.values()
-        ):
+        names_files = isinstance(shards, dict) and all(
+            Path(str(name)).name == name for name in shards.values()
+        )
+        if not names_files:
             raise _refused(folder / WEIGHTS_INDEX, "it names files outside its folder")
+
+
+def _check_rights(folder: Path) -> None:
+    for file in folder.iterdir():
+        if not file.is_file():
+            continue
+        try:
+            file.open("rb").close()
+        except PermissionError:
+            raise ModelError(
+                f"{file.resolve()} may not be read by this user: "
+                "let its owner give the right (chmod a+r)"
+            ) from None
 
 
 def architecture(file: Path, config: dict[str, Any]) -> str:
@@ -217,6 +221,6 @@ def read_object(file: Path) -> dict[str, Any]:
 
 def _refused(file: Path, reason: str) -> ModelError:
     return ModelError(
-        f"{file} is refused: {reason}. Use an LM without it, or a copy of the folder with the file corrected "
-        "(lm.source: path:<folder>)"
+        f"{file} is refused: {reason}. Use an LM without it, or a copy of the folder with the file "
+        "corrected (lm.source: path:<folder>)"
     )

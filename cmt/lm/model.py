@@ -214,7 +214,8 @@ def slice_layers(lm: FrozenLM, first: int, count: int) -> nn.Module:
                 setattr(decoder, "embedding_multiplier", 1.0)  # noqa: B010 - the inputs are states, not embeddings
             return decoder
     raise ModelError(
-        f"{type(lm.backbone).__name__} has no list of {lm.layers} layers: Θ and ψ cannot use its layers"
+        f"{type(lm.backbone).__name__} has no list of {lm.layers} layers: Θ and ψ cannot use its "
+        "layers"
     )
 
 

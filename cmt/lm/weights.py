@@ -11,7 +11,6 @@ import errno
 import logging
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,17 +18,20 @@ from safetensors import SafetensorError
 
 from cmt.common.storage import flush_to_disk
 from cmt.errors import ModelError
-from cmt.lm.convert_gguf import OnProgress, convert
-from cmt.lm.download import FILES, digest_of, fetch, folder_name
+from cmt.lm.configuration import clean_configuration
+from cmt.lm.convert_gguf import convert
+from cmt.lm.download import FILES, OnProgress, digest_of, fetch
+from cmt.lm.installed import installed, problem_of
 from cmt.lm.integrity import (
-    RECORD,
     Record,
     changed_files,
-    is_untouched,
     read_record,
     record_files,
     write_record,
 )
+from cmt.lm.loading import load_model, load_tokenizer
+from cmt.lm.model import weights_digest
+from cmt.lm.source import folder_name
 
 log = logging.getLogger(__name__)
 
@@ -57,18 +59,6 @@ def pull(
     return folder
 
 
-def installed(*, source: str, path: Path) -> Path:
-    """Folder of the installed base LM, unchanged since the pull.
-
-    Files with the recorded sizes and times are not read. Raises ModelError if the LM was not
-    pulled, or if a file was changed, removed or added; the message names the file.
-    """
-    folder = path / folder_name(source)
-    if problem := _problem(folder):
-        raise ModelError(f"the base LM {source} {problem}: run `cmt model pull`")
-    return folder
-
-
 def verify(*, source: str, path: Path) -> Path:
     """As `installed`, but read every file and every weight; also raises ModelError if one has
     changed.
@@ -78,7 +68,8 @@ def verify(*, source: str, path: Path) -> Path:
     if changed := changed_files(record.files, record_files(folder)):
         names = ", ".join(changed)
         raise ModelError(
-            f"{names} in {folder} changed since it was pulled: remove the folder and run `cmt model pull`"
+            f"{names} in {folder} changed since it was pulled: remove the folder and run `cmt "
+            "model pull`"
         )
     with _explain_disk_errors(path):
         if _tensors_digest(folder) != record.digest:
@@ -92,7 +83,7 @@ def _is_current(folder: Path, source: str, sha256: str | None) -> bool:
     """Whether `folder` is undamaged, has the digest `sha256` if one is given, and a local original
     has not changed.
     """
-    if _problem(folder):
+    if problem_of(folder):
         return False
     recorded = read_record(folder).sha256
     if source.startswith("path:"):
@@ -111,37 +102,9 @@ def _is_current(folder: Path, source: str, sha256: str | None) -> bool:
     return sha256 is None or sha256.lower() == recorded
 
 
-def _problem(folder: Path) -> str | None:
-    """The problem of an installed folder, or None."""
-    # 1. the record
-    if not folder.is_dir():
-        return f"is not in {folder.parent}"
-    try:
-        record = read_record(folder)
-    except (OSError, ValueError) as error:
-        return f"has no readable {RECORD} in {folder} ({error})"
-    # 2. the files: hashes, if a size or time differs
-    try:
-        if is_untouched(folder, record.files):
-            return None
-        found = record_files(folder)
-    except OSError as error:
-        return f"has an unreadable file ({error})"
-    if changed := changed_files(record.files, found):
-        return f"is damaged: {', '.join(changed)} in {folder} changed since it was pulled"
-    # 3. new sizes and times: a copy or a restored backup changes no content
-    with contextlib.suppress(
-        OSError
-    ):  # in a folder that cannot be written, files are hashed every time
-        write_record(folder, replace(record, files=found))
-    return None
-
-
 def _install(
     source: str, sha256: str | None, folder: Path, partial: Path, on_progress: OnProgress | None
 ) -> None:
-    from cmt.lm.configuration import clean_configuration
-
     # 1. fetch
     partial.mkdir(exist_ok=True)
     try:
@@ -157,7 +120,8 @@ def _install(
             shutil.rmtree(partial)
         raise ModelError(
             f"{source} has the sha256 {actual}, but lm.sha256 is {sha256}: "
-            f"{'the download was removed' if downloaded else 'it is not used'}. Correct lm.sha256, or find out who "
+            f"{'the download was removed' if downloaded else 'it is not used'}. Correct "
+            "lm.sha256, or find out who "
             f"changed the file"
         )
     # 3. convert, and record the files
@@ -201,9 +165,6 @@ def _tensors_digest(folder: Path) -> str:
     """Digest of the weights in their stored type. Raises ModelError if transformers cannot load
     them.
     """
-    from cmt.lm.loading import load_model, load_tokenizer
-    from cmt.lm.model import weights_digest
-
     try:
         model = load_model(folder, dtype="auto")
         load_tokenizer(folder)
@@ -235,7 +196,10 @@ def _explain_disk_errors(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         number = getattr(error, "errno", None)
         if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            hint = "the disk is full: free space for about twice the model and run `cmt model pull` again"
+            hint = (
+                "the disk is full: free space for about twice the model and run `cmt model pull` "
+                "again"
+            )
         elif number in (errno.EROFS, errno.EACCES, errno.EPERM):
             hint = "the folder is not writable: set lm.path to one that is"
         else:

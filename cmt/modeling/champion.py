@@ -48,7 +48,8 @@ def read_champion(state: Path) -> Champion | None:
         return None
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{state / FILE}, which names the champion, is damaged ({error}): restore it, or remove it, and `cmt "
+            f"{state / FILE}, which names the champion, is damaged ({error}): restore it, or "
+            "remove it, and `cmt "
             "registry promote` writes it again; without the file compressor.path is used"
         ) from None
 

@@ -140,7 +140,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     except FileNotFoundError as error:
         missing = Path(error.filename or WEIGHTS).name
         raise ModelError(
-            f"no compressor in {folder} ({missing} is missing): run `cmt train`, or set compressor.path"
+            f"no compressor in {folder} ({missing} is missing): run `cmt train`, or set "
+            "compressor.path"
         ) from None
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise _damaged(folder, error) from None
@@ -178,7 +179,8 @@ def checkpoint_digest(folder: Path) -> str:
             digest.update((folder / name).read_bytes())
         except OSError:
             raise ModelError(
-                f"no compressor in {folder} ({name} cannot be read): run `cmt train`, or set compressor.path"
+                f"no compressor in {folder} ({name} cannot be read): run `cmt train`, or set "
+                "compressor.path"
             ) from None
     return digest.hexdigest()
 

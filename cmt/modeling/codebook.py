@@ -42,11 +42,13 @@ class Codebook:
         count, dim = vectors.shape
         if parts < 1 or dim % parts:
             raise ConfigError(
-                f"a vector of {dim} numbers cannot be cut into {parts} equal parts: choose a divisor"
+                f"a vector of {dim} numbers cannot be cut into {parts} equal parts: choose a "
+                "divisor"
             )
         if count < CENTROIDS:
             raise ConfigError(
-                f"a codebook needs at least {CENTROIDS} vectors, the documents give {count}: add more"
+                f"a codebook needs at least {CENTROIDS} vectors, the documents give {count}: add "
+                "more"
             )
         centroids = []
         for part in np.split(vectors, parts, axis=1):
@@ -109,7 +111,8 @@ def stored_codes(codes: str, codebook: Codebook | None, *, keep_text: bool) -> s
     """
     if codes == "pq" and codebook is None:
         raise ModelError(
-            "the compressor has no codebook for its window, which bank.codes: pq needs: run `cmt codebook`, or set "
+            "the compressor has no codebook for its window, which bank.codes: pq needs: run `cmt "
+            "codebook`, or set "
             "bank.codes to auto"
         )
     if codes == "pq" or (codes == "auto" and keep_text):

@@ -18,9 +18,12 @@ LORA_SUFFIXES = (
 # any plain text works: the measurement finds the few dimensions in which an LM's states lie far
 # from zero
 PROSE = (
-    "The ferry left the harbour at seven, an hour after the mayor had opened the new bridge. It carried 212 "
-    "passengers, nine cars and a brass band from Dunmarrow that played until the pilot asked for silence. In 1974 the "
-    "same crossing took two days; the widow Anna Holt, who rowed it first, is said to have charged a penny and a song."
+    "The ferry left the harbour at seven, an hour after the mayor had opened the new bridge. It "
+    "carried 212 "
+    "passengers, nine cars and a brass band from Dunmarrow that played until the pilot asked for "
+    "silence. In 1974 the "
+    "same crossing took two days; the widow Anna Holt, who rowed it first, is said to have "
+    "charged a penny and a song."
 )
 
 

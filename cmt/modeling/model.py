@@ -187,7 +187,7 @@ class MemoryModel(nn.Module):
         return TokenScores(self.lm, question, asked, memories, scores, limits, window, leads)
 
     def decode(self, scored: TokenScores, selection: SelectionParams) -> ReaderOutput:
-        """π: a prompt for each question, padded on the left, with its best windows and its quote."""
+        """π: a prompt for each question, padded on the left, with its best windows and quote."""
         neighbours = neighbours_at(selection.neighbour_windows, self.window, scored.window)
         log_probability = token_log_probabilities(scored.scores)  # (B, S, n, 2)
         on_cpu = log_probability.cpu()
@@ -351,7 +351,8 @@ class MemoryModel(nn.Module):
         ]
         if wrong:
             raise ModelError(
-                f"the weights do not fit the configuration: {len(wrong)} tensors differ, {wrong[0]} first: "
+                f"the weights do not fit the configuration: {len(wrong)} tensors differ, "
+                f"{wrong[0]} first: "
                 "train again, or restore config.json"
             )
         for name, tensor in trained.items():

@@ -173,26 +173,9 @@ class _QuestionWriter:
             starts[0] = starts[0].lower()
         # 3. a pronoun most likely refers to the title
         if title and title not in span.answer:
-            pronouns = dict.fromkeys(_PRONOUNS, title) | dict.fromkeys(_POSSESSIVES, f"{title}'s")
-            starts = [
-                pronouns.get(word.lower(), word) if rng.random() < _NAMED else word
-                for word in starts
-            ]
-            ends = [
-                pronouns.get(word.lower(), word) if rng.random() < _NAMED else word for word in ends
-            ]
-        # 4. people seldom repeat the words on both sides of an answer: often use one side, without
-        #    the nearest words
-        if rng.random() < _ONE_SIDE:
-            starts, ends = (starts, []) if len(starts) > len(ends) else ([], ends)
-        gap = rng.choice(_GAPS)
-        far_starts, far_ends = starts[: max(0, len(starts) - gap)], ends[gap:]
-        if len(content_words(" ".join([*far_starts, *far_ends]))) >= _CONTENT_WORDS:
-            starts, ends = far_starts, far_ends
-        # 5. the nearest words, in the order of a question
-        limit = rng.choice(_QUESTION_WORDS)
-        while len(starts) + len(ends) > limit:
-            starts, ends = (starts[1:], ends) if len(starts) > len(ends) else (starts, ends[:-1])
+            starts, ends = _named(starts, title, rng), _named(ends, title, rng)
+        # 4. the words that people repeat, in the order of a question
+        starts, ends = _repeated(starts, ends, rng)
         is_subject = not PREPOSITION.search(before) and VERB_BEHIND.match(behind)
         if is_subject or asking.startswith("How many") or rng.random() < _TURNED:
             words = ends + starts
@@ -200,17 +183,11 @@ class _QuestionWriter:
             words = self._with_auxiliary_first(starts) + ends
         else:
             words = self._with_auxiliary_first(ends)
-        # 6. noise, which omits a few words and moves the others a little, and similar words
-        if rng.random() < _NOISY:
-            left_out = rng.uniform(0, _LEFT_OUT)
-            words = [word for word in words if rng.random() >= left_out] or words
-            positions = [index + rng.uniform(0, _MOVED) for index in range(len(words))]
-            words = [word for _, word in sorted(zip(positions, words, strict=True))]
-        replaced = rng.uniform(0, _REPLACED)
-        words = [
-            self._similar_word(word, span.answer, rng) if rng.random() < replaced else word
-            for word in words
-        ]
+        # 5. noise and similar words
+        words, replaced = _noisy(words, rng), rng.uniform(0, _REPLACED)
+        for index, word in enumerate(words):
+            if rng.random() < replaced:
+                words[index] = self._similar_word(word, span.answer, rng)
         return f"{asking} {' '.join(words)}?"
 
     def _with_auxiliary_first(self, words: Sequence[str]) -> list[str]:
@@ -268,6 +245,42 @@ def _around(span: Span, fewest: int) -> tuple[str, str]:
             starts.pop()
         if len(ends) > 1:
             ends.pop(0)
+
+
+def _named(words: Sequence[str], title: str, rng: random.Random) -> list[str]:
+    """The words with the title in place of some pronouns."""
+    pronouns = dict.fromkeys(_PRONOUNS, title) | dict.fromkeys(_POSSESSIVES, f"{title}'s")
+    return [pronouns.get(word.lower(), word) if rng.random() < _NAMED else word for word in words]
+
+
+def _repeated(
+    starts: list[str], ends: list[str], rng: random.Random
+) -> tuple[list[str], list[str]]:
+    """The words before and after an answer that a question repeats.
+
+    People seldom repeat the words on both sides of an answer: often only one side, without the
+    nearest words. At most _QUESTION_WORDS stay, the nearest ones.
+    """
+    if rng.random() < _ONE_SIDE:
+        starts, ends = (starts, []) if len(starts) > len(ends) else ([], ends)
+    gap = rng.choice(_GAPS)
+    far_starts, far_ends = starts[: max(0, len(starts) - gap)], ends[gap:]
+    if len(content_words(" ".join([*far_starts, *far_ends]))) >= _CONTENT_WORDS:
+        starts, ends = far_starts, far_ends
+    limit = rng.choice(_QUESTION_WORDS)
+    while len(starts) + len(ends) > limit:
+        starts, ends = (starts[1:], ends) if len(starts) > len(ends) else (starts, ends[:-1])
+    return starts, ends
+
+
+def _noisy(words: list[str], rng: random.Random) -> list[str]:
+    """The words, of some questions without a few and with the others moved a little."""
+    if rng.random() >= _NOISY:
+        return list(words)
+    left_out = rng.uniform(0, _LEFT_OUT)
+    words = [word for word in words if rng.random() >= left_out] or words
+    positions = [index + rng.uniform(0, _MOVED) for index in range(len(words))]
+    return [word for _, word in sorted(zip(positions, words, strict=True))]
 
 
 def with_verb_first(words: Sequence[str], verb: int, knowledge: WordKnowledge) -> list[str]:

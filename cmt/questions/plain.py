@@ -7,6 +7,7 @@ Those of `cmt.questions.generation` are made hard, for training.
 """
 
 import re
+from operator import itemgetter
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -42,30 +43,26 @@ def plain_questions(documents: pa.Table, knowledge: WordKnowledge) -> list[Plain
     ones.
     """
     # 1. the subjects and dates of clauses, and what their names mean
-    found = [
-        (doc_id, span)
-        for doc_id, text in zip(
-            *(documents[name].to_pylist() for name in ("doc_id", "text")), strict=True
-        )
-        for span in spans(text)
-        if span.kind in ("name", "when")
-    ]
-    names = [span for _, span in found if span.kind == "name"]
+    asked_for = list[tuple[str, Span]]()
+    for row in documents.select(["doc_id", "text"]).to_pylist():
+        for span in spans(row["text"]):
+            if span.kind in ("name", "when"):
+                asked_for.append((row["doc_id"], span))
+    names = [span for _, span in asked_for if span.kind == "name"]
     subjects = [span.answer for span in names if _is_subject(span)]
     words = QuestionWords(names, knowledge.kinds(subjects))
     # 2. their questions by document
     questions: dict[str, list[PlainQuestion]] = {}
-    for doc_id, span in found:
-        asked = _who(span, words) if span.kind == "name" else _when(span, knowledge)
-        if asked and not _UNCLEAR.search(asked) and len(content_words(asked)) >= _LEAST_CONTENT:
-            questions.setdefault(doc_id, []).append(PlainQuestion(doc_id, asked, span.answer))
-    # 3. one of each document first
+    for doc_id, span in asked_for:
+        text = _who(span, words) if span.kind == "name" else _when(span, knowledge)
+        if text and not _UNCLEAR.search(text) and len(content_words(text)) >= _LEAST_CONTENT:
+            questions.setdefault(doc_id, []).append(PlainQuestion(doc_id, text, span.answer))
+    # 3. the longest one of each document first
+    ranked = list[tuple[int, PlainQuestion]]()
     for of_document in questions.values():
-        of_document.sort(key=lambda one: -len(content_words(one.question)))
-    ranked = [
-        (rank, one) for of_document in questions.values() for rank, one in enumerate(of_document)
-    ]
-    return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
+        of_document.sort(key=lambda question: -len(content_words(question.question)))
+        ranked += enumerate(of_document)
+    return [question for _, question in sorted(ranked, key=itemgetter(0))]
 
 
 def _is_subject(span: Span) -> bool:

@@ -15,7 +15,10 @@ Kind = Literal["when", "number", "name", "phrase", "reason", "way", "rest"]
 _FIRST_WORD = re.compile(rf"{NAME_WORD}(?=[ ,'’])(?! [A-Z])")
 
 DETERMINER = "(?:[Tt]he|[Aa]n?|[Ii]ts|[Tt]heir|[Hh]is|[Hh]er)"
-_PREPOSITIONS = "in|on|at|to|from|by|near|for|of|with|between|since|until|into|over|under|through|against|during|about"
+_PREPOSITIONS = (
+    "in|on|at|to|from|by|near|for|of|with|between|since|until|into|over|under|through|against|"
+    "during|about"
+)
 _NOT_IN_A_PHRASE = (
     f"{DETERMINER}|{_PREPOSITIONS}|and|or|but|nor|as|than|that|which|who|whom|whose|what|when|where|while|because|if|"
     "this|these|those|it|they|he|she|we|you|i|them|him|us|me|is|are|was|were|be|been|being|has|had|have|having|do|does|"
@@ -35,9 +38,13 @@ _BEHIND = rf"(?! (?:of|to)\b)(?= (?:{_FOLLOWING})\b|[,.;:)]|$)"
 _PHRASE = (
     rf"(?:\b(?:(?!to )(?:{_PREPOSITIONS})|as|and|or|is|are|was|were) |\b(?={DETERMINER} ))"
     rf"(?:{DETERMINER} )?"
-    rf"(?P<phrase>{_WORD}(?: {_LATER_WORD}){{0,3}}(?: of (?:{DETERMINER} )?[\w-]+(?: {_LATER_WORD})?)?)"
+    rf"(?P<phrase>{_WORD}(?: {_LATER_WORD}){{0,3}}"
+    rf"(?: of (?:{DETERMINER} )?[\w-]+(?: {_LATER_WORD})?)?)"
     rf"(?<!ed)(?<!ing)(?<!ly){_BEHIND}"
-)  # up to four words other than function words, after a determiner or a word that noun phrases follow
+)
+"""Up to four words other than function words, after a determiner or a word that noun phrases
+follow.
+"""
 _CLAUSE_REST = r"[^\s,.;:()]+(?: [^\s,.;:()]+){2,9}(?=[,.;]|$)"
 _NAMED = re.compile(f"(?P<when>{PERIOD})|(?P<number>{QUANTITY})|(?P<name>{LONG_NAME})")
 _NAMES = re.compile(
@@ -49,7 +56,8 @@ _LONG_PHRASE = re.compile(
     rf"(?:(?:the|an?|its|their) )?(?:[\w'’-]+ ){{0,2}}[\w'’-]+){_BEHIND}"
 )  # a noun phrase with its determiner and a prepositional phrase
 _PURPOSE = re.compile(
-    r"\bto (?P<rest>(?!the\b|an?\b|its\b|their\b)[a-z]+ [^\s,.;:()]+(?: [^\s,.;:()]+){1,6}(?=[,.;]|$))"
+    r"\bto (?P<rest>(?!the\b|an?\b|its\b|their\b)"
+    r"[a-z]+ [^\s,.;:()]+(?: [^\s,.;:()]+){1,6}(?=[,.;]|$))"
 )
 _CLAUSE = re.compile(
     rf"\bbecause (?!of\b)(?P<reason>{_CLAUSE_REST})|\bby (?P<way>\w+ing {_CLAUSE_REST})"

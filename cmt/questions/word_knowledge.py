@@ -17,8 +17,8 @@ from cmt.questions.spans import FUNCTION_WORD
 
 PERSONS = frozenset(["person", "god"])
 PLACES = frozenset([
-    "city", "country", "state", "region", "island", "mountain", "river", "sea", "continent", "building", "museum",
-    "church", "street",
+    "city", "country", "state", "region", "island", "mountain", "river", "sea", "continent",
+    "building", "museum", "church", "street",
 ])  # fmt: skip
 ACTORS = frozenset(
     ["company", "party", "band", "team", "people", "army", "agency", "organization"]
@@ -26,13 +26,14 @@ ACTORS = frozenset(
 UNNAMED = frozenset(["group", "word"])  # kinds without information
 KINDS = [
     *sorted(PERSONS | PLACES | ACTORS | UNNAMED),
-    "language", "university", "school", "newspaper", "magazine", "book", "film", "song", "album", "religion", "war",
-    "battle", "treaty", "law", "movement", "kingdom", "empire", "dynasty", "award", "holiday", "sport", "game", "plant",
-    "animal", "disease", "drug", "chemical", "metal", "planet", "star", "ship", "train", "airport", "program", "system",
-    "theory", "period",
+    "language", "university", "school", "newspaper", "magazine", "book", "film", "song", "album",
+    "religion", "war", "battle", "treaty", "law", "movement", "kingdom", "empire", "dynasty",
+    "award", "holiday", "sport", "game", "plant", "animal", "disease", "drug", "chemical", "metal",
+    "planet", "star", "ship", "train", "airport", "program", "system", "theory", "period",
 ]  # fmt: skip
 _EXAMPLES = (
-    "Marie Curie is a person. The Danube is a river. Lagos is a city. Toyota is a company. Finland is a country. "
+    "Marie Curie is a person. The Danube is a river. Lagos is a city. Toyota is a company. "
+    "Finland is a country. "
     "Danish is a language. Hamlet is a book. The Kinks is a band. The Whigs is a party."
 )
 _LEAST_PROBABILITY = 0.4  # smallest probability of the likeliest kind; below it a name has no kind
@@ -43,11 +44,12 @@ _WORD = re.compile(r" [a-z]{3,}")
 
 # past → infinitive of the verbs of PAST_VERB that do not end in -ed
 _IRREGULAR = {
-    "became": "become", "began": "begin", "made": "make", "took": "take", "won": "win", "led": "lead", "gave": "give",
-    "found": "find", "built": "build", "wrote": "write", "held": "hold", "lost": "lose", "left": "leave",
-    "came": "come", "went": "go", "ran": "run", "said": "say", "saw": "see", "grew": "grow", "fell": "fall",
-    "met": "meet", "brought": "bring", "bought": "buy", "sold": "sell", "sent": "send", "told": "tell",
-    "taught": "teach", "thought": "think", "drew": "draw", "rose": "rise", "sang": "sing", "spoke": "speak",
+    "became": "become", "began": "begin", "made": "make", "took": "take", "won": "win",
+    "led": "lead", "gave": "give", "found": "find", "built": "build", "wrote": "write",
+    "held": "hold", "lost": "lose", "left": "leave", "came": "come", "went": "go", "ran": "run",
+    "said": "say", "saw": "see", "grew": "grow", "fell": "fall", "met": "meet", "brought": "bring",
+    "bought": "buy", "sold": "sell", "sent": "send", "told": "tell", "taught": "teach",
+    "thought": "think", "drew": "draw", "rose": "rise", "sang": "sing", "spoke": "speak",
     "kept": "keep", "fought": "fight",
 }  # fmt: skip
 

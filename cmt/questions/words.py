@@ -24,9 +24,9 @@ _PERSON_BEFORE = re.compile(
     r"\.?(?: of)? $"
 )
 _PERSON_BEHIND = re.compile(
-    r",? who\b|,? was born\b|['’]s (?:wife|son|father|death|brother)\b|,? (?:said|says|wrote|argued|argues|died|"
-    r"married|believed|claimed|stated|told|described|thought|proposed|directed|composed|sang|painted|was appointed|"
-    r"was elected)\b"
+    r",? who\b|,? was born\b|['’]s (?:wife|son|father|death|brother)\b|,? (?:said|says|wrote|"
+    r"argued|argues|died|married|believed|claimed|stated|told|described|thought|proposed|directed|"
+    r"composed|sang|painted|was appointed|was elected)\b"
 )
 _NO_FIRST_NAME = re.compile(
     "New|North|South|East|West|Great|Saint|San|Los|Las|Mount|Lake|Fort|Port|United|Royal|National|World|Grand|Old|The|"
@@ -147,11 +147,16 @@ class QuestionWords:
             return "Where"
         if kind in ACTORS and rng.random() < _WHO_SHARE:
             return "Who"
+        if kind in UNNAMED:
+            return "What"
         if kind:
-            return (
-                "What" if kind in UNNAMED else rng.choice([f"What {kind}", f"Which {kind}", "What"])
-            )
+            return rng.choice([f"What {kind}", f"Which {kind}", "What"])
         # 3. the words around the name suggest the kind
+        return self._by_surroundings(span, preposition, behind, rng)
+
+    def _by_surroundings(
+        self, span: Span, preposition: str, behind: str, rng: random.Random
+    ) -> str:
         kinds = self._occurrences[span.answer]
         if (apposition := _APPOSITION_BEHIND.match(behind)) and rng.random() < 0.7:
             return f"{rng.choice(['What', 'Which'])} {apposition['noun']}"

@@ -48,9 +48,7 @@ def fit_codebook(
         load_memory_model(folder, lm=lm, window=window, merged=True),
         documents.take(pa.array(sorted(rows), pa.int64())),
         slice_id="codebook",
-        keep_text=True,
-        number_format="fp16",
-        batch_tokens=params.compressor.batch_tokens,
+        params=params.with_values(bank={"keep_text": True, "codes": "fp16"}),
         on_progress=None if on_progress is None else lambda count, _tokens: on_progress(count),
     )
     vectors = [

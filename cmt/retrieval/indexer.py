@@ -2,6 +2,7 @@
 π.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -16,11 +17,12 @@ from cmt.bank import quantization
 from cmt.bank.lexical import sketch
 from cmt.bank.memory_ids import chunk_number, memory_id
 from cmt.bank.schema import bank_schema, schema_value
+from cmt.config import Params
 from cmt.errors import ModelError
 from cmt.modeling.codebook import stored_codes
 from cmt.modeling.model import MemoryModel
 from cmt.modeling.token_scores import RetrievedMemory
-from cmt.retrieval.chunking import batch_by_length, split_into_chunks
+from cmt.retrieval.chunking import Chunk, batch_by_length, split_into_chunks
 from cmt.text.display import heading
 
 Array = NDArray[np.float32]
@@ -56,87 +58,110 @@ def compress_documents(
     documents: pa.Table,
     *,
     slice_id: str,
-    keep_text: bool,
-    number_format: str,
-    batch_tokens: int,
+    params: Params,
     compressed: pa.Table | None = None,
     encode_batches: EncodeBatches | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> pa.Table:
     """Compress `documents` (DOCUMENT_SCHEMA) to bank rows (memory_schema), sorted by memory_id.
 
-    Of several rows of one document and date the last counts. Equal headings and texts are
-    compressed once, and not at all if `compressed` (rows of the bank) has their memories.
-    `batch_tokens`: tokens per forward pass, with padding. `on_progress` gets, for each batch, the
-    number of documents that begin in it and its number of tokens. Batches depend on the documents
-    alone, so the same slice gives the same bytes in every bank that has none of its texts.
+    If a document has several rows of one date, the last wins. Equal headings and texts are
+    compressed once, and not at all if `compressed` (rows of the bank) has their memories. `params`
+    give the form of the bank and the tokens of a forward pass. `on_progress` gets, for each batch,
+    the number of documents that begin in it and its number of tokens. Batches depend only on the
+    documents, so the same slice gives the same bytes in every bank that has none of its texts.
     `encode_batches` computes them; None: this process does.
     """
-    schema = memory_schema(model, keep_text=keep_text, number_format=number_format)
-    with_content = int(schema_value(schema, "dim")) != model.lm.hidden_size
-    codes = schema_value(schema, "codes")
-    quantize: Callable[[Array], bytes] = partial(quantization.quantize, codes=codes)
-    if model.codebook and codes == model.codebook.name:
-        quantize = model.codebook.encode
+    bank = params.bank
+    schema = memory_schema(model, keep_text=bank.keep_text, number_format=bank.codes)
     # 1. Collect the memories that are there, and cut the other documents into chunks.
     rows = list(
         {(row["doc_id"], row["published_at"]): row for row in documents.to_pylist()}.values()
     )
-    memories: dict[
-        tuple[str, str], list[dict[str, Any]]
-    ] = {}  # of each text and heading, in the order of chunks
+    memories = defaultdict[tuple[str, str], list[dict[str, Any]]](list)  # of each text and heading
     for memory in compressed.to_pylist() if compressed else ():
-        memories.setdefault(_content(memory), []).append(memory)
+        memories[_content(memory)].append(memory)
     new = {_content(row): row for row in reversed(rows) if _content(row) not in memories}
-    longest = model.config.compressor.chunk_tokens
-    chunks = [
-        chunk
-        for row in new.values()
-        for chunk in split_into_chunks(row, lm=model.lm, longest=longest)
-    ]
-    # 2. Compress these in batches of similar length.
-    batches = list(batch_by_length(chunks, batch_tokens))
+    longest, chunks = model.config.compressor.chunk_tokens, list[Chunk]()
+    for row in new.values():
+        chunks += split_into_chunks(row, lm=model.lm, longest=longest)
+    if on_progress and len(rows) > len(new):
+        on_progress(len(rows) - len(new), 0)
+    # 2. Compress these.
+    for content, memory in _compressed(model, chunks, schema, params, encode_batches, on_progress):
+        memories[content].append(memory)
+    # 3. Give every version of a document its rows.
+    return _bank_rows(rows, memories, schema, slice_id)
+
+
+def _compressed(
+    model: MemoryModel,
+    chunks: Sequence[Chunk],
+    schema: pa.Schema,
+    params: Params,
+    encode_batches: EncodeBatches | None,
+    on_progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    """Text and heading, and memory, of each chunk, in batches of similar length."""
+    batches = list(batch_by_length(chunks, params.compressor.batch_tokens))
     tokens = [[chunk.tokens for chunk in batch] for batch in batches]
+    with_content = int(schema_value(schema, "dim")) != model.lm.hidden_size
     if encode_batches:
         encoded = encode_batches(tokens, with_content=with_content)
     else:
         encoded = (encode_batch(model, batch, with_content=with_content) for batch in tokens)
-    if on_progress and len(rows) > len(new):
-        on_progress(len(rows) - len(new), 0)
+    quantize = _quantizer(model, schema)
     for batch, encoded_batch in zip(batches, encoded, strict=True):
         for chunk, (key, vectors) in zip(batch, encoded_batch, strict=True):
             memory = {
                 "memory_id": chunk.memory_id,
                 "n_tokens": len(chunk.tokens),
                 "n_vectors": len(vectors),
+                "key": key.astype(np.float16),
+                "memory": quantize(vectors),
             }
-            memory |= {"key": key.astype(np.float16), "memory": quantize(vectors)}
-            memory |= (
-                {"text": chunk.text} if keep_text else {"text": None, "words": sketch(chunk.text)}
-            )
-            memories.setdefault(_content(chunk.document), []).append(memory)
+            if params.bank.keep_text:
+                memory["text"] = chunk.text
+            else:
+                memory |= {"text": None, "words": sketch(chunk.text)}
+            yield _content(chunk.document), memory
         if on_progress:
             begun = sum(chunk.memory_id.endswith("#0") for chunk in batch)
             on_progress(begun, sum(len(chunk.tokens) for chunk in batch))
-    # 3. Give every version of a document its rows; the latest one of the slice has plain
-    #    memory_ids.
-    latest = {
-        row["doc_id"]: row["published_at"] for row in sorted(rows, key=itemgetter("published_at"))
-    }
+
+
+def _quantizer(model: MemoryModel, schema: pa.Schema) -> Callable[[Array], bytes]:
+    codes = schema_value(schema, "codes")
+    if model.codebook and codes == model.codebook.name:
+        return model.codebook.encode
+    return partial(quantization.quantize, codes=codes)
+
+
+def _bank_rows(
+    documents: Sequence[Mapping[str, Any]],
+    memories: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]],
+    schema: pa.Schema,
+    slice_id: str,
+) -> pa.Table:
+    """The rows of all versions of the documents; the latest one of the slice has plain
+    memory_ids.
+
+    `memories`: those of each text and heading, in the order of chunks.
+    """
+    latest = {}
+    for row in sorted(documents, key=itemgetter("published_at")):
+        latest[row["doc_id"]] = row["published_at"]
     common: dict[str, Any] = {"superseded_at": None, "hidden": None}
     common |= {"slice_id": slice_id, "compressor": schema_value(schema, "compressor")}
+    names = ("doc_id", "published_at", "source", "supersedes", "sha256", "title")
     bank_rows = []
-    for row in rows:
+    for row in documents:
         version = None if latest[row["doc_id"]] == row["published_at"] else row["published_at"]
         for memory in memories.get(_content(row), ()):
-            record = {
-                name: row[name]
-                for name in ("doc_id", "published_at", "source", "supersedes", "sha256", "title")
-            }
-            record["memory_id"] = memory_id(
-                row["doc_id"], chunk_number(memory["memory_id"]), version
-            )
-            bank_rows.append(memory | common | record)
+            chunk = chunk_number(memory["memory_id"])
+            record = {name: row[name] for name in names}
+            record["memory_id"] = memory_id(row["doc_id"], chunk, version)
+            bank_rows.append({**memory, **common, **record})
     return pa.Table.from_pylist(sorted(bank_rows, key=itemgetter("memory_id")), schema=schema)
 
 
@@ -166,7 +191,8 @@ def retrieved_memory(
     else:
         raise ModelError(
             f"the bank was filled with codebook {codes}, the compressor has "
-            f"{model.codebook.name if model.codebook else 'none'}: restore its codebooks.safetensors, "
+            f"{model.codebook.name if model.codebook else 'none'}: restore its "
+            "codebooks.safetensors, "
             "or set bank.uri to a new folder"
         )
     stored = torch.from_numpy(decoded)  # (k, D) or (k, 2·D)

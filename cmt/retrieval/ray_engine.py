@@ -110,7 +110,8 @@ def _started(workers: int) -> Any:
         import ray.data
     except ImportError as error:
         raise ConfigError(
-            f"compress.engine is 'ray', but Ray cannot be imported ({error}): `pip install 'cmt-memory[ray]'`, or set "
+            f"compress.engine is 'ray', but Ray cannot be imported ({error}): `pip install "
+            "'cmt-memory[ray]'`, or set "
             "'local'"
         ) from None
     if not ray.is_initialized():

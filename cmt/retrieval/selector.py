@@ -1,6 +1,7 @@
 """Selection of memories for a question: keys and words, as of a date (docs/method.md#selection)."""
 
 import math
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -28,9 +29,8 @@ class Selection(NamedTuple):
     # log-probability of the first candidate minus candidate LEAD_RANK, or minus the last of fewer
     lead: float = 0.0
     margin: float = math.inf  # smallest change in log-probability that alters the selection
-    changes: tuple[
-        Change, ...
-    ] = ()  # the recorded changes that name a document of the rows, rejected ones included
+    # the recorded changes that name a document of the rows, rejected ones included
+    changes: tuple[Change, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -75,17 +75,7 @@ def select_memories(
     if not rows:
         return Selection([])
     # 2. Rank them by log-probability.
-    words = (
-        sketch_scores(question, [row["words"] for row in rows])
-        if by_sketch
-        else [row["bm25"] for row in rows]
-    )
-    best_words = max(words) or 1.0
-    temperature = model.temperature.item()
-    logits = [
-        temperature * row["similarity"] + selection.full_text_weight * word / best_words
-        for row, word in zip(rows, words, strict=True)
-    ]
+    logits = _logits(rows, question, selection, temperature=model.temperature.item())
     total = float(np.logaddexp.reduce(logits))
     ranked = sorted(
         zip(logits, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"])
@@ -105,3 +95,23 @@ def select_memories(
         gaps = gaps[len(selected) - 1 :]
     gaps += [abs(best - logit - selection.max_logprob_gap) for logit, _ in first[1:]]
     return Selection(selected, best - ranked[:LEAD_RANK][-1][0], min(gaps, default=math.inf))
+
+
+def _logits(
+    rows: Sequence[Mapping[str, Any]],
+    question: str,
+    selection: SelectionParams,
+    *,
+    temperature: float,
+) -> list[float]:
+    """temperature · cosine + full_text_weight · words / max(words) of each row."""
+    if selection.full_text_weight and "words" in rows[0]:
+        words = sketch_scores(question, [row["words"] for row in rows])
+    else:
+        words = [row["bm25"] for row in rows]
+    best = max(words) or 1.0
+    logits = []
+    for row, word in zip(rows, words, strict=True):
+        of_words = selection.full_text_weight * word / best
+        logits.append(temperature * row["similarity"] + of_words)
+    return logits

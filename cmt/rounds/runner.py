@@ -197,7 +197,7 @@ class RoundRunner:
         from cmt.retrieval.indexer import compress_documents
         from cmt.rounds.staging import read_staged, write_staged
 
-        project, bank = self.project, self.project.params.bank
+        project = self.project
         forgotten = project.history.forgotten()
         # The name changes with the forgotten documents, which are not in the file.
         parts = *self._identity, sha256_hex(*forgotten)
@@ -225,9 +225,7 @@ class RoundRunner:
                 documents,
                 compressed=project.bank.memories_of(set(documents["sha256"].to_pylist())),
                 slice_id=self.slice.slice_id,
-                keep_text=bank.keep_text,
-                number_format=bank.codes,
-                batch_tokens=project.params.compressor.batch_tokens,
+                params=project.params,
                 encode_batches=project.encode_batches,
                 on_progress=on_progress,
             )

@@ -82,34 +82,45 @@ def _with_earlier_values(
     names: dict[str, list[str]],
     rng: random.Random,
 ) -> str:
-    """The text with an earlier value beside some of its answers."""
+    """The text with an earlier value next to some of its answers, in which all answers stay."""
     answers = [answer for answer, _ in answers_with_kind]
     for answer, kind in answers_with_kind:
-        # 1. an earlier value that is neither in the text nor part of an answer, beside a complete
-        #    answer
-        old = (
-            _earlier_value(answer, names.get(kind, []), rng)
-            if rng.random() < ANSWER_SHARE
-            else None
-        )
-        match = re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
-        if old is None or match is None or old in text or not _ANSWER_END.match(text, match.end()):
+        old = None
+        if rng.random() < ANSWER_SHARE:
+            old = _earlier_value(answer, names.get(kind, []), rng)
+        place = re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
+        if old is None or place is None or not _fits(old, place, answers):
             continue
-        if any(old.lower() in other.lower() for other in answers):
-            continue
-        # 2. the phrase, without its last comma where punctuation follows
-        of_kind = () if re.search(YEAR, answer) else _FIGURES if DECIMAL.search(answer) else _NAMES
-        phrase, rest = rng.choice(_ANY_VALUE + of_kind), text[match.end() :]
-        if rest[:1] in tuple(",.;:)?!"):
-            phrase = phrase.removesuffix(",")
-        direction = "up" if _value(answer) > _value(old) else "down"
-        # 3. keep the change if all answers are still in the text
-        changed = (
-            text[: match.start()] + phrase.format(new=answer, old=old, direction=direction) + rest
-        )
+        changed = _with_earlier_value(answer, old, place, rng)
         if all(other in changed for other in answers if other in text):
             text = changed
     return text
+
+
+def _fits(old: str, place: re.Match[str], answers: Sequence[str]) -> bool:
+    """Whether `old` is neither in the text nor part of an answer, and the answer at `place` is
+    complete.
+    """
+    if old in place.string or not _ANSWER_END.match(place.string, place.end()):
+        return False
+    return not any(old.lower() in other.lower() for other in answers)
+
+
+def _with_earlier_value(answer: str, old: str, place: re.Match[str], rng: random.Random) -> str:
+    """The text with a phrase of both values at `place`, without its last comma where punctuation
+    follows.
+    """
+    text = place.string
+    of_kind: tuple[str, ...] = _NAMES
+    if re.search(YEAR, answer):
+        of_kind = ()
+    elif DECIMAL.search(answer):
+        of_kind = _FIGURES
+    phrase, rest = rng.choice(_ANY_VALUE + of_kind), text[place.end() :]
+    if rest[:1] in tuple(",.;:)?!"):
+        phrase = phrase.removesuffix(",")
+    direction = "up" if _value(answer) > _value(old) else "down"
+    return text[: place.start()] + phrase.format(new=answer, old=old, direction=direction) + rest
 
 
 def _earlier_value(answer: str, names: Sequence[str], rng: random.Random) -> str | None:

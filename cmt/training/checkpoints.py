@@ -68,7 +68,8 @@ def claim_folder(folder: Path, identity: str) -> None:
         folder.glob("checkpoint-*")
     ):  # a kill may have left checkpoints without a record
         log.warning(
-            "the checkpoints in %s belong to another run (its data or parameters differ): deleting them, starting anew",
+            "the checkpoints in %s belong to another run (its data or parameters differ): "
+            "deleting them, starting anew",
             folder,
         )
         shutil.rmtree(folder)

@@ -142,7 +142,8 @@ class StepDataset(Dataset[dict[str, Any]]):
         self.params = params
         if not any(paragraph.questions for paragraph in pool):
             raise StreamError(
-                "no question has its answer verbatim in its document: nothing to train on, name another train.source"
+                "no question has its answer verbatim in its document: nothing to train on, name "
+                "another train.source"
             )
         rng = random.Random(params.seed)
         self.steps: list[list[int]] = []  # indices into `pool`

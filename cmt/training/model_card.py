@@ -58,7 +58,15 @@ def write_card(
     schedule = (
         f"constant, the last {train.decay_steps} steps down to 0" if train.decay_steps else "cosine"
     )
-    low, high = scores["ci"]
+    pairs_seen = f"about {train.questions:,}, {train.answer_fraction:.0%} of them through the LM"
+    steps = history[-1]["step"] if history else 0
+    weights = (
+        f"α {objective.alpha:g}, β {objective.beta:g}, λ {objective.uniformity_weight:g}, "
+        f"γ {objective.gamma:g}"
+    )
+    has_curve = (folder / "curve.png").exists()
+    curve = "![training curve](curve.png)" if has_curve else "No training curve was drawn."
+    em, f1, (low, high) = scores["em"], scores["f1"], scores["ci"]
     write_bytes(
         folder / "card.md",
         f"""# Compressor {digest[:12]}
@@ -67,16 +75,16 @@ def write_card(
 |---|---|
 | base LM | `{params.lm.source}` |
 | trained on | {source}, {documents:,} paragraphs; {held_out} |
-{stream}| question-answer pairs seen | about {train.questions:,}, {train.answer_fraction:.0%} of them through the LM |
-| steps | {history[-1]["step"] if history else 0}, seed {params.seed}, AdamW, rate {train.learning_rate:g}, {schedule} |
-| objective | α {objective.alpha:g}, β {objective.beta:g}, λ {objective.uniformity_weight:g}, γ {objective.gamma:g} |
+{stream}| question-answer pairs seen | {pairs_seen} |
+| steps | {steps}, seed {params.seed}, AdamW, rate {train.learning_rate:g}, {schedule} |
+| objective | {weights} |
 | command | `cmt train` |
 
-Held-out articles, all in one bank, {scores["n"]} questions: **EM {scores["em"]:.1f}, F1 {scores["f1"]:.1f}**
+Held-out articles, all in one bank, {scores["n"]} questions: **EM {em:.1f}, F1 {f1:.1f}**
 (95 % {low:.1f} – {high:.1f}), prefix EM {scores["em_prefix"]:.1f},
 recall@{params.selection.top_k} {scores["recall"]:.3f}.
 
-{"![training curve](curve.png)" if (folder / "curve.png").exists() else "No training curve was drawn."}
+{curve}
 
 It belongs to the base LM above and is refused with any other.
 {licence}

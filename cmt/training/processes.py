@@ -25,8 +25,8 @@ from transformers import TrainerCallback
 from cmt.common.storage import read_json, write_json
 from cmt.config import Params, TrainParams
 from cmt.errors import CmtError, ModelError
+from cmt.lm.installed import installed
 from cmt.lm.model import FrozenLM
-from cmt.lm.weights import installed
 from cmt.training import trainer
 from cmt.training.plan import TrainingPlan, measure_plan
 

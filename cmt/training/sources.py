@@ -23,7 +23,10 @@ from cmt.stream.rows import read
 from cmt.text.display import first_line
 
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-_ALTERNATIVE = "download the file by other means and set train.source to path:<file> (or name it so in train.mix)"
+_ALTERNATIVE = (
+    "download the file by other means and set train.source to path:<file> (or name it so in "
+    "train.mix)"
+)
 
 
 def source_name(source: str) -> str:
@@ -40,7 +43,8 @@ def source_name(source: str) -> str:
     if scheme == "hub" and _HUB.fullmatch(location):
         return re.sub("[/@]", "--", location)
     raise ConfigError(
-        f"train.source or train.mix: {source!r} is not of the form path:<file> or hub:<org>/<name>[@<revision>], "
+        f"train.source or train.mix: {source!r} is not of the form path:<file> or "
+        "hub:<org>/<name>[@<revision>], "
         f"nor {STREAM}"
     )
 
@@ -113,7 +117,8 @@ def _files(train: TrainParams) -> dict[str, Path]:
         file = train.path / f"{source_name(source)}.json"
         if other := next((earlier for earlier, path in files.items() if path == file), None):
             raise ConfigError(
-                f"train.mix: {other} and {source} would both be {file.name} in {train.path}: rename one of the files"
+                f"train.mix: {other} and {source} would both be {file.name} in {train.path}: "
+                "rename one of the files"
             )
         files[source] = file
     return files
@@ -137,12 +142,14 @@ def _download(name: str, folder: Path) -> Path:
         )
     except Exception as error:  # the client and its HTTP library raise many types
         raise StreamError(
-            f"{name} could not be fetched from the hub ({first_line(error)}): check the network, or {_ALTERNATIVE}"
+            f"{name} could not be fetched from the hub ({first_line(error)}): check the network, "
+            f"or {_ALTERNATIVE}"
         ) from error
     parts = sorted(folder.rglob("*.parquet"))
     if not parts:
         raise StreamError(
-            f"{name} has no train split in Parquet on the hub: name another dataset, or {_ALTERNATIVE}"
+            f"{name} has no train split in Parquet on the hub: name another dataset, or "
+            f"{_ALTERNATIVE}"
         )
     # 2. its rows, by article and paragraph
     columns = ["id", "title", "context", "question", "answers"]
@@ -155,7 +162,8 @@ def _download(name: str, folder: Path) -> Path:
                 articles[row["title"]][row["context"]].append(question)
         except (pa.ArrowException, OSError, KeyError, TypeError) as error:
             raise StreamError(
-                f"{part.name} on the hub is damaged or does not have SQuAD's columns {', '.join(columns)} ({error}): "
+                f"{part.name} on the hub is damaged or does not have SQuAD's columns "
+                f"{', '.join(columns)} ({error}): "
                 f"pull again, or {_ALTERNATIVE}"
             ) from None
     # 3. the official layout

@@ -230,7 +230,8 @@ class CompressorTrainer(Trainer):  # type: ignore[misc] # transformers is not fo
             super()._save_checkpoint(*args, **kwargs)
         except RuntimeError as error:  # torch.save raises no OSError
             raise ModelError(
-                f"the checkpoint in {self.args.output_dir} could not be written ({first_line(error)}): free space and "
+                f"the checkpoint in {self.args.output_dir} could not be written "
+                f"({first_line(error)}): free space and "
                 "run `cmt train` again, which continues from the checkpoint before"
             ) from error
 

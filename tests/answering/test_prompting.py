@@ -8,9 +8,10 @@ from typing import Any
 from cmt.answering.answer import MAX_QUESTION_TOKENS, Answer
 from cmt.answering.prompting import EXAMPLES, Passage, Prediction, closed_book, given_text, rag
 from cmt.bank.bank import Bank
+from cmt.config import AnsweringParams
 from cmt.lm.model import FrozenLM
 
-OPTIONS: dict[str, Any] = {"max_new_tokens": 6, "batch_size": 2}
+OPTIONS: dict[str, Any] = {"answering": AnsweringParams(max_new_tokens=6, batch_size=2)}
 JANUARY, MARCH, JUNE = (datetime(2031, month, 15, tzinfo=UTC) for month in (1, 3, 6))
 QUESTIONS = [
     "Who is the mayor of Port Ellery?",

@@ -60,13 +60,10 @@ def unrecorded(answerer: Answerer, as_of: Sequence[datetime] = DATES) -> list[Re
 
 def add(answerer: Answerer, rows: list[dict[str, Any]] = CRANE) -> None:
     """Bank more documents."""
-    options: dict[str, Any] = {
-        "slice_id": "2031-01/0002",
-        "keep_text": True,
-        "number_format": "int8",
-        "batch_tokens": 256,
-    }
-    answerer.bank.upsert(compress_documents(answerer.model, documents(rows), **options))
+    new = compress_documents(
+        answerer.model, documents(rows), slice_id="2031-01/0002", params=answerer.params
+    )
+    answerer.bank.upsert(new)
 
 
 @pytest.fixture(scope="module")

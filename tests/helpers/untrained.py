@@ -100,9 +100,7 @@ def untrained_answerer(
             model,
             documents(batch),
             slice_id="2031-01/0001",
-            keep_text=keep_text,
-            number_format=number_format,
-            batch_tokens=256,
+            params=params.with_values(compressor={"batch_tokens": 256}),
         )
         bank.upsert(memories)
     return Answerer(model=model, lm=lm, bank=bank, params=params)

@@ -27,7 +27,7 @@ from cmt.answering.prompting import closed_book
 from cmt.bank.bank import open_bank
 from cmt.bank.location import BankLocation
 from cmt.common.arrow import replace_column
-from cmt.config import Params, written_sections
+from cmt.config import AnsweringParams, Params, written_sections
 from cmt.evaluation.metrics import exact_match
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.modeling.checkpoint import CompressorConfig
@@ -131,9 +131,10 @@ def rows_of(
         model,
         documents(facts),
         slice_id="2030-03/0001",
-        keep_text=keep_text,
-        number_format=number_format,
-        batch_tokens=2048,
+        params=Params().with_values(
+            bank={"keep_text": keep_text, "codes": number_format},
+            compressor={"batch_tokens": 2048},
+        ),
     )
 
 
@@ -181,7 +182,9 @@ def test_a_32_documents_can_be_overfitted(
 
 def test_b_without_memories_the_lm_does_not_know_the_answers(real_lm: FrozenLM) -> None:
     predictions = closed_book(
-        real_lm, [fact["question"] for fact in FACTS], max_new_tokens=8, batch_size=32
+        real_lm,
+        [fact["question"] for fact in FACTS],
+        answering=AnsweringParams(max_new_tokens=8, batch_size=32),
     )
     known = [
         exact_match(prediction.text, [fact["answer"]])

@@ -9,8 +9,9 @@ import pytest
 
 from cmt.common.digests import sha256_hex
 from cmt.errors import ConfigError, ModelError
-from cmt.lm.download import fetch, folder_name
+from cmt.lm.download import fetch
 from cmt.lm.model import FrozenLM, weights_digest
+from cmt.lm.source import folder_name
 from cmt.lm.weights import pull
 from tests.helpers.hub import Hub, serve_hub
 from tests.helpers.tiny import SOURCE, write_folder, write_wheel

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from cmt.errors import ModelError
-from cmt.lm.download import folder_name
+from cmt.lm.installed import installed
 from cmt.lm.model import FrozenLM, weights_digest
-from cmt.lm.weights import installed, pull, verify
+from cmt.lm.source import folder_name
+from cmt.lm.weights import pull, verify
 from tests.helpers.tiny import (
     SOURCE,
     change_json,

@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from cmt.bank.schema import row_problems
-from cmt.config import AggregatorParams, AlignmentParams, CompressorParams, ObjectiveParams
+from cmt.config import (
+    AggregatorParams,
+    AlignmentParams,
+    CompressorParams,
+    ObjectiveParams,
+    Params,
+)
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import CompressorConfig
@@ -38,13 +44,13 @@ def model(lm: FrozenLM, *, layers: int = 2, kind: str = "windows") -> MemoryMode
 
 
 def rows_of(compressor: MemoryModel, facts: list[dict[str, Any]], **options: Any) -> pa.Table:
-    defaults: dict[str, Any] = {
-        "slice_id": "2030-03/0001",
-        "keep_text": True,
-        "number_format": "int8",
-        "batch_tokens": 256,
+    bank = {
+        "keep_text": options.pop("keep_text", True),
+        "codes": options.pop("number_format", "int8"),
     }
-    return compress_documents(compressor, documents(facts), **(defaults | options))
+    params = Params().with_values(bank=bank, compressor={"batch_tokens": 256})
+    options = {"slice_id": "2030-03/0001"} | options
+    return compress_documents(compressor, documents(facts), params=params, **options)
 
 
 def test_a_row_carries_the_fields_of_its_document(tiny_lm: TinyLm) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.config import load_params
+from cmt.config import Params, load_params
 from cmt.retrieval.indexer import compress_documents
 from cmt.workspace import open
 from tests.flows.conftest import prefect_databases, prefect_server, project  # noqa: F401 - fixtures
@@ -38,16 +38,18 @@ def test_a_cluster_gives_the_memories_of_one_process(tiny_workspace: Path, keep_
     open_workspace(tiny_workspace).pull()
     workspace = open_workspace(tiny_workspace, compress__engine="ray", compress__workers=2)
     resources = workspace
-    options = {"slice_id": "2031-01/0001", "number_format": "int8", "batch_tokens": 256}
+    params = Params().with_values(
+        bank={"keep_text": keep_text, "codes": "int8"}, compressor={"batch_tokens": 256}
+    )
     progress = list[int]()
     here, spread = (
         compress_documents(
             resources.project.model,
             documents(FARES),
-            keep_text=keep_text,
+            slice_id="2031-01/0001",
+            params=params,
             encode_batches=encode,
             on_progress=lambda documents, _tokens: progress.append(documents),
-            **options,  # type: ignore[arg-type]
         )
         for encode in (None, resources.project.encode_batches)
     )

@@ -11,8 +11,8 @@ import torch
 
 from cmt.config import Params, TrainParams
 from cmt.errors import ConfigError, ModelError
+from cmt.lm.installed import installed
 from cmt.lm.model import FrozenLM
-from cmt.lm.weights import installed
 from cmt.training.processes import (
     needs_own_process,
     run_in_processes,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -91,12 +90,9 @@ def answerer(tiny_lm: TinyLm, tmp_path: Path) -> Answerer:
 
 def add_later(answerer: Answerer) -> NewSlice:
     """Bank LATER as a slice."""
-    options: dict[str, Any] = {
-        "slice_id": "2031-02/0001",
-        "keep_text": True,
-        "number_format": "int8",
-    }
-    rows = compress_documents(answerer.model, documents(LATER), batch_tokens=256, **options)
+    rows = compress_documents(
+        answerer.model, documents(LATER), slice_id="2031-02/0001", params=answerer.params
+    )
     answerer.bank.upsert(rows)
     news = {fact["doc_id"]: NewDocument(fact["text"], "Mallory", DATE) for fact in LATER}
     return NewSlice(rows, news, Authority(), lambda _sources: {})
