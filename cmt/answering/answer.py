@@ -83,19 +83,19 @@ class Source:
     it.
     """
     supersedes: str | None = None
-    """Id of the document that this one supersedes; it is read beside that document if the bank
+    """Id of the document that this one supersedes; it is read together with that document if the bank
     still has it.
     """
 
 
 @dataclass(frozen=True)
 class OtherValue:
-    """A value that another document states beside the answer."""
+    """A value that another document states, shown next to the answer."""
 
     text: str
     doc_id: str
     published_at: datetime
-    later: bool  # whether its document is later than the one of the answer
+    later: bool  # whether its document is later than the answer's
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,9 @@ class Answerer:
     def _answer_all(
         self, queries: Sequence[Query], select: Select, on_progress: OnProgress | None = None
     ) -> list[Answer]:
-        """Answers in the order of `queries`. Rows with a near-tie are recomputed alone."""
+        """Answers in the order of `queries`. A question with a near-tie is computed again by
+        itself.
+        """
         answers: dict[int, Answer] = {}
         for batch in self._batches(queries):
             for query, (answer, stable) in zip(
@@ -248,8 +250,7 @@ class Answerer:
         return [answers[query.position] for query in queries]
 
     def _batches(self, queries: Sequence[Query]) -> Iterator[list[Query]]:
-        """Batches by length. Questions share a batch only if they are padded in it as they would be
-        alone.
+        """Batches by length. Questions share a batch only if it pads them as a batch of one would.
 
         A question without padding does not share a batch with a padded one, because a mask changes
         the rounding.

@@ -21,14 +21,14 @@ def attribute_sources(
     quote: AnswerSpan | None,
     offsets: Offsets,
 ) -> tuple[Source, ...]:
-    """The documents of the selected `rows` of the bank as sources: the one with the quote first,
+    """The documents of the selected `rows` of the bank as sources: the quoted one first,
     then the best.
 
     `begin_probability` (S, n) is the probability that the answer begins with each token; without it
-    (the published ψ scores no tokens) rows are ordered by `prior` alone. `spans`: the spans that
+    (the published ψ scores no tokens) rows are ordered only by `prior`. `spans`: the spans that
     the LM read. `quote`: the likeliest answer.
     """
-    # 1. rank the memories: the one that the answer is from, then by the probability that they hold
+    # 1. rank the memories: the answer's first, then by the probability that they hold
     #    it, then as selected
     weights = [0.0] * len(rows) if begin_probability is None else begin_probability.sum(1).tolist()
     quoted = quote.span.memory if quote else None
@@ -84,7 +84,7 @@ def quote_span(
 ) -> Span | None:
     """The quoted token span as a character span without surrounding blanks; None if it is blank.
 
-    The blanks are stripped because a token includes the one before its word.
+    The blanks are stripped because a token includes the blank before its word.
     """
     (quoted,) = text_spans(text, [span], begin_probability, offsets)
     words = text[quoted.first : quoted.last]

@@ -147,7 +147,7 @@ def compare(reading: Reading, judge: Judge) -> Compared:
     1. Take the best-scored statement and up to COMPARED others on the same fact, those with most
        of its words.
     2. Walk them by date; compare each with the statement in force. A text that is like the best
-       one, and not like the one in force, is compared with the best one.
+       statement's, and not like that in force, is compared with the best statement.
     3. Split the pair's probability mass, and add up to CORROBORATION, in proportion to P(later
        holds). The better one is in force from then on.
     """
@@ -159,7 +159,7 @@ def compare(reading: Reading, judge: Judge) -> Compared:
     scores, pairs = list(before), list[Pair]()
     best = max(range(len(scores)), key=scores.__getitem__)
     contenders = [best, *_rivals(reading, statements, scores, best)]
-    # 2. in the order of the dates, compare each with the one in force
+    # 2. in the order of the dates, compare each with the statement in force
     in_force, *followers = sorted(
         contenders, key=lambda memory: (statements[memory].published_at, memory)
     )

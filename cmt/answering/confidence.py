@@ -61,7 +61,7 @@ class Basis(NamedTuple):
         """The confidence with which `selection` gives the same answer; None if it may give another
         one.
 
-        Of two selections with equal digests, `lead` changes the confidence alone. `threshold`: the
+        Of two selections with equal digests, only `lead` changes the confidence. `threshold`: the
         confidence below which the answer is "not in memory".
         """
         if selection.digest != self.selection:

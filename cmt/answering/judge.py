@@ -158,16 +158,16 @@ def same_fact(question: str, earlier: Mapping[str, Any], later: Mapping[str, Any
     2. Many of the earlier text's words in the later one: the same fact.
     3. Fewer of them, but the question's words and names: perhaps the same fact.
     """
-    asked = coverage(question, later["text"]) / (coverage(question, earlier["text"]) or 1)
-    if asked < LEAST_ASKED:
+    of_question = coverage(question, later["text"]) / (coverage(question, earlier["text"]) or 1)
+    if of_question < LEAST_ASKED:
         return "no"
     shared = coverage(without_publisher(earlier), without_publisher(later))
-    if shared >= MANY_SHARED or (shared >= SHARED and asked >= MANY_ASKED):
+    if shared >= MANY_SHARED or (shared >= SHARED and of_question >= MANY_ASKED):
         return "yes"
     named = names_covered(question, later["text"])
-    if named == 1 and asked >= ENOUGH_ASKED:
+    if named == 1 and of_question >= ENOUGH_ASKED:
         return "perhaps"
-    if shared >= FEWEST_SHARED and asked >= SOME_ASKED and named >= SOME_NAMES:
+    if shared >= FEWEST_SHARED and of_question >= SOME_ASKED and named >= SOME_NAMES:
         return "perhaps"
     return "no"
 
@@ -177,7 +177,7 @@ def excerpt(statement: Statement) -> str:
 
     1. A short text stays as it is.
     2. Take the sentence of the answer.
-    3. Add the nearest other sentences, the one before it first, until the next does not fit.
+    3. Add the nearest other sentences, earlier ones first, until the next does not fit.
     """
     text = statement.text
     heading = text.partition("\n")[0] if "\n" in text else ""

@@ -139,8 +139,8 @@ def _problem_of_decoder(config: PreTrainedConfig) -> str | None:
 
 
 def clean_configuration(folder: Path) -> dict[str, list[str]]:
-    """Rewrite the configuration of LM and tokenizer in `folder`, a copy of cmt's own, with known
-    fields alone.
+    """Rewrite the configuration of LM and tokenizer in `folder`, a copy of cmt's own, with only
+    known fields.
 
     A field that is left out but sets known ones, such as a pattern of layers, is replaced by these.
     Returns the names that were left out of each file. Raises ModelError if the model would be

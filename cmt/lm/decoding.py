@@ -1,7 +1,7 @@
 """Greedy generation with the frozen LM, optionally with a copy mechanism.
 
 Results do not depend on the batch: rows are grouped by width, and `complete` generates a row with a
-near-tie again alone.
+near-tie again by itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -84,7 +84,7 @@ def complete(
     """Answer each text prompt greedily, up to the end of the line.
 
     `shared` is read once and precedes every prompt. Answers do not depend on `batch_size`: a row
-    with a near-tie is generated again alone. `on_progress` gets the number of finished prompts. A
+    with a near-tie is generated again by itself. `on_progress` gets the number of finished prompts. A
     caller may replace `generate`, for example to count tokens.
     """
     # 1. read the shared text

@@ -252,7 +252,7 @@ def _parts_of(wheel: Path, name: str) -> list[str]:
     """The packages that `wheel` requires in one version and that begin with its own name, unless it
     has `name`.
     """
-    own = canonicalize_name(wheel.name.partition("-")[0])
+    package = canonicalize_name(wheel.name.partition("-")[0])
     try:
         with zipfile.ZipFile(wheel) as archive:
             files = archive.namelist()
@@ -273,7 +273,7 @@ def _parts_of(wheel: Path, name: str) -> list[str]:
     return [
         f"{each.name}{each.specifier}"
         for each in pinned
-        if canonicalize_name(each.name).startswith(f"{own}-")
+        if canonicalize_name(each.name).startswith(f"{package}-")
     ]
 
 

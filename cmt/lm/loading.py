@@ -1,7 +1,7 @@
 """Loading of an LM's folder by transformers, which can run code that a config file names.
 
 `auto_map` names code to run, `attn_implementation` a kernel to download, `adapter_config.json`
-another model to load; each works from a configuration file alone, whatever arguments the caller
+another model to load; each works from a configuration file, whatever arguments the caller
 passes. So a configuration may only hold the fields of its architecture, and every other field is
 refused before transformers reads it. `cmt model pull` writes such a configuration
 (`cmt.lm.configuration`).
@@ -86,8 +86,8 @@ def load_model(folder: Path, *, dtype: Any) -> PreTrainedModel:
 
 def model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     """The class of the LM with this configuration."""
-    found: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    return found[0] if isinstance(found, tuple) else found
+    classes: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return classes[0] if isinstance(classes, tuple) else classes
 
 
 def attention_of(config: PreTrainedConfig) -> str:

@@ -13,7 +13,9 @@ from cmt.common.storage import flush_to_disk, read_checked_json, replace_file, w
 from cmt.errors import ModelError
 
 FILE = "champion.json"  # in the state folder
-_FOLDER = "compressors"  # beside the state folder: one folder for each compressor that was promoted
+_FOLDER = (
+    "compressors"  # next to the state folder: one folder for each compressor that was promoted
+)
 
 
 @dataclass(frozen=True)

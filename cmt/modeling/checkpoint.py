@@ -29,7 +29,7 @@ SLICES_ROW = "slices of the stream"
 
 @dataclass(frozen=True)
 class CompressorConfig:
-    """The parameters that shape a compressor's weights; stored beside them."""
+    """The parameters that shape a compressor's weights, stored next to them."""
 
     compressor: CompressorParams
     aggregator: AggregatorParams
@@ -37,7 +37,7 @@ class CompressorConfig:
     objective: ObjectiveParams
     windows: tuple[
         int, ...
-    ] = ()  # that the weights were trained at, ascending; empty: `compressor.window` alone
+    ] = ()  # that the weights were trained at, ascending; empty: only `compressor.window`
     key_dim: int | None = None  # p: numbers of a search key; None: D, the size of a hidden state
 
     @classmethod
@@ -186,7 +186,7 @@ def checkpoint_digest(folder: Path) -> str:
 
 
 def digest_in_use(folder: Path, *, window: int) -> str:
-    """The digest of a compressor at `window`, from the files alone. Raises ModelError as
+    """The digest of a compressor at `window`, only from the files. Raises ModelError as
     `checkpoint_digest`.
     """
     digest = checkpoint_digest(folder)

@@ -2,7 +2,7 @@
 
 Jégou, Douze and Schmid 2011, Product quantization for nearest neighbor search. A vector of D
 numbers is cut into M parts, and each part is replaced by the nearest of 256 centroids. The
-centroids are fitted to vectors of the compressor at one window, and are stored beside its weights.
+centroids are fitted to vectors of the compressor at one window, and are stored next to its weights.
 """
 
 import hashlib
@@ -18,9 +18,7 @@ from safetensors.numpy import load_file, save
 from cmt.common.storage import write_bytes
 from cmt.errors import ConfigError, ModelError
 
-CODEBOOKS = (
-    "codebooks.safetensors"  # file beside the weights of a compressor, with one codebook per window
-)
+CODEBOOKS = "codebooks.safetensors"  # file next to the weights of a compressor, with one codebook per window
 CENTROIDS = 256  # the values of a byte
 
 Vectors = NDArray[np.float32]  # (k, D)
@@ -87,7 +85,7 @@ class Codebook:
         return self.centroids.astype(np.float32)
 
     def save(self, folder: Path, window: int) -> None:
-        """Write the codebook for `window` beside the compressor in `folder`; codebooks for other
+        """Write the codebook for `window` next to the compressor in `folder`; codebooks for other
         windows stay.
         """
         codebooks = _read(folder) | {f"window-{window}": self.centroids}

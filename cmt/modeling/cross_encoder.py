@@ -1,8 +1,8 @@
-"""The cross-encoder: reads a question and two dated documents in one pass, and tells whether the
+"""The cross-encoder: reads a question and two dated documents in one pass, and says whether the
 later one changes the answer (docs/method.md#changes).
 
 It consists of the LM's first layers with their own LoRA adapters, and two linear heads on the state
-of the last token. `benchmarks/train_cross_encoder.py` trains it; its weights are beside a
+of the last token. `benchmarks/train_cross_encoder.py` trains it; its weights are next to a
 compressor's.
 """
 
@@ -40,15 +40,15 @@ class DatedText(NamedTuple):
 
 
 class Odds(NamedTuple):
-    """What the cross-encoder says about two reports, as log-odds."""
+    """Log-odds of two outcomes for an earlier and a later text."""
 
-    # the answer to the question is the one of the later report, and not that of the earlier one
+    # the later text gives the answer, and not the earlier one
     holds: float
-    changed: float  # both reports answer the question, and the later one changes the answer
+    changed: float  # both texts answer the question, and the later one changes the answer
 
 
 class CrossEncoder:
-    """Reads a question and two reports."""
+    """Reads a question and two dated texts."""
 
     def __init__(self, lm: FrozenLM, path: Path) -> None:
         self.lm, self.path = lm, path
@@ -102,8 +102,8 @@ class CrossEncoder:
     @torch.no_grad()
     def odds(self, question: str, earlier: DatedText, later: DatedText) -> Odds:
         """The odds for `question`, asked when `later` is published."""
-        asked = question, earlier, later
-        if odds := self._remembered.get(asked):
+        pair = question, earlier, later
+        if odds := self._remembered.get(pair):
             return odds
         decoder, weight, bias = self._parts
         ids = reading(self.lm, question, earlier, later, later.published)
@@ -115,7 +115,7 @@ class CrossEncoder:
             inputs_embeds=self.lm.embed(row), use_cache=False
         ).last_hidden_state  # (1, T, D)
         odds = Odds(*F.linear(states[0, len(ids) - 1].float(), weight, bias).tolist())
-        self._remembered[asked] = odds
+        self._remembered[pair] = odds
         return odds
 
 
@@ -128,13 +128,13 @@ def reading(
     lm: FrozenLM, question: str, earlier: DatedText, later: DatedText, asked: date
 ) -> list[int]:
     """The token ids that the cross-encoder reads."""
-    day, before, after = (
-        f"{one.day} {MONTHS[one.month - 1]} {one.year}"
-        for one in (asked, earlier.published, later.published)
+    today, before, after = (
+        f"{day.day} {MONTHS[day.month - 1]} {day.year}"
+        for day in (asked, earlier.published, later.published)
     )
     old, new = (report.text.replace("\n", ". ", 1) for report in (earlier, later))
     parts = [
-        lm.tokenize(f"Question, asked on {day}: {question}\nEarlier report "),
+        lm.tokenize(f"Question, asked on {today}: {question}\nEarlier report "),
         lm.tokenize(f"({before}) {old}")[:LONGEST],
         lm.tokenize("\nLater report "),
         lm.tokenize(f"({after}) {new}")[:LONGEST],

@@ -168,23 +168,23 @@ class MemoryModel(nn.Module):
     def score(
         self,
         question: Encoding,
-        asked: Sequence[Sequence[int]],
+        question_ids: Sequence[Sequence[int]],
         memories: Sequence[Sequence[RetrievedMemory]],
         *,
         expanded: int,
     ) -> TokenScores:
         """ψ's scores of the tokens in the memories of each question.
 
-        `question` is the encoding of the questions, `asked` their token ids, `memories` those
+        `question` is the encoding of the questions, `question_ids` their token ids, `memories` those
         selected for each. `expanded`: so many likeliest memories are read with a vector for each
         token, where ψ has that window.
         """
         read, window, leads = self._expand(question, memories, expanded)
         scores = self._score_tokens(question, read, window)  # (B, S, n, 2)
         limits = []
-        for row, tokens in zip(memories, asked, strict=True):
+        for row, tokens in zip(memories, question_ids, strict=True):
             limits.append(self._quote_limits([memory.tokens for memory in row], tokens))
-        return TokenScores(self.lm, question, asked, memories, scores, limits, window, leads)
+        return TokenScores(self.lm, question, question_ids, memories, scores, limits, window, leads)
 
     def decode(self, scored: TokenScores, selection: SelectionParams) -> ReaderOutput:
         """π: a prompt for each question, padded on the left, with its best windows and quote."""
@@ -204,7 +204,9 @@ class MemoryModel(nn.Module):
             quotes.append(quote)
             margins.append(min(scored.leads[row], lead, quote.margin if quote else float("inf")))
             tails.append(
-                self.prompts.question_tokens(scored.asked[row], quote.tokens if quote else ())
+                self.prompts.question_tokens(
+                    scored.question_ids[row], quote.tokens if quote else ()
+                )
             )
         # 2. build the prompt
         prompt = self.prompts.text_prompt(
@@ -224,8 +226,8 @@ class MemoryModel(nn.Module):
         self, texts: Sequence[Sequence[int]], question: Sequence[int]
     ) -> list[QuoteLimits]:
         """The limits of a quote in each of `texts`; all are token ids."""
-        asked = self.lm.decode(question)
-        return [QuoteLimits.of(self.lm.token_texts(tokens), asked) for tokens in texts]
+        text = self.lm.decode(question)
+        return [QuoteLimits.of(self.lm.token_texts(tokens), text) for tokens in texts]
 
     def _expand(
         self, question: Encoding, memories: Sequence[Sequence[RetrievedMemory]], count: int
@@ -301,9 +303,8 @@ class MemoryModel(nn.Module):
         for row, row_memories in enumerate(memories):
             for column, memory in enumerate(row_memories):
                 if memory.superseded_tokens:
-                    found = scores[row, column]
                     scores[row, column] = discount_words(
-                        self.lm, found, memory.tokens, memory.superseded_tokens
+                        self.lm, scores[row, column], memory.tokens, memory.superseded_tokens
                     )
         # half at the beginning and half at the end, so a span has it once
         prior = torch.tensor(

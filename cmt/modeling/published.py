@@ -172,7 +172,7 @@ class _UnscoredModel(MemoryModel):
     def score(
         self,
         question: Encoding,
-        asked: Sequence[Sequence[int]],
+        question_ids: Sequence[Sequence[int]],
         memories: Sequence[Sequence[RetrievedMemory]],
         *,
         expanded: int,
@@ -181,7 +181,7 @@ class _UnscoredModel(MemoryModel):
         count = len(memories)
         scores, leads = torch.zeros(count, 0, 0, 2), [float("inf")] * count
         return TokenScores(
-            self.lm, question, asked, memories, scores, [()] * count, self.window, leads
+            self.lm, question, question_ids, memories, scores, [()] * count, self.window, leads
         )
 
     def _adapted_layers(self) -> dict[str, nn.Module]:
@@ -208,7 +208,7 @@ class AttentionModel(_UnscoredModel):
 
     def decode(self, scored: TokenScores, selection: SelectionParams) -> ReaderOutput:
         """A prompt with M* as its prefix for each question, padded on the left."""
-        tails = [self.prompts.question_tokens(tokens) for tokens in scored.asked]
+        tails = [self.prompts.question_tokens(tokens) for tokens in scored.question_ids]
         vectors, mask, _ = self._stack_memories(
             scored.memories, self.window
         )  # (B, S, k, D), (B, S, k)
@@ -230,7 +230,7 @@ class WholeTextModel(_UnscoredModel):
 
     def decode(self, scored: TokenScores, selection: SelectionParams) -> ReaderOutput:
         """A prompt with the texts of the memories for each question, padded on the left."""
-        tails = [self.prompts.question_tokens(tokens) for tokens in scored.asked]
+        tails = [self.prompts.question_tokens(tokens) for tokens in scored.question_ids]
         texts, spans = [], []
         for memories in scored.memories:
             priors = [memory.prior for memory in memories]

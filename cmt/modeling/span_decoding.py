@@ -84,7 +84,7 @@ class QuoteLimits(NamedTuple):
         `question`.
         """
         text = "".join(token_texts)
-        asked = set(re.findall(r"\w+", question.lower()))
+        question_words = set(re.findall(r"\w+", question.lower()))
         # letters without case are of scripts that may have no blanks between words
         words = [
             word
@@ -96,11 +96,11 @@ class QuoteLimits(NamedTuple):
         quantities = [
             found
             for found in MEASURED.finditer(text)
-            if not {found["unit"], f"{found['unit']}s"} & asked
+            if not {found["unit"], f"{found['unit']}s"} & question_words
         ]
         no_end = in_word | _inner_characters(quantities)
         # 2. characters without new content, starts of sentences, and open brackets
-        old = _known_characters(text, words, asked)
+        old = _known_characters(text, words, question_words)
         new_sentence, opened = sentence_starts(text), _opened(text)
         # 3. the limits of each token, from its characters start, …, end − 1
         limits, end, sentence, now_open = cls([], [], [], [], [], []), 0, 0, 0
@@ -127,11 +127,13 @@ def _inner_characters(matches: Sequence[re.Match[str]]) -> set[int]:
     return {index for match in matches for index in range(match.start() + 1, match.end())}
 
 
-def _known_characters(text: str, words: Sequence[re.Match[str]], asked: set[str]) -> set[int]:
-    """Indices of the characters of words `asked` and small words, of blanks and punctuation."""
-    if "or" in asked:  # the answer may consist of words of the question
+def _known_characters(
+    text: str, words: Sequence[re.Match[str]], question_words: set[str]
+) -> set[int]:
+    """Indices of the characters of `question_words`, small words, blanks and punctuation."""
+    if "or" in question_words:  # the answer may consist of words of the question
         return set()
-    known = asked | _SMALL_WORDS
+    known = question_words | _SMALL_WORDS
     of_words = {
         index for word in words if word[0].lower() in known for index in range(*word.span())
     }

@@ -1,7 +1,7 @@
 """Down-weights answer spans whose words already appear in the superseded document
 (docs/method.md#supersession).
 
-An update names the old value beside the new one ("3.5 percent after 3.75"), and a small reader
+An update names the old value next to the new one ("3.5 percent after 3.75"), and a small reader
 confuses them. The superseded document, which the bank knows, identifies the old value.
 """
 
@@ -33,11 +33,12 @@ def discount_superseded(
     change.
     """
     # 1. the share of each span's words that are in the superseded document
-    words, known = _words_of_tokens(token_texts), set(_words_of_tokens(superseded)) - {None}
+    words = _words_of_tokens(token_texts)
+    old_words = set(_words_of_tokens(superseded)) - {None}
     in_word = torch.tensor([word is not None for word in words])  # (n,)
-    in_known_word = torch.tensor([word in known for word in words])
+    in_old_word = torch.tensor([word in old_words for word in words])
     spans = span_log_probabilities(scores[None])[:, 0]  # (m, n)
-    share = _counts(in_known_word, len(spans)) / _counts(in_word, len(spans)).clamp(min=1)  # (m, n)
+    share = _counts(in_old_word, len(spans)) / _counts(in_word, len(spans)).clamp(min=1)  # (m, n)
     # 2. discount the spans, and move the change to the tokens
     change = _token_marginals(spans - MAX_DISCOUNT * share.to(spans)) - _token_marginals(
         spans

@@ -43,7 +43,7 @@ class TokenScores:
 
     lm: FrozenLM
     question: Encoding
-    asked: Sequence[Sequence[int]]  # token ids of each question
+    question_ids: Sequence[Sequence[int]]  # tokens of each question
     memories: Sequence[Sequence[RetrievedMemory]]
     # (B, S, n, 2) log-scores of each token as beginning and as end of the answer, "nowhere" having
     # the score 0; S = 0 for a ψ that scores no tokens
@@ -94,8 +94,8 @@ class TokenScores:
         span = self._span(row, earlier, scores[earlier])
         value = self.lm.decode(old_tokens[span.first : span.last + 1]).strip()
         left = discount_words(self.lm, scores[later], tokens, old_tokens)
-        found = leave_out_value(left[: len(tokens)], self.lm.token_texts(tokens), value)
-        return torch.cat([found, left[len(tokens) :]])
+        read = leave_out_value(left[: len(tokens)], self.lm.token_texts(tokens), value)
+        return torch.cat([read, left[len(tokens) :]])
 
 
 def discount_words(

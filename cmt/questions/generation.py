@@ -77,7 +77,7 @@ def generate_questions(
     many) on each.
 
     A question has the date of its document and one answer, verbatim from the text. The result
-    depends on the arguments alone; the LM in `knowledge` classifies names.
+    depends only on the arguments; the LM in `knowledge` classifies names.
     """
     # 1. draw spans of each document, each answer once
     drafts, everywhere = [], list[Span]()
@@ -123,19 +123,19 @@ class _QuestionWriter:
         """
         words = content_words(document["text"])
         # 1. questions, those with few content words last
-        asked: list[tuple[str, str]] = []
+        made: list[tuple[str, str]] = []
         short: list[tuple[str, str]] = []
         for span in drawn:
-            if len(asked) == count:
+            if len(made) == count:
                 break
             source = (
                 self._elsewhere(span, words, rng) if rng.random() < _ELSEWHERE else None
             ) or span
             question = self._question(source, document["title"] or "", rng)
             few = len(content_words(question)) < _CONTENT_WORDS
-            (short if few else asked).append((question, span.answer))
+            (short if few else made).append((question, span.answer))
         # 2. rows
-        for number, (question, answer) in enumerate([*asked, *short][:count]):
+        for number, (question, answer) in enumerate([*made, *short][:count]):
             yield {
                 "question_id": f"made-{document['doc_id']}-{number}",
                 "doc_id": document["doc_id"],
@@ -153,10 +153,10 @@ class _QuestionWriter:
         ]
         if len(others) > _COMPARED:
             others = rng.sample(others, _COMPARED)
-        own = content_words(span.answer)
+        answer_words = content_words(span.answer)
         best, best_shared = None, 0.0
         for other in others:
-            clause = content_words(" ".join(_around(other, _CONTENT_WORDS))) - own
+            clause = content_words(" ".join(_around(other, _CONTENT_WORDS))) - answer_words
             shared = len(clause & words)
             if shared >= _SHARED and 2 * shared >= len(clause) and shared > best_shared:
                 best, best_shared = other, shared
@@ -206,8 +206,8 @@ class _QuestionWriter:
         """
         if not word.islower() or FUNCTION_WORD.fullmatch(word):
             return word
-        known = self._knowledge.similar(word)
-        similar = {other: known[other] for other in known if other not in answer.lower()}
+        cosines = self._knowledge.similar(word)
+        similar = {other: cosines[other] for other in cosines if other not in answer.lower()}
         if not similar:
             return word
         return rng.choices(list(similar), [cosine**_SHARPNESS for cosine in similar.values()])[0]

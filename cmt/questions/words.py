@@ -79,7 +79,7 @@ class QuestionWords:
             return "Why", re.sub(r"\bbecause $", "", before)
         if span.kind == "way":
             return "How", re.sub(r"\bby $", "", before)
-        # 2. names: a noun beside the name becomes part of the question word
+        # 2. names: a noun next to the name becomes part of the question word
         if span.kind == "name" and (apposition := _APPOSITION.search(before)):
             return f"{rng.choice(['What', 'Which'])} {apposition['noun']}", before[
                 : apposition.start()
@@ -117,8 +117,8 @@ class QuestionWords:
         return self._seems_person(name) or self._kinds.get(name, "") in PERSONS | ACTORS
 
     def _seems_person(self, name: str) -> bool:
-        """Whether a title, a surname that occurs alone, or the words around the name tell a
-        person.
+        """Whether a title, a surname that occurs by itself, or the words around the name show
+        that it is a person's.
         """
         first, last = name.split()[0], name.split()[-1]
         has_surname = (
@@ -133,7 +133,7 @@ class QuestionWords:
 
     def _who_or_what(self, span: Span, preposition: str, behind: str, rng: random.Random) -> str:
         first, last = span.answer.split()[0], span.answer.split()[-1]
-        # 1. the name tells its kind: "Saltby University", "King Mill", or "Moss" elsewhere for "Ada
+        # 1. the name shows its kind: "Saltby University", "King Mill", or "Moss" elsewhere for "Ada
         #    Moss"
         if first != last and _NOUN_IN_NAME.fullmatch(last.lower()):
             return rng.choice([f"What {last.lower()}", f"Which {last.lower()}", "What"])

@@ -2,7 +2,7 @@
 `ray`).
 
 Batches and their order are the same as in one process, so the rows are the same, byte for byte. Ray
-starts on this machine and listens on it alone. The environment variable RAY_ADDRESS names another
+starts on this machine and listens only there. The environment variable RAY_ADDRESS names another
 cluster, whose machines have to see the same folders.
 """
 
@@ -104,7 +104,7 @@ def _started(workers: int) -> Any:
     """The module `ray`, connected to its cluster."""
     own = not os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if own:  # read at the import: Ray listens on 127.0.0.1 alone, as on macOS
+    if own:  # read at the import: Ray listens only on 127.0.0.1, as on macOS
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray.data

@@ -1,4 +1,4 @@
-"""Augmentation of training text: an outdated value is added beside some answers.
+"""Augmentation of training text: an outdated value is added next to some answers.
 
 An update says "two euros instead of three"; encyclopedic training text rarely does. So some answers
 get a second value of their kind – another figure, another name – in a phrase that marks the current

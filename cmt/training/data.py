@@ -158,7 +158,7 @@ def load_base_data(params: Params) -> TrainingData:
         seen, held_out = _hold_out_of_each(documents, tables, articles=train.validation_articles)
     else:
         [(name, (documents, questions))] = tables.items()
-        if train.shares:  # beside the stream
+        if train.shares:  # in addition to the stream
             documents = replace_column(documents, "source", [name] * documents.num_rows)
         seen, held_out = hold_out(documents, articles=train.validation_articles)
     return TrainingData(documents, *_by_answer(questions), seen, held_out)

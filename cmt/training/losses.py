@@ -34,9 +34,9 @@ def in_batch_contrastive_loss(
 
     `questions` (Q, p) and `keys` (N, p) have unit length, `gold` (Q,) is the document of each
     question, τ is `temperature` and λ is `uniformity_weight`. Questions on the same document share
-    its key, so they are not negatives of each other. The published first term, −cos alone, has no
+    its key, so they are not negatives of each other. The published first term, only −cos, has no
     negatives; the softmax adds them. The second term is bounded on keys of unit length. With one
-    document, or λ = 0, the loss is the first term alone.
+    document, or λ = 0, the loss is only the first term.
     """
     matching = F.cross_entropy(temperature * questions @ keys.T, gold)
     if len(keys) < 2 or uniformity_weight == 0:

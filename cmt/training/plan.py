@@ -139,6 +139,7 @@ def _positions_read(item: dict[str, Any]) -> float:
     """Positions that Θ and ψ read in a step, without the negatives."""
     lengths = [len(tokens) for tokens in item["documents"]]
     asked = [
-        len(one.question) + lengths[one.document] / item["window"] for one in item["questions"]
+        len(question.question) + lengths[question.document] / item["window"]
+        for question in item["questions"]
     ]
     return float(sum(lengths) + sum(asked))

@@ -26,9 +26,9 @@ from cmt.modeling.span_decoding import (
 from cmt.training.dataset import TrainingQuestion
 from cmt.training.losses import in_batch_contrastive_loss, memory_aware_loss, span_loss
 
-HARD_NEGATIVES = 1  # the most similar other memories, which ψ sees beside the gold memory
-NO_NEGATIVES_RATE = 0.5  # of the questions: ψ sees the gold memory alone
-NO_ANSWER_RATE = 0.1  # of the questions: ψ sees the negatives alone, and learns "nowhere"
+HARD_NEGATIVES = 1  # the most similar other memories, which ψ sees in addition to the gold one
+NO_NEGATIVES_RATE = 0.5  # of the questions: ψ sees only the gold memory
+NO_ANSWER_RATE = 0.1  # of the questions: ψ sees only the negatives, and learns "nowhere"
 
 
 @dataclass(frozen=True)
