@@ -8,10 +8,10 @@ Results do not depend on the batch: a question with a near-tie is computed again
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -256,14 +256,13 @@ class Answerer:
         the rounding.
         """
 
-        def padding(query: Query) -> tuple[int, bool]:
-            length = 1 + len(query.tokens)  # with BOS
-            return padded_length(length), padded_length(length) == length
-
         size = self.params.answering.batch_size
-        by_length = sorted(queries, key=lambda query: (len(query.tokens), query.text))
-        for _, group in groupby(by_length, key=padding):
-            members = list(group)
+        groups = defaultdict[tuple[int, bool], list[Query]](list)
+        for query in sorted(queries, key=lambda query: (len(query.tokens), query.text)):
+            length = 1 + len(query.tokens)  # with BOS
+            width = padded_length(length)
+            groups[width, width == length].append(query)
+        for members in groups.values():
             yield from (members[start : start + size] for start in range(0, len(members), size))
 
     @torch.no_grad()

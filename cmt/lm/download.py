@@ -20,6 +20,12 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -115,13 +121,6 @@ def _check_folder(folder: Path) -> None:
 
 
 def _from_hub(repository: str, revision: str, folder: Path) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
     name = f"{repository}@{revision}"
     wanted: dict[str, Any] = {"repo_id": repository, "revision": revision, "local_dir": folder}
     try:

@@ -63,11 +63,8 @@ class Compressor(nn.Module):
         states, text_mask = self._states(embeds, mask)[:, 1:], mask[:, 1:]  # without BOS
         vectors, vector_mask = window_means(states, text_mask, window or self.params.window)
         pooled = masked_mean(states, text_mask)  # (B, D)
-        return Encoding(states, text_mask, vectors, vector_mask, pooled, self._key(pooled))
-
-    def _key(self, pooled: Tensor) -> Tensor:
-        """Search keys (B, p) of pooled states (B, D)."""
-        return F.normalize(self.to_key(pooled).float(), dim=-1)
+        key = F.normalize(self.to_key(pooled).float(), dim=-1)  # (B, p)
+        return Encoding(states, text_mask, vectors, vector_mask, pooled, key)
 
     def _states(self, embeds: Tensor, mask: Tensor) -> Tensor:
         """States (B, T, D). With causal attention and padding on the right, no state depends on the

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM, slice_layers
@@ -49,7 +50,6 @@ def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Modu
     Raises ModelError if peft cannot adapt exactly these linears.
     """
     from peft import LoraConfig, inject_adapter_in_model
-    from transformers.pytorch_utils import Conv1D
 
     decoder = slice_layers(lm, first, count)
     names = list(_linears(decoder))
@@ -98,8 +98,6 @@ def merge_lora(decoder: nn.Module, adapters: dict[str, Tensor]) -> None:
     `layers_with_lora`. The LM's own weights stay. Raises ModelError if the adapters do not belong
     to exactly this decoder's linear layers.
     """
-    from transformers.pytorch_utils import Conv1D
-
     linears = _linears(decoder)
     expected = {name + suffix for name in linears for suffix in LORA_SUFFIXES}
     if wrong := sorted(expected ^ adapters.keys()):
@@ -124,8 +122,6 @@ def _linears(decoder: nn.Module) -> dict[str, Any]:
     """The linear layers of `decoder` that have adapters, by their names; a router returns more than
     a product.
     """
-    from transformers.pytorch_utils import Conv1D
-
     return {
         name: module
         for name, module in decoder.named_modules()

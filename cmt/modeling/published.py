@@ -46,7 +46,8 @@ class TokenCompressor(Compressor):
         """As `Compressor.forward`; there are no windows."""
         states, text_mask, vectors, vector_mask = self._memory_tokens(embeds, mask)
         pooled = masked_mean(vectors, vector_mask)  # (B, D)
-        return Encoding(states, text_mask, vectors, vector_mask, pooled, self._key(pooled))
+        key = F.normalize(self.to_key(pooled).float(), dim=-1)  # (B, p)
+        return Encoding(states, text_mask, vectors, vector_mask, pooled, key)
 
     def _memory_tokens(self, embeds: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """States and mask of the text, and of the k memory tokens."""
