@@ -1,6 +1,6 @@
 """Seconds that `cmt ingest` takes to add one document to streams of 10, 100 and 1,000 slices.
 
-    .venv/bin/python -m benchmarks.ingest
+    python benchmarks/ingest.py
 
 Each slice has a document and a question; a month has ten slices, or with --period day a day has
 one. The streams take turns, so that a busy machine slows all of them alike; the time of a stream is

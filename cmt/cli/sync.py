@@ -1,5 +1,6 @@
 """`cmt sync`: synchronise the stream with its sources."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -76,11 +77,16 @@ def sync(
                 errors.append(error)
     shown = {"sources": reports, "errors": [str(error) for error in errors]}
     print_result(shown, lambda: output.write_synced(reports), as_json=as_json)
+    _raise_last(errors, failed=sum(report.failed for report in reports))
+
+
+def _raise_last(errors: Sequence[CmtError], *, failed: int) -> None:
+    """Print all errors but the last one, which is raised; or raise if items `failed`."""
     for earlier in errors[:-1]:
         output.write_line(f"error: {earlier}", style="red", stderr=True)
     if errors:
         raise StreamError(str(errors[-1]))
-    if failed := sum(report.failed for report in reports):
+    if failed:
         raise StreamError(f"{counted(failed, 'item')} could not be fetched: repeat it later")
 
 

@@ -34,7 +34,8 @@ class FolderSource(Connector):
 
         def fail(error: OSError) -> None:  # files that cannot be seen have not vanished
             raise StreamError(
-                f"cannot list {error.filename}: {error.strerror}; allow it, or name a narrower pattern"
+                f"cannot list {error.filename}: {error.strerror}; allow it, or name a narrower "
+                "pattern"
             )
 
         for path in walk(self._root, self._enter, fail):

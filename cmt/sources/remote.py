@@ -29,7 +29,8 @@ class StorageSource(Connector):
             )
         except (ImportError, ValueError) as error:
             raise ConfigError(
-                f"sources.{source.name}: {error}; `pip install 'cmt-memory[sources]'` reads s3, other packages "
+                f"sources.{source.name}: {error}; `pip install 'cmt-memory[sources]'` reads s3, "
+                "other packages "
                 "of fsspec read other protocols"
             ) from None
 

@@ -32,8 +32,10 @@ class SqlSource(Connector):
             )
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
             raise ConfigError(
-                f"sources.{source.name}: {error}; write dialect://user:${{PASSWORD}}@host/database, and install the "
-                "driver of the database (`pip install 'cmt-memory[postgres]'` installs PostgreSQL's)"
+                f"sources.{source.name}: {error}; write "
+                f"dialect://user:${{PASSWORD}}@host/database, and install the "
+                "driver of the database (`pip install 'cmt-memory[postgres]'` installs "
+                "PostgreSQL's)"
             ) from None
         named: list[Any] = [column(name) for name in (source.key, source.updated_at) if name]
         self._rows = (
@@ -48,7 +50,8 @@ class SqlSource(Connector):
                 key = str(row[self._key])
                 if row[self._key] is None or key in self._keys:
                     raise StreamError(
-                        f"{self._name}: the column {self._key} has {key!r} twice, or no value: name another"
+                        f"{self._name}: the column {self._key} has {key!r} twice, or no value: "
+                        "name another"
                     )
                 self._keys[key] = row[self._key]
                 if self._updated_at:

@@ -72,7 +72,8 @@ class SourceState:
             ]
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise StreamError(
-                f"{path} cannot be read ({' '.join(str(error).split())}): remove it; the next sync reads the whole "
+                f"{path} cannot be read ({' '.join(str(error).split())}): remove it; the next sync "
+                "reads the whole "
                 "source and takes nothing twice, but documents that vanished from it meanwhile stay"
             ) from None
         return cls(path, {fsdecode(key): Entry(**values) for key, values in items}, cursor, slices)

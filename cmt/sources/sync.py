@@ -142,38 +142,18 @@ class Sync:
                 report.listed = len(state.entries)
                 return report
             # 2. Compare.
-            known = {key: entry.fingerprint for key, entry in state.entries.items()}
-            todo = [
-                item
-                for key, item in items.items()
-                if not item.fingerprint or known.get(key) != item.fingerprint
-            ]
-            vanished = [key for key in known if key not in items] if self.connector.complete else []
-            waiting = 0
-            if self.settled:
-                found = len(todo) + len(vanished)
-                todo = [item for item in todo if self.settled(item.key, item.fingerprint)]
-                vanished = [key for key in vanished if self.settled(key, None)]
-                waiting = found - len(todo) - len(vanished)
-            report.listed, report.vanished = len(items), len(vanished)
-            report.new = sum(item.key not in known for item in todo)
-            report.changed = len(todo) - report.new
+            todo, vanished, waiting = self._compare(state, items, report)
             deletes = self.source.on_delete != "keep"
             if deletes and not accept_vanished:
-                self._check_vanished("items", len(vanished), len(known))
+                self._check_vanished("items", len(vanished), len(state.entries))
             if dry_run:
                 return report
             # 3. Fetch, ingest and record.
-            todo.sort(key=lambda item: (item.order or datetime.min.replace(tzinfo=UTC), item.key))
             final = self._take(todo, state, report, vanished)
             # 4. What vanished. To forget is for good, and an item that failed or waits may have the
             #    document.
-            unread = report.failed or waiting
-            if (
-                deletes
-                and (vanished or final)
-                and not (unread and self.source.on_delete == "forget")
-            ):
+            uncertain = self.source.on_delete == "forget" and (report.failed or waiting)
+            if deletes and (vanished or final) and not uncertain:
                 self._remove(vanished, final, state, report, accepted=accept_vanished)
             # 5. Record from where the next listing continues.
             state.cursor = {} if report.failed or report.refused else self.connector.cursor
@@ -181,6 +161,30 @@ class Sync:
             state.write()
             log.info("source %s: %s", self.source.name, report.summary())
             return report
+
+    def _compare(
+        self, state: SourceState, items: Mapping[str, Item], report: SyncReport
+    ) -> tuple[list[Item], list[str], int]:
+        """The items to fetch, oldest first; the keys that vanished; and the number of items that
+        are not settled. Counts them in `report`.
+        """
+        todo = list[Item]()
+        for key, item in items.items():
+            known = state.entries.get(key)
+            if not (known and item.fingerprint and known.fingerprint == item.fingerprint):
+                todo.append(item)
+        vanished = list[str]()
+        if self.connector.complete:
+            vanished = [key for key in state.entries if key not in items]
+        different = len(todo) + len(vanished)
+        if self.settled:
+            todo = [item for item in todo if self.settled(item.key, item.fingerprint)]
+            vanished = [key for key in vanished if self.settled(key, None)]
+        report.listed, report.vanished = len(items), len(vanished)
+        report.new = sum(item.key not in state.entries for item in todo)
+        report.changed = len(todo) - report.new
+        todo.sort(key=lambda item: (item.order or datetime.min.replace(tzinfo=UTC), item.key))
+        return todo, vanished, different - len(todo) - len(vanished)
 
     def _mark_lost(self, state: SourceState, *, everything: bool) -> None:
         """Mark the items to read again: those whose documents the stream has lost, or
@@ -215,8 +219,10 @@ class Sync:
     def _check_vanished(self, what: str, gone: int, known: int) -> None:
         if gone > self.source.max_vanished * known:
             raise VanishedError(
-                f"source {self.source.name}: {gone:,} of {known:,} known {what} vanished, more than max_vanished "
-                f"({self.source.max_vanished:.0%}): the listing may be partial. None of them was removed; if they are "
+                f"source {self.source.name}: {gone:,} of {known:,} known {what} vanished, more "
+                "than max_vanished "
+                f"({self.source.max_vanished:.0%}): the listing may be partial. None of them was "
+                "removed; if they are "
                 f"gone, run `cmt sync {self.source.name} --accept-vanished`"
             )
 
@@ -249,20 +255,7 @@ class Sync:
             report.versions += taken.versions
             report.add(taken, {item.key for item in batch.items})
             # 2. Record.
-            refused = {row.file for row in rejected}
-            early = {row.file for row in rejected if "is in the future" in row.reason}
-            for item in batch.items:
-                doc_ids, known = doc_ids_of.get(item.key, ()), before[item.key]
-                entry = Entry(item.fingerprint, doc_ids)
-                both = entry._replace(doc_ids=_union(known, doc_ids))
-                if (
-                    item.key in refused
-                ):  # a document that it lost may be a refused row, or one dated in the future
-                    entry = both._replace(fingerprint="") if item.key in early else both
-                elif self.source.on_delete != "keep" and not set(doc_ids).issuperset(known):
-                    final[item.key] = entry
-                    entry = both._replace(fingerprint="")
-                state.entries[item.key] = entry
+            final |= self._record(batch.items, state, rejected, before, doc_ids_of)
             state.slices = self._digests()
             state.write()
         write_quarantine(self.store.quarantine, name=self._quarantine, rejected=rejected)
@@ -271,6 +264,33 @@ class Sync:
                 report.add_problem(
                     self.conceal(f"{count:,} × {change}, such as {notes.examples[change]}")
                 )
+        return final
+
+    def _record(
+        self,
+        items: Sequence[Item],
+        state: SourceState,
+        rejected: Sequence[Rejected],
+        before: DocIds,
+        after: DocIds,
+    ) -> dict[str, Entry]:
+        """Record the documents of items in `state`, given those before and after an ingest; returns
+        the entries that are final once the documents that they lost are removed.
+        """
+        final = dict[str, Entry]()
+        refused = {row.file for row in rejected}
+        early = {row.file for row in rejected if "is in the future" in row.reason}
+        for item in items:
+            doc_ids, known = after.get(item.key, ()), before[item.key]
+            entry = Entry(item.fingerprint, doc_ids)
+            both = entry._replace(doc_ids=_union(known, doc_ids))
+            # a document that it lost may be a refused row, or one dated in the future
+            if item.key in refused:
+                entry = both._replace(fingerprint="") if item.key in early else both
+            elif self.source.on_delete != "keep" and not set(doc_ids).issuperset(known):
+                final[item.key] = entry
+                entry = both._replace(fingerprint="")
+            state.entries[item.key] = entry
         return final
 
     def _batches(self, todo: list[Item], report: SyncReport) -> Iterator["_Batch"]:

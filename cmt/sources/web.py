@@ -9,7 +9,7 @@ import re
 import socket
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from html import escape, unescape
@@ -62,7 +62,8 @@ class _CheckedNetwork(httpcore.SyncBackend):
             raise httpcore.ConnectError(f"{host} has no address: {error}") from None
         if private := [address for address in found if not ipaddress.ip_address(address).is_global]:
             raise StreamError(
-                f"{host} is {private[0]}, an address of a private network: set allow_private in its source of "
+                f"{host} is {private[0]}, an address of a private network: set allow_private in "
+                "its source of "
                 "params.yaml if it may be read"
             )
         for address in found[:-1]:
@@ -152,7 +153,8 @@ class Web:
                     body += block
                     if len(body) > self._limits.file_bytes or time.monotonic() > until:
                         raise StreamError(
-                            f"{url} is larger than stream.file_megabytes, or takes over {LONGEST:g} s"
+                            f"{url} is larger than stream.file_megabytes, or takes over "
+                            f"{LONGEST:g} s"
                         )
                 return Response(url, response.status_code, response.headers, bytes(body))
         raise StreamError(f"{url} redirects more than {REDIRECTS} times")
@@ -204,8 +206,8 @@ class WebSource(Connector):
         refused = Counter(map(_host, addresses)) - Counter(map(_host, allowed))
         self.complete = not self.web.unread  # the pages of a host that cannot say have not vanished
         self.problems = [
-            f"{counted(count, 'page')} {'is' if count == 1 else 'are'} not allowed by robots.txt of {host}"
-            + (f": {self.web.unread[host]}" if host in self.web.unread else "")
+            f"{counted(count, 'page')} {'is' if count == 1 else 'are'} not allowed by robots.txt "
+            f"of {host}" + (f": {self.web.unread[host]}" if host in self.web.unread else "")
             for host, count in refused.items()
         ]
         if addresses and not allowed:
@@ -304,23 +306,27 @@ class FeedSource(Connector):
             {} if self.problems else validators(response)
         )  # else the rest would count as unchanged
         # 2. The entries.
-        self._entries = defaultdict(dict)
-        links = Counter(
-            record.fields.get("url") for record in records if not record.fields.get("doc_id")
-        )
+        self._entries = self._by_key(records)
+        for key, entries in self._entries.items():
+            yield Item(key, None, " ".join(sorted(entries)))
+
+    def _by_key(self, records: Sequence[Record]) -> dict[str, dict[str, Record]]:
+        """The different records of each entry by their digests. The key of an entry is its id, or
+        else its link, which entries without an id may share.
+        """
+        links = Counter[Any]()
+        for record in records:
+            if not record.fields.get("doc_id"):
+                links[record.fields.get("url")] += 1
+        entries = defaultdict[str, dict[str, Record]](dict)
         for record in records:
             content = json.dumps([record.fields, record.error], sort_keys=True, default=str)
             digest = sha256_hex(content.encode("utf-8", "surrogatepass"))
             url = record.fields.get("url")
-            own = (
-                f"{url}#{digest[:16]}" if links[url] > 1 else url
-            )  # entries without an id may share a link
-            key = self._setting.conceal(
-                str(record.fields.get("doc_id") or (own if url else digest))
-            )
-            self._entries[key].setdefault(digest, record)
-        for key, entries in self._entries.items():
-            yield Item(key, None, " ".join(sorted(entries)))
+            link = f"{url}#{digest[:16]}" if links[url] > 1 else url
+            key = str(record.fields.get("doc_id") or (link if url else digest))
+            entries[self._setting.conceal(key)].setdefault(digest, record)
+        return entries
 
     def fetch(self, key: str) -> Iterator[Record]:
         yield from self._entries[key].values()

@@ -7,7 +7,7 @@ it fills. Between two columns that may both hold the text nothing is guessed: th
 import difflib
 import re
 from collections import ChainMap, Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, get_args
 from unicodedata import combining, normalize
@@ -22,7 +22,8 @@ Kind = Literal["document", "question"]
 # better one
 _TEXT = (
     "text",
-    "body content article maintext fulltext articlebody articletext bodytext contenttext textcontent story plaintext "
+    "body content article maintext fulltext articlebody articletext bodytext contenttext "
+    "textcontent story plaintext "
     "inhalt volltext texte contenu texto contenido cuerpo testo tekst",
     "contentencoded contenthtml bodyhtml html",
     "context message post paragraph transcript",
@@ -31,16 +32,24 @@ _TEXT = (
 )
 _NAMES = {  # in this order
     "document": {
-        "published_at": "publishedat published datepublished publisheddate publicationdate publishdate publishedon "
-        "pubdate webpublicationdate firstpublished articlepublishedtime date dcdate datetime timestamp createdat "
-        "created creationdate createddate time ts postdate posted datum veroffentlicht veroeffentlicht "
-        "veroffentlichungsdatum erschienen erscheinungsdatum datepublication publie fecha fechapublicacion publicado "
+        "published_at": "publishedat published datepublished publisheddate publicationdate "
+        "publishdate publishedon "
+        "pubdate webpublicationdate firstpublished articlepublishedtime date dcdate datetime "
+        "timestamp createdat "
+        "created creationdate createddate time ts postdate posted datum veroffentlicht "
+        "veroeffentlicht "
+        "veroffentlichungsdatum erschienen erscheinungsdatum datepublication publie fecha "
+        "fechapublicacion publicado "
         "datapublicacao pubblicato datapubblicazione gepubliceerd publicerad "
         "datecreated createdtime createdon createdutc dateadded "
         "updatedat updated updatedate datemodified modified modifiedat lastmodified lastmod",
-        "title": "title headline webtitle heading subject ogtitle dctitle titel titre titulo titolo uberschrift "
+        "title": "title headline webtitle heading subject ogtitle dctitle titel titre titulo "
+        "titolo uberschrift "
         "ueberschrift schlagzeile",
-        "url": "url link weburl htmlurl permalink canonicalurl articleurl articlelink pageurl sourceurl href uri",
+        "url": (
+            "url link weburl htmlurl permalink canonicalurl articleurl articlelink pageurl "
+            "sourceurl href uri"
+        ),
         "doc_id": "docid id documentid articleid guid uuid identifier dcidentifier externalid",
         "supersedes": "supersedes replaces supersedesid replacesid corrects correctionof",
         "source": "source publisher publication outlet sitename newspaper",
@@ -147,7 +156,8 @@ class Columns:
         if kind == "document" and "text" not in keys and "text" not in fields:
             names = _listed([repr(key) for key in fields if isinstance(key, str)])
             raise ValueError(
-                f"no text in its columns, {names or 'which are empty'}: name one with --map text=COLUMN"
+                f"no text in its columns, {names or 'which are empty'}: name one with --map "
+                "text=COLUMN"
             )
         self._matched.update(keys.items())
         self._unread.update(unread)
@@ -213,35 +223,65 @@ class Columns:
         """The kind of the rows with these columns, column of the schema → column, unread columns,
         and rival texts.
         """
-        chosen = {
-            column: key for column, key in self._chosen.items() if key in shape
-        }  # which serve no other purpose
+        # 1. the columns that the user chose, which serve no other purpose
+        chosen = {column: key for column, key in self._chosen.items() if key in shape}
         self._found.update(chosen.values())
-        free = {_name(key): key for key in reversed(shape) if key not in chosen.values()}
-        kind: Kind = "question" if "question" in free or "question" in chosen else "document"
-        keys = {
-            column: key
-            for column, key in chosen.items()
-            if column in _NAMES[kind] or column == "text"
-        }
+        rest = [key for key in shape if key not in chosen.values()]
+        by_name = {_name(key): key for key in reversed(rest)}
+        is_question = "question" in by_name or "question" in chosen
+        kind: Kind = "question" if is_question else "document"
+        read = {*_NAMES[kind], "text"}
+        keys = {column: key for column, key in chosen.items() if column in read}
+        # 2. the text
+        unwanted = {column for column, key in self._chosen.items() if key == ""}
         rivals: list[str] = []
-        if kind == "document" and "text" not in keys and self._chosen.get("text") != "":
-            others = [key for key in shape if key not in chosen.values()]
-            ranks = ([key for key in others if _name(key) in rank.split()] for rank in _TEXT)
-            rivals = next(filter(None, ranks), [])
-            named = {_name(key): key for key in rivals}
-            if named.keys() == {"summary", "description"} and free.keys().isdisjoint(
-                _NAMES[kind]["title"].split()
-            ):
-                keys = {"title": named["summary"], **keys}  # of a ticket
-                rivals = [named["description"]]
-            keys |= {"text": rivals[0]} if rivals else {}
-        for column, names in _NAMES[kind].items():
-            found = next((free[name] for name in names.split() if name in free), None)
-            if found and column not in keys and self._chosen.get(column) != "":
-                keys[column] = found
-        used = {key.partition(".")[0] for key in (*keys.values(), *rivals)}
-        return kind, keys, [key for key in shape if "." not in key and key not in used], rivals
+        if kind == "document" and "text" not in {*keys, *unwanted}:
+            title, rivals = _text_columns(rest)
+            keys = {**title, **keys}
+            if rivals:
+                keys["text"] = rivals[0]
+        # 3. the other columns by their names
+        _add_by_name(keys, by_name, _NAMES[kind], unwanted)
+        return kind, keys, _unread(shape, (*keys.values(), *rivals)), rivals
+
+
+def _unread(shape: Sequence[str], keys: Collection[str]) -> list[str]:
+    """The columns of `shape` of which nothing is in `keys`."""
+    used = {key.partition(".")[0] for key in keys}
+    return [key for key in shape if "." not in key and key not in used]
+
+
+def _add_by_name(
+    keys: dict[str, str],
+    by_name: Mapping[str, str],
+    names_of: Mapping[str, str],
+    unwanted: Collection[str],
+) -> None:
+    """Add column → key to `keys` for each column that it lacks and one of whose names occurs."""
+    for column, names in names_of.items():
+        if column in keys or column in unwanted:
+            continue
+        for name in names.split():
+            if name in by_name:
+                keys[column] = by_name[name]
+                break
+
+
+def _text_columns(keys: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The column of the title of a ticket, which is its summary; and the columns that may hold the
+    text, of the first rank in `_TEXT` that has one.
+    """
+    names = {key: _name(key) for key in keys}
+    rivals = list[str]()
+    for rank in _TEXT:
+        rivals = [key for key in keys if names[key] in rank.split()]
+        if rivals:
+            break
+    by_name = {names[key]: key for key in rivals}
+    has_title = not set(names.values()).isdisjoint(_NAMES["document"]["title"].split())
+    if by_name.keys() == {"summary", "description"} and not has_title:
+        return {"title": by_name["summary"]}, [by_name["description"]]
+    return {}, rivals
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:

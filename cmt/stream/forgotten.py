@@ -99,8 +99,8 @@ class Forgotten:
         )
 
     def write(self, folder: Path) -> None:
-        """Write both files, each atomically, the doc_ids first: sketches alone show a loss. Raises
-        OSError.
+        """Write both files, each atomically, the doc_ids first: sketches without doc_ids show a
+        loss. Raises OSError.
         """
         names = sorted(
             (v.doc_id, iso(v.published_at), v.slice_id, v.source, v.supersedes) for v in self.names
@@ -145,44 +145,46 @@ class Forgotten:
         """
         # 1. the sketches of the forgotten texts
         salt = bytes.fromhex(self.salt)
-        sketches = {
-            name: [sketch(text, salt=salt) for text in own] for name, own in texts.items() if own
-        }
-        kept = {
-            name: found
-            for name, found in self.sources.items()
-            if sources is not None or name not in texts
-        }
-        for name, found in (sources or {}).items():
-            if (
-                name not in self.doc_ids or name in kept
-            ):  # a document that is forgotten in every source stays so
-                kept[name] = kept.get(name, frozenset()).union(found)
+        sketches = dict[str, list[Sketch]]()
+        for name, versions in texts.items():
+            if versions:
+                sketches[name] = [sketch(text, salt=salt) for text in versions]
         added = replace(
             self,
             doc_ids=self.doc_ids | texts.keys(),
             texts={**self.texts, **sketches},
-            sources=kept,
+            sources=self._sources_with(texts, sources),
         )
         # 2. similar documents of the stream; most share no shingle with the forgotten texts
-        new, similar = replace(self, texts=sketches, sources={}), dict[str, Similar]()
-        probe = {
-            shingle
-            for versions in texts.values()
-            for text in versions
-            for shingle in shingles(words(text))
-        }
+        only_new, similar = replace(self, texts=sketches, sources={}), dict[str, Similar]()
+        probe = set[str]()
+        for versions in texts.values():
+            for text in versions:
+                probe |= shingles(words(text))
         for doc_id, text in stream:
-            own = sorted(shingles(words(text)))
-            unlike = probe.isdisjoint(own[:: max(1, len(own) // _PROBES)])
-            if (
-                doc_id not in added.doc_ids
-                and not unlike
-                and (nearest := new.nearest(doc_id, text))
-            ):
+            runs = sorted(shingles(words(text)))
+            unlike = probe.isdisjoint(runs[:: max(1, len(runs) // _PROBES)])
+            if unlike or doc_id in added.doc_ids:
+                continue
+            if nearest := only_new.nearest(doc_id, text):
                 similar[doc_id] = nearest
         exempt = (self.exempt_doc_ids | similar.keys()) - added.doc_ids
         return replace(added, exempt_doc_ids=exempt), sorted(similar.values())
+
+    def _sources_with(
+        self,
+        doc_ids: Collection[str],
+        sources: Mapping[str, Collection[str]] | None,
+    ) -> dict[str, frozenset[str]]:
+        """`sources` of the state in which `doc_ids` are forgotten too; None: in every source."""
+        if sources is None:
+            return {name: kept for name, kept in self.sources.items() if name not in doc_ids}
+        merged = dict(self.sources)
+        for name, added in sources.items():
+            # a document that is forgotten in every source stays so
+            if name not in self.doc_ids or name in merged:
+                merged[name] = merged.get(name, frozenset()).union(added)
+        return merged
 
     def reasons(self, documents: pa.Table) -> dict[int, str]:
         """Row → why it is refused, of the rows of `documents` (DOCUMENT_SCHEMA) that are."""
@@ -198,7 +200,8 @@ class Forgotten:
                 similar := self.nearest(doc_id, text, source)
             ):
                 found[row] = (
-                    f"{similar.overlap:.0%} of its text is that of document {similar.forgotten!r}, which was "
+                    f"{similar.overlap:.0%} of its text is that of document {similar.forgotten!r}, "
+                    "which was "
                     "forgotten; `cmt forget --undo` takes that back"
                 )
         return found
@@ -239,13 +242,14 @@ def _read_string(text: str) -> str:
 
 
 def read_doc_ids(folder: Path) -> DocIds:
-    """The file DOC_IDS in `folder`. Raises StreamError if it is damaged, or missing beside
+    """The file DOC_IDS in `folder`. Raises StreamError if it is damaged, or missing next to
     SKETCHES.
     """
     stored: DocIds | None = _read(folder / DOC_IDS, DocIds)
     if stored is None and (folder / SKETCHES).exists():
         raise StreamError(
-            f"{folder / DOC_IDS} is missing next to {SKETCHES}: restore it from a backup or DVC, or remove {SKETCHES} "
+            f"{folder / DOC_IDS} is missing next to {SKETCHES}: restore it from a backup or DVC, "
+            f"or remove {SKETCHES} "
             "too and forget the documents again that `cmt verify` lists then"
         )
     return stored or DocIds([])

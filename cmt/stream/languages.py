@@ -12,16 +12,42 @@ _CHARACTERS = 1_000  # of a text
 _FEWEST = 8  # words
 _SHARE = 0.15  # of the words that are frequent ones of the language
 _WORDS = {
-    "English": "the of and to in is was for that with on as by at from it be are his has an this which were",
-    "German": "der die das und ist nicht ein eine den dem des mit sich auf für im zu von auch wird sind wurde bei nach",
-    "French": "le la les des et est une du que dans pour qui sur pas au aux avec ce par plus ont été sont cette",
-    "Spanish": "el la los las de que y en un una por con del se su para al es como más fue ha pero este",
-    "Italian": "il di che la per un una è del della non con sono alla nel gli dei le anche più ha come dal questo",
-    "Portuguese": "o a de que e do da em um uma para com não os as dos das no na por mais foi ao pelo",
-    "Dutch": "de het een van en is dat op te zijn met voor niet aan er werd door ook bij naar om hij heeft uit",
-    "Swedish": "och att det som en på är av för med den till inte ett har om var de från ska vid sig kan också",
-    "Norwegian or Danish": "og det som en på er av for med den til ikke et har om var fra skal ved kan også af blev",
-    "Polish": "i w na z do się nie że jest to od za przez o po jak dla oraz był został ale roku tego jego",
+    "English": (
+        "the of and to in is was for that with on as by at from it be are his has an this which "
+        "were"
+    ),
+    "German": (
+        "der die das und ist nicht ein eine den dem des mit sich auf für im zu von auch wird sind "
+        "wurde bei nach"
+    ),
+    "French": (
+        "le la les des et est une du que dans pour qui sur pas au aux avec ce par plus ont été "
+        "sont cette"
+    ),
+    "Spanish": (
+        "el la los las de que y en un una por con del se su para al es como más fue ha pero este"
+    ),
+    "Italian": (
+        "il di che la per un una è del della non con sono alla nel gli dei le anche più ha come "
+        "dal questo"
+    ),
+    "Portuguese": (
+        "o a de que e do da em um uma para com não os as dos das no na por mais foi ao pelo"
+    ),
+    "Dutch": (
+        "de het een van en is dat op te zijn met voor niet aan er werd door ook bij naar om hij "
+        "heeft uit"
+    ),
+    "Swedish": (
+        "och att det som en på är av för med den till inte ett har om var de från ska vid sig kan "
+        "också"
+    ),
+    "Norwegian or Danish": (
+        "og det som en på er av for med den til ikke et har om var fra skal ved kan også af blev"
+    ),
+    "Polish": (
+        "i w na z do się nie że jest to od za przez o po jak dla oraz był został ale roku tego jego"
+    ),
 }
 _LANGUAGES = {name: frozenset(words.split()) for name, words in _WORDS.items()}
 _SCRIPTS = {
@@ -65,6 +91,7 @@ def language_notice(texts: Sequence[str], *, sampled: bool = False) -> str | Non
     documents = ("sampled " if sampled else "") + ("document" if len(texts) == 1 else "documents")
     verb = "is" if foreign.total() == 1 else "are"
     return (
-        f"{foreign.total():,} of {len(texts):,} {documents} {verb} {listed}: the shipped compressor reads English; "
+        f"{foreign.total():,} of {len(texts):,} {documents} {verb} {listed}: the shipped "
+        "compressor reads English; "
         "scores will be low"
     )

@@ -18,7 +18,10 @@ LONGEST = {
     "url": 2_000,
     "question": 2_000,
     "answers": 10_000,
-}  # field → its largest number of characters; title and source are in each memory, an id in each row of a file
+}
+"""Field → its largest number of characters; title and source are in each memory, an id in each row
+of a file.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Limits:
     def too_large(self, path: Path | str) -> StreamError:
         """The error for a file above `file_bytes`."""
         return StreamError(
-            f"{path} holds more than {self.stream.file_megabytes:,} MB, decompressed: split it, or raise "
+            f"{path} holds more than {self.stream.file_megabytes:,} MB, decompressed: split it, or "
+            "raise "
             "stream.file_megabytes if you trust it and have several times as much memory"
         )
 
@@ -45,12 +49,14 @@ class Limits:
         """
         if rows > self.stream.file_rows:
             raise StreamError(
-                f"{path} has more than {self.stream.file_rows:,} rows: split it, or raise stream.file_rows if you "
+                f"{path} has more than {self.stream.file_rows:,} rows: split it, or raise "
+                "stream.file_rows if you "
                 "trust it and have about a kilobyte of memory a row"
             )
         if rows * columns > VALUES_A_ROW * self.stream.file_rows:
             raise StreamError(
-                f"{path} has {columns:,} columns and {rows:,} rows or more: leave out columns, split it, or raise "
+                f"{path} has {columns:,} columns and {rows:,} rows or more: leave out columns, "
+                "split it, or raise "
                 "stream.file_rows"
             )
 
@@ -74,7 +80,8 @@ def check_xml(data: bytes, name: str) -> None:
     """
     if b"<!ENTITY" in data[:1_000_000].replace(b"\0", b"").upper():
         raise StreamError(
-            f"{name} is XML that declares entities, which can name other files: remove its <!DOCTYPE …>"
+            f"{name} is XML that declares entities, which can name other files: remove its "
+            "<!DOCTYPE …>"
         )
 
 

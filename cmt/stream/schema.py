@@ -145,7 +145,7 @@ def validate_document(values: Mapping[str, Any], checks: Checks) -> dict[str, An
     if not text:
         raise ValueError("text is empty" if "text" in values else "no text")
     if text.endswith("chars]") and (cut := _CUT_AT_SOURCE.search(text)):
-        checks.notes.add("the text is cut at its source, which sends its beginning alone", cut[0])
+        checks.notes.add("the text is cut at its source, which sends only its beginning", cut[0])
     sha256 = sha256_hex(text)
     lines = {key: one_line(values, key, checks) for key in ("title", "source", "url")}
     address = url_identity(lines["url"])
@@ -155,7 +155,8 @@ def validate_document(values: Mapping[str, Any], checks: Checks) -> dict[str, An
     supersedes = _identifier(values, "supersedes", checks)
     if supersedes and doc_id in (supersedes, url_identity(supersedes)):
         raise ValueError(
-            f"supersedes is the document's own doc_id {doc_id!r}; name the earlier one, or leave it out"
+            f"supersedes is the document's own doc_id {doc_id!r}; name the earlier one, or leave "
+            "it out"
         )
     published_at = _instant(values, "published_at", checks)
     return dict(
@@ -181,7 +182,8 @@ def validate_question(values: Mapping[str, Any], checks: Checks) -> dict[str, An
     doc_id = _identifier(values, "doc_id", checks)
     if not doc_id:
         raise ValueError(
-            "no doc_id; a question names the document that answers it; if its answer is to be the document, "
+            "no doc_id; a question names the document that answers it; if its answer is to be the "
+            "document, "
             "cmt ingest takes --map text=answer --map title=question"
         )
     question_id = (
@@ -309,7 +311,8 @@ def _instant(values: Mapping[str, Any], key: str, checks: Checks) -> datetime:
     value = values.get(key)
     if is_blank(value):
         raise ValueError(
-            f"no {key}; write {INSTANT_OR_DATE}; cmt ingest also takes --map {key}=COLUMN or --published-at DATE"
+            f"no {key}; write {INSTANT_OR_DATE}; cmt ingest also takes --map {key}=COLUMN or "
+            "--published-at DATE"
         )
     try:
         start, end, form = checks.dates.read(value)
@@ -318,7 +321,8 @@ def _instant(values: Mapping[str, Any], key: str, checks: Checks) -> datetime:
     if start > checks.now:  # the end of a plain date is ahead of the clock all day
         raise (EarlyError if start - checks.now <= AHEAD else ValueError)(
             f"{key} {iso(start)} is in the future: the clock is at {iso(checks.now)}; "
-            "correct the date, or set stream.clock in params.yaml if the stream has a time of its own"
+            "correct the date, or set stream.clock in params.yaml if the stream has a time of its "
+            "own"
         )
     checks.notes.forms[key, form] += 1
     return end if key == "asked_at" else start

@@ -22,7 +22,7 @@ from cmt.common import storage
 from cmt.common.storage import write_table
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
-from cmt.sources import connector
+from cmt.sources import kinds
 from cmt.sources import state as state_module
 from cmt.sources.connector import Item
 from cmt.sources.kinds import open_connector
@@ -620,7 +620,7 @@ def test_a_connector_of_another_package(project: Project, monkeypatch: pytest.Mo
             )
 
     monkeypatch.setattr(
-        connector, "entry_points", lambda group: [Tickets] if group == "cmt.sources" else []
+        kinds, "entry_points", lambda group: [Tickets] if group == "cmt.sources" else []
     )
     assert project.sync(source(kind="tickets", options={"queue": "outages"})).documents == 1
     with pytest.raises(

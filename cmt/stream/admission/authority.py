@@ -36,7 +36,8 @@ def check_publisher(name: str) -> str:
     publisher = " ".join(normalise(name).split())
     if not publisher or publisher.startswith(FILE_PREFIX):
         raise ConfigError(
-            f"{name!r} cannot be a source: give the name of a publisher, not one that begins with file:"
+            f"{name!r} cannot be a source: give the name of a publisher, not one that begins with "
+            "file:"
         )
     if len(publisher) > LONGEST["source"]:
         raise ConfigError(

@@ -15,17 +15,15 @@ from typing import Any
 import pyarrow as pa
 
 from cmt.common.arrow import replace_column, rows_of, take
-from cmt.common.digests import sha256_hex
 from cmt.stream.admission.authority import Authority
 from cmt.stream.admission.precedence import KnownVersions
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.rows import RawRows, ValidatedRows, reject, validate_rows
 from cmt.stream.schema import Checks, Rejected
-from cmt.stream.urls import url_identity
-from cmt.timeline import Find, Timeline, Version
+from cmt.timeline import Timeline, Version
 
 IDENTITY = ("doc_id", "published_at", "sha256", "title", "url", "supersedes")
-"""The columns of a document that tell whether the store has it."""
+"""The columns of a document that decide whether the store has it."""
 NEW = "new/999999999"  # the slice of the rows of an ingest, later than all others
 
 

@@ -7,6 +7,7 @@ and a comparison of the texts decides.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -36,7 +37,8 @@ def excess_near_duplicates(documents: pa.Table, *, period: str | int, limit: int
     for rows in members.values():
         for row, near in _excess_in_slice(take(documents, rows), limit).items():
             refused[rows[row]] = (
-                f"nearly the same text as {doc_ids[rows[near]]!r} and others of its slice, which takes {limit}; name "
+                f"nearly the same text as {doc_ids[rows[near]]!r} and others of its slice, which "
+                f"takes {limit}; name "
                 "the document that it supersedes, or raise stream.max_near_duplicates"
             )
     return refused
@@ -45,41 +47,55 @@ def excess_near_duplicates(documents: pa.Table, *, period: str | int, limit: int
 def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
     columns = ("doc_id", "supersedes", "text", "sha256", "source")
     doc_ids, supersedes, texts, hashes, sources = (documents[name].to_pylist() for name in columns)
-    found: dict[int, int] = {}
+    excess: dict[int, int] = {}
     buckets = defaultdict[tuple[int, ...], list[int]](list)
     current: dict[str, int] = {}  # doc_id → row that was taken and is not superseded
-    first = {key: row for row, key in reversed(list(enumerate(zip(sources, hashes, strict=True))))}
-    for row in sorted(first.values()):
+    for row in _first_rows(zip(sources, hashes, strict=True)):
         # 1. candidates by MinHash, without what this row replaces
         runs = _runs(texts[row])
         bands, replaced = _bands(runs), {doc_ids[row], supersedes[row]}
-        candidates = {
-            other
-            for band in bands
-            for other in buckets[band]
-            if current.get(doc_ids[other]) == other and doc_ids[other] not in replaced
-        }
+        similar = set[int]().union(*(buckets[band] for band in bands))
+        candidates = list[int]()
+        for candidate in sorted(similar):
+            name = doc_ids[candidate]
+            if current.get(name) == candidate and name not in replaced:
+                candidates.append(candidate)
         # 2. the near-copies among them, if they are enough
         if len(candidates) >= limit:
-            others = {other: _runs(texts[other]) for other in sorted(candidates)}
-            near = [
-                other
-                for other in others
-                if len(runs & others[other]) / len(runs | others[other]) >= NEARLY_EQUAL
-            ]
+            near = _near_copies(runs, candidates, texts)
             if len(near) >= limit:
-                found[row] = near[0]
+                excess[row] = near[0]
                 continue
         # 3. otherwise take it
         current.pop(supersedes[row] or "", None)
         current[doc_ids[row]] = row
         for band in bands:
-            bucket = buckets[band]
-            if len(bucket) == _BUCKET:  # drop the rows that were replaced since
-                bucket[:] = [other for other in bucket if current.get(doc_ids[other]) == other]
-            if len(bucket) < _BUCKET:
-                bucket.append(row)
-    return found
+            if len(buckets[band]) == _BUCKET:  # drop the rows that were replaced since
+                in_force = [
+                    taken for taken in buckets[band] if current.get(doc_ids[taken]) == taken
+                ]
+                buckets[band] = in_force
+            if len(buckets[band]) < _BUCKET:
+                buckets[band].append(row)
+    return excess
+
+
+def _first_rows(keys: Iterable[Any]) -> list[int]:
+    """The first row of each key."""
+    first = dict[Any, int]()
+    for row, key in enumerate(keys):
+        first.setdefault(key, row)
+    return list(first.values())
+
+
+def _near_copies(runs: set[str], rows: list[int], texts: list[str]) -> list[int]:
+    """The rows whose texts are near-copies of a text with these runs of words."""
+    near = list[int]()
+    for row in rows:
+        runs_of_row = _runs(texts[row])
+        if len(runs & runs_of_row) / len(runs | runs_of_row) >= NEARLY_EQUAL:
+            near.append(row)
+    return near
 
 
 def _runs(text: str) -> set[str]:

@@ -56,37 +56,60 @@ class KnownVersions:
     def refusal(self, version: Version, authority: Authority, *, is_stored: bool) -> str | None:
         """Why `version` is refused, or its repetition if it `is_stored`; None if its publisher may
         add it.
+
+        1. A new document, which an update in the store would hide from the start.
+        2. A version of a document of another publisher.
+        3. An update of a younger document, or of one of another publisher.
         """
-        doc_id, source, date = version.doc_id, version.source, version.published_at
-        # 1. a new document, which an update in the store would hide from the start, or a correction
-        known = self._versions.get(doc_id, [])
-        for update in [] if known else self._updates.get(doc_id, ()):
-            if (
-                update.banked
-                and update.published_at >= date
-                and not authority.covers(update.source, source)
-            ):
+        return (
+            self._hidden_from_start(version, authority)
+            or self._foreign_document(version, authority)
+            or (None if is_stored else self._foreign_target(version, authority))
+        )
+
+    def _hidden_from_start(self, version: Version, authority: Authority) -> str | None:
+        if version.doc_id in self._versions:
+            return None
+        source = version.source
+        for update in self._updates.get(version.doc_id, ()):
+            hides = update.banked and update.published_at >= version.published_at
+            if hides and not authority.covers(update.source, source):
                 return (
-                    f"{update.doc_id!r} of {update.source!r} would supersede it, which it may not do to {source!r}; "
-                    f"`cmt forget {update.doc_id}` and ingest this again, or {_advice(update.source, source)}"
+                    f"{update.doc_id!r} of {update.source!r} would supersede it, which it may not "
+                    f"do to {source!r}; `cmt forget {update.doc_id}` and ingest this again, or "
+                    f"{_advice(update.source, source)}"
                 )
-        owner = known[0].source if known else source
-        if source not in {one.source for one in known} and not authority.covers(source, owner):
-            advice = _advice(source, owner)
-            return f"doc_id {doc_id!r} is a document of {owner!r}, which {source!r} may not correct; {advice}"
-        # 2. the document that it supersedes
+        return None
+
+    def _foreign_document(self, version: Version, authority: Authority) -> str | None:
+        source, versions = version.source, self._versions.get(version.doc_id, [])
+        owner = versions[0].source if versions else source
+        if self._may_change(versions, source) or authority.covers(source, owner):
+            return None
+        return (
+            f"doc_id {version.doc_id!r} is a document of {owner!r}, which {source!r} may not "
+            f"correct; {_advice(source, owner)}"
+        )
+
+    def _foreign_target(self, version: Version, authority: Authority) -> str | None:
         targets = self._versions.get(version.supersedes or "", [])
         target = targets[0] if targets else self._candidates.get(version.supersedes or "")
-        if is_stored or target is None:
+        if target is None:
             return None
-        what = f"supersedes {target.doc_id!r}"
-        if date < target.published_at:
-            return f"{what}, which is younger ({iso(target.published_at)}); correct the date, or leave supersedes out"
-        owner = target.source
-        if source in {one.source for one in targets} or authority.covers(source, owner):
+        what, source, owner = f"supersedes {target.doc_id!r}", version.source, target.source
+        if version.published_at < target.published_at:
+            return (
+                f"{what}, which is younger ({iso(target.published_at)}); correct the date, or "
+                "leave supersedes out"
+            )
+        if self._may_change(targets, source) or authority.covers(source, owner):
             return None
         advice = _advice(source, owner)
         return f"{what} of {owner!r}, which {source!r} may not; {advice}, or leave supersedes out"
+
+    def _may_change(self, versions: Iterable[Version], source: str | None) -> bool:
+        """Whether `source` has published one of the versions of a document."""
+        return any(version.source == source for version in versions)
 
     def ring(self, version: Version) -> str | None:
         """The documents that lead to each other with `version`, if two of them have updates of one
@@ -96,50 +119,61 @@ class KnownVersions:
         it may stand. Any version may turn out to be the one that holds, or not to be banked, so
         that names lead through it.
         """
-        own, text = version.doc_id, version[3:5]
-        changes = version.supersedes or own in self._versions
-
-        def versions(doc_id: str) -> list[Version]:
-            return self._versions.get(doc_id, []) + ([version] if doc_id == own else [])
-
-        alike = [self._plain.get(one[3:5], set()) for one in versions(own)]
-        named = own in self._updates or any(len(names) > (own in names) for names in alike)
-        if not named or not (changes or self._of_text.get(text)):
+        doc_id, text = version.doc_id, version[3:5]
+        if not self._is_named(version):
             return None
-
-        def following(doc_id: str) -> set[str]:
-            names = {one.supersedes for one in versions(doc_id) if one.supersedes}
-            for one in versions(doc_id):
-                if not one.supersedes:
-                    since = self._of_text.get(one[3:5], {})
-                    names |= {
-                        name
-                        for name in self._changing & since.keys()
-                        if since[name] <= one.published_at
-                    }
-                    if changes and one[3:5] == text and version.published_at <= one.published_at:
-                        names.add(own)
-            return names - {doc_id}
-
-        # 1. what `version` leads to, and what of it leads back
-        leads_to, waiting = dict[str, set[str]](), [own]
-        for doc_id in waiting:
-            if doc_id not in leads_to:
-                leads_to[doc_id] = following(doc_id)
-                waiting += leads_to[doc_id]
-        ring, grown = set[str](), {own}
+        if not (self._changes(version) or self._of_text.get(text)):
+            return None
+        # 1. what `version` leads to
+        leads_to, waiting = dict[str, set[str]](), [doc_id]
+        for name in waiting:
+            if name not in leads_to:
+                leads_to[name] = self._following(name, version)
+                waiting += leads_to[name]
+        # 2. what of it leads back
+        ring, grown = set[str](), {doc_id}
         while grown:
             ring |= grown
-            grown = {
-                doc_id for doc_id, names in leads_to.items() if not names.isdisjoint(grown)
-            } - ring
-        # 2. two updates of one date
-        dates = Counter(
-            date
-            for doc_id in ring
-            for date in {v.published_at for v in versions(doc_id) if v.supersedes}
-        )
+            grown = {name for name, names in leads_to.items() if not names.isdisjoint(grown)} - ring
+        # 3. two updates of one date
+        dates = Counter[datetime]()
+        for name in ring:
+            dates.update({v.published_at for v in self._with(version, name) if v.supersedes})
         return ", ".join(sorted(ring)) if max(dates.values(), default=0) > 1 else None
+
+    def _with(self, version: Version, doc_id: str) -> list[Version]:
+        """The versions of a document, with `version` if it is one."""
+        return self._versions.get(doc_id, []) + ([version] if doc_id == version.doc_id else [])
+
+    def _changes(self, version: Version) -> bool:
+        """Whether `version` changes a document instead of being a first state."""
+        return bool(version.supersedes or version.doc_id in self._versions)
+
+    def _is_named(self, version: Version) -> bool:
+        """Whether another document leads to that of `version`: as its update, or with its text."""
+        if version.doc_id in self._updates:
+            return True
+        for each in self._with(version, version.doc_id):
+            names = self._plain.get(each[3:5], ())
+            if len(names) > (version.doc_id in names):
+                return True
+        return False
+
+    def _following(self, doc_id: str, version: Version) -> set[str]:
+        """The documents to which a document leads, once `version` is added."""
+        names = set[str]()
+        for each in self._with(version, doc_id):
+            if each.supersedes:
+                names.add(each.supersedes)
+                continue
+            since = self._of_text.get(each[3:5], {})
+            for name in self._changing & since.keys():
+                if since[name] <= each.published_at:
+                    names.add(name)
+            same_text = each[3:5] == version[3:5]
+            if self._changes(version) and same_text and version.published_at <= each.published_at:
+                names.add(version.doc_id)
+        return names - {doc_id}
 
 
 def _advice(publisher: str | None, other: str | None) -> str:

@@ -75,7 +75,10 @@ class IngestReport:
         questions = counted(self.question_duplicates, "question")
         rejected = f"; {counted(len(self.rejected), 'row')} rejected" if self.rejected else ""
         rejected += f", see {self.quarantine}" if self.quarantine else ""
-        return f"{new if self.parts else 'nothing new'}; {documents} and {questions} already there{rejected}"
+        return (
+            f"{new if self.parts else 'nothing new'}; {documents} and {questions} already "
+            f"there{rejected}"
+        )
 
     @property
     def rejected_fraction(self) -> float:
@@ -127,7 +130,10 @@ def notices(
         )
     yield from columns.notices(notes)
     if undated := pc.sum(pc.equal(intake.documents["published_at"], RELEASED_AT)).as_py():
-        yield f"{counted(undated, 'document')} of SQuAD without a date, dated {RELEASED_AT.date()}: see --published-at"
+        yield (
+            f"{counted(undated, 'document')} of SQuAD without a date, dated {RELEASED_AT.date()}: "
+            "see --published-at"
+        )
     if intake.dangling:
         doc_id, target = intake.dangling[0]
         links = (
@@ -135,7 +141,10 @@ def notices(
         )
         yield f"{len(intake.dangling):,} {links} to no document, such as {target!r} in {doc_id!r}"
     if waiting:
-        yield f"{counted(waiting, 'row')} dated ahead of the clock: a later ingest takes them when their time has come"
+        yield (
+            f"{counted(waiting, 'row')} dated ahead of the clock: a later ingest takes them when "
+            "their time has come"
+        )
     texts = intake.documents["text"]
     sample = [texts[row].as_py() for row in range(0, len(texts), len(texts) // SAMPLE + 1)]
     if notice := language_notice(sample, sampled=len(texts) > SAMPLE):
@@ -157,8 +166,10 @@ def _shared_ids(documents: ValidatedRows) -> Iterator[str]:
         compared += 1
         if different := shingles(words(text)).isdisjoint(shingles(words(other))):
             yield (
-                f"doc_ids with different texts in several files, such as {doc_id!r} in {file} and {origin.file}: each "
-                "text replaces the one before it; if the ids are row numbers, leave them out with --map doc_id="
+                f"doc_ids with different texts in several files, such as {doc_id!r} in {file} and "
+                f"{origin.file}: each "
+                "text replaces the one before it; if the ids are row numbers, leave them out with "
+                "--map doc_id="
             )
         if different or compared == _MOST_COMPARED:
             return

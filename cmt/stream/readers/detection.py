@@ -125,21 +125,9 @@ def records(
     if not path.exists():
         raise StreamError(f"{path} not found; name a file or a folder")
     inside = path.is_dir()
-    own = [file for name in _OWN_FILES if (file := path / name).is_file()]
-    unlisted = list[OSError]()
-    below = walk(path, lambda name: not _hidden(name), unlisted.append) if inside else [path]
-    found = sorted(file for file in below if not (inside and _hidden(file.relative_to(path))))
-    files = sorted(file for file in own if file.stat().st_size) or own or found
-    if own and notes:
-        for file in sorted(set(found).difference(own)):
-            notes.add(
-                f"a file is left out, because the folder has {own[0].name}",
-                file.relative_to(path).as_posix(),
-            )
-    for error in unlisted if not own else ():
-        reason = f"cannot list {error.filename}: {error.strerror}; its files are left out"
-        yield Record({}, Path(error.filename).relative_to(path).as_posix(), reason)
-    if not (files or unlisted):
+    files, problems = _files_in(path, notes or Notes()) if inside else ([path], [])
+    yield from problems
+    if not (files or problems):
         raise StreamError(f"{path} has no files; hidden ones are left out")
     for file in files:
         name = file.relative_to(path).as_posix() if inside else file.name
@@ -151,6 +139,27 @@ def records(
             yield from records_of(
                 data, name, format=format, limits=limits, notes=notes, inside=inside
             )
+
+
+def _files_in(folder: Path, notes: Notes) -> tuple[list[Path], list[Record]]:
+    """The files to read of a folder, and an error for each folder that cannot be listed."""
+    unlisted, listed = list[OSError](), list[Path]()
+    for file in walk(folder, lambda name: not _hidden(name), unlisted.append):
+        if not _hidden(file.relative_to(folder)):
+            listed.append(file)
+    # 1. files of our own layout stand for the whole folder
+    named = [file for name in _OWN_FILES if (file := folder / name).is_file()]
+    if named:
+        for file in sorted(set(listed).difference(named)):
+            left_out = f"a file is left out, because the folder has {named[0].name}"
+            notes.add(left_out, file.relative_to(folder).as_posix())
+        return sorted(file for file in named if file.stat().st_size) or named, []
+    # 2. all files
+    problems = list[Record]()
+    for error in unlisted:
+        reason = f"cannot list {error.filename}: {error.strerror}; its files are left out"
+        problems.append(Record({}, Path(error.filename).relative_to(folder).as_posix(), reason))
+    return sorted(listed), problems
 
 
 def records_of(
@@ -174,10 +183,12 @@ def detect(data: bytes, name: str) -> str | None:
     """The format of a file by its content: of _READERS or _REFUSED, a compression, zip or tar; None
     if unknown.
     """
-    if known := compression_of(data) or next(
-        (form for start, form in _STARTS.items() if data.startswith(start)), None
-    ):
-        return _kind_of_zip(data) if known == "zip" else known
+    form = compression_of(data)
+    for start, name_of_start in _STARTS.items():
+        if not form and data.startswith(start):
+            form = name_of_start
+    if form:
+        return _kind_of_zip(data) if form == "zip" else form
     if data[257:262] == b"ustar":
         return "tar"
     if b"%PDF-" in data[:1024]:
@@ -185,16 +196,18 @@ def detect(data: bytes, name: str) -> str | None:
     head = decode(data[:_HEAD])[0]
     if len(_BINARY.findall(head)) * 20 > len(head):
         return None
-    head, suffix = head.lstrip("\ufeff \t\r\n"), PurePosixPath(name).suffix.lower()
-    text = suffix in _TEXTS - {""}
+    return _kind_of_text(data, head.lstrip("\ufeff \t\r\n"), PurePosixPath(name).suffix.lower())
+
+
+def _kind_of_text(data: bytes, head: str, suffix: str) -> str | None:
+    """The format of a text that begins with `head`; None for XML of an unknown kind."""
+    is_text = suffix in _TEXTS - {""}
     if head.startswith("<"):
-        other = "text" if text and not head.startswith("<?xml") else None
-        return _markup(head, markdown=suffix in prose.MARKDOWN) or other
+        by_markup = _markup(head, markdown=suffix in prose.MARKDOWN)
+        return by_markup or ("text" if is_text and not head.startswith("<?xml") else None)
     # [1] and [[a link]] begin a text; an array without objects has no documents
-    if re.match(r'\{\s*["}]|\[\s*\{' if text else r'\{\s*["}]|\[\s*[\[\]{"\d]', head):
-        lines = [line for line in head.split("\n") if line.strip()][:20]
-        whole = sum(line.lstrip().startswith("{") and line.rstrip().endswith("}") for line in lines)
-        return "jsonl" if whole * 2 > len(lines) > 1 or suffix == ".jsonl" else "json"
+    if re.match(r'\{\s*["}]|\[\s*\{' if is_text else r'\{\s*["}]|\[\s*[\[\]{"\d]', head):
+        return _kind_of_json(head, suffix)
     if mail.FROM_LINE.match(data):
         return "mbox"
     headers = _HEADER.findall(re.split(r"\r?\n\r?\n", head, maxsplit=1)[0])
@@ -207,11 +220,20 @@ def detect(data: bytes, name: str) -> str | None:
     return "text"
 
 
+def _kind_of_json(head: str, suffix: str) -> str:
+    """Whether JSON has an object in each line."""
+    lines = [line for line in head.split("\n") if line.strip()][:20]
+    whole = 0
+    for line in lines:
+        whole += line.lstrip().startswith("{") and line.rstrip().endswith("}")
+    return "jsonl" if whole * 2 > len(lines) > 1 or suffix == ".jsonl" else "json"
+
+
 def _kind_of_zip(data: bytes) -> str:
     """The format of a ZIP archive by the names of its members."""
     try:
         names = set(zipfile.ZipFile(io.BytesIO(data)).namelist())
-    except Exception:  # of a damaged archive: unpacking it tells what is wrong
+    except Exception:  # of a damaged archive: unpacking it shows what is wrong
         return "zip"
     if "[Content_Types].xml" in names:
         folders = {name.partition("/")[0] for name in names}
@@ -264,7 +286,10 @@ class _Reading:
                 yield Record({}, name, f"{name} {NO_DOCUMENTS}")
         except Exception as error:  # of any library: one file must not stop the others
             if isinstance(error, ModuleNotFoundError):
-                reason = f"{name} needs {error.name}, which is not installed: pip install 'cmt-memory[formats]'"
+                reason = (
+                    f"{name} needs {error.name}, which is not installed: pip install "
+                    "'cmt-memory[formats]'"
+                )
             elif isinstance(error, StreamError | ValueError) and not isinstance(
                 error, pa.ArrowException
             ):
@@ -299,7 +324,8 @@ class _Reading:
                 form == "text" and self._inside and not _is_text(data, PurePosixPath(name))
             ):
                 raise StreamError(
-                    f"{name} is in no known format: leave it out, or convert it to text, HTML or CSV"
+                    f"{name} is in no known format: leave it out, or convert it to text, HTML or "
+                    "CSV"
                 )
             self._notes.files[name] = (form, decode(data)[1] if form in _ENCODED else "")
             yield from _finished(
@@ -339,47 +365,65 @@ def _finished(
     """
     inside = _IN_ARCHIVE.sub("", name)
     dates = _days(PurePosixPath(inside).name)[:1] or _days(inside)[-1:]
-    limit = limits.stream.document_characters
     for record in read:
-        if not record.error and is_draft(record.fields):
-            record = Record(
-                {}, record.where, left_out=(*record.left_out, f"the draft {record.where}")
-            )
-        if not record.error and (found := _other_byte(record.fields)):
-            byte, line = ord(found[0]) - 0xDC00, found.string.count("\n", 0, found.start()) + 1
-            error = f"not UTF-8: it has the byte 0x{byte:02x} in line {line} of a text; save the file in one encoding"
-            record = Record({"raw": raw_text(record.fields)}, record.where, error)
+        record = _checked(record)
         for part in record.left_out:
             notes.add("part of a file is not a document and is left out", part)
-        fields = record.fields
         if form in _MARKED_UP:
-            for key, value in fields.items():
-                if isinstance(value, str) and ("<" in value or "&" in value):
-                    fields[key] = without_markup(value)
-                elif isinstance(value, dict):
-                    fields[key] = {
-                        k: without_markup(v) if isinstance(v, str) else v for k, v in value.items()
-                    }
-        dated = any(_may_date(key, value) for key, value in fields.items() if isinstance(key, str))
-        if dates and fields and not dated:
-            fields["published_at"] = dates[0]
-        if record.error or not any(
-            isinstance(value, str) and len(value) > limit for value in fields.values()
-        ):
-            yield record
-            continue
-        long = max(
-            (key for key, value in fields.items() if isinstance(value, str)),
-            key=lambda key: len(fields[key]),
-        )
-        notes.add(
-            f"{long} is longer than stream.document_characters and is cut into parts",
-            len(fields[long]),
-        )
-        for number, part in enumerate(chapters(fields[long], limit), 1):
-            named = part_of(fields, str(number)) if number > 1 else fields
-            yield record._replace(fields={**named, long: part})
-            record = record._replace(left_out=())
+            _remove_markup(record.fields)
+        if dates and record.fields and not _is_dated(record.fields):
+            record.fields["published_at"] = dates[0]
+        yield from _cut(record, limits.stream.document_characters, notes)
+
+
+def _checked(record: Record) -> Record:
+    """A record that only leaves out a draft; one with an error for a byte that is not UTF-8; or
+    `record`.
+    """
+    if not record.error and is_draft(record.fields):
+        left_out = (*record.left_out, f"the draft {record.where}")
+        record = Record({}, record.where, left_out=left_out)
+    if record.error or not (odd := _other_byte(record.fields)):
+        return record
+    byte, line = ord(odd[0]) - 0xDC00, odd.string.count("\n", 0, odd.start()) + 1
+    error = (
+        f"not UTF-8: it has the byte 0x{byte:02x} in line {line} of a text; save the file in one "
+        "encoding"
+    )
+    return Record({"raw": raw_text(record.fields)}, record.where, error)
+
+
+def _remove_markup(fields: dict[str, Any]) -> None:
+    for key, value in fields.items():
+        if isinstance(value, str) and ("<" in value or "&" in value):
+            fields[key] = without_markup(value)
+        elif isinstance(value, dict):
+            plain = dict[Any, Any]()
+            for name, inner in value.items():
+                plain[name] = without_markup(inner) if isinstance(inner, str) else inner
+            fields[key] = plain
+
+
+def _is_dated(fields: dict[str, Any]) -> bool:
+    return any(_may_date(key, value) for key, value in fields.items() if isinstance(key, str))
+
+
+def _cut(record: Record, limit: int, notes: Notes) -> Iterator[Record]:
+    """Yield the record, in parts if its longest text has more than `limit` characters."""
+    fields = record.fields
+    lengths = {key: len(value) for key, value in fields.items() if isinstance(value, str)}
+    if record.error or max(lengths.values(), default=0) <= limit:
+        yield record
+        return
+    longest = max(lengths, key=lengths.__getitem__)
+    notes.add(
+        f"{longest} is longer than stream.document_characters and is cut into parts",
+        lengths[longest],
+    )
+    for number, part in enumerate(chapters(fields[longest], limit), 1):
+        named = part_of(fields, str(number)) if number > 1 else fields
+        yield record._replace(fields={**named, longest: part})
+        record = record._replace(left_out=())
 
 
 def _may_date(key: str, value: Any) -> bool:

@@ -101,7 +101,7 @@ class Member(NamedTuple):
     """A file in an archive."""
 
     name: str
-    size: int  # bytes that it takes beside the archive
+    size: int  # bytes that it takes in addition to the archive
     read: Callable[[], bytes]  # raises one of UNPACKING
 
 

@@ -39,23 +39,30 @@ def _parts(message: EmailMessage) -> tuple[list[MIMEPart], tuple[str, ...]]:
     """Return the body and the texts after it, such as one below a picture, and the names of
     attached messages.
     """
-    found = [
-        message.get_body((kind,)) for kind in ("plain", "html")
-    ]  # the later one may be a footer
-    body = next((part for part in message.walk() if any(part is one for one in found)), None)
+    # the later one of both kinds may be a footer
+    bodies = [message.get_body((kind,)) for kind in ("plain", "html")]
+    body = next((part for part in message.walk() if any(part is one for one in bodies)), None)
     parts, attached = list[MIMEPart](), list[str]()
-    parts += [body] if body is not None else []  # a part without headers is false
-    for one in message.walk():
-        inner = list(one.iter_parts())
-        if one.get_content_type() == "message/rfc822":
-            attached += [
-                f"the attached message {_header(part, 'subject')[:100]!r}" for part in inner
-            ]
-        elif body is not None and body in inner and one.get_content_type() == "multipart/mixed":
-            after, kind = inner[inner.index(body) + 1 :], body.get_content_type()
-            shown = (part for part in after if not (part.is_attachment() or part.get_filename()))
-            parts += [part for part in shown if part.get_content_type() == kind]
+    if body is not None:  # a part without headers is false
+        parts.append(body)
+    for part in message.walk():
+        inner = list(part.iter_parts())
+        if part.get_content_type() == "message/rfc822":
+            for forwarded in inner:
+                attached.append(f"the attached message {_header(forwarded, 'subject')[:100]!r}")
+        elif body is not None and body in inner and part.get_content_type() == "multipart/mixed":
+            parts += _shown_after(body, inner)
     return parts, tuple(attached)
+
+
+def _shown_after(body: MIMEPart, parts: list[MIMEPart]) -> list[MIMEPart]:
+    """The parts after `body` that a reader sees as text of the same kind."""
+    shown = list[MIMEPart]()
+    for part in parts[parts.index(body) + 1 :]:
+        is_file = part.is_attachment() or part.get_filename()
+        if not is_file and part.get_content_type() == body.get_content_type():
+            shown.append(part)
+    return shown
 
 
 def _text(part: MIMEPart) -> str:

@@ -18,8 +18,11 @@ from cmt.text.display import counted
 
 _DATES = {"original_date": True, "extensive_search": False, "outputformat": "%Y-%m-%dT%H:%M:%S%z"}
 """Read only dates that a page declares, not dates in its text."""
-_OUTSIDE_MAIN = "//body[.//main[string-length(normalize-space()) > 250]]//*[not(ancestor-or-self::main or descendant::main)]"
-"""The elements beside `main`, such as comments, which may be longer than the main text; a short
+_OUTSIDE_MAIN = (
+    "//body[.//main[string-length(normalize-space()) > 250]]//*[not(ancestor-or-self::main or "
+    "descendant::main)]"
+)
+"""The elements outside `main`, such as comments, which may be longer than the main text; a short
 `main` may be empty.
 """
 _UNPUBLISHED = {"draft", "auto-draft", "pending", "private", "trash"}  # statuses of WordPress
@@ -123,43 +126,45 @@ def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
         feed = feedparser.parse(io.BytesIO(data), sanitize_html=False, resolve_relative_uris=False)
     if not feed.version:
         raise StreamError(
-            f"{name} is no feed, neither RSS nor Atom: see whether its address shows a login or an error"
+            f"{name} is no feed, neither RSS nor Atom: see whether its address shows a login or an "
+            "error"
         )
     items, markup = feed.entries, data.replace(b"\0", b"")  # of UTF-16, too
     cut = feed.bozo and not re.search(rb"(?i)</(?:\w+:)?(?:rss|feed|rdf)\s*>", markup)
     if cut:
         items = items[: len(re.findall(rb"(?i)</(?:\w+:)?(?:item|entry)\s*>", markup))]
     shared = Counter(item["id"] for item in items if "id" in item)
-    left_out = tuple(
-        f"the unpublished item {item.get('title', '')[:100]!r}"
-        for item in items
-        if _is_unpublished(item)
-    )
-    for number, item in enumerate(items, 1):
+    source = without_markup(feed.feed.get("title", ""))
+    left_out: tuple[str, ...] = ()
+    for item in items:
         if _is_unpublished(item):
-            continue
-        dates = [item[key] for key in ("published", "updated") if key in item and item[key]]
-        texts = [*(content.value for content in item.get("content", ())), item.get("summary", "")]
-        fields = {
-            "doc_id": item.get("id"),
-            "title": without_markup(item.get("title", "")),
-            "text": max(map(without_markup, texts), key=len),
-            "published_at": dates and dates[-1 if shared[item.get("id")] > 1 else 0],
-            "url": item.get("link"),
-            "source": without_markup(feed.feed.get("title", "")),
-        }
-        yield Record(
-            {key: value for key, value in fields.items() if value},
-            f"{name} row {number}",
-            left_out=left_out,
-        )
-        left_out = ()
+            left_out += (f"the unpublished item {item.get('title', '')[:100]!r}",)
+    for number, item in enumerate(items, 1):
+        if not _is_unpublished(item):
+            fields = _item_fields(item, source, has_versions=shared[item.get("id")] > 1)
+            yield Record(fields, f"{name} row {number}", left_out=left_out)
+            left_out = ()
     if left_out:
         yield Record({}, name, left_out=left_out)
     if cut:
         yield Record(
             {}, name, f"{name} is cut off after {counted(len(items), 'whole item')}: fetch it again"
         )
+
+
+def _item_fields(item: dict[str, Any], source: str, *, has_versions: bool) -> dict[str, Any]:
+    """The fields of an item; one of several versions has the date of its update."""
+    dates = [item[key] for key in ("published", "updated") if key in item and item[key]]
+    texts = [*(content.value for content in item.get("content", ())), item.get("summary", "")]
+    fields = {
+        "doc_id": item.get("id"),
+        "title": without_markup(item.get("title", "")),
+        "text": max(map(without_markup, texts), key=len),
+        "published_at": dates and dates[-1 if has_versions else 0],
+        "url": item.get("link"),
+        "source": source,
+    }
+    return {key: value for key, value in fields.items() if value}
 
 
 def _is_unpublished(item: dict[str, Any]) -> bool:
@@ -171,7 +176,8 @@ def read_sitemap(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Refuse a sitemap, which lists pages and has no text."""
     count = len(re.findall(rb"<(?:\w+:)?loc\b", data))
     raise StreamError(
-        f"{name} is a sitemap: it lists {count:,} addresses and has no text; save the pages into a folder and name that"
+        f"{name} is a sitemap: it lists {count:,} addresses and has no text; save the pages into a "
+        "folder and name that"
     )
 
 

@@ -26,8 +26,8 @@ _NAME = re.compile(r"[^\n.!?]{1,60}")  # of a column, unlike a part of a sentenc
 _TOKEN = re.compile(
     "[!-~]+"
 )  # or one word of ASCII; a text in a language without blanks is not ASCII
-_ROWS = 20  # of a table that tell its delimiter, and tell it from prose
-_SAMPLE = 200_000  # characters that tell the delimiter
+_ROWS = 20  # of a table that decide its delimiter, and whether it is prose
+_SAMPLE = 200_000  # characters that decide the delimiter
 _RESTARTS = 100  # of a CSV file after a quotation mark that is never closed
 _NOTICES = {
     "channel_join",
@@ -89,7 +89,10 @@ def _json_line(line: bytes, where: str, limits: Limits, *, first: bool) -> Recor
     if (
         len(line) > MEGABYTE + _ESCAPED * limits.stream.document_characters
     ):  # parsing needs up to 20 times the memory
-        reason = f"the line has {len(line):,} bytes: split the document, or raise stream.document_characters"
+        reason = (
+            f"the line has {len(line):,} bytes: split the document, or raise "
+            "stream.document_characters"
+        )
         return Record(raw, where, reason)
     try:
         values = json.loads(
@@ -128,40 +131,60 @@ def _items(content: Any) -> tuple[list[Any], tuple[str, ...]]:
     if not isinstance(content, dict):
         return content if isinstance(content, list) else [content], ()
     # 1. the objects, and the arrays of objects, at any key
-    objects, arrays = [content], list[tuple[str, list[Any]]]()
-    for value in objects:
-        for key, inner in value.items():
-            if isinstance(inner, dict):
-                objects.append(inner)
-            elif isinstance(inner, list) and any(isinstance(one, dict) for one in inner):
-                arrays.append((key, inner))
-    # 2. the array with the longest text; a summary beside it describes the file
-    rows = [[one for one in array if isinstance(one, dict)] for _, array in arrays]
-    found = [
-        _longest(of + [inner for one in of for inner in one.values() if isinstance(inner, dict)])
-        for of in rows
-    ]
+    objects, arrays = _objects_and_arrays(content)
+    # 2. the array with the longest text; a summary outside it describes the file
+    lengths = [_longest(_with_inner(array)) for _, array in arrays]
     best = max(
-        found,
+        lengths,
         key=lambda of: (of["text"], of["summary"], max(of.values(), default=0)),
         default=Counter(),
     )
-    own = _longest(objects)
-    rivals = [own["text"], own[None]] if best["text"] or best["summary"] else own.values()
+    of_file = _longest(objects)
+    rivals = list(of_file.values())
+    if best["text"] or best["summary"]:
+        rivals = [of_file["text"], of_file[None]]
     if max(best.values(), default=0) <= max(rivals, default=0):
         return [content], ()
-    # 3. the arrays that share most keys with the one that has it
-    keys = [{key for one in of for key in one} for of in rows]
-    chosen, items, left_out = keys[found.index(best)], list[Any](), list[str]()
+    # 3. the arrays that share most keys with it
+    keys = [_keys(array) for _, array in arrays]
+    chosen, items, left_out = keys[lengths.index(best)], list[Any](), list[str]()
     for (key, array), of in zip(arrays, keys, strict=True):
         if 2 * len(chosen & of) >= len(chosen | of):
             items += array
         else:
             left_out.append(f"the array {key[:100]}")
-    return items, (
-        *left_out,
-        *(f"the {column} of the file" for column in ("text", "summary") if own[column]),
-    )
+    left_out += [f"the {column} of the file" for column in ("text", "summary") if of_file[column]]
+    return items, tuple(left_out)
+
+
+def _objects_and_arrays(
+    content: dict[str, Any],
+) -> tuple[list[dict[str, Any]], list[tuple[str, list[Any]]]]:
+    """`content` and the objects in it at any key, and the arrays of objects in them by their
+    keys.
+    """
+    objects, arrays = [content], list[tuple[str, list[Any]]]()
+    for value in objects:
+        for key, inner in value.items():
+            if isinstance(inner, dict):
+                objects.append(inner)
+            elif isinstance(inner, list) and any(isinstance(item, dict) for item in inner):
+                arrays.append((key, inner))
+    return objects, arrays
+
+
+def _with_inner(array: list[Any]) -> list[dict[str, Any]]:
+    """The objects of an array, and the objects that they hold."""
+    objects = [item for item in array if isinstance(item, dict)]
+    inner = list[dict[str, Any]]()
+    for item in objects:
+        inner += [value for value in item.values() if isinstance(value, dict)]
+    return objects + inner
+
+
+def _keys(array: list[Any]) -> set[str]:
+    """The keys of all objects of an array."""
+    return set[str]().union(*(item for item in array if isinstance(item, dict)))
 
 
 def _longest(objects: Iterable[dict[str, Any]]) -> Counter[str | None]:
@@ -270,18 +293,11 @@ def read_csv(
     text, delimiter, before = _table(decode(data)[0].replace("\0", ""))
     source = io.StringIO(text, newline="")
     reader = csv.reader(source, delimiter=delimiter)
-    columns = [
-        column.strip() or f"column {number}"
-        for number, column in enumerate(next(filter(any, reader), []), 1)
-    ]
-    first = {name: number for number, name in reversed(list(enumerate(columns, 1)))}
-    header = [
-        name if first[name] == number else f"{name} {number}"
-        for number, name in enumerate(columns, 1)
-    ]
+    header = _header(next(filter(any, reader), []))
     if missing := [column for column in required if column not in header]:
         raise StreamError(
-            f"{name} lacks the columns {', '.join(missing)}; its header is {', '.join(header)[:200]!r}"
+            f"{name} lacks the columns {', '.join(missing)}; its header is "
+            f"{', '.join(header)[:200]!r}"
         )
     line, restarts = reader.line_num + before, 0
     for count in itertools.count():
@@ -291,19 +307,42 @@ def read_csv(
         if fields is None:
             return
         line += reader.line_num - read
+        where, has_lines = f"{name} row {begin + 1}", line > begin + 1
         while len(fields) > len(header) and not fields[-1]:
             fields.pop()
-        raw = delimiter.join(fields)[:RAW_LENGTH]
-        endless = source.tell() == len(text) and line > begin + 1 and text.count('"', position) % 2
-        if endless or (fields and len(fields) != len(header)):
-            reason = f"has {len(fields)} fields, the header has {len(header)}: quote a field that holds {delimiter!r}"
-            reason = "has a quotation mark that is never closed" if endless else reason
-            yield Record({"raw": raw}, f"{name} row {begin + 1}", reason)
-            if line > begin + 1 and restarts < _RESTARTS:  # the rows after it
-                restarts += 1
-                source.seek(position)
-                source.readline()
-                reader, line = csv.reader(source, delimiter=delimiter), begin + 1
-        elif fields:
-            values = ("" if field == _NULL else field for field in fields)
-            yield Record(dict(zip(header, values, strict=True)), f"{name} row {begin + 1}")
+        endless = has_lines and source.tell() == len(text) and text.count('"', position) % 2
+        if not endless and len(fields) in (0, len(header)):
+            if fields:
+                yield Record(_named(header, fields), where)
+            continue
+        reason = _bad_row(len(fields), len(header), delimiter, endless=bool(endless))
+        yield Record({"raw": delimiter.join(fields)[:RAW_LENGTH]}, where, reason)
+        if has_lines and restarts < _RESTARTS:  # the rows after it
+            restarts += 1
+            source.seek(position)
+            source.readline()
+            reader, line = csv.reader(source, delimiter=delimiter), begin + 1
+
+
+def _named(header: list[str], fields: list[str]) -> dict[str, str]:
+    """Name of a column → its field; the null of a database is blank."""
+    row = dict[str, str]()
+    for name, field in zip(header, fields, strict=True):
+        row[name] = "" if field == _NULL else field
+    return row
+
+
+def _bad_row(fields: int, columns: int, delimiter: str, *, endless: bool) -> str:
+    if endless:
+        return "has a quotation mark that is never closed"
+    return f"has {fields} fields, the header has {columns}: quote a field that holds {delimiter!r}"
+
+
+def _header(names: list[str]) -> list[str]:
+    """The names of the columns; a blank or repeated one gets its number."""
+    header, known = list[str](), set[str]()
+    for number, name in enumerate(names, 1):
+        column = name.strip() or f"column {number}"
+        header.append(f"{column} {number}" if column in known else column)
+        known.add(column)
+    return header

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from charset_normalizer import from_bytes
 
 _SAMPLE = 100_000  # bytes that decide the encoding
-_EQUAL = 0.03  # difference in coherence, 0–1, that does not tell two encodings apart
+_EQUAL = 0.03  # difference in coherence, 0–1, that does not separate two encodings
 _FEW = 8  # bytes that are too few to decide it
 _MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -37,7 +37,10 @@ _BLOCK_NAMES = (
     "section|table|tbody|td|th|thead|tr|ul"
 )
 _HIDDEN_NAMES = "aside|button|footer|form|head|iframe|nav|noscript|object|script|style|svg|template"
-_OTHER_NAMES = "a|abbr|b|cite|code|em|figure|font|header|html|i|img|ins|small|span|strong|sub|sup|time|u|video|wbr"
+_OTHER_NAMES = (
+    "a|abbr|b|cite|code|em|figure|font|header|html|i|img|ins|small|span|strong|sub|sup|time|u|"
+    "video|wbr"
+)
 _BLOCKS, _INVISIBLE = frozenset(_BLOCK_NAMES.split("|")), frozenset(_HIDDEN_NAMES.split("|"))
 _TAG = re.compile(
     rf"</?(?:{_BLOCK_NAMES}|{_HIDDEN_NAMES}|{_OTHER_NAMES})(?:\s[^<>]*)?/?>", re.IGNORECASE
@@ -56,7 +59,8 @@ _NO_MARKDOWN = re.compile(
 )
 _MARKDOWN = re.compile(r"^ {0,3}(?:#{1,6} +\S|[-*+] +\S|```|~~~|\|.*\|\s*$)", re.MULTILINE)
 _VERBATIM = re.compile(
-    r"(^[ \t]*```.*?(?:^[ \t]*```|\Z)|^[ \t]*~~~.*?(?:^[ \t]*~~~|\Z)|`[^`\n]+`|^[ \t]+(?=(?:[-*+]|\d+[.)]) ))",
+    r"(^[ \t]*```.*?(?:^[ \t]*```|\Z)|^[ \t]*~~~.*?(?:^[ \t]*~~~|\Z)|`[^`\n]+`|"
+    r"^[ \t]+(?=(?:[-*+]|\d+[.)]) ))",
     re.MULTILINE | re.DOTALL,
 )
 """Code in Markdown, and the indentation of its lists."""
@@ -82,15 +86,16 @@ def decode(data: bytes) -> tuple[str, str]:
     """The text, and its encoding. In a text that is mostly UTF-8, other bytes become lone
     surrogates.
     """
+    # 1. a mark at its beginning, or the zeros of UTF-16
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             other_bytes = "surrogateescape" if encoding == "utf-8-sig" else "replace"
             return data.decode(encoding, other_bytes), encoding.removesuffix("-sig")
     if data[:_SAMPLE].count(0) > len(data[:_SAMPLE]) // 4:
-        encoding = (
-            "utf-16-le" if data[1:_SAMPLE:2].count(0) > data[0:_SAMPLE:2].count(0) else "utf-16-be"
-        )
+        low_first = data[1:_SAMPLE:2].count(0) > data[0:_SAMPLE:2].count(0)
+        encoding = "utf-16-le" if low_first else "utf-16-be"
         return data.decode(encoding, "replace"), encoding
+    # 2. UTF-8
     try:
         return data.decode("utf-8"), "utf-8"
     except UnicodeDecodeError:
@@ -98,23 +103,28 @@ def decode(data: bytes) -> tuple[str, str]:
     odd = len(re.findall("[\udc80-\udcff]", text))
     if odd * 2 < sum(character > "\x7f" for character in text) - odd:
         return text, "utf-8"
+    # 3. another encoding
+    encoding = _likely_encoding(data)
+    return data.decode(encoding, "replace"), encoding
+
+
+def _likely_encoding(data: bytes) -> str:
+    """The encoding of text that is not UTF-8; cp1252 if its sample does not decide it."""
     sample = data[:_SAMPLE]
     if len(data) > _SAMPLE:  # the cut may be inside a character
         sample = sample[: sample.rfind(b"\n") + 1] or sample
-    found = from_bytes(sample, cp_isolation=_ENCODINGS) or from_bytes(
-        sample[:-1], cp_isolation=_ENCODINGS
-    )
-    best = found.best()
-    # of encodings that fit equally well, the commonest
-    equal = [
-        one
-        for one in found
-        if best and one.chaos <= best.chaos and best.coherence - one.coherence <= _EQUAL
-    ]
-    few = sum(byte > 0x7F for byte in sample) < _FEW
-    western = not best or few or any("cp1252" in one.could_be_from_charset for one in equal)
-    encoding = best.encoding if best and not western else "cp1252"
-    return data.decode(encoding, "replace"), encoding
+    if sum(byte > 0x7F for byte in sample) < _FEW:
+        return "cp1252"
+    matches = from_bytes(sample, cp_isolation=_ENCODINGS)
+    matches = matches or from_bytes(sample[:-1], cp_isolation=_ENCODINGS)
+    best = matches.best()
+    if best is None:
+        return "cp1252"
+    for match in matches:  # of encodings that fit equally well, the commonest
+        fits_equally = match.chaos <= best.chaos and best.coherence - match.coherence <= _EQUAL
+        if fits_equally and "cp1252" in match.could_be_from_charset:
+            return "cp1252"
+    return best.encoding
 
 
 def plain_text(markup: str, *, keep_lines: bool = False) -> str:
@@ -137,13 +147,22 @@ def without_markup(text: str, *, markdown: bool = False) -> str:
     """`text` without the HTML tags and entities that it may hold; an address, and the lines of
     Markdown, stay.
 
-    `markdown`: whether it is Markdown for certain; else its lines tell. Its code stays as it is.
+    `markdown`: whether it is certainly Markdown; otherwise its lines decide. Its code stays as it
+    is.
     """
-    markdown = markdown or bool(
-        "<" in text and _TAG.search(text) and _MARKDOWN.search(_NO_MARKDOWN.sub("", text))
-    )
-    parts = _VERBATIM.split(text.replace("\x1a", "")) if markdown else [text]
-    text = "".join(f"\x1a{number}\x1a" if number % 2 else part for number, part in enumerate(parts))
+    if not markdown and "<" in text and _TAG.search(text):
+        markdown = bool(_MARKDOWN.search(_NO_MARKDOWN.sub("", text)))
+    if not markdown:
+        return _without_tags(text, markdown=False)
+    parts = _VERBATIM.split(text.replace("\x1a", ""))
+    marked = list[str]()
+    for number, part in enumerate(parts):
+        marked.append(f"\x1a{number}\x1a" if number % 2 else part)
+    plain = _without_tags("".join(marked), markdown=True)
+    return _MARK.sub(lambda mark: parts[int(mark[1])], plain)
+
+
+def _without_tags(text: str, *, markdown: bool) -> str:
     if "<" in text and _TAG.search(text):
         closed = set(re.findall(r"</([^\s<>]+)", text.lower()))
         text = _HEADING.sub(_markdown_heading, text) if markdown else text
@@ -151,10 +170,10 @@ def without_markup(text: str, *, markdown: bool = False) -> str:
             lambda tag: tag[0] if (tag[1] or "").lower() in closed else f"&lt;{tag[0][1:]}", text
         )
         text = _ROW.sub(lambda row: _BREAK.sub(" ", row[0]), text)
-        text = plain_text(text, keep_lines=markdown)
-    elif "&" in text and _ENTITY.search(text) and not text.startswith(("http://", "https://")):
-        text = html.unescape(text)
-    return _MARK.sub(lambda mark: parts[int(mark[1])], text) if markdown else text
+        return plain_text(text, keep_lines=markdown)
+    if "&" in text and _ENTITY.search(text) and not text.startswith(("http://", "https://")):
+        return html.unescape(text)
+    return text
 
 
 def _markdown_heading(heading: re.Match[str]) -> str:

@@ -187,7 +187,7 @@ def test_texts_that_the_source_cut_and_files_in_other_encodings_are_told(
     assert report.files == (("api.json", "json", "utf-8"), ("table.csv", "csv", "cp1252"))
     assert report.notices[:2] == (
         "not UTF-8: table.csv (cp1252)",
-        "1 × the text is cut at its source, which sends its beginning alone, such as '[+1234 chars]'",
+        "1 × the text is cut at its source, which sends only its beginning, such as '[+1234 chars]'",
     )
 
 
