@@ -609,7 +609,7 @@ class GateParams(Section):
     `cmt.evaluation.gate.canary`.
     """
     max_harmed: Annotated[int, Field(ge=0)] = 0
-    """Largest number of canaries that a round may turn wrong without an update; with more,
+    """Largest number of canaries that a round may make wrong without an update; with more,
     documents are set aside.
     """
     max_set_aside: Annotated[int, Field(ge=0)] = 100

@@ -33,7 +33,7 @@ class History:
         self._store, self._compressor, self._lease = store, compressor, lease
         self._uri = compressor.location.uri
         self.forgetting_journal = state / "forgetting.json"
-        """Exists while documents are being forgotten, see `cmt.rounds.care.forgetting`."""
+        """Exists while documents are being forgotten, see `cmt.rounds.erasure`."""
 
     @cached_property
     def tables(self) -> "DBConnection":

@@ -15,8 +15,6 @@ from cmt.common.scratch import remove_dead
 from cmt.config import Column, Params, SourceParams, load_params
 from cmt.errors import ConfigError, NotFoundError, RoundError, StreamError
 from cmt.project import Project
-from cmt.rounds import recovery
-from cmt.rounds.runner import RoundRunner
 from cmt.stream.admission.ingest import Options, ingest, source_paths
 from cmt.stream.admission.report import IngestReport
 
@@ -26,8 +24,9 @@ if TYPE_CHECKING:
     from cmt.answering.answer import Answer
     from cmt.evaluation.evaluate import Evaluation, SystemScores
     from cmt.modeling.codebook import Codebook
-    from cmt.rounds.care.forgetting import Candidate, ForgetReport, ForgottenDocument
+    from cmt.rounds.care.forgetting import Candidate, ForgottenDocument
     from cmt.rounds.care.verification import PartReport
+    from cmt.rounds.erasure import ForgetReport
     from cmt.sources.connector import Connector, Response, Setting
     from cmt.sources.sync import SyncReport
     from cmt.training.plan import TrainingPlan
@@ -301,32 +300,37 @@ class Workspace:
         """Run one round, for the slice `slice_id` or the oldest pending one; returns its row of the
         ledger.
 
-        A round that the gate refuses has the state `refused`, and the bank is restored. After TRIES
-        errors that the documents may cause, such as MemoryError, it is `failed`, and the slice no
-        longer pending. `already`: it was committed earlier. Raises RoundError if no slice is
-        pending, and StreamError if `slice_id` is unknown.
+        A round that the gate refuses has the state `refused`, and the bank is restored. After
+        MAX_ATTEMPTS errors that the documents may cause, such as MemoryError, it is `failed`, and
+        the slice no longer pending. `already`: it was committed earlier. Raises RoundError if no
+        slice is pending, and StreamError if `slice_id` is unknown.
         """
+        from cmt.rounds import recovery
+        from cmt.rounds.runner import RoundRunner
+
         with recovery.updating(self.project):
             pending = self.pending()
             if not (slice_id or pending):
-                recovery.move_pointer(self.project)
+                recovery.activate_if_complete(self.project)
                 raise RoundError(
-                    f"no slice is pending in {self.params.stream.path}: `cmt ingest` new "
-                    "documents first"
+                    f"no slice is pending in {self.params.stream.path}: "
+                    "`cmt ingest` new documents first"
                 )
             return RoundRunner(
                 self.project, slice_id or pending[0], progress=progress, prefect_run=prefect_run
             ).repeat()
 
-    def move_pointer(self) -> bool:
+    def activate_if_complete(self) -> bool:
         """Let the bank of the compressor in use answer if its rounds cover the stream; returns
-        whether it changed.
+        whether the pointer moved.
 
-        Rounds move the pointer themselves. Call this after switching back to an earlier compressor,
-        because then no slice is pending.
+        Rounds do so themselves. Call this after switching back to an earlier compressor, because
+        then no slice is pending.
         """
+        from cmt.rounds import recovery
+
         with recovery.updating(self.project):
-            return recovery.move_pointer(self.project)
+            return recovery.activate_if_complete(self.project)
 
     def verify(self, *, progress: Progress | None = None) -> "list[PartReport]":
         """Read LM, compressor, slices, ledger and banks completely, and report what has changed."""
@@ -341,7 +345,9 @@ class Workspace:
         Raises RoundError if no committed round has this id, and BankError if the version was
         dropped.
         """
-        return recovery.rollback(self.project, round_id)
+        from cmt.rounds.recovery import rollback
+
+        return rollback(self.project, round_id)
 
     def forget(self, doc_id: str) -> int:
         """Delete the memories of a document from all banks for good; returns their number. Raises
@@ -369,6 +375,7 @@ class Workspace:
         BankError if neither a bank nor the stream has one of the documents, and StreamError or
         RoundError if a slice is damaged or a file cannot be written.
         """
+        from cmt.rounds import recovery
         from cmt.rounds.care import forgetting
 
         with recovery.updating(self.project):

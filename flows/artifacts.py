@@ -111,9 +111,8 @@ def drift_report(drift: "Drift") -> str:
 
 def promotion_report(promotion: "Promotion") -> str:
     """The decision, and the figures of both compressors if they were compared."""
-    lines = [
-        f"**Version {promotion.version} is {'' if promotion.promoted else 'not '}promoted**: {promotion.reason}"
-    ]
+    outcome = "promoted" if promotion.promoted else "not promoted"
+    lines = [f"**Version {promotion.version} is {outcome}**: {promotion.reason}"]
     if figures := promotion.figures:
         lines += ["", table(["", "challenger", "in use"], figures.rows())]
     return "\n".join(lines)

@@ -50,7 +50,7 @@ def backfill(
         else:
             refused.append(slice_id)
         description = f"{adapted:,} of {total:,} documents"
-        if tried:  # a slice may have questions alone
+        if tried:  # a slice may have only questions
             rate = tried / (time.monotonic() - started)
             left = timedelta(seconds=round((total - tried) / rate))
             description += f", {rate:.1f} a second, {left} left"

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("cmt.flows")
 
 
-def runner(params: str, slice_id: str, prefect_run: str = "") -> "RoundRunner":
+def runner(
+    params: str, slice_id: str, *, prefect_run: str = "", measure_seconds: float | None = None
+) -> "RoundRunner":
     """The steps of a round. Imported here, so that `prefect deploy` does not import torch."""
     from cmt.rounds.runner import RoundRunner
 
@@ -34,6 +36,7 @@ def runner(params: str, slice_id: str, prefect_run: str = "") -> "RoundRunner":
         slice_id,
         progress=LoggedProgress(slice_id),
         prefect_run=prefect_run,
+        measure_seconds=measure_seconds,
     )
 
 
@@ -75,19 +78,20 @@ def ingest(params: str, source: str, publisher: str | None) -> None:
     limit = project.params.stream.max_rejected
     if report.rejected_fraction > limit:
         raise StreamError(
-            f"{source}: {report.rejected_fraction:.0%} of its rows are rejected, more than stream.max_rejected "
-            f"({limit:.0%}); the others are in the stream. See {report.quarantine}"
+            f"{source}: {report.rejected_fraction:.0%} of its rows are rejected, more than "
+            f"stream.max_rejected ({limit:.0%}); the others are in the stream. "
+            f"See {report.quarantine}"
         )
 
 
 @cmt_task(name="begin")
 def begin(params: str, slice_id: str) -> "Round":
     """Open the round in the ledger, after recovering from an interrupted one."""
-    steps = runner(params, slice_id, str(flow_run.id or ""))
+    round_ = runner(params, slice_id, prefect_run=str(flow_run.id or ""))
     try:
-        return steps.begin()
-    except (CmtError, OSError) as error:  # the retry of this task is the same try
-        steps.failed(error)
+        return round_.begin()
+    except (CmtError, OSError) as error:  # the retry of this task is the same attempt
+        round_.failed(error)
         raise
 
 
@@ -108,13 +112,13 @@ def find_drift(params: str) -> None:
     """Compare the newest round with earlier ones; warn if its questions are answered worse."""
     from cmt.evaluation import drift
 
-    found = drift.find_drift(workspace(params).project)
-    if found is None:
+    compared = drift.find_drift(workspace(params).project)
+    if compared is None:
         return
-    create_markdown_artifact(drift_report(found), key="drift", description=found.slice_id)
-    if found.drifted:
-        log.warning("drift: %s", found)
-        emit_drift(found)
+    create_markdown_artifact(drift_report(compared), key="drift", description=compared.slice_id)
+    if compared.drifted:
+        log.warning("drift: %s", compared)
+        emit_drift(compared)
 
 
 def run_name() -> str:
@@ -134,8 +138,8 @@ def online_update(
     returns the states.
 
     `source`: files or a folder to ingest first, relative to the project. `publisher`: see
-    `Workspace.ingest`. `measure_seconds`: time limit for measuring a round
-    (`RoundRunner.choose_canaries`, `evaluate`); null: none. A round that the gate refuses or that
+    `Workspace.ingest`. `measure_seconds`: time limit for measuring a round,
+    see `RoundRunner`; null: none. A round that the gate refuses or that
     failed does not stop the others, but fails the flow run at its end.
     """
     if source:  # an empty one would be the project's folder
@@ -146,7 +150,7 @@ def online_update(
             states[slice_id] = one_round(params, slice_id, measure_seconds)
     if not states:
         log.info("nothing to do: every slice has a committed round")
-        workspace(params).move_pointer()
+        workspace(params).activate_if_complete()
     else:
         try:
             decide_on_challenger(params)
@@ -174,14 +178,10 @@ def one_round(params: str, slice_id: str, measure_seconds: float | None = None) 
             log.error("round %s failed and the bank was restored: %s", slice_id, begun.reason)
             report(params, slice_id)
             return begun.state
-        steps = runner(params, slice_id)
-        cmt_task("compress")(steps.compress)()
-        cmt_task("choose canaries")(steps.choose_canaries)(seconds=measure_seconds)
-        cmt_task("bank")(steps.upsert_memories)()
-        cmt_task("ask canaries")(steps.ask_canaries)()
-        cmt_task("evaluate")(steps.evaluate)(seconds=measure_seconds)
-        cmt_task("decide")(steps.decide)()
-    except BaseException as error:  # also a cancellation, which is no try
+        round_ = runner(params, slice_id, measure_seconds=measure_seconds)
+        for step in round_.steps:
+            cmt_task(step.name)(step.of(round_))()
+    except BaseException as error:  # also a cancellation, which is no attempt
         noted = not begun and isinstance(error, CmtError | OSError)  # by `begin`
         again = not noted and runner(params, slice_id).failed(error)
         with suppress(CmtError):  # the next start recovers
@@ -189,8 +189,8 @@ def one_round(params: str, slice_id: str, measure_seconds: float | None = None) 
         if not again:
             raise
         return one_round(params, slice_id, measure_seconds)
-    done = cmt_task("track")(steps.track)()
     report(params, slice_id)
+    done = round_.row
     if done.state == "committed":
         find_drift(params)
     if done.state == "refused":

@@ -35,8 +35,10 @@ def load_secret(name: str) -> str:
     try:
         block: Any = Secret.load(key)
     except ValueError as error:
-        message = f"${{{name}}} has no value: set the environment variable {name}, or save a Secret block {key!r}"
-        raise ConfigError(message) from error
+        raise ConfigError(
+            f"${{{name}}} has no value: set the environment variable {name}, or save a Secret "
+            f"block {key!r}"
+        ) from error
     return str(block.get())
 
 
@@ -45,12 +47,12 @@ def sync_source(params: str, name: str, accept_vanished: bool) -> SyncReport:
     """Synchronise the stream with one source, and show its counts and problems as an artifact."""
     opened = workspace(params)
     names = [
-        one
+        variable
         for source in opened.params.sources
         if source.name == name
-        for one in source.secret_names
+        for variable in source.secret_names
     ]
-    secrets = {one: load_secret(one) for one in names if one not in os.environ}
+    secrets = {variable: load_secret(variable) for variable in names if variable not in os.environ}
     with quoting_no_rows():
         report = opened.sync(name, accept_vanished=accept_vanished, secrets=secrets)
     lines = [table(["", name], [[count, f"{getattr(report, count):,}"] for count in COUNTS]), ""]
@@ -81,13 +83,12 @@ def sync(
     fails the run at its end.
     """
     errors: list[str] = []
-    for name in [source] if source else [one.name for one in workspace(params).params.sources]:
+    for name in [source] if source else [each.name for each in workspace(params).params.sources]:
         try:
             report = sync_source(params, name, accept_vanished)
             if report.failed:
-                raise StreamError(
-                    f"{name}: {counted(report.failed, 'item')} could not be fetched: repeat it later"
-                )
+                failed = counted(report.failed, "item")
+                raise StreamError(f"{name}: {failed} could not be fetched: repeat it later")
         except CmtError as error:
             log.error("%s", error)
             errors.append(str(error))

@@ -33,7 +33,8 @@ def changes(
 
     A rejected change stays rejected when a round finds it again. No document is changed or hidden.
     """
-    from cmt.rounds.change_reports import describe, set_states
+    from cmt.evaluation.changes.report import describe
+    from cmt.rounds.care.rejection import set_states
 
     wanted = {*(reject or ()), *(restore or ())}
     if wanted and doc_ids:

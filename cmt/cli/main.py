@@ -249,11 +249,9 @@ def update(
             rounds.append(workspace.update(slice_id=slice_id, progress=progress))
     # 2. the result
     nothing = "nothing to do: every slice has a round"
-    if not rounds and workspace.move_pointer():
-        nothing = (
-            "every slice has a round; compressor "
-            f"{workspace.project.compressor_digest[:12]} answers now"
-        )
+    if not rounds and workspace.activate_if_complete():
+        compressor = workspace.project.compressor_digest[:12]
+        nothing = f"every slice has a round; compressor {compressor} answers now"
     show = partial(output.write_rounds, rounds, partial(changed_answers, workspace.project.state))
     print_result({"rounds": rounds}, show if rounds else nothing, as_json=as_json)
     if problems := [round_.problem for round_ in rounds if round_.problem]:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from cmt.bank.change_values import ChangeReport
     from cmt.bank.rounds import Round
     from cmt.evaluation.evaluate import Evaluation
-    from cmt.rounds.care.forgetting import ForgetReport, ForgottenDocument
+    from cmt.rounds.care.forgetting import ForgottenDocument
     from cmt.rounds.care.verification import PartReport
+    from cmt.rounds.erasure import ForgetReport
     from cmt.sources.sync import SyncReport
     from cmt.stream.admission.report import IngestReport
     from cmt.training.plan import TrainingPlan

@@ -51,21 +51,24 @@ def recorded_answers(
     # 1. the file of this version of the bank
     name, version = answerer.bank.name, answerer.bank.version
     path = folder / f"answers-{name}-{version}.sqlite"
-    for other in folder.glob(f"answers-{name}-*.sqlite"):
-        if other != path:
-            ChecksummedAnswers(other).discard()
+    for stale in folder.glob(f"answers-{name}-*.sqlite"):
+        if stale != path:
+            ChecksummedAnswers(stale).discard()
     file, setting = ChecksummedAnswers(path), _setting_digest(answerer, version)
     # 2. read the recorded answers
-    asked = list(zip(questions, as_of, strict=True))
+    dated_questions = list(zip(questions, as_of, strict=True))
     keys = [
-        sha256_hex(setting, date.astimezone(UTC).isoformat(), question) for question, date in asked
+        sha256_hex(setting, date.astimezone(UTC).isoformat(), question)
+        for question, date in dated_questions
     ]
     stored = {key: json.loads(text) for key, text in file.read(set(keys)).items()}
     answers = {
         key: RecordedAnswer(**raw | {"doc_ids": tuple(raw["doc_ids"])})
         for key, raw in stored.items()
     }
-    missing = {key: pair for key, pair in zip(keys, asked, strict=True) if key not in answers}
+    missing = {
+        key: pair for key, pair in zip(keys, dated_questions, strict=True) if key not in answers
+    }
     if on_progress:
         on_progress(len(keys) - len(missing))
     # 3. compute and record the rest

@@ -83,11 +83,11 @@ def find_drift(project: Project) -> Drift | None:
     for round_ in reversed(
         [round_ for round_ in project.history.rounds() if round_.state == "committed"]
     ):
-        asked = read_records(project, round_)
-        own = asked and asked.filter(is_own(project, round_, asked))
-        if own:
+        answers = read_records(project, round_)
+        own_answers = answers and answers.filter(is_own(project, round_, answers))
+        if own_answers:
             rounds.insert(0, round_)
-            records.insert(0, own)
+            records.insert(0, own_answers)
         if not rounds or len(rounds) > params.reference_rounds:
             break
     if len(rounds) <= params.reference_rounds:

@@ -210,10 +210,12 @@ def evaluate(
             f"{run.name}_f1": f1,
         }
     # 3. a record a question, back in the order of the questions
-    found = recalled(memory.predictions, asked["doc_id"].to_pylist(), depth=memory.recall_depth)
+    is_recalled = recalled(
+        memory.predictions, asked["doc_id"].to_pylist(), depth=memory.recall_depth
+    )
     columns |= {
         "golds": asked["answers"],
-        "recalled": found,
+        "recalled": is_recalled,
         "sources": [a.doc_ids for a in memory.predictions],
     }
     columns |= {
@@ -222,8 +224,8 @@ def evaluate(
     }
     if selections:
         columns |= {
-            "selection": [one.digest for one in selections],
-            "lead": [one.lead for one in selections],
+            "selection": [selection.digest for selection in selections],
+            "lead": [selection.lead for selection in selections],
         }
     nulls = [None] * asked.num_rows
     records = pa.table(
@@ -263,9 +265,9 @@ def _ask_memory(
         ]
     else:
         selections = answerer.select(texts, as_of=as_of)
-        known = {(row["question"], row["asked_at"]): row for row in earlier.to_pylist()}
+        earlier_rows = {(row["question"], row["asked_at"]): row for row in earlier.to_pylist()}
         kept = [
-            _kept_answer(answerer, row, selection) if (row := known.get(pair)) else None
+            _kept_answer(answerer, row, selection) if (row := earlier_rows.get(pair)) else None
             for pair, selection in zip(zip(texts, as_of, strict=True), selections, strict=True)
         ]
         new = [index for index, answer in enumerate(kept) if answer is None]
@@ -324,8 +326,8 @@ def scored(
     """
     marks = mark([answer.text for answer in answers], asked["answers"].to_pylist())
     documents = asked["doc_id"].to_pylist()
-    found = recalled(answers, documents, depth=depth)
-    return summarise(marks, documents, recalled=found, seed=seed), marks.f1
+    is_recalled = recalled(answers, documents, depth=depth)
+    return summarise(marks, documents, recalled=is_recalled, seed=seed), marks.f1
 
 
 def recalled(

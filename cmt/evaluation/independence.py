@@ -79,9 +79,12 @@ def namesakes(first: str, second: str) -> bool:
     """Whether two names of sources look alike: but for case, hyphens, articles, added words or
     lookalike letters.
     """
-    one, other = _skeleton(first), _skeleton(second)
-    shorter, longer = sorted((one, other), key=len)
-    return shorter in longer or SequenceMatcher(None, one, other, autojunk=False).ratio() >= ALIKE
+    first_letters, second_letters = _skeleton(first), _skeleton(second)
+    shorter, longer = sorted((first_letters, second_letters), key=len)
+    return (
+        shorter in longer
+        or SequenceMatcher(None, first_letters, second_letters, autojunk=False).ratio() >= ALIKE
+    )
 
 
 def _any_namesakes(names: Iterable[str]) -> bool:
@@ -109,5 +112,5 @@ def _sentence(claim: Claim) -> str:
 
 
 def _overlap(first: str, second: str) -> float:
-    one, other = (shingles(words(text), _RUN) for text in (first, second))
-    return len(one & other) / max(1, min(len(one), len(other)))
+    runs, other_runs = (shingles(words(text), _RUN) for text in (first, second))
+    return len(runs & other_runs) / max(1, min(len(runs), len(other_runs)))

@@ -47,5 +47,5 @@ def is_own(project: Project, round_: Round, records: pa.Table) -> pa.ChunkedArra
     """Whether each of `records` is of a question of the round's own slice, not of an earlier one
     (n,).
     """
-    own = project.store.questions(project.store.slice(round_.slice_id))["question_id"]
-    return is_in(records["question_id"], own)
+    question_ids = project.store.questions(project.store.slice(round_.slice_id))["question_id"]
+    return is_in(records["question_id"], question_ids)

@@ -36,8 +36,8 @@ def sample_on_documents(
     """At most `limit` of the questions on `documents` (tables with `doc_id`), in their order, drawn
     by position.
     """
-    known = rows_with(questions, "doc_id", documents["doc_id"].to_pylist())
-    return sample_by_position(known, limit=limit, seed=seed)
+    on_documents = rows_with(questions, "doc_id", documents["doc_id"].to_pylist())
+    return sample_by_position(on_documents, limit=limit, seed=seed)
 
 
 def sample_by_hash(

@@ -90,9 +90,9 @@ def rag(data: ComparisonData, *, retriever: str, top_k: int) -> SystemRun | None
 
     def ask(**options: Any) -> list[Prediction] | None:
         answerer, keys = data.answerer, None if lexical else data.answerer.keys(data.questions)
-        found = answerer.bank, data.questions, data.as_of
+        search = answerer.bank, data.questions, data.as_of
         return prompting.rag(
-            answerer.lm, *found, top_k=top_k, keys=keys, words=retriever != "dense", **options
+            answerer.lm, *search, top_k=top_k, keys=keys, words=retriever != "dense", **options
         )
 
     stages = ("bank",) if lexical else ("compress", "bank")

@@ -75,7 +75,8 @@ def promote_version(
                     False,
                     f"version {challenger.version} is the champion already",
                 )
-            reason = f"it is the {'compressor in use' if challenger.digest == in_use else 'champion already'}"
+            is_in_use = challenger.digest == in_use
+            reason = f"it is the {'compressor in use' if is_in_use else 'champion already'}"
             registry.set_champion(challenger, tags={DECISION: f"promoted: {reason}"})
             return Promotion(challenger.version, True, reason)
         with scratch_folder(project.state) as scratch:
@@ -108,7 +109,8 @@ def roll_back_promotion(project: Project) -> Promotion:
         named = read_champion(project.state)
         if named is None:
             raise RoundError(
-                "no compressor was promoted, so there is none to go back to: see `cmt registry list`"
+                "no compressor was promoted, so there is none to go back to: "
+                "see `cmt registry list`"
             )
         if not (
             named.going_back and project.active.pointer == named.previous.bank
@@ -118,8 +120,8 @@ def roll_back_promotion(project: Project) -> Promotion:
     reason = f"rolled back from {named.previous.digest[:12]}"
     if project.params.tracking.enabled:
         registry = project.registry
-        known = {version.digest: version for version in registry.versions()}
-        if version := known.get(named.champion.digest):
+        version_of = {version.digest: version for version in registry.versions()}
+        if version := version_of.get(named.champion.digest):
             registry.set_champion(version, tags={DECISION: reason})
     return Promotion(named.champion.version, True, reason)
 
@@ -131,9 +133,12 @@ def _name_champion(
     state, window = project.state, project.params.compressor.window
     in_use = project.params.compressor.path
     named = read_champion(state)
-    known = [named.champion, named.previous] if named else []
+    kept = [named.champion, named.previous] if named else []
     digest = checkpoint_digest(in_use)
-    version = next((one.version for one in known if one.digest == digest), "")
+    version = next(
+        (earlier.version for earlier in kept if earlier.digest == digest),
+        "",
+    )
     previous = Promoted(digest, digest_in_use(in_use, window=window)[:12], version)
     promoted = Promoted(
         challenger.digest,

@@ -16,13 +16,16 @@ from dataclasses import dataclass
 
 from cmt.bank.rounds import Round
 from cmt.common.progress import NullProgress, Progress
-from cmt.common.storage import write_json
+from cmt.common.systems import ScoresBySystem
 from cmt.errors import RoundError
+from cmt.evaluation.challenger import questions_of
+from cmt.evaluation.evaluate import evaluate
 from cmt.modeling.champion import Promoted, champion_folder, read_champion
 from cmt.project import Project
-from cmt.rounds.recovery import move_pointer, recover, updating
-from cmt.rounds.runner import SET_ASIDE, RoundRunner
-from cmt.rounds.tries import TRIES
+from cmt.rounds.attempts import MAX_ATTEMPTS
+from cmt.rounds.files import RoundFiles
+from cmt.rounds.recovery import activate_if_complete, recover, updating
+from cmt.rounds.runner import STEPS, RoundRunner
 
 log = logging.getLogger(__name__)
 
@@ -41,40 +44,51 @@ class Recompression:
     """Whether the pointer moved to the champion; False if the champion answered before."""
 
 
-class _SliceRunner(RoundRunner):
+class SliceRunner(RoundRunner):
     """A round of a recompression: no canaries and no questions, and the pointer stays."""
 
+    steps = [step for step in STEPS if step.method in ("upsert_memories", "evaluate", "decide")]
     recompresses = True
 
     def __init__(self, project: Project, slice_id: str, *, progress: Progress) -> None:
         super().__init__(project, slice_id, progress=progress)
-        self.folder = self.folder.with_name(f"{self.folder.name}@{project.compressor_digest[:12]}")
+        folder = self.files.folder
+        name = f"{folder.name}@{project.compressor_digest[:12]}"
+        self.files = RoundFiles(folder.with_name(name))
 
     def run(self) -> Round:
         """All steps; the lock is taken after the compression."""
-        if len(self.tries.ends()) < TRIES:
-            self.tries.begin()
+        if len(self.attempts.ends()) < MAX_ATTEMPTS:
+            self.attempts.begin()
             self.compress()
         with updating(self.project):
-            answering = _answering_rounds(self.project).get(
-                (self.slice.slice_id, self.slice.digest)
+            round_ = super().run()
+        if round_.state in ("committed", "refused") and not round_.already:
+            shutil.rmtree(self.files.folder)
+        return round_
+
+    def begin(self) -> Round:
+        """`RoundRunner.begin`, with the documents that the bank that answers set aside.
+
+        Raises RoundError if that bank no longer has the slice.
+        """
+        answering = _answering_rounds(self.project).get((self.slice.slice_id, self.slice.digest))
+        if answering is None:
+            raise RoundError(
+                f"slice {self.slice.slice_id} left the bank that answers while it was "
+                "compressed: run `cmt recompress` again, which leaves it out"
             )
-            if answering is None:
-                raise RoundError(
-                    f"slice {self.slice.slice_id} left the bank that answers while it was compressed: "
-                    "run `cmt recompress` again, which leaves it out"
-                )
-            notes = self._notes()
-            round_ = self.begin()
-            if round_.state != "started":
-                return round_
-            write_json(self.folder / "seconds.json", notes)
-            write_json(self.folder / "scores.json", {"questions": 0, "scores": {}})
-            write_json(self.folder / SET_ASIDE, list(answering.set_aside))
-            self.upsert_memories()
-            decided = self.decide()
-        shutil.rmtree(self.folder)
-        return decided
+        seconds = self.files.seconds
+        begun = super().begin()
+        if begun.state == "started":
+            self.files.note(**seconds)  # of the compression
+            self.files.set_aside = answering.set_aside
+        return begun
+
+    def evaluate(self) -> ScoresBySystem:
+        """It asks no question."""
+        self.files.write_scores(0, {})
+        return {}
 
 
 def recompress(
@@ -110,7 +124,7 @@ def recompress(
         while pending := _pending(champion):
             started = time.monotonic()
             on_slice(pending[0], len(pending))
-            round_ = _SliceRunner(champion, pending[0], progress=progress).repeat()
+            round_ = SliceRunner(champion, pending[0], progress=progress).repeat()
             if round_.problem:
                 raise RoundError(f"{round_.problem}; the bank before it goes on answering")
             slices = slices + (not round_.already)
@@ -121,7 +135,7 @@ def recompress(
         with updating(champion):
             recover(champion)
             if not _pending(champion):
-                moved = move_pointer(champion, checked=True)
+                moved = activate_if_complete(champion, checked=True)
                 break
     return Recompression(
         named.champion.digest, slices, documents, round(time.monotonic() - began, 1), moved
@@ -162,9 +176,6 @@ def _check_answers(champion: Project, promoted: Promoted, progress: Progress) ->
 
     A slice that is not in the bank cannot answer them.
     """
-    from cmt.evaluation.challenger import questions_of
-    from cmt.evaluation.evaluate import evaluate
-
     banked = {
         round_.slice_id for round_ in champion.history.rounds() if round_.state == "committed"
     }
@@ -176,7 +187,8 @@ def _check_answers(champion: Project, promoted: Promoted, progress: Progress) ->
     f1 = evaluation.systems[0].scores.f1
     if f1 < promoted.f1 - champion.params.promotion.max_loss:
         raise RoundError(
-            f"the complete bank of compressor {promoted.digest[:12]} answers the questions of {promoted.scored_slice} "
-            f"with F1 {f1:.1f}, in the comparison it was {promoted.f1:.1f}: the bank before it goes on "
-            "answering; give the champion up with `cmt registry rollback`"
+            f"the complete bank of compressor {promoted.digest[:12]} answers the questions of "
+            f"{promoted.scored_slice} with F1 {f1:.1f}, in the comparison it was "
+            f"{promoted.f1:.1f}: the bank before it goes on answering; give the champion up with "
+            "`cmt registry rollback`"
         )

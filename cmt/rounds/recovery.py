@@ -6,15 +6,26 @@ completed by the next process.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cmt.bank.ledger import Ledger
 from cmt.bank.rounds import Round
+from cmt.bank.tables import (
+    MEMORIES,
+    current_table,
+    how_to_refill,
+    memory_tables,
+    set_current_table,
+    table_name,
+    translate_errors,
+)
 from cmt.errors import BankError, CmtError, RoundError, ServiceError
+from cmt.modeling.champion import champion_folder, read_champion
 from cmt.project import Project
 
 log = logging.getLogger(__name__)
@@ -28,24 +39,33 @@ def updating(project: Project) -> Iterator[None]:
     """Hold the lock and the lease that every change of the bank needs; waits up to LOCK_SECONDS for
     another update.
 
-    The lock is a file of this machine, the lease a row of the bank that other machines see. A
-    forgetting that was interrupted is finished first; if it cannot be, its documents stay hidden
-    and a warning says why, because the command may be the one that repairs the bank. The compressor
-    is the one that answers by then, see `CompressorInUse.reload_if_promoted`.
+    The lock is a file of this machine, the lease a row of the bank that other machines see. An
+    interrupted forgetting is finished first; if it cannot be, its documents stay hidden and a
+    warning says why, because the command may be the one that repairs the bank. The compressor is
+    the one that answers by then, see `CompressorInUse.reload_if_promoted`.
 
     Raises RoundError if another update still holds one of them then, or if the lock file cannot be
     written, and BankError if the lease cannot.
     """
-    from cmt.rounds.care import forgetting
+    lock = _locked(project.state / "update.lock")
+    try:
+        with project.lease.hold(timeout=LOCK_SECONDS):
+            _finish_forgetting(project)
+            project.active.reload_if_promoted()
+            project.active.read_newest()
+            yield
+    finally:
+        lock.release()
 
-    path = project.state / "update.lock"
+
+def _locked(path: Path) -> FileLock:
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        minutes = LOCK_SECONDS // 60
         log.warning(
-            "another update is changing this bank: waiting for it (up to %d minutes)",
-            LOCK_SECONDS // 60,
+            "another update is changing this bank: waiting for it (up to %d minutes)", minutes
         )
         try:
             lock.acquire(timeout=LOCK_SECONDS)
@@ -57,23 +77,22 @@ def updating(project: Project) -> Iterator[None]:
         raise RoundError(
             f"{path} cannot be written: {error.strerror or error}; check space and rights"
         ) from error
+    return lock
+
+
+def _finish_forgetting(project: Project) -> None:
+    if not project.history.forgetting_journal.exists():
+        return
+    from cmt.rounds.erasure import finish  # imports torch, which this module does without
+
     try:
-        with project.lease.hold(timeout=LOCK_SECONDS):
-            try:
-                if report := forgetting.finish(project):
-                    log.warning(
-                        "a forgetting was interrupted: it is finished now, documents: %d",
-                        len(report.doc_ids),
-                    )
-            except CmtError as error:
-                log.warning(
-                    "documents are still being forgotten, the next command tries again: %s", error
-                )
-            project.active.reload_if_promoted()
-            project.active.read_newest()
-            yield
-    finally:
-        lock.release()
+        if report := finish(project):
+            log.warning(
+                "a forgetting was interrupted: it is finished now, documents: %d",
+                len(report.doc_ids),
+            )
+    except CmtError as error:
+        log.warning("documents are still being forgotten, the next command tries again: %s", error)
 
 
 def recover(project: Project) -> str | None:
@@ -86,66 +105,57 @@ def recover(project: Project) -> str | None:
     message = None
     for round_ in reversed(project.history.all_rounds()):
         if round_.state == "started":
-            message = f"round {round_.round_id} was interrupted: bank restored to version {round_.version_before}"
-            recovered = replace(
-                round_, state="interrupted", reason="interrupted before its decision"
-            )
+            what = f"round {round_.round_id}"
+            reason = "interrupted before its decision"
+            recovered = replace(round_, state="interrupted", reason=reason)
         elif round_.state == "rolling_back":
-            message = f"the {round_.reason} was interrupted: bank restored to version {round_.version_before}"
+            what = f"the {round_.reason}"
             recovered = replace(round_, state="rolled_back")
         else:
             continue
         restore(project, round_)
         project.ledger.write(recovered)
+        message = f"{what} was interrupted: bank restored to version {round_.version_before}"
         log.warning(message)
-    move_pointer(project)
+    activate_if_complete(project)
     return message
 
 
-def move_pointer(project: Project, *, checked: bool = False) -> bool:
+def activate_if_complete(project: Project, *, checked: bool = False) -> bool:
     """Let the bank of the compressor in use answer if its rounds cover the stream; call it inside
     `updating`.
 
-    It waits for slices that the table which answers has and whose rounds failed. The champion waits
-    for `checked`: that its bank has every slice of the one before it, and that its answers were
-    checked (`cmt.rounds.recompression`). A pointer that is missing, damaged, or names a missing
-    table is set again from the ledger. Neither LM nor compressor is loaded. Returns whether the
-    pointer moved; repeating it changes nothing.
-    """
-    from cmt.bank import tables
+    1. List the tables with a committed round: only they may answer.
+    2. Read the pointer: which table answers. It is None if it is missing, damaged, or names a table
+       that is gone.
+    3. Choose the table of the compressor in use if it is complete. The pointer stays while a slice
+       of the active bank has a failed round in the new one. A champion also needs `checked`: its
+       bank has every slice of the one before it, and its answers were checked
+       (`cmt.rounds.recompression`). If nothing answers, choose the table with most rounds.
+    4. Set the pointer.
 
-    if not Ledger.exists(project.params.bank.uri):
+    Neither LM nor compressor is loaded. Returns whether the pointer moved; repeating it changes
+    nothing.
+    """
+    if not project.history.exists:
         return False
-    # 1. The tables that may answer: those with a committed round.
+    # 1. The tables that may answer.
     ledger = project.ledger
     rounds = ledger.rounds()
-    committed = [round_ for round_ in rounds if round_.state == "committed"]
-    rounds_of = Counter(tables.table_name(round_.compressor) for round_ in committed)
-    existing = tables.memory_tables(ledger.connection)
+    rounds_of = Counter(
+        table_name(round_.compressor) for round_ in rounds if round_.state == "committed"
+    )
+    existing = memory_tables(ledger.connection)
     filled = [name for name in existing if name in rounds_of]
-    # 2. The table that answers; None if the pointer is missing, damaged, or names a table that is
-    #    gone.
-    answering = None
-    with suppress(BankError), tables.translate_errors("the pointer cannot be read"):
-        name = tables.current_table(ledger.connection)
-        answering = name if name in existing else None
+    # 2. The table that answers.
+    answering = _answering_table(ledger, existing)
     # 3. Choose one.
-    in_use = tables.table_name(project.compressor_digest)
-    complete = in_use in filled and (checked or not project.history.pending())
-    if complete and (checked or not _waits(project, answering)):
-        answered = {
-            round_.slice_id
-            for round_ in committed
-            if tables.table_name(round_.compressor) == answering
-        }
-        failed = [
-            r.slice_id
-            for r in rounds
-            if r.state == "failed" and tables.table_name(r.compressor) == in_use
-        ]
-        if lost := sorted(answered.intersection(failed)):
+    in_use = table_name(project.compressor_digest)
+    if _may_take_over(project, in_use in filled, answering, checked=checked):
+        if lost := _lost_slices(rounds, answering, in_use):
             log.warning(
-                "the bank before it goes on answering: repeat `cmt update --slice %s`, which failed",
+                "the bank before it goes on answering: repeat `cmt update --slice %s`, "
+                "which failed",
                 lost[0],
             )
             return False
@@ -154,16 +164,60 @@ def move_pointer(project: Project, *, checked: bool = False) -> bool:
         chosen = max(filled, key=lambda name: (rounds_of[name], name == in_use))
     else:
         return False
-    # 4. Move the pointer.
+    # 4. Set the pointer.
     if chosen == answering:
         return False
-    with tables.translate_errors(
-        f"bank {project.params.bank.uri} cannot be written", "check free space and rights"
-    ):
+    problem = f"bank {project.params.bank.uri} cannot be written"
+    with translate_errors(problem, "check free space and rights"):
         project.lease.check()
-        tables.set_current_table(ledger.connection, chosen, anew=answering is None)
-    log.info("the bank of compressor %s answers now", chosen.removeprefix(tables.MEMORIES))
+        set_current_table(ledger.connection, chosen, anew=answering is None)
+    log.info("the bank of compressor %s answers now", chosen.removeprefix(MEMORIES))
     return True
+
+
+def _answering_table(ledger: Ledger, existing: Collection[str]) -> str | None:
+    """The table that the pointer names; None if it cannot be read, or names a table that is
+    gone.
+    """
+    with suppress(BankError), translate_errors("the pointer cannot be read"):
+        name = current_table(ledger.connection)
+        return name if name in existing else None
+    return None
+
+
+def _may_take_over(
+    project: Project, is_filled: bool, answering: str | None, *, checked: bool
+) -> bool:
+    """Whether the table of the compressor in use, which has rounds if `is_filled`, is complete and
+    need not wait for a check.
+    """
+    if not is_filled:
+        return False
+    return checked or not (project.history.pending() or _needs_check(project, answering))
+
+
+def _needs_check(project: Project, answering: str | None) -> bool:
+    """Whether the compressor in use is the champion, and the table `answering` is that of its
+    predecessor.
+    """
+    named = read_champion(project.state)
+    if named is None:
+        return False
+    champion = champion_folder(project.state, named.champion.digest)
+    in_use = project.params.compressor.path
+    return in_use == champion and answering == table_name(named.previous.bank)
+
+
+def _lost_slices(rounds: Sequence[Round], answering: str | None, in_use: str) -> list[str]:
+    """The slices of the table `answering` whose rounds for the table `in_use` failed."""
+    answered, failed = set(), set()
+    for round_ in rounds:
+        table = table_name(round_.compressor)
+        if round_.state == "committed" and table == answering:
+            answered.add(round_.slice_id)
+        if round_.state == "failed" and table == in_use:
+            failed.add(round_.slice_id)
+    return sorted(answered & failed)
 
 
 def restore(project: Project, round_: Round) -> None:
@@ -172,8 +226,6 @@ def restore(project: Project, round_: Round) -> None:
 
     A bank whose table was removed has nothing to restore.
     """
-    from cmt.bank.tables import memory_tables, table_name
-
     if table_name(round_.compressor) not in memory_tables(project.ledger.connection):
         return
     bank = project.bank_of(round_.compressor)
@@ -182,22 +234,6 @@ def restore(project: Project, round_: Round) -> None:
     bank.remove(project.history.forgotten(), unbanked=project.history.unbanked(round_.compressor))
     if bank.version != before:
         project.history.record_bank(bank, round_.compressor)
-
-
-def _waits(project: Project, answering: str | None) -> bool:
-    """Whether the compressor in use is the champion, and the one before it answers, whose table is
-    `answering`.
-    """
-    from cmt.bank.tables import table_name
-    from cmt.modeling.champion import champion_folder, read_champion
-
-    named = read_champion(project.state)
-    if named is None:
-        return False
-    champion = champion_folder(project.state, named.champion.digest)
-    return project.params.compressor.path == champion and answering == table_name(
-        named.previous.bank
-    )
 
 
 def rollback(project: Project, round_id: str) -> Round:
@@ -218,45 +254,20 @@ def rollback(project: Project, round_id: str) -> Round:
         reason = f"rollback of {round_id}"
         if round_id not in interrupted:  # otherwise recover() has just completed this rollback
             _roll_back(project, round_id, reason)
-        # Record it in MLflow; an unreachable server is a warning.
-        rounds = [
-            round_
-            for round_ in project.history.rounds()
-            if round_.state == "rolled_back" and round_.reason == reason
-        ]
-        if project.params.tracking.enabled:
-            try:
-                project.tracker.mark_rolled_back(rounds)
-            except ServiceError as error:
-                log.warning("MLflow still has the rounds as committed: %s", error)
+        _track_rollback(project, reason)
     return next(round_ for round_ in project.history.rounds() if round_.round_id == round_id)
 
 
 def _roll_back(project: Project, round_id: str, reason: str) -> None:
     # 1. Check that it can be done before the ledger announces it.
     committed = [round_ for round_ in project.history.all_rounds() if round_.state == "committed"]
-    targets = {round_.compressor: round_ for round_ in committed if round_.round_id == round_id}
-    if project.compressor_digest not in targets:
-        names = (
-            ", ".join(
-                round_.round_id
-                for round_ in project.history.rounds()
-                if round_.state == "committed"
-            )
-            or "none"
-        )
-        raise RoundError(f"no committed round {round_id!r}; there are: {names}")
-    targets = {
-        compressor: target
-        for compressor, target in targets.items()
-        if _can_restore(project, target)
-    }
+    targets = _targets(project, committed, round_id)
     # 2. Announce it in one commit. After a kill, recover() continues from here.
-    later = [
-        replace(round_, state="rolled_back", reason=reason)
-        for round_ in committed
-        if round_.compressor in targets and round_.number > targets[round_.compressor].number
-    ]
+    later = []
+    for round_ in committed:
+        target = targets.get(round_.compressor)
+        if target and round_.number > target.number:
+            later.append(replace(round_, state="rolled_back", reason=reason))
     announced = [
         replace(target, state="rolling_back", reason=reason) for target in targets.values()
     ]
@@ -267,12 +278,35 @@ def _roll_back(project: Project, round_id: str, reason: str) -> None:
         project.ledger.write(replace(target, state="rolled_back"))
 
 
-def _can_restore(project: Project, target: Round) -> bool:
-    """Whether the bank of `target` has the version before it, or was removed. Raises BankError for
-    the one in use.
-    """
-    from cmt.bank.tables import how_to_refill, memory_tables, table_name
+def _targets(project: Project, committed: Sequence[Round], round_id: str) -> dict[str, Round]:
+    """Compressor → its round `round_id`, as far as its bank can be restored."""
+    rounds = [round_ for round_ in committed if round_.round_id == round_id]
+    in_use = project.compressor_digest
+    if all(round_.compressor != in_use for round_ in rounds):
+        names = [round_.round_id for round_ in committed if round_.compressor == in_use]
+        raise RoundError(
+            f"no committed round {round_id!r}; there are: {', '.join(names) or 'none'}"
+        )
+    return {round_.compressor: round_ for round_ in rounds if _can_restore(project, round_)}
 
+
+def _track_rollback(project: Project, reason: str) -> None:
+    """Record it in MLflow; an unreachable server is a warning."""
+    if not project.params.tracking.enabled:
+        return
+    rounds = [round_ for round_ in project.history.rounds() if round_.state == "rolled_back"]
+    rounds = [round_ for round_ in rounds if round_.reason == reason]
+    try:
+        project.tracker.mark_rolled_back(rounds)
+    except ServiceError as error:
+        log.warning("MLflow still has the rounds as committed: %s", error)
+
+
+def _can_restore(project: Project, target: Round) -> bool:
+    """Whether the bank of `target` has the version before it, or was removed.
+
+    Raises BankError if it has not, and its compressor is in use.
+    """
     table = table_name(target.compressor)
     if table not in memory_tables(project.ledger.connection):
         return True
@@ -284,7 +318,8 @@ def _can_restore(project: Project, target: Round) -> bool:
                 f"{error}. To undo it all the same, {how_to_refill(project.params.bank.uri)}"
             ) from None
         log.warning(
-            "%s, of a compressor that is not in use, keeps round %s (%s): name a new bank.uri before it answers again",
+            "%s, of a compressor that is not in use, keeps round %s (%s): name a new bank.uri "
+            "before it answers again",
             table,
             target.round_id,
             error,

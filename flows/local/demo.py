@@ -21,7 +21,7 @@ from cmt.cli.output import console, write_line
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.storage import read_json, write_json
 from cmt.errors import CmtError, RoundError
-from cmt.rounds.runner import FEWEST_QUESTIONS
+from cmt.rounds.budget import FEWEST_QUESTIONS
 from cmt.text.display import format_optional
 from cmt.workspace import Workspace, open
 from flows.artifacts import EVALUATION_FILE

@@ -43,7 +43,7 @@ def test_a_purge_leaves_no_answer_and_no_question_in_prefect_mlflow_and_project(
     change_params(folder, tracking={"enabled": True}, gate=gate, evaluation=evaluation)
     tasks.workspace.cache_clear()
     read_words(tasks.workspace(params))
-    # 1. Two rounds, and one that is refused because it turns the answer wrong.
+    # 1. Two rounds, and one that is refused because it makes the answer wrong.
     assert online_update(params=params) == ["committed", "committed"]
     false = {
         "doc_id": "handbill",

@@ -13,20 +13,13 @@ from cmt.config import dotted, set_dotted
 from cmt.modeling.champion import Champion, Promoted, keep_compressor, write_champion
 from cmt.modeling.checkpoint import CompressorConfig, checkpoint_digest
 from cmt.modeling.loading import new_memory_model
+from cmt.rounds.runner import STEPS as AFTER_BEGIN
 from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
 
 JANUARY, FEBRUARY = "2031-01/0001", "2031-02/0001"
 """The slices of the tiny project."""
-STEPS = (
-    "begin",
-    "compress",
-    "choose_canaries",
-    "upsert_memories",
-    "ask_canaries",
-    "evaluate",
-    "decide",
-)
+STEPS = ("begin", *(step.method for step in AFTER_BEGIN if step.method != "track"))
 """The steps of a round up to its commit."""
 
 

@@ -29,7 +29,7 @@ STAGES = ["prepare", "train", "replay", "evaluate"]
 SILENT = {f"cmt.{name}" for name in (
     "active_bank", "bank", "bank.changes", "bank.ledger", "bank.location", "bank.memory_ids",
     "bank.rounds", "compressor_in_use", "config", "errors", "history", "project", "workspace",
-    "rounds", "rounds.recovery", "rounds.runner", "rounds.tries", "cli", "cli.context", "cli.output",
+    "cli", "cli.context", "cli.output",
     "cli.progress_bar", "common", "common.dates", "common.digests", "common.imports", "common.progress",
     "common.provenance", "common.scratch", "common.secrets", "common.storage", "common.strict_yaml",
     "common.systems", "common.text", "common.version",

@@ -35,8 +35,8 @@ PUBLIC = [
     "load_params", "open",
 ]  # fmt: skip
 METHODS = [
-    "ask", "evaluate", "fit_codebook", "forget", "forget_all", "forgettable", "forgotten_documents", "ingest",
-    "move_pointer", "open_source", "params", "pending", "plan_training", "project", "pull", "rollback", "rounds",
+    "activate_if_complete", "ask", "evaluate", "fit_codebook", "forget", "forget_all", "forgettable", "forgotten_documents", "ingest",
+    "open_source", "params", "pending", "plan_training", "project", "pull", "rollback", "rounds",
     "sync", "train", "update", "verify",
 ]  # fmt: skip
 """The public names of a `Workspace`."""

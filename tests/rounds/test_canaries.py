@@ -17,6 +17,7 @@ from cmt.rounds import recovery, runner
 from cmt.rounds.care.lineage import lineage
 from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
+from tests.helpers.encoders import FixedEncoder
 from tests.helpers.projects import change_params, open_workspace, run_steps
 from tests.helpers.word_reader import WordReader, read_words
 
@@ -60,6 +61,7 @@ def ingest(
 
 def update(folder: Path, slice_id: str, **overrides: Any) -> tuple[Round, Workspace, WordReader]:
     workspace = open_workspace(folder, **{"stream__authority": DESK} | overrides)
+    workspace.project.model.cross_encoder = FixedEncoder(holds=3.0, changed=3.0)
     reader = read_words(workspace)
     return workspace.update(slice_id=slice_id), workspace, reader
 
@@ -254,11 +256,8 @@ def test_a_declared_update_removes_a_canary_also_through_a_refused_one(project: 
 def test_an_undeclared_change_by_an_authorised_source_is_the_new_reference(project: Path) -> None:
     ingest(project, POISON, publisher="Desk")
     round_, workspace, _ = update(project, MARCH)
-    assert (round_.state, round_.set_aside, round_.notes) == (
-        "committed",
-        (),
-        ["1 canary follows an update"],
-    )
+    assert (round_.state, round_.set_aside) == ("committed", ())
+    assert "1 canary follows an update" in round_.notes
     assert round_.canaries == {"asked": 1, "wrong": 0, "harmed": 0, "changed": 1}
     assert workspace.project.bank.present({"handbill"}) == {"handbill"}
     # from now on it protects the new answer
@@ -281,7 +280,7 @@ def test_a_peer_may_change_the_fact(project: Path) -> None:
 # Canaries
 
 
-def test_a_canary_is_asked_again_after_other_parameters_or_documents_until_its_document_is_forgotten(
+def test_a_canary_is_asked_again_after_other_parameters_until_its_document_is_forgotten(
     project: Path,
 ) -> None:
     asked = []
@@ -318,7 +317,7 @@ def test_a_canary_that_turns_wrong_is_asked_again_without_the_slice(
         open_workspace(project).rollback(APRIL)
     ingest(project, POISON, month=5)
     round_, _, reader = update(project, "2031-05/0001", evaluation__earlier_questions=0)
-    # asked with the slice, without it, without strangers, without the culprit, and at the end
+    # asked with the slice, without it, without unauthorised sources, without the culprit, last
     assert (round_.set_aside, reader.asked.count(MAYOR)) == (("handbill",), 5)
 
 

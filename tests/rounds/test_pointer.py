@@ -41,7 +41,7 @@ def run_new(folder: Path, *arguments: str, status: int = 0) -> str:
 def kill_before_promotion(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the last round of the second compressor; it is killed after its commit."""
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("cmt.rounds.runner.move_pointer", kill)
+        patch.setattr("cmt.rounds.runner.activate_if_complete", kill)
         run_steps(with_new(folder), FEBRUARY, last="decide")
 
 
@@ -65,7 +65,7 @@ def test_a_kill_after_the_commit_leaves_the_old_table_until_the_next_update(
 def test_a_new_compressor_takes_over_when_it_has_adapted_to_the_whole_stream(changed: Path) -> None:
     old, new = open_workspace(changed), with_new(changed)
     assert new.pending() == [FEBRUARY]
-    assert not new.move_pointer()
+    assert not new.activate_if_complete()
     assert answering(changed) == old.project.compressor_digest[:12]
     with pytest.raises(cmt.BankError, match="run `cmt update --all` with it"):
         new.evaluate()

@@ -12,10 +12,10 @@ from cmt.bank.bank import open_banks
 from cmt.errors import RoundError
 from cmt.modeling.champion import champion_folder, read_champion, write_champion
 from cmt.rounds import recovery
+from cmt.rounds.attempts import MAX_ATTEMPTS
 from cmt.rounds.promotion import roll_back_promotion
 from cmt.rounds.recompression import Recompression, recompress
 from cmt.rounds.runner import RoundRunner
-from cmt.rounds.tries import TRIES
 from cmt.workspace import Workspace
 from tests.helpers.cli import run
 from tests.helpers.projects import FEBRUARY, JANUARY, ingest_more, lacking_memory, open_workspace
@@ -156,7 +156,7 @@ def test_a_kill_is_reported_and_the_next_start_continues_without_forgotten_docum
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("cmt.rounds.recompression._SliceRunner.decide", kill)
+        patch.setattr("cmt.rounds.recompression.SliceRunner.decide", kill)
         fill(project)
     workspace = open_workspace(project)
     new, in_use, answering = compressors(workspace)
@@ -254,7 +254,7 @@ def test_a_damaged_champion_is_named_and_the_commands_go_on(
 def test_a_slice_that_the_last_try_compresses_is_in_the_new_bank(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compress, failures = RoundRunner.compress, [MemoryError()] * (TRIES - 1)
+    compress, failures = RoundRunner.compress, [MemoryError()] * (MAX_ATTEMPTS - 1)
 
     def failing(runner: RoundRunner) -> Path:
         if failures:

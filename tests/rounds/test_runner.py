@@ -12,13 +12,12 @@ import pyarrow as pa
 import pytest
 
 from cmt.answering.confidence import NO_CALIBRATION
-from cmt.bank.rounds import CANARIES, Round
 from cmt.evaluation.calibration import calibrated_by
 from cmt.evaluation.evaluate import Evaluation, evaluate
-from cmt.evaluation.gate import choice
 from cmt.evaluation.gate.canary import Canary
 from cmt.evaluation.round_records import read_records
 from cmt.lm.model import weights_digest
+from cmt.rounds.budget import FEWEST_CANARIES
 from cmt.rounds.runner import RoundRunner
 from tests.helpers.projects import (
     FEBRUARY,
@@ -59,7 +58,7 @@ def test_a_round_keeps_answers_of_the_round_before_and_calibrates_the_confidence
         given.append(earlier.num_rows)
         return evaluate(*arguments, earlier=earlier, **options)
 
-    monkeypatch.setattr("cmt.evaluation.evaluate.evaluate", evaluated)
+    monkeypatch.setattr("cmt.rounds.runner.evaluate", evaluated)
     workspace = open_workspace(project, selection__abstain_below=0, evaluation__questions=2)
     january = workspace.update()
     serving = open_workspace(project)
@@ -107,76 +106,28 @@ def test_the_answers_of_a_round_are_not_those_of_another_compressor(
     assert read_records(old.project, old.rounds()[1]).num_rows
 
 
-def test_a_round_asks_as_many_questions_as_its_seconds_allow(
+def test_the_seconds_of_a_round_limit_its_canaries_and_its_sample(
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = open_workspace(begun, evaluation__questions=60, evaluation__earlier_questions=20)
-    [january] = workspace.rounds()
-    runner = RoundRunner(workspace.project, FEBRUARY)
-    monkeypatch.setattr(
-        RoundRunner, "_notes", lambda _self: {"canaries": 8.0, "changes": 2.0, "compress": 99.0}
-    )
+    params = {"evaluation__questions": 2, "evaluation__earlier_questions": 2, "gate__canaries": 20}
+    workspace, limits = open_workspace(begun, **params), list[int]()
 
-    def affordable(*earlier: Round) -> tuple[int, int]:
-        monkeypatch.setattr(type(workspace.project.history), "rounds", lambda _self: list(earlier))
-        return runner._affordable(40)
-
-    # no speed is known: 30 of its own, since a first slice has no earlier questions
-    assert affordable() == affordable(replace(january, questions=0)) == (30, 20)
-    assert affordable(replace(january, questions=30, seconds={"evaluate": 20.0})) == (
-        34,
-        11,
-    )  # 30 s at 1.5 questions/s
-    assert affordable(replace(january, questions=30, seconds={"evaluate": 60.0})) == (22, 8)
-    assert affordable(replace(january, questions=30, seconds={"evaluate": 1.0})) == (60, 20)
-
-
-def test_a_round_chooses_as_many_canaries_as_its_seconds_allow(
-    begun: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workspace = open_workspace(begun, gate__canaries=20)
-    [january] = workspace.rounds()
-    runner, limits = RoundRunner(workspace.project, FEBRUARY), list[int]()
-    runner.compress()
-
-    def choose(*, limit: int, **_: object) -> list[Canary]:
+    def choose(*_: object, limit: int, **_options: object) -> list[Canary]:
         limits.append(limit)
         return []
 
-    monkeypatch.setattr(choice, "choose", choose)
+    def asked(**options: Any) -> int:
+        """Runs the round up to the evaluation; returns the number of questions that it asked."""
+        runner = RoundRunner(workspace.project, FEBRUARY, **options)
+        for step in STEPS[: STEPS.index("evaluate") + 1]:
+            getattr(runner, step)()
+        return int(runner.files.scores["questions"])
 
-    def limit(allowed: float | None, **earlier: Any) -> int:
-        monkeypatch.setattr(
-            type(workspace.project.history), "rounds", lambda _self: [replace(january, **earlier)]
-        )
-        runner.folder.joinpath(CANARIES).unlink(missing_ok=True)
-        runner.choose_canaries(seconds=allowed)
-        return limits[-1]
-
-    assert limit(None) == 20
-    assert (
-        limit(40, questions=15, seconds={"evaluate": 20.0}) == 15
-    )  # 20 s at 0.75 questions a second
-    asked = {
-        "questions": 15,
-        "canaries": {"asked": 18},
-        "seconds": {"evaluate": 20.0, "canaries": 24.0},
-    }
-    assert (limit(36, **asked), limit(20, **asked), limit(400, **asked)) == (13, 12, 20)
-    assert limit(40, questions=0, seconds={}) == 12
-
-
-def test_the_seconds_of_a_round_limit_its_sample(
-    begun: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workspace = open_workspace(begun, evaluation__questions=2, evaluation__earlier_questions=2)
-    run_steps(workspace, FEBRUARY, last="ask_canaries")
-    runner = RoundRunner(workspace.project, FEBRUARY)
-    monkeypatch.setattr(runner, "_affordable", lambda seconds: (seconds, seconds))
-    runner.evaluate(seconds=1)
-    limited = json.loads((runner.folder / "scores.json").read_text())["questions"]
-    runner.evaluate()
-    assert 0 < limited < json.loads((runner.folder / "scores.json").read_text())["questions"]
+    monkeypatch.setattr("cmt.rounds.runner.choose", choose)
+    every = asked()
+    monkeypatch.setattr("cmt.rounds.runner.questions_within", lambda *_, **_options: (1, 1))
+    assert 0 < asked(measure_seconds=1.0) < every
+    assert limits == [20, FEWEST_CANARIES]
 
 
 def test_a_committed_round_is_not_repeated(begun: Path) -> None:

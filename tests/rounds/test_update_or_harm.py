@@ -1,5 +1,5 @@
-"""A price that changes without `supersedes`, told by its own source and by a stranger, read by the
-trained reader.
+"""A price that changes without `supersedes`, reported by its own source and by an unauthorised one;
+the trained reader reads both.
 """
 
 import json
@@ -24,7 +24,8 @@ SUMMER: list[dict[str, Any]] = [
         "doc_id": "fare",
         "published_at": "2031-05-02",
         "title": "Orlo funicular",
-        "text": "A day pass for the Orlo funicular costs 12 florins this season, the operator said. Dogs ride free.",
+        "text": "A day pass for the Orlo funicular costs 12 florins this season, the operator "
+        "said. Dogs ride free.",
     },
     {
         "doc_id": "bridge",
@@ -37,7 +38,8 @@ RAISED: dict[str, Any] = {
     "doc_id": "raised",
     "published_at": "2031-07-01",
     "title": "Orlo funicular dearer",
-    "text": "From today a day pass for the Orlo funicular costs 15 florins. The operator blames the price of power.",
+    "text": "From today a day pass for the Orlo funicular costs 15 florins. "
+    "The operator blames the price of power.",
 }
 OPENED: dict[str, Any] = {
     "doc_id": "smithy",

@@ -291,11 +291,11 @@ def _passed_on(store: SliceStore, bank: Bank, reports: Sequence[ChangeReport]) -
     with its value.
     """
     # 1. The found changes, with the questions on the slices of their earlier documents.
-    found = []
+    with_values = []
     for report in reports:
         if report.change.state == "found" and report.old_value and report.new_value:
-            found.append(report)
-    names = {memory_id(report.change.old.doc_id, 0) for report in found}
+            with_values.append(report)
+    names = {memory_id(report.change.old.doc_id, 0) for report in with_values}
     rows = bank.rows(["memory_id", "doc_id", "slice_id"], names)
     slice_of = dict(zip(rows["doc_id"].to_pylist(), rows["slice_id"].to_pylist(), strict=True))
     questions = defaultdict[str, list[Canary]](list)
@@ -306,7 +306,7 @@ def _passed_on(store: SliceStore, bank: Bank, reports: Sequence[ChangeReport]) -
                 questions[canary.doc_id].append(canary)
     # 2. A question that the old value answers passes to the later document; the last change counts.
     passed_on = dict[str, Canary]()
-    for report in sorted(found, key=lambda report: report.change.holds_from):
+    for report in sorted(with_values, key=lambda report: report.change.holds_from):
         old, new = report.change.old.doc_id, report.change.new.doc_id
         for canary in questions[old]:
             if any(same_value(right, report.old_value or "") for right in canary.references):

@@ -109,15 +109,15 @@ def replies(
     answers = answerer.answer(
         questions, as_of=as_of, selections=selections, on_progress=on_progress
     )
-    found = []
+    replies = []
     for canary, answer in zip(canaries, answers, strict=True):
         # the quoted one first
         sources = sorted(answer.sources, key=lambda source: source.quote is None)
         selected = tuple(source.doc_id for source in sources)
         text = answer.text if answer.known else ""
         outcome = outcome_of(text, canary.references, selected[0] if selected else None)
-        found.append(Reply(outcome, selected, answer.uncalibrated))
-    return found
+        replies.append(Reply(outcome, selected, answer.uncalibrated))
+    return replies
 
 
 def outcome_of(answer: str, references: Sequence[str], doc_id: str | None) -> Outcome:
@@ -254,11 +254,13 @@ def _harmful(
     crosswise = answerer.answer_from([stated] * len(culprits), memories)
     # 2. Keep a document that states no value, or another value of the same fact, or a change of it.
     harmful = []
-    for doc_id, rows, answer, other in zip(culprits, memories, answers, crosswise, strict=True):
-        is_stated = stated != canary.question and other.uncalibrated >= STATED
+    for doc_id, rows, answer, stated_answer in zip(
+        culprits, memories, answers, crosswise, strict=True
+    ):
+        is_stated = stated != canary.question and stated_answer.uncalibrated >= STATED
         if (
             not _is_value(answer)
-            or (is_stated and same_value(answer.text, other.text))
+            or (is_stated and same_value(answer.text, stated_answer.text))
             or (own and compare_documents(answerer, canary.question, own, rows)[1] >= UPDATE)
             or _is_contradicted(answerer, canary, reply, new, doc_id)
         ):

@@ -12,11 +12,11 @@ from cmt.bank.memory_ids import memory_id
 from cmt.bank.rounds import Round
 from cmt.common.dates import iso
 from cmt.errors import BankError, NotFoundError
+from cmt.evaluation.changes.report import describe
 from cmt.evaluation.gate.judgement import changed_answers
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest, digest_in_use, seen_slices
 from cmt.project import Project
-from cmt.rounds.change_reports import describe
 
 _ANSWER_ID = re.compile(r"(?P<compressor>[0-9a-f]{12})-(?P<version>\d{1,18})-[0-9a-f]{12}")
 
@@ -45,13 +45,15 @@ def lineage(project: Project, name: str) -> list[Lineage]:
     if rounds:
         folders = _folders(project)
         changes = sum(change.round_id == name for change in project.history.changes())
-        found = {"changes found": str(changes)} if changes else {}
-        found |= {
+        more_facts = {"changes found": str(changes)} if changes else {}
+        more_facts |= {
             f"canary {n}": line
             for n, line in enumerate(changed_answers(project.state, rounds[-1]), 1)
         }
         return [
-            Lineage(f"round {name}", _round_facts(round_, folders.get(round_.compressor)) | found)
+            Lineage(
+                f"round {name}", _round_facts(round_, folders.get(round_.compressor)) | more_facts
+            )
             for round_ in rounds
         ]
     if answer := _ANSWER_ID.fullmatch(name):
@@ -59,13 +61,11 @@ def lineage(project: Project, name: str) -> list[Lineage]:
     if document := _document_lineage(project, name):
         return [document]
     if not name.isdecimal():
-        known = (
-            ", ".join(dict.fromkeys(round_.round_id for round_ in project.history.all_rounds()))
-            or "none"
-        )
+        round_ids = dict.fromkeys(round_.round_id for round_ in project.history.all_rounds())
         raise NotFoundError(
-            f"there is no round {name!r} (there are: {known}), and no document of that name in the bank. A version of "
-            "the registry is a number, the id of an answer COMPRESSOR-VERSION-ANSWER"
+            f"there is no round {name!r} (there are: {', '.join(round_ids) or 'none'}), and no "
+            "document of that name in the bank. A version of the registry is a number, the id of "
+            "an answer COMPRESSOR-VERSION-ANSWER"
         )
     return [Lineage(f"version {name}", _version_facts(project, name))]
 
@@ -83,7 +83,8 @@ def _answer_lineage(
     ]
     if not rounds:
         raise NotFoundError(
-            f"answer {name}: no bank of compressor {compressor} is here: go to the project that answered"
+            f"answer {name}: no bank of compressor {compressor} is here: "
+            "go to the project that answered"
         )
     before = [
         round_
@@ -194,6 +195,7 @@ def _folders(project: Project) -> dict[str, Path]:
     paths = [project.params.compressor.path, project.declared.compressor.path]
     if named:
         paths += [
-            champion_folder(project.state, one.digest) for one in (named.champion, named.previous)
+            champion_folder(project.state, compressor.digest)
+            for compressor in (named.champion, named.previous)
         ]
     return {digest_in_use(path, window=window): path for path in paths if path.is_dir()}

@@ -5,7 +5,7 @@ Each part is read on its own, so that damage to one hides none of the others. Ev
 with what to do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import TypeVar
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.integrity import DELETIONS, altered_files
 from cmt.bank.ledger import Ledger
+from cmt.bank.maintenance import Audit
 from cmt.bank.rounds import Round, contradiction
 from cmt.bank.schema import schema_value
 from cmt.bank.tables import (
@@ -33,7 +34,7 @@ from cmt.modeling.champion import FILE as CHAMPION_FILE
 from cmt.modeling.champion import champion_folder, read_champion
 from cmt.modeling.checkpoint import checkpoint_digest, load_checkpoint
 from cmt.project import Project
-from cmt.rounds.care.forgetting import read_journal
+from cmt.rounds.erasure import read_journal
 from cmt.stream.forgotten import DOC_IDS, SKETCHES
 from cmt.text.display import counted
 
@@ -114,12 +115,12 @@ def _champion(project: Project) -> PartReport:
     if named is None:  # removed meanwhile
         return PartReport("champion", str(path), "", "")
     problems = []
-    for one in (named.champion, named.previous):
-        folder = champion_folder(project.state, one.digest)
+    for compressor in (named.champion, named.previous):
+        folder = champion_folder(project.state, compressor.digest)
         try:
             load_checkpoint(folder)
-            if (found := checkpoint_digest(folder)) != one.digest:
-                problems.append(f"{folder} holds another compressor, {found[:12]}")
+            if (digest := checkpoint_digest(folder)) != compressor.digest:
+                problems.append(f"{folder} holds another compressor, {digest[:12]}")
         except ModelError as error:
             problems.append(str(error))
     advice = (
@@ -136,7 +137,10 @@ def _forgetting(project: Project) -> PartReport:
         return PartReport("forgetting", str(path), "", "")
     documents = counted(len(journal.doc_ids), "document")
     problem = f"{'the purge' if journal.purge else 'forgetting'} of {documents} is not finished"
-    advice = "run `cmt update`, `cmt forget` or `cmt bank optimize`, each of which finishes it, unless one is at work"
+    advice = (
+        "run `cmt update`, `cmt forget` or `cmt bank optimize`, each of which finishes it, unless "
+        "one is at work"
+    )
     return PartReport("forgetting", str(path), documents, "", (problem,), advice)
 
 
@@ -146,24 +150,35 @@ def _slices(project: Project) -> PartReport:
     if problems := store.verify(skip=journal.slices if journal else ()):
         return PartReport("slices", str(store.path), "", "", tuple(problems))
     slices = store.slices()
-    known = {slice_.slice_id for slice_ in slices}
-    in_use = _readable(lambda: project.compressor_digest, "")
-    missing = [
-        f"slice {round_.slice_id} is missing, but its round is committed: restore {store.path} from a backup or DVC"
-        for round_ in _readable(lambda: project.ledger.rounds(), ())
-        if round_.compressor == in_use
-        and round_.state == "committed"
-        and round_.slice_id not in known
-    ]
     content = f"{len(slices):,} slices, {sum(slice_.n_documents for slice_ in slices):,} documents"
     digest = sha256_hex(*(slice_.digest for slice_ in slices))
+    problems = _missing_slices(project)
     lost = sorted(set(_readable(project.history.forgotten, ())).difference(store.forgotten()))
     if lost and journal is None:
-        missing.append(
-            f"{len(lost):,} forgotten documents are missing in {store.path / DOC_IDS} and could be ingested again: "
-            f"restore it and {SKETCHES} from a backup, or run `cmt forget {' '.join(lost[:3])}{' …' * (len(lost) > 3)}`"
+        names = _some(lost)
+        problems.append(
+            f"{len(lost):,} forgotten documents are missing in {store.path / DOC_IDS} and could be "
+            f"ingested again: restore it and {SKETCHES} from a backup, or run `cmt forget {names}`"
         )
-    return PartReport("slices", str(store.path), content, digest, tuple(missing))
+    return PartReport("slices", str(store.path), content, digest, tuple(problems))
+
+
+def _missing_slices(project: Project) -> list[str]:
+    """A line for each slice that a committed round of the compressor in use has, and the stream
+    lacks.
+    """
+    path = project.store.path
+    known = {slice_.slice_id for slice_ in project.store.slices()}
+    in_use = _readable(lambda: project.compressor_digest, "")
+    lines = []
+    for round_ in _readable(lambda: project.ledger.rounds(), ()):
+        is_committed = round_.compressor == in_use and round_.state == "committed"
+        if is_committed and round_.slice_id not in known:
+            lines.append(
+                f"slice {round_.slice_id} is missing, but its round is committed: restore {path} "
+                "from a backup or DVC"
+            )
+    return lines
 
 
 def _ledger(project: Project) -> PartReport:
@@ -190,19 +205,41 @@ def _ledger(project: Project) -> PartReport:
     return PartReport("ledger", uri, content, digest, tuple(problems))
 
 
+@dataclass(frozen=True)
+class _Recorded:
+    """What ledger and stream say about one bank."""
+
+    rounds: Sequence[Round]
+    forgotten: Sequence[str] | None
+    """None if they cannot be read."""
+
+    @classmethod
+    def of(cls, project: Project, compressor: str) -> "_Recorded":
+        """Read it before the bank: another process writes the bank first, then the ledger."""
+        rounds = _readable(lambda: project.ledger.rounds(), ())
+        rounds = [round_ for round_ in rounds if round_.compressor.startswith(compressor)]
+        return cls(rounds, _readable(project.history.forgotten, None))
+
+    @property
+    def committed(self) -> list[Round]:
+        return [round_ for round_ in self.rounds if round_.state == "committed"]
+
+    @property
+    def idle(self) -> bool:
+        """Whether there are rounds, none is at work, and nothing is forgotten."""
+        states = {round_.state for round_ in self.rounds}
+        return (
+            bool(states)
+            and states.isdisjoint(("started", "rolling_back"))
+            and (self.forgotten == [])
+        )
+
+
 def _bank(project: Project, name: str) -> PartReport:
+    """One bank: its files, its rounds in the ledger, and all its rows."""
     uri, compressor = project.params.bank.uri, name.removeprefix(MEMORIES)
-    part = f"bank {compressor}"
-    all_rounds = _readable(lambda: project.ledger.rounds(), ())
-    rounds = [round_ for round_ in all_rounds if round_.compressor.startswith(compressor)]
-    committed = [round_ for round_ in rounds if round_.state == "committed"]
-    # 1. Open it and compare it with the ledger. `undo`: the rounds whose rows are damaged or
-    #    missing.
-    problems: list[str] = []
-    undo: list[Round] = []
-    running = any(round_.state in ("started", "rolling_back") for round_ in rounds)
-    forgotten = _readable(project.history.forgotten, None)
-    idle = bool(rounds) and not running and forgotten == []
+    part, recorded = f"bank {compressor}", _Recorded.of(project, compressor)
+    # 1. Open it.
     if altered := altered_files(uri, name, DELETIONS):  # before Lance reads them
         damage = (
             f"{altered[0]} of bank {uri}, which lists deleted rows, does not match its checksum"
@@ -212,43 +249,70 @@ def _bank(project: Project, name: str) -> PartReport:
         bank = open_bank(project.bank_location, compressor=compressor)
         version, rows = bank.version_and_rows()
     except BankError as error:
-        return PartReport(
-            part, uri, "", "", (str(error),), f"if it is damaged, {how_to_refill(uri)}"
-        )
-    if problem := contradiction(rounds, version=version, rows=rows, idle=idle):
+        advice = f"if it is damaged, {how_to_refill(uri)}"
+        return PartReport(part, uri, "", "", (str(error),), advice)
+    # 2. Compare it with the ledger. `undo`: the rounds whose rows are damaged or missing.
+    committed = recorded.committed
+    problems, undo = list[str](), list[Round]()
+    problem = contradiction(recorded.rounds, version=version, rows=rows, idle=recorded.idle)
+    if problem:
         problems.append(f"bank {uri} {problem}")
-        undo = [
-            round_ for round_ in committed if (round_.version_after or 0) > version
-        ] or committed
-    # 2. Read every row.
-    unbanked = _readable(
-        lambda: project.history.unbanked(schema_value(bank.schema, "compressor")), None
-    )
+        undo = _rounds_after(version, committed)
+    # 3. Read every row.
+    digest = schema_value(bank.schema, "compressor")
+    unbanked = _readable(lambda: project.history.unbanked(digest), None)
     try:
         audit = bank.audit(unbanked=unbanked)
     except BankError as error:
         problems.append(str(error))
         return PartReport(part, uri, "", "", tuple(problems), _advice(project, bank, committed))
     problems += audit.problems
-    if not problems and idle and committed and committed[-1].bank_digest != audit.digest:
-        problems.append(f"bank {uri} has other rows than round {committed[-1].round_id} left")
+    if not problems:
+        problems += _other_rows(recorded, audit, uri)
     if problems and not undo:
         undo = [round_ for round_ in committed if round_.slice_id in audit.slices] or committed
-    # 3. Report.
+    # 4. Report.
     advice = _advice(project, bank, undo) if problems else ""
     problems += [audit.index_problem] if audit.index_problem else []
-    if audit.misdated:
-        names = " ".join(audit.misdated[:3]) + (" …" if len(audit.misdated) > 3 else "")
-        problems.append(
-            f"bank {uri} shows documents at other dates than the stream says ({names}): "
-            f"run `cmt update --all`, and if no slice waits, {_advice(project, bank, committed)}"
-        )
-    if left := bank.present(forgotten or ()):
-        names = " ".join(sorted(left)[:3]) + (" …" if len(left) > 3 else "")
-        problems.append(
-            f"{len(left):,} forgotten documents are still in bank {uri}: run `cmt forget {names}`"
-        )
+    problems += _dates_and_forgotten(project, bank, audit, recorded)
     return PartReport(part, uri, f"{audit.rows:,} rows", audit.digest, tuple(problems), advice)
+
+
+def _rounds_after(version: int, committed: Sequence[Round]) -> list[Round]:
+    """The rounds that wrote a later version of the bank; all if none did."""
+    later = [round_ for round_ in committed if (round_.version_after or 0) > version]
+    return later or list(committed)
+
+
+def _other_rows(recorded: _Recorded, audit: Audit, uri: str) -> Iterator[str]:
+    """Rows that differ from those that the last round left."""
+    committed = recorded.committed
+    if recorded.idle and committed and committed[-1].bank_digest != audit.digest:
+        yield f"bank {uri} has other rows than round {committed[-1].round_id} left"
+
+
+def _dates_and_forgotten(
+    project: Project, bank: Bank, audit: Audit, recorded: _Recorded
+) -> Iterator[str]:
+    """Documents that the bank shows at other dates than the stream, or although they are
+    forgotten.
+    """
+    uri = project.params.bank.uri
+    if audit.misdated:
+        yield (
+            f"bank {uri} shows documents at other dates than the stream says "
+            f"({_some(audit.misdated)}): run `cmt update --all`, and if no slice waits, "
+            f"{_advice(project, bank, recorded.committed)}"
+        )
+    if left := bank.present(recorded.forgotten or ()):
+        yield (
+            f"{len(left):,} forgotten documents are still in bank {uri}: "
+            f"run `cmt forget {_some(sorted(left))}`"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return " ".join(names[:3]) + (" …" if len(names) > 3 else "")
 
 
 def _advice(project: Project, bank: Bank, undo: Sequence[Round]) -> str:

@@ -133,7 +133,7 @@ def test_a_purge_stopped_anywhere_is_finished_by_the_next_command(
             assert problems(folder) == ["the purge of 1 document is not finished"]
         if workspace.project.active.stored().present({"mayor-2"}):  # announced and not deleted yet
             assert "mayor-2" not in sources(folder), step
-        assert workspace.move_pointer() is False
+        assert workspace.activate_if_complete() is False
         assert content(folder) == expected, step
         shutil.rmtree(folder)
     assert len(survived) <= 2 and all(step % 2 == 0 for step in survived)  # kills stop everything
@@ -163,7 +163,7 @@ def test_an_undo_stopped_anywhere_is_finished_by_the_next_command(
         folder = Path(shutil.copytree(adapted_workspace, tmp_path / "stopped"))
         with stopping(step, full=False), pytest.raises(Killed):
             open_workspace(folder).forget_all(["mayor-2"], undo=True)
-        open_workspace(folder).move_pointer()
+        open_workspace(folder).activate_if_complete()
         assert content(folder) == expected, step
         shutil.rmtree(folder)
 
@@ -461,7 +461,7 @@ def test_a_purge_is_not_finished_while_a_round_needs_an_earlier_version(
     run_steps(open_workspace(adapted_workspace), FEBRUARY, last="upsert_memories")
     assert workspace.update().state == "committed"
     assert "documents are still being forgotten" in caplog.text
-    workspace.move_pointer()
+    workspace.activate_if_complete()
     assert (problems(adapted_workspace), workspace.project.bank.present({"ferry"})) == ([], set())
 
 

@@ -116,7 +116,10 @@ def test_lost_versions_are_noticed_and_the_advice_repairs_them(adapted_workspace
     assert january.version_after
     lose_versions(bank_table(adapted_workspace), keep=january.version_after)
     assert open_workspace(adapted_workspace).project.active.stored().count_rows() == 3
-    lost = rf"is at version {january.version_after}, but round {FEBRUARY} left version {february.version_after}"
+    lost = (
+        rf"is at version {january.version_after}, but round {FEBRUARY} "
+        rf"left version {february.version_after}"
+    )
     ingest_more(adapted_workspace, month=3, doc_ids=["quiet"])
     uses: list[Callable[[Workspace], object]] = [
         lambda workspace: workspace.ask(FERRY),

@@ -1,4 +1,4 @@
-"""A slice that cannot be adapted fails after a bounded number of tries, and the stream goes on."""
+"""A slice that cannot be adapted fails after MAX_ATTEMPTS, and the stream goes on."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from cmt.cli.main import app
 from cmt.errors import BankError
+from cmt.rounds.attempts import MAX_ATTEMPTS, Attempts
 from cmt.rounds.runner import RoundRunner
-from cmt.rounds.tries import TRIES, Tries
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps, states
 
 
@@ -38,7 +38,7 @@ def test_a_slice_that_takes_too_much_memory_fails_and_the_next_ones_are_adapted(
             app, ["--params", str(project / "params.yaml"), "update", "--all", "--json"]
         )
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
-    assert calls.count(JANUARY) == TRIES and FEBRUARY in calls
+    assert calls.count(JANUARY) == MAX_ATTEMPTS and FEBRUARY in calls
     assert [round_["state"] for round_ in json.loads(result.stdout)["rounds"]] == [
         "failed",
         "committed",
@@ -60,14 +60,14 @@ def test_a_slice_stays_pending_after_any_number_of_errors_of_the_machine(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_in_january(monkeypatch, OSError(28, "No space left on device"))
-    for _ in range(TRIES + 1):
+    for _ in range(MAX_ATTEMPTS + 1):
         with pytest.raises(OSError, match="No space"):
             open_workspace(project).update()
     assert open_workspace(project).pending() == [JANUARY, FEBRUARY]
 
 
 def test_a_round_that_was_killed_every_time_fails(project: Path) -> None:
-    for _ in range(TRIES):
+    for _ in range(MAX_ATTEMPTS):
         run_steps(open_workspace(project), JANUARY, last="upsert_memories")
     workspace = open_workspace(project)
     failed = workspace.update()
@@ -78,7 +78,7 @@ def test_a_round_that_was_killed_every_time_fails(project: Path) -> None:
 
 
 def test_neither_an_error_of_the_machine_nor_one_before_a_try_begins_counts(tmp_path: Path) -> None:
-    tries = Tries(tmp_path, [JANUARY])
+    tries = Attempts(tmp_path, [JANUARY])
     for interruption in (
         OSError(28, "No space left on device"),
         BankError("locked"),

@@ -1,14 +1,10 @@
-"""Inferred changes as people see them: with the values that their documents state, and how to
-reject them.
-"""
+"""Inferred changes as people see them: with the values that their documents state."""
 
 from collections.abc import Collection
 
 from cmt.bank.change_values import ChangeReport, with_values
-from cmt.bank.changes import ChangeState
-from cmt.errors import RoundError, UnknownDocumentError
+from cmt.errors import UnknownDocumentError
 from cmt.project import Project
-from cmt.rounds.recovery import updating
 
 
 def describe(project: Project, doc_ids: Collection[str] = ()) -> list[ChangeReport]:
@@ -26,18 +22,3 @@ def describe(project: Project, doc_ids: Collection[str] = ()) -> list[ChangeRepo
             f"document {unknown[0]!r} is not in bank {project.params.bank.uri}"
         )
     return with_values(project.active.stored(), changes) if changes else []
-
-
-def set_states(
-    project: Project, *, reject: Collection[str] = (), restore: Collection[str] = ()
-) -> None:
-    """Reject changes, and restore rejected ones, by id, in one commit; waits for a running round.
-
-    Raises RoundError if an id is unknown or in both lists; nothing is changed then.
-    """
-    if both := sorted({*reject} & {*restore}):
-        raise RoundError(f"change {both[0]!r} is to be rejected and restored: nothing was changed")
-    states: dict[str, ChangeState] = {change_id: "rejected" for change_id in reject}
-    states |= {change_id: "found" for change_id in restore}
-    with updating(project):
-        project.ledger.set_change_states(states)

@@ -28,15 +28,15 @@ from cmt.common.scratch import remove_dead
 from cmt.common.secrets import mask_secrets
 from cmt.common.storage import atomic_path, write_table
 from cmt.errors import ModelError, RoundError
+from cmt.evaluation.gate.storage import CANARY_SCHEMA, read_canaries, write_canaries
 from cmt.modeling.champion import champion_folders
 from cmt.modeling.checkpoint import seen_slices
 from cmt.project import Project
 from cmt.stream.slices import read_rows
 from cmt.text.shingles import shingles, words
 
-_ANSWER_WORDS = (
-    3  # words in a row by which an answer counts as taken from a document; of a shorter one all
-)
+# words in a row by which an answer counts as taken from a document; of a shorter answer all
+_ANSWER_WORDS = 3
 _TEXT_WORDS = 5  # words in a row by which a longer text counts as taken from a document
 _COPIES = ("data/replay", "data/try")
 """Folders below the project in which `dvc repro` and `cmt try` have a stream and a bank of their
@@ -69,9 +69,9 @@ class Traces:
 
     def in_answer(self, answer: str | None) -> bool:
         """Whether a short text has words in a row that a document has, or is a word of it."""
-        own = words(answer or "")
-        size = min(_ANSWER_WORDS, len(own))
-        return bool(own) and not self._runs[size].isdisjoint(shingles(own, size))
+        answer_words = words(answer or "")
+        size = min(_ANSWER_WORDS, len(answer_words))
+        return bool(answer_words) and not self._runs[size].isdisjoint(shingles(answer_words, size))
 
     def in_row(self, raw: str) -> bool:
         """Whether a row of the quarantine names a document, repeats some of its words, or asks one
@@ -84,10 +84,10 @@ class Traces:
 
     def in_text(self, text: str) -> bool:
         """Whether a text repeats some words of a document, or asks one of its questions."""
-        own = words(text)
-        line = f" {' '.join(own)} "
-        asked = any(question in line for question in self._questions)
-        return asked or not self._runs[_TEXT_WORDS].isdisjoint(shingles(own, _TEXT_WORDS))
+        text_words = words(text)
+        line = f" {' '.join(text_words)} "
+        is_asked = any(question in line for question in self._questions)
+        return is_asked or not self._runs[_TEXT_WORDS].isdisjoint(shingles(text_words, _TEXT_WORDS))
 
     def in_request(self, line: str) -> bool:
         """Whether a line of the request log has a question about a document."""
@@ -107,72 +107,88 @@ def purge(
 
     Returns what was removed → how many. No rollback reaches past it. Raises CmtError and OSError.
     """
-    root, state = project.root, project.state
     documents = rows_with(project.store.all_documents(), "doc_id", doc_ids)
-    containing = project.store.slices_containing(doc_ids)
-    asked = [
-        row
-        for s in containing
-        for row in rows_with(read_rows(s, "questions"), "doc_id", doc_ids).to_pylist()
-    ]
-    texts = [*documents["text"].to_pylist(), *filter(None, documents["title"].to_pylist())]
-    texts += [answer for row in asked for answer in row["answers"]]
-    traces = Traces(doc_ids, texts, {row["question"] for row in asked})
+    traces = _traces_of(project, doc_ids, documents)
     # 1. The banks: their versions, files and indexes; and the tables of the ledger.
     for bank in banks:
         bank.purge_history()
     if banks:
         project.ledger.purge_history()
-    # 2. Staged memories, and answers: of rounds, in MLflow's artifacts, and the caches of
+    # 2. Staged memories, answers, caches, and files that a command makes again.
+    of_state = _purge_state(project, traces)
+    # 3. The quarantine, and questions in the request log.
+    quarantine = project.params.stream.quarantine
+    request_log = project.params.serving.request_log
+    quarantined = sum(_clean_lines(path, traces.in_row) for path in quarantine.glob("*.jsonl"))
+    logged = 0
+    if request_log and request_log.is_file():
+        logged = _clean_lines(request_log, traces.in_request, keep_empty=True)
+    # 4. The slices, and the rounds that name their digests.
+    for slice_id, (before, after) in slices.items():
+        project.store.purge(slice_id, doc_ids, digest=after)
+        stale = []
+        for round_ in project.history.all_rounds():
+            if (round_.slice_id, round_.slice_digest) == (slice_id, before):
+                stale.append(replace(round_, slice_digest=after))
+        if stale:  # the slice would be pending again
+            project.ledger.write(*stale)
+    project.store.delete_temp_files()
+    removed = {
+        "documents": len(set(documents["doc_id"].to_pylist())),
+        "slices written again": len(slices),
+        "banks written again": len(banks),
+        "recorded answers": of_state["recorded answers"],
+        "cached answers": of_state["cached answers"],
+        "quarantined rows": quarantined,
+        "logged questions": logged,
+        "files": of_state["files"],
+        "objects of DVC's cache": of_state["objects of DVC's cache"],
+    }
+    return {what: count for what, count in removed.items() if count}
+
+
+def _traces_of(project: Project, doc_ids: Collection[str], documents: pa.Table) -> Traces:
+    """What was taken from the documents `doc_ids`, whose rows are `documents`, or from the
+    questions about them.
+    """
+    texts = [*documents["text"].to_pylist(), *filter(None, documents["title"].to_pylist())]
+    questions = set()
+    for slice_ in project.store.slices_containing(doc_ids):
+        for row in rows_with(read_rows(slice_, "questions"), "doc_id", doc_ids).to_pylist():
+            texts += row["answers"]
+            questions.add(row["question"])
+    return Traces(doc_ids, texts, questions)
+
+
+def _purge_state(project: Project, traces: Traces) -> dict[str, int]:
+    """Remove `traces` from the state folder, MLflow's artifacts and copies; returns what was
+    removed → how many.
+    """
+    root, state = project.root, project.state
+    # 1. Staged memories, and answers: of rounds, in MLflow's artifacts, and the caches of
     #    evaluations.
     staged = sum(map(_delete, (state / "rounds").glob("*/memories-*")))
     tables = [*state.rglob("*.parquet"), *(root / "mlruns").rglob("*.parquet")]
     answers = sum(_clean_table(path, traces) for path in tables)
     caches = [ChecksummedAnswers(path) for path in state.glob("prompts*.sqlite")]
     cached = sum(cache.remove(traces.in_answer) for cache in caches)
-    # 3. Files that a command makes again: recorded answers of an earlier bank, the report, copies
+    # 2. Files that a command makes again: recorded answers of an earlier bank, the report, copies
     #    of the stream; and what killed commands left.
     remove_dead(state)
     files = [*state.rglob(".*.tmp"), *state.glob("answers-*.sqlite*"), root / "report/index.html"]
     deleted = sum(map(_delete, files)) + sum(_clean_copy(root / name, traces) for name in _COPIES)
-    cache_objects = sum(map(_delete, _cached_by_dvc(root, traces)))
-    # 4. The quarantine, and questions in the request log.
-    quarantine = project.params.stream.quarantine
-    request_log = project.params.serving.request_log
-    quarantined = sum(_clean_lines(path, traces.in_row) for path in quarantine.glob("*.jsonl"))
-    logged = (
-        _clean_lines(request_log, traces.in_request, keep_empty=True)
-        if request_log and request_log.is_file()
-        else 0
-    )
-    # 5. The slices, and the rounds that name their digests.
-    for slice_id, (before, after) in slices.items():
-        project.store.purge(slice_id, doc_ids, digest=after)
-        stale = [
-            r
-            for r in project.history.all_rounds()
-            if (r.slice_id, r.slice_digest) == (slice_id, before)
-        ]
-        if stale:  # the slice would be pending again
-            project.ledger.write(*(replace(round_, slice_digest=after) for round_ in stale))
-    project.store.delete_temp_files()
-    removed = {
-        "documents": len(set(documents["doc_id"].to_pylist())),
-        "slices written again": len(slices),
-        "banks written again": len(banks),
+    return {
         "recorded answers": answers,
         "cached answers": cached,
-        "quarantined rows": quarantined,
-        "logged questions": logged,
         "files": staged + deleted,
-        "objects of DVC's cache": cache_objects,
+        "objects of DVC's cache": sum(map(_delete, _cached_by_dvc(root, traces))),
     }
-    return {what: count for what, count in removed.items() if count}
 
 
 def unreached(project: Project, slices: Collection[str]) -> Iterator[str]:
     """Where a purged text may still be, one phrase each; `slices`: the slices that had it."""
-    yield f"source files, such as {project.params.stream.source}: clean them before `cmt ingest` or `dvc repro`"
+    source = project.params.stream.source
+    yield f"source files, such as {source}: clean them before `cmt ingest` or `dvc repro`"
     for folder in remove_dead(project.state):
         yield f"temporary files of a command that is running: {folder}"
     folders = {
@@ -190,9 +206,13 @@ def unreached(project: Project, slices: Collection[str]) -> Iterator[str]:
         yield "request logs that were rotated or written to stderr (serving.log_questions)"
     if project.params.tracking.enabled:
         uri = mask_secrets(project.params.tracking.uri)
-        yield f"MLflow artifacts outside {project.root / 'mlruns'}, such as those of a server (tracking.uri: {uri})"
+        folder = project.root / "mlruns"
+        yield f"MLflow artifacts outside {folder}, such as those of a server (tracking.uri: {uri})"
     if (project.root / ".dvc").is_dir():
-        yield "remote storage of DVC, a cache that is shared or configured outside the project, and source files in it"
+        yield (
+            "remote storage of DVC, a cache that is shared or configured outside the project, and "
+            "source files in it"
+        )
     yield f"what LanceDB, Ray or a training left in {gettempdir()}"
     yield "the history of git, backups, and other copies of the project or of its report"
     yield "caches of browsers and the memory of running servers: restart `cmt serve`"
@@ -209,8 +229,8 @@ def writing(project: Project) -> Iterator[None]:
         place = getattr(error, "filename", None) or project.state
         reason = getattr(error, "strerror", None) or error
         raise RoundError(
-            f"{place} cannot be written ({reason}): check space and rights, then repeat; until then the documents are "
-            "left out of answers"
+            f"{place} cannot be written ({reason}): check space and rights, then repeat; until "
+            "then the documents are left out of answers"
         ) from error
 
 
@@ -218,47 +238,44 @@ def _clean_table(path: Path, traces: Traces) -> int:
     """Remove the answers or canaries in a table that are about a document or answered from one;
     returns how many.
     """
-    from cmt.evaluation.gate.storage import CANARY_SCHEMA, read_canaries, write_canaries
-
     try:
         rows = pq.read_table(path)
     except (pa.ArrowException, OSError, ValueError) as error:
-        if (
-            isinstance(error, OSError) and error.errno is not None
-        ):  # rights or space; damage has no errno
-            raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # rights or space; damage has no errno
         return _delete(path)  # no other reader can read it either
     if rows.column_names == CANARY_SCHEMA.names:
-        canaries = read_canaries(path)
-        if canaries is None:  # damaged: the next round chooses others
-            return _delete(path)
-        sound = [
-            c
-            for c in canaries
-            if traces.doc_ids.isdisjoint(c.doc_ids) and not traces.in_text(c.question)
-        ]
-        if len(sound) < len(canaries):
-            write_canaries(path, sound)
-        return len(canaries) - len(sound)
+        return _clean_canaries(path, traces)
     if "doc_id" not in rows.column_names:
         return 0
 
     def is_kept(row: Mapping[str, Any]) -> bool:
         if not traces.doc_ids.isdisjoint([row["doc_id"], *row.get("sources", [])]):
             return False
-        return not traces.in_answer(
-            row.get("rag")
-        )  # which document this baseline had is not recorded
+        # which document this baseline had is not recorded
+        return not traces.in_answer(row.get("rag"))
 
-    columns = rows.select(
-        [name for name in ("doc_id", "sources", "rag") if name in rows.column_names]
-    )
+    names = [name for name in ("doc_id", "sources", "rag") if name in rows.column_names]
+    columns = rows.select(names)
     kept = rows.filter(pa.array(map(is_kept, columns.to_pylist()), pa.bool_()))
     if not kept.num_rows:
         _delete(path)
     elif kept.num_rows < rows.num_rows:
         write_table(path, kept)
     return int(rows.num_rows - kept.num_rows)
+
+
+def _clean_canaries(path: Path, traces: Traces) -> int:
+    canaries = read_canaries(path)
+    if canaries is None:  # damaged: the next round chooses others
+        return _delete(path)
+    sound = []
+    for canary in canaries:
+        if traces.doc_ids.isdisjoint(canary.doc_ids) and not traces.in_text(canary.question):
+            sound.append(canary)
+    if len(sound) < len(canaries):
+        write_canaries(path, sound)
+    return len(canaries) - len(sound)
 
 
 def _clean_lines(path: Path, is_trace: Callable[[str], bool], *, keep_empty: bool = False) -> int:
@@ -275,7 +292,7 @@ def _clean_lines(path: Path, is_trace: Callable[[str], bool], *, keep_empty: boo
         with atomic_path(path) as temporary:
             temporary.touch(
                 mode=stat.S_IMODE(path.stat().st_mode)
-            )  # a request log is readable by its owner alone
+            )  # only its owner may read a request log
             temporary.write_bytes("".join(kept).encode("utf-8", "surrogateescape"))
     return len(lines) - len(kept)
 
@@ -301,13 +318,13 @@ def _cached_by_dvc(root: Path, traces: Traces) -> list[Path]:
     with suppress(configparser.Error):  # DVC itself cannot read it
         config.read([root / ".dvc/config", root / ".dvc/config.local"])
     folder = root / ".dvc" / config.get("cache", "dir", fallback="cache")
-    found = []
+    paths = []
     for path in filter(Path.is_file, folder.rglob("*")):
         with path.open("rb") as file:
             is_parquet = file.read(4) == b"PAR1"
         if is_parquet and _names_a_document(path, traces):
-            found.append(path)
-    return found
+            paths.append(path)
+    return paths
 
 
 def _names_a_document(path: Path, traces: Traces) -> bool:

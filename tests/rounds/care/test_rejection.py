@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cmt.evaluation.changes.report import describe
 from cmt.rounds import recovery
-from cmt.rounds.change_reports import describe, set_states
+from cmt.rounds.care.rejection import set_states
 from cmt.rounds.runner import RoundRunner
 from tests.helpers.changes import find, record, write
 from tests.helpers.projects import FEBRUARY, JANUARY, STEPS, open_workspace, run_steps
@@ -32,15 +33,15 @@ def test_a_change_shows_the_values_of_its_documents(changed_mayor: Path) -> None
     assert shown(changed_mayor) == [("Moss → Vell", "found")]
     [part] = [part for part in open_workspace(changed_mayor).verify() if part.part == "ledger"]
     assert (part.content, part.problems) == ("2 rounds, 1 change", ())
-    # as JSON, with values beside offsets
+    # as JSON, with values and offsets
     workspace = open_workspace(changed_mayor)
     [values] = [report.to_json() for report in describe(workspace.project)]
     change = replace(find(workspace), round_id=FEBRUARY)
     assert (values["id"], values["round_id"], values["confidence"]) == (change.id, FEBRUARY, 0.93)
     assert values["old"]["value"] == "Moss"
-    assert {name: values["new"][name] for name in ("doc_id", "chunk", "first", "last", "value")} == {
-        "doc_id": "mayor-2", "chunk": 0, "first": change.new.first, "last": change.new.last, "value": "Vell",
-    }  # fmt: skip
+    new, span = values["new"], change.new
+    assert (new["doc_id"], new["chunk"], new["value"]) == ("mayor-2", 0, "Vell")
+    assert (new["first"], new["last"]) == (span.first, span.last)
     assert json.dumps(values, default=str)
 
 
@@ -61,7 +62,7 @@ def test_a_rejected_change_stays_rejected_when_its_round_is_repeated(changed_may
 def test_an_interrupted_round_leaves_no_change(begun: Path) -> None:
     killed = open_workspace(begun)
     with recovery.updating(killed.project):
-        run_steps(killed, FEBRUARY, last="upsert_memories")
+        run_steps(killed, FEBRUARY, last="find_changes")
         write(killed, FEBRUARY, find(killed))
         assert [change.round_id for change in killed.project.history.changes()] == [FEBRUARY]
     assert open_workspace(begun).project.history.changes() == []
