@@ -169,9 +169,8 @@ def build(rows: int, folder: Path) -> Bank:
         range(bank.count_rows(), rows, block), f"{rows:,} rows", console=Console(stderr=True)
     ):
         bank.upsert(texts().rows(first, min(block, rows - first)))
-        if (
-            first >= block
-        ):  # each write rewrites a table of up to a million rows (docs/scale.md); drop what it replaced
+        if first >= block:
+            # a write rewrites a table of up to a million rows (docs/scale.md): drop the old one
             bank.optimize(keep=timedelta(milliseconds=1))
     if bank.stats()["indexed"] < rows and rows >= 10_000:
         bank.optimize(keep=timedelta(milliseconds=1))
@@ -225,8 +224,9 @@ def bar_1() -> Iterator[Bar]:
         large.restore(before)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     detail = (
-        f"{medians['large']:.3f} s ({spread(seconds['large'])}) beside {large.count_rows():,} rows, "
-        f"{medians['small']:.3f} s ({spread(seconds['small'])}) beside {SMALL:,}; after 1,000 new rows one write "
+        f"{medians['large']:.3f} s ({spread(seconds['large'])}) next to "
+        f"{large.count_rows():,} rows, {medians['small']:.3f} s ({spread(seconds['small'])}) next "
+        f"to {SMALL:,}; after 1,000 new rows one write "
         f"updates the indexes of the large bank, in {refresh:.1f} s"
     )
     ratio = medians["large"] / medians["small"]
@@ -250,8 +250,9 @@ def bar_2() -> Iterator[Bar]:
     recalls = [recall(banks["large"], one["large"][0], one["large"][2]) for one in asked[5::4]]
     medians = {name: 1000 * statistics.median(values) for name, values in seconds.items()}
     detail = (
-        f"{medians['large']:.1f} ms ({spread(seconds['large'], 1000)}) beside {rows['large']:,} rows, "
-        f"{medians['small']:.1f} ms ({spread(seconds['small'], 1000)}) beside {SMALL:,}; key, eight words and a date "
+        f"{medians['large']:.1f} ms ({spread(seconds['large'], 1000)}) in {rows['large']:,} rows, "
+        f"{medians['small']:.1f} ms ({spread(seconds['small'], 1000)}) in {SMALL:,}; key, eight "
+        f"words and a date "
         "in the later half of the stream, on one core"
     )
     yield Bar(
@@ -323,7 +324,10 @@ def bar_12() -> Iterator[Bar]:
         statistics.median(seconds[end - MAINTENANCE_EVERY : end])
         for end in (MAINTENANCE_EVERY, THOUSAND)
     )
-    detail = f"median of 50 rounds: {early:.3f} s, then {late:.3f} s, while the bank grew to {bank.count_rows():,} rows"
+    detail = (
+        f"median of 50 rounds: {early:.3f} s, then {late:.3f} s, while the bank grew to "
+        f"{bank.count_rows():,} rows"
+    )
     yield Bar(
         12,
         "1,000 rounds: time of a round at the end ÷ at round 50",
@@ -364,8 +368,9 @@ def bar_8() -> Iterator[Bar]:
     thousands = INGESTED_AT_ONCE / 1000
     early, late = (statistics.median(part) / thousands for part in (seconds[:3], seconds[-3:]))
     detail = (
-        f"{INGESTED:,} documents in files of {INGESTED_AT_ONCE:,}, near-copies capped: {early:.3f} s a thousand in "
-        f"the first three files, {late:.3f} in the last three; peak memory {max(peaks) / 1e6:.0f} MB, "
+        f"{INGESTED:,} documents in files of {INGESTED_AT_ONCE:,}, near-copies capped: {early:.3f} "
+        f"s a thousand in the first three files, {late:.3f} in the last three; peak memory "
+        f"{max(peaks) / 1e6:.0f} MB, "
         f"{small / 1e6:.0f} MB for {INGESTED_AT_ONCE // 10:,} documents"
     )
     yield Bar(
@@ -425,7 +430,10 @@ def bar_9() -> Iterator[Bar]:
     large_bank()  # raises the error if there is none
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         gigabytes = process.submit(search_memory).result() / 1e9
-    detail = f"resident memory after {SEARCHES} searches less that before the bank is opened, without an LM"
+    detail = (
+        f"resident memory after {SEARCHES} searches less that before the bank is opened, "
+        "without an LM"
+    )
     yield Bar(9, "resident memory beside 1,000,000 rows, GB", gigabytes, 2, False, detail)
 
 
@@ -497,20 +505,26 @@ def page(bars: Sequence[Bar]) -> str:
     )
     missing = sorted(BARS.keys() - {bar.number for bar in bars})
     signs, words = {True: "≥", False: "≤"}, {True: "holds", False: "**fails**"}
-    rows = "\n".join(
-        f"| {bar.number} | {bar.bar} | {bar.value:.3g} | {signs[bar.at_least]} {bar.limit:g} | {words[bar.ok]} |"
-        for bar in bars
-    )
+    rows = []
+    for bar in bars:
+        limit = f"{signs[bar.at_least]} {bar.limit:g}"
+        cells = (bar.number, bar.bar, f"{bar.value:.3g}", limit, words[bar.ok])
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    table = "\n".join(rows)
     details = list(dict.fromkeys(f"- **{bar.number}**: {bar.detail}." for bar in bars))
     details += [f"- Not measured yet: {', '.join(map(str, missing))}."] if missing else []
-    machine = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    machine = (
+        f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}"
+    )
     return f"""# The bars
 
-`make bench-bank`, then `make bench`. Medians, and in parentheses the middle half. {machine}, {versions}.
+`make bench-bank`, then `make bench`. Medians, and in parentheses the middle half. {machine},
+{versions}.
 
 | # | figure | value | limit | |
 |---|---|---|---|---|
-{rows}
+{table}
 
 {chr(10).join(details)}
 """

@@ -109,9 +109,10 @@ def figures(device: torch.device, params: Params, sample: Sample) -> dict[str, o
         if device.type != "cpu"
         else ["all"]
     )
+    tokens = pc.sum(bank.rows["n_tokens"]).as_py()
     return {
         "matrix products, TFLOP/s": f"{rate / 1e12:.2f}",
-        "compression, tokens a second": f"{pc.sum(bank.rows['n_tokens']).as_py() / compression:,.0f}",
+        "compression, tokens a second": f"{tokens / compression:,.0f}",
         "questions a second": f"{asked / answering:.2f}",
         "first token, ms": f"{1000 * statistics.median(run.seconds for run in singles if run):.0f}",
         "training, pairs an hour": f"{plan.pairs_per_hour:,.0f}",

@@ -4,7 +4,7 @@ has.
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, NamedTuple
 
 from cmt.text.names import NAME_OR_YEAR
@@ -30,31 +30,42 @@ def swaps(
     same word ("in", "of"); in half of the longer names only the first word is replaced ("Dunmarrow
     Rovers", "Fennick Rovers").
     """
-    # 1. the names by their number of words and the word before them
     known = {word for text in texts for word in text.lower().replace("'", " ").split()}
-    names = defaultdict[tuple[int, str], set[str]](set)
-    for question in names_from:
-        for match in NAME_OR_YEAR.finditer(question):
-            words = match[0].split()
-            if not match[0].isdigit() and not {word.lower() for word in words} & known:
-                for before in (question[: match.start()].split()[-1].lower(), ""):
-                    names[len(words), before].add(match[0])
-    # 2. replace one of each question
+    names = _names_by_place(names_from, known)
+    years = [year for year in YEARS if str(year) not in known]
     swapped = []
     for row in rows:
         rng, question = random.Random(f"{seed} {row['question']}"), row["question"]
-        if not (matches := list(NAME_OR_YEAR.finditer(question))):
+        matches = list(NAME_OR_YEAR.finditer(question))
+        if not matches:
             continue
-        match, kind = rng.choice(matches), "name"
+        match = rng.choice(matches)
         words = match[0].split()
         if match[0].isdigit():
-            kind = "year"
-            other = str(rng.choice([year for year in YEARS if str(year) not in known]))
+            kind, other = "year", str(rng.choice(years))
         elif len(words) > 1 and rng.random() < 0.5:
             kind, other = "part", " ".join([rng.choice(sorted(names[1, ""])), *words[1:]])
         else:
             before = question[: match.start()].split()[-1].lower()
             fitting = names[len(words), before] or names[len(words), ""] or names[1, ""]
-            other = rng.choice(sorted(fitting))
+            kind, other = "name", rng.choice(sorted(fitting))
         swapped.append(Swap(row, kind, question[: match.start()] + other + question[match.end() :]))
     return swapped
+
+
+def _names_by_place(
+    questions: Sequence[str], known: Set[str]
+) -> defaultdict[tuple[int, str], set[str]]:
+    """The names in `questions` without a word of `known`, by their number of words and the word
+    before them, and under "" whatever the word before them.
+    """
+    names = defaultdict[tuple[int, str], set[str]](set)
+    for question in questions:
+        for match in NAME_OR_YEAR.finditer(question):
+            words = match[0].split()
+            if match[0].isdigit() or {word.lower() for word in words} & known:
+                continue
+            before = question[: match.start()].split()[-1].lower()
+            names[len(words), before].add(match[0])
+            names[len(words), ""].add(match[0])
+    return names

@@ -158,6 +158,24 @@ def measures(
         yield "likely, share of the answerable", float((enough[-1] + 1) / len(order))
 
 
+def _outcomes(cases: Sequence[Case], texts: Sequence[str]) -> Floats:
+    """F1 of the answer to each case, 0–1; 0 for a question without an answer: (n,)."""
+    scores = []
+    for text, case in zip(texts, cases, strict=True):
+        scores.append(f1(text, case.golds) if case.golds else 0.0)
+    return np.array(scores)
+
+
+def _weights(cases: Sequence[Case]) -> Floats:
+    """The weight of each case, such that each kind has the same share of the answerable: (n,)."""
+    counts = Counter(case.kind for case in cases)
+    weights = {
+        kind: UNANSWERED_WEIGHT * counts["answerable"] / count for kind, count in counts.items()
+    }
+    weights["answerable"] = 1.0
+    return np.array([weights[case.kind] for case in cases])
+
+
 def main(
     data: Annotated[
         list[Path], typer.Option(exists=True, help="A file of held-out text; several are allowed.")
@@ -201,18 +219,7 @@ def main(
     evidence = np.array(
         [answerer.evidence[case.question] for case in cases], dtype=np.float64
     )  # (n, e)
-    outcome = np.array(
-        [
-            f1(text, case.golds) if case.golds else 0.0
-            for text, case in zip(texts, cases, strict=True)
-        ]
-    )
-    counts = Counter(case.kind for case in cases)
-    weights_of_kinds = {
-        kind: UNANSWERED_WEIGHT * counts["answerable"] / count for kind, count in counts.items()
-    }
-    weights_of_kinds["answerable"] = 1.0
-    weight = np.array([weights_of_kinds[case.kind] for case in cases])
+    outcome, weight = _outcomes(cases, texts), _weights(cases)
     weights, constant = regression(evidence, outcome, weight)
     confidence = cross_validated(evidence, outcome, weight, [case.doc_id for case in cases])
     # 3. print

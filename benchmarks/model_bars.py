@@ -104,7 +104,10 @@ def bar_3() -> Iterator[Bar]:
         ),
     ):
         size = stored_bytes(bank.rows)
-        detail = f"{size:,} bytes of files after `optimize`, {text_bytes:,} of text, {bank.rows.num_rows} memories"
+        detail = (
+            f"{size:,} bytes of files after `optimize`, {text_bytes:,} of text, "
+            f"{bank.rows.num_rows} memories"
+        )
         yield Bar(
             3,
             f"bytes of a bank ÷ its texts: {label}",
@@ -222,7 +225,8 @@ def bar_7() -> Iterator[Bar]:
     rate = seconds[1] / seconds[CLIENTS]
     slowest, median = (float(np.quantile(clients[CLIENTS], share)) for share in (0.99, 0.5))
     detail = (
-        f"{1 / seconds[CLIENTS]:.1f} answers a second for {CLIENTS} clients, {1 / seconds[1]:.1f} for one; with "
+        f"{1 / seconds[CLIENTS]:.1f} answers a second for {CLIENTS} clients, "
+        f"{1 / seconds[1]:.1f} for one; with "
         f"{CLIENTS}, half of the answers take {median:.2f} s and 99 of 100 at most {slowest:.2f} s"
     )
     yield Bar(7, f"`cmt serve`: {CLIENTS} clients ÷ 1, answers a second", rate, 1.3, True, detail)

@@ -2,16 +2,17 @@
 are asked.
 
     python benchmarks/paper_protocol.py --data dev-v1.1.json --documents 1665 --questions 1000
-    python benchmarks/paper_protocol.py --data news/ --data dev-v2.0.json.xz --rows cmt,rag --parts
-    confidence python benchmarks/paper_protocol.py --data news.jsonl --rows cmt --parts supersession
-    --questions 400
+    python benchmarks/paper_protocol.py --data news/ --data dev-v2.0.json.xz --rows cmt,rag \\
+        --parts confidence
+    python benchmarks/paper_protocol.py --data news.jsonl --rows cmt --parts supersession \\
+        --questions 400
 
 Each file has a bank of its own. All systems answer the same questions, each as of its own date, and
 none abstains but in `supersession` and `swapped_names`. A system whose compressor cannot be loaded
 is left out: `memory` (banks without text), `mac` and `mbc` (MAC with vectors and with codes;
-docs/experiments.md has the command that trains it) and `rag_trained` (`make rag`). Prints JSON: scores are
-0–100, shares and recall 0–1; `first_token` is the median time to the first token of single
-questions in ms. `cmt report` shows the file that `--out metrics/protocol.json` writes.
+docs/experiments.md has the command that trains it) and `rag_trained` (`make rag`). Prints JSON:
+scores are 0–100, shares and recall 0–1; `first_token` is the median time to the first token of
+single questions in ms. `cmt report` shows the file that `--out metrics/protocol.json` writes.
 """
 
 import math
@@ -20,7 +21,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -269,59 +270,84 @@ class Benchmark:
         """Questions whose answer an update changes: before it, after it, and after it as of the
         time before it.
         """
-        # 1. chains of updates, and pairs of questions with equal words on a document and its update
+        # 1. the pairs of questions, and the chain of updates of each document
         documents = {
             row["doc_id"]: row for row in self.sample.documents.sort_by("published_at").to_pylist()
         }
         pairs = self._changed_answers(documents)
-        depths: dict[str, int] = {}
-        first: dict[str, str] = {}  # document → the first document of its chain
-        for doc_id, row in documents.items():  # by date, so the superseded document comes first
-            depths[doc_id] = depths.get(row["supersedes"], -1) + 1
-            first[doc_id] = first.get(row["supersedes"], doc_id)
+        depths, first = _chains(documents)
         # 2. bank the documents by their depth in a chain, and ask before the update of a document
         #    is in the bank
         replies: dict[str, dict[int, str]] = {"before": {}, "after": {}, "as of": {}}
         for depth in range(max(depths.values()) + 1):
             banked = [doc_id for doc_id in documents if depths[doc_id] <= depth]
             with replace(self.bank, params=self.abstaining).answerer(banked) as answerer:
-                for state, side in (("before", 0), ("after", 1), ("as of", 1)):
-                    asked = [
-                        i for i, pair in enumerate(pairs) if depths[pair[side]["doc_id"]] == depth
+                for state, found in replies.items():
+                    side = 0 if state == "before" else 1
+                    places = [
+                        place
+                        for place, pair in enumerate(pairs)
+                        if depths[pair[side]["doc_id"]] == depth
                     ]
-                    rows = [pairs[i][1 if state == "after" else 0] for i in asked]
-                    updates = [documents[pairs[i][1]["doc_id"]]["published_at"] for i in asked]
-                    as_of = [
-                        date - timedelta(microseconds=1) if state == "as of" else None
-                        for date in updates
-                    ]
-                    answers = answerer.answer([row["question"] for row in rows], as_of=as_of)
-                    texts = [answer.text if answer.known else "" for answer in answers]
-                    replies[state] |= dict(zip(asked, texts, strict=True))
+                    texts = self._replies(answerer, [pairs[i] for i in places], state, documents)
+                    found |= dict(zip(places, texts, strict=True))
         # 3. score
-        old, new = ([pair[side]["answers"] for pair in pairs] for side in (0, 1))
         before, after, as_of_before = (
-            [texts[i] for i in range(len(pairs))] for texts in replies.values()
+            [texts[place] for place in range(len(pairs))] for texts in replies.values()
         )
-        known = np.flatnonzero(mark(before, old).f1 >= KNOWN_F1)
         chains = [first[pair[1]["doc_id"]] for pair in pairs]
+        return self._supersession_scores(pairs, chains, before, after, as_of_before)
+
+    def _supersession_scores(
+        self,
+        pairs: Sequence[tuple[Scores, Scores]],
+        chains: Sequence[str],
+        before: Sequence[str],
+        after: Sequence[str],
+        as_of_before: Sequence[str],
+    ) -> Scores:
+        """Scores of the replies to `pairs` before the update, after it, and after it as of before;
+        `chains` has the chain of updates of each pair.
+        """
+        old, new = ([pair[side]["answers"] for pair in pairs] for side in (0, 1))
+        known = np.flatnonzero(mark(before, old).f1 >= KNOWN_F1)
+        after_known, new_known, chains_known = (
+            [values[i] for i in known] for values in (after, new, chains)
+        )
         views = {
             "before: the old answer": (before, old, chains),
             "after: the new answer": (after, new, chains),
             "after, where the old one was known: the new answer": (
-                [after[i] for i in known],
-                [new[i] for i in known],
-                [chains[i] for i in known],
+                after_known,
+                new_known,
+                chains_known,
             ),
             "after: still the old one (lower is better)": (after, old, chains),
             "after, as of before: the old answer": (as_of_before, old, chains),
         }
-        points = {name: self._point(*view) for name, view in views.items()}
-        return {
-            f"{name}, {key}": value
-            for name, point in points.items()
-            for key, value in point.items()
-        }
+        scores: Scores = {}
+        for name, view in views.items():
+            for key, value in self._point(*view).items():
+                scores[f"{name}, {key}"] = value
+        return scores
+
+    def _replies(
+        self,
+        answerer: Answerer,
+        pairs: Sequence[tuple[Scores, Scores]],
+        state: str,
+        documents: Mapping[str, Scores],
+    ) -> list[str]:
+        """The answers to the new questions of `pairs` ("after") or the old ones, "as of" the moment
+        before the update or now; "" for "not in memory".
+        """
+        questions = [pair[1 if state == "after" else 0]["question"] for pair in pairs]
+        dates = [documents[pair[1]["doc_id"]]["published_at"] for pair in pairs]
+        as_of: list[datetime | None] = [None] * len(pairs)
+        if state == "as of":
+            as_of = [date - timedelta(microseconds=1) for date in dates]
+        answers = answerer.answer(questions, as_of=as_of)
+        return [answer.text if answer.known else "" for answer in answers]
 
     def swapped_names(self) -> Scores:
         """Shares of the verdicts on questions as they are, and with a name or year that no document
@@ -349,20 +375,15 @@ class Benchmark:
                 [s.question for s in swapped], as_of=dates
             )
         # 3. count; a calibration changes no refusal
-        names, least, apply = ("unsure", "likely"), self.selection.likely_from, calibration.apply
-        verdicts = {
-            "as they are": [
-                names[apply(a.uncalibrated) >= least] if a.known else "not_in_memory" for a in own
-            ]
-        }
+        verdicts = defaultdict[str, list[str]](list)
+        for answer in own:
+            is_likely = calibration.apply(answer.uncalibrated) >= self.selection.likely_from
+            given = "likely" if is_likely else "unsure"
+            verdicts["as they are"].append(given if answer.known else "not_in_memory")
         for answer, swap in zip(other, swapped, strict=True):
-            for group in ("swapped", f"swapped {swap.kind}"):
-                verdicts.setdefault(group, []).append(answer.verdict)
-        return {
-            f"{group}, {verdict}": found.count(verdict) / len(found)
-            for group, found in verdicts.items()
-            for verdict in ("likely", "unsure", "not_in_memory")
-        } | {f"{group}, questions": len(found) for group, found in verdicts.items()}
+            verdicts["swapped"].append(answer.verdict)
+            verdicts[f"swapped {swap.kind}"].append(answer.verdict)
+        return _shares(verdicts)
 
     def missing_names(self) -> Scores:
         """Shares of the answerable questions with names that their own document and the one before
@@ -554,7 +575,7 @@ class Benchmark:
         return scores.to_json() | {"recall": recall or None}
 
 
-def main(
+def main(  # noqa: PLR0913 - each is an option of the command
     data: Annotated[
         list[Path], typer.Option(help="A file or folder of the accepted formats; repeatable.")
     ],
@@ -621,6 +642,27 @@ def main(
     if out:
         write_json(out, texts[0])
     print_json(texts)
+
+
+def _shares(verdicts: Mapping[str, Sequence[str]]) -> Scores:
+    """Share of each verdict in each group, and the size of the group."""
+    scores: Scores = {}
+    for group, found in verdicts.items():
+        for verdict in ("likely", "unsure", "not_in_memory"):
+            scores[f"{group}, {verdict}"] = found.count(verdict) / len(found)
+    return scores | {f"{group}, questions": len(found) for group, found in verdicts.items()}
+
+
+def _chains(documents: Mapping[str, Scores]) -> tuple[dict[str, int], dict[str, str]]:
+    """Number of the documents that each one updates, and the first document of its chain.
+
+    The documents are in the order of their dates, so a superseded one comes before its update.
+    """
+    depths, first = dict[str, int](), dict[str, str]()
+    for doc_id, row in documents.items():
+        depths[doc_id] = depths.get(row["supersedes"], -1) + 1
+        first[doc_id] = first.get(row["supersedes"], doc_id)
+    return depths, first
 
 
 def _names(names: str, accepted: Sequence[str], option: str) -> list[str]:

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from heapq import nsmallest
-from itertools import count, cycle, islice, pairwise, repeat
+from itertools import chain, count, cycle, islice, pairwise, repeat
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -213,9 +213,9 @@ def main(
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         played = pool.map(play, *zip(*tasks, strict=True), repeat(FULL), repeat(wordings))
         results = list(track(played, "worlds", total=worlds))
-    attacks = [attack for world in results for attack in world.attacks]
-    changes = [change for world in results for change in world.changes]
-    honest = [end for world in results for end in world.honest]
+    attacks = list(chain.from_iterable(world.attacks for world in results))
+    changes = list(chain.from_iterable(world.changes for world in results))
+    honest = list(chain.from_iterable(world.honest for world in results))
     counts = {
         "attacks": len(attacks),
         "stopped": sum(end != "harm" for _, end in attacks),
@@ -227,7 +227,7 @@ def main(
     }
     _write_ends("attack", attacks, ("refused", "set aside", "no effect", "harm"))
     _write_ends("undeclared change", changes, ("answered", "not answered", "held back"))
-    for note in (note for world in results for note in world.notes):
+    for note in chain.from_iterable(world.notes for world in results):
         write_line(note)
     write_json(out, counts)
     print(json.dumps(counts))
@@ -252,78 +252,98 @@ def play(seed: int, kinds: Sequence[Kind], size: Size = FULL, wordings: Path = W
     """Run the honest rounds of a world, and one attack of each of `kinds` on a copy after one of
     its slices.
     """
-    world, author = World(), Author(seed, read_wordings(wordings))
+    # 1. the rows of each slice
+    author = Author(seed, read_wordings(wordings))
     documents = size.base + (size.slices + 1) * size.slice
-    rows = [
-        row | {"source": HONEST} for row in chronicle(documents=documents, seed=seed, rumours=False)
-    ]
-    parts = list(_slices(rows, size))
-    # 1. The facts in prose. Each slice of `changing` changes one of them.
-    first = seed * size.changes
-    facts = [
-        author.fact(first + number, parts[0][0]["published_at"]) for number in range(size.facts)
-    ]
+    told = chronicle(documents=documents, seed=seed, rumours=False)
+    parts = list(_slices([row | {"source": HONEST} for row in told], size))
+    # 2. the facts in prose; each slice of `changing` changes one of them
+    first, published_at = seed * size.changes, parts[0][0]["published_at"]
+    facts = [author.fact(first + number, published_at) for number in range(size.facts)]
     changing = author.rng.sample(range(1, size.slices + 1), size.changes)
     with tempfile.TemporaryDirectory(prefix="cmt-poison-") as folder:
         project = _write_project(Path(folder) / "world", size)
         opened = cmt.open(params=project / "params.yaml")
         loaded = {"lm": opened.project.lm, "model": opened.project.model}
+        stage = Stage(World(), author, project, loaded, facts, seed)
         for number, (part, following) in enumerate(pairwise(parts)):
-            # 2. An honest slice; the base has the facts in prose, with a question each.
-            where, telling = f"world {seed}, slice {number}", ""
+            # 3. an honest slice; the base has the facts in prose, with a question each
             at = datetime.fromisoformat(max(row["published_at"] for row in part if "text" in row))
-            extra = (
-                []
-                if number
-                else [row for fact in facts for row in (fact.document, _question(fact))]
-            )
-            if number in changing:
-                index = changing.index(number)
-                tellings = list(facts[index].matter.later)
-                telling = tellings[(first + index) % len(tellings)]
-                facts[index] = author.change(facts[index], telling, at, HONEST if index else PEER)
-                extra = [facts[index].document]
-            outcome = _adapt(_open(project, loaded), [*part, *extra])
-            held_back = outcome.refused or ", ".join(outcome.set_aside)
-            world.lost += outcome.lost
-            if held_back:
-                world.notes.append(f"{where} {telling}: {held_back}")
-            if number:
-                world.honest.append("held back" if held_back else "committed")
-            if telling:
-                end = (
-                    "answered"
-                    if _asked(_open(project, loaded), [facts[index]])[0].right
-                    else "not answered"
-                )
-                world.changes.append((telling, "held back" if held_back else end))
-            # 3. The attacks that are due, each on a copy, on facts that are answered right.
+            if number == 0:
+                asked = [row for fact in facts for row in (fact.document, _question(fact))]
+                stage.adapt([*part, *asked], number)
+            elif number in changing:
+                stage.change(part, number, changing.index(number), first, at)
+            else:
+                stage.adapt(part, number)
+            # 4. the attacks that are due, each on a copy
             bystanders = [row for row in following if row.get("kind") == "noise"][: size.slice // 4]
             for kind in kinds[number - 1 :: size.slices] if number else ():
-                copy = Path(shutil.copytree(project, Path(folder) / "attacked"))
-                asked = _asked(_open(copy, loaded), author.rng.sample(facts, len(facts)))
-                if known := [answer.fact for answer in asked if answer.right]:
-                    files = author.attack(kind, known, at)
-                    files[0] += bystanders
-                    publisher = STRANGER if kind is Kind.CLAIMS else None
-                    outcomes = [_adapt(_open(copy, loaded), rows, publisher) for rows in files]
-                    end = (
-                        "set aside"
-                        if any(outcome.set_aside for outcome in outcomes)
-                        else "no effect"
-                    )
-                    end = "refused" if any(outcome.refused for outcome in outcomes) else end
-                    for fact, text, _ in (
-                        answer for answer in _asked(_open(copy, loaded), known) if not answer.right
-                    ):
-                        end = "harm"
-                        world.notes.append(
-                            f"{where}, {kind.name}: {fact.questions[0]} {fact.answer} → {text}"
-                        )
-                    world.attacks.append((kind, end))
-                    world.lost += sum(outcome.lost for outcome in outcomes)
-                shutil.rmtree(copy)
-    return world
+                stage.attack(kind, number, at, bystanders)
+    return stage.world
+
+
+@dataclass
+class Stage:
+    """A world while it is played: its project on the disk, and the facts as they are now."""
+
+    world: World
+    author: "Author"
+    project: Path
+    loaded: dict[str, Any]
+    facts: list[Fact]
+    seed: int
+
+    def adapt(self, rows: Sequence[Row], number: int, telling: str = "") -> str:
+        """Adapt an honest slice; returns why it was held back, or ""."""
+        outcome = _adapt(_open(self.project, self.loaded), rows)
+        held_back = outcome.refused or ", ".join(outcome.set_aside)
+        self.world.lost += outcome.lost
+        if held_back:
+            self.world.notes.append(f"world {self.seed}, slice {number} {telling}: {held_back}")
+        if number:
+            self.world.honest.append("held back" if held_back else "committed")
+        return held_back
+
+    def change(
+        self, part: Sequence[Row], number: int, index: int, first: int, at: datetime
+    ) -> None:
+        """Adapt an honest slice that also changes the fact `index`, and ask for it."""
+        tellings = list(self.facts[index].matter.later)
+        telling = tellings[(first + index) % len(tellings)]
+        publisher = HONEST if index else PEER
+        fact = self.author.change(self.facts[index], telling, at, publisher)
+        self.facts[index] = fact
+        held_back = self.adapt([*part, fact.document], number, telling)
+        right = _asked(_open(self.project, self.loaded), [fact])[0].right
+        end = "answered" if right else "not answered"
+        self.world.changes.append((telling, "held back" if held_back else end))
+
+    def attack(self, kind: Kind, number: int, at: datetime, bystanders: Sequence[Row]) -> None:
+        """Attack a copy of the project, on the facts that are answered right."""
+        copy = Path(shutil.copytree(self.project, self.project.parent / "attacked"))
+        drawn = self.author.rng.sample(self.facts, len(self.facts))
+        asked = _asked(_open(copy, self.loaded), drawn)
+        if known := [answer.fact for answer in asked if answer.right]:
+            # 1. ingest its files
+            files = self.author.attack(kind, known, at)
+            files[0] += bystanders
+            publisher = STRANGER if kind is Kind.CLAIMS else None
+            outcomes = [_adapt(_open(copy, self.loaded), rows, publisher) for rows in files]
+            # 2. how it ended
+            end = "no effect"
+            if any(outcome.refused for outcome in outcomes):
+                end = "refused"
+            elif any(outcome.set_aside for outcome in outcomes):
+                end = "set aside"
+            for fact, text, right in _asked(_open(copy, self.loaded), known):
+                if not right:
+                    end = "harm"
+                    where = f"world {self.seed}, slice {number}, {kind.name}"
+                    self.world.notes.append(f"{where}: {fact.questions[0]} {fact.answer} → {text}")
+            self.world.attacks.append((kind, end))
+            self.world.lost += sum(outcome.lost for outcome in outcomes)
+        shutil.rmtree(copy)
 
 
 class Author:
@@ -402,121 +422,163 @@ class Author:
 
     def attack(self, kind: Kind, facts: Sequence[Fact], at: datetime) -> list[list[Row]]:
         """The rows of an attack on the first of `facts`, by file; they are published after `at`."""
-        fact, numbers = facts[0], count(1)
-        attacked, title = fact.document["doc_id"], fact.document["title"]
+        return Attack(self, facts, at).files(kind)
 
-        def publish(text: str, **columns: str) -> Row:
-            number = next(numbers)
-            row = {
-                "doc_id": f"poison-{number}",
-                "published_at": iso(at + timedelta(minutes=number)),
-                "text": text,
-            }
-            return row | {"title": title, "source": STRANGER} | columns
 
-        def stuffing(number: int) -> list[Row]:
-            return [publish(self.about(fact, self.wordings.stuffing)) for _ in range(number)]
+class Attack:
+    """Writes the rows of one attack on the first of `facts`, published after `at`."""
 
-        match kind:
-            case Kind.SUPERSEDES:
-                return [[publish(fact.otherwise, supersedes=attacked)]]
-            case Kind.CORRECTS:
-                return [[publish(fact.otherwise, doc_id=attacked)]]
-            case Kind.BACKDATED:
-                earlier = iso(
-                    datetime.fromisoformat(fact.document["published_at"]) - timedelta(hours=1)
-                )
-                return [
-                    [
-                        publish(
-                            fact.otherwise, supersedes=attacked, source=HONEST, published_at=earlier
-                        )
-                    ]
-                ]
-            case Kind.CLAIMS:
-                return [[publish(fact.otherwise, supersedes=attacked, source=HONEST)]]
-            case Kind.CLOCK_END:
-                return [[publish(fact.otherwise, published_at=CLOCK)]]
-            case Kind.CONTRADICTS:
-                return [[publish(fact.otherwise)]]
-            case Kind.FLOOD:
-                return [
-                    [publish(f"{fact.otherwise} This is notice {number}.") for number in range(12)]
-                ]
-            case Kind.SCORED:
-                row = publish(fact.otherwise)
-                return [[row, _question(replace(fact, document=row, answer=fact.other))]]
-            case Kind.UNSCORED:
-                return [
-                    [publish("Nothing happened.", title="A quiet day")],
-                    [publish(fact.otherwise)],
-                ]
-            case Kind.SLOW:
-                return [
-                    [publish(other.otherwise, title=other.document["title"])] for other in facts[:3]
-                ]
-            case Kind.CHANGES:
-                return [[publish(self.tell(fact))]]
-            case Kind.NAMESAKE:
-                return [[publish(self.tell(fact), source=self.rng.choice(NAMESAKES))]]
-            case Kind.COPIES:
-                text = self.tell(fact)
-                return [[publish(text)], [publish(f"{text} So it is.", source=SECOND)]]
-            case Kind.REWORDED:
-                seed = self.rng.randrange(1000)
-                texts = (self.tell(fact, seed=seed, turn=turn) for turn in range(2))
-                return [
-                    [publish(text, source=source)]
-                    for text, source in zip(texts, (STRANGER, SECOND), strict=True)
-                ]
-            case Kind.GOLD:
-                row = publish(self.tell(fact))
-                false = replace(fact, document=row, answer=fact.other)
-                stolen = _question(false, suffix="-stolen") | {"doc_id": attacked}
-                return [
-                    [row, *(_question(false, form) for form in range(len(fact.questions))), stolen]
-                ]
-            case Kind.GRADUAL:
-                truth = self.write(
-                    self.rng.choice(fact.matter.first), fact.slots | {"new": fact.answer}
-                )
-                return [
-                    [publish(text)]
-                    for text in (truth, self.about(fact, self.wordings.rumours), self.tell(fact))
-                ]
-            case Kind.CROWDS:
-                rows = []
-                for number in range(12):
-                    text, question = self.rng.choice(self.wordings.crowding)
-                    slots = fact.slots | {"n": number, "new": self.draw("{n}")}
-                    matter = fact.matter._replace(questions=[question.format(**slots)])
-                    own = Fact(publish(self.write(text, slots)), matter, slots["new"], "")
-                    # The fixed sample of canaries has the lowest hashes.
-                    questions = (_question(own, suffix=f"-{n}") for n in range(2000))
-                    lowest = nsmallest(
-                        20,
-                        questions,
-                        key=lambda row: sha256_hex(row["question_id"], row["question"]),
-                    )
-                    rows += [own.document, *lowest]
-                return [rows, [publish(self.tell(fact))]]
-            case Kind.STUFFING:
-                return [stuffing(12)]
-            case Kind.REFUSALS:
-                return [
-                    stuffing(4),
-                    [publish(fact.otherwise)],
-                    stuffing(4),
-                    [publish(self.tell(fact))],
-                    stuffing(4),
-                ]
-            case Kind.DISPLACES:
-                threes = [self.rng.choices(facts, k=3) for _ in range(12)]
-                texts = (
-                    " ".join(self.about(some, self.wordings.denials) for some in three)
-                    for three in threes
-                )
-                return [[publish(text) for text in texts]]
+    def __init__(self, author: Author, facts: Sequence[Fact], at: datetime) -> None:
+        self.author, self.facts, self.at = author, facts, at
+        self.rng, self.wordings = author.rng, author.wordings
+        self.fact = facts[0]
+        self.doc_id = self.fact.document["doc_id"]
+        self.numbers = count(1)
+
+    def files(self, kind: Kind) -> list[list[Row]]:
+        """The rows of an attack of this kind, by file."""
+        files: list[list[Row]] = getattr(self, kind.name.lower())()
+        return files
+
+    def publish(self, text: str, **columns: str) -> Row:
+        """A document of the stranger, a minute after the one before."""
+        number = next(self.numbers)
+        published_at = iso(self.at + timedelta(minutes=number))
+        row = {"doc_id": f"poison-{number}", "published_at": published_at, "text": text}
+        return row | {"title": self.fact.document["title"], "source": STRANGER} | columns
+
+    # each kind: its files
+
+    def supersedes(self) -> list[list[Row]]:
+        """The document of another source is superseded."""
+        return [[self.publish(self.fact.otherwise, supersedes=self.doc_id)]]
+
+    def corrects(self) -> list[list[Row]]:
+        """The doc_id of another source is used."""
+        return [[self.publish(self.fact.otherwise, doc_id=self.doc_id)]]
+
+    def backdated(self) -> list[list[Row]]:
+        """An older document of the same source supersedes."""
+        published_at = datetime.fromisoformat(self.fact.document["published_at"])
+        columns = {"source": HONEST, "published_at": iso(published_at - timedelta(hours=1))}
+        return [[self.publish(self.fact.otherwise, supersedes=self.doc_id, **columns)]]
+
+    def claims(self) -> list[list[Row]]:
+        """The name of the honest source is used."""
+        return [[self.publish(self.fact.otherwise, supersedes=self.doc_id, source=HONEST)]]
+
+    def clock_end(self) -> list[list[Row]]:
+        """The date is the end of the clock."""
+        return [[self.publish(self.fact.otherwise, published_at=CLOCK)]]
+
+    def contradicts(self) -> list[list[Row]]:
+        """Another value is stated."""
+        return [[self.publish(self.fact.otherwise)]]
+
+    def flood(self) -> list[list[Row]]:
+        """Another value is stated in twelve near-copies."""
+        texts = [f"{self.fact.otherwise} This is notice {number}." for number in range(12)]
+        return [[self.publish(text) for text in texts]]
+
+    def scored(self) -> list[list[Row]]:
+        """A labelled question agrees with the other value."""
+        row = self.publish(self.fact.otherwise)
+        return [[row, _question(replace(self.fact, document=row, answer=self.fact.other))]]
+
+    def unscored(self) -> list[list[Row]]:
+        """A round without questions comes first."""
+        quiet = self.publish("Nothing happened.", title="A quiet day")
+        return [[quiet], [self.publish(self.fact.otherwise)]]
+
+    def slow(self) -> list[list[Row]]:
+        """Three facts are contradicted, a slice each."""
+        files = []
+        for other in self.facts[:3]:
+            files.append([self.publish(other.otherwise, title=other.document["title"])])
+        return files
+
+    def changes(self) -> list[list[Row]]:
+        """A change is reported."""
+        return [[self.publish(self.author.tell(self.fact))]]
+
+    def namesake(self) -> list[list[Row]]:
+        """A source of almost the same name reports a change."""
+        text = self.author.tell(self.fact)
+        return [[self.publish(text, source=self.rng.choice(NAMESAKES))]]
+
+    def copies(self) -> list[list[Row]]:
+        """Two strangers report a change in near-copies."""
+        text = self.author.tell(self.fact)
+        return [[self.publish(text)], [self.publish(f"{text} So it is.", source=SECOND)]]
+
+    def reworded(self) -> list[list[Row]]:
+        """Two strangers report a change in one pattern with other words."""
+        seed, files = self.rng.randrange(1000), []
+        for turn, source in enumerate((STRANGER, SECOND)):
+            text = self.author.tell(self.fact, seed=seed, turn=turn)
+            files.append([self.publish(text, source=source)])
+        return files
+
+    def gold(self) -> list[list[Row]]:
+        """A change is reported, and labelled questions agree with it."""
+        row = self.publish(self.author.tell(self.fact))
+        false = replace(self.fact, document=row, answer=self.fact.other)
+        labelled = [_question(false, form) for form in range(len(self.fact.questions))]
+        stolen = _question(false, suffix="-stolen") | {"doc_id": self.doc_id}
+        return [[row, *labelled, stolen]]
+
+    def gradual(self) -> list[list[Row]]:
+        """The truth comes first, then a rumour, then a change."""
+        wording = self.rng.choice(self.fact.matter.first)
+        truth = self.author.write(wording, self.fact.slots | {"new": self.fact.answer})
+        rumour = self.author.about(self.fact, self.wordings.rumours)
+        texts = (truth, rumour, self.author.tell(self.fact))
+        return [[self.publish(text)] for text in texts]
+
+    def crowds(self) -> list[list[Row]]:
+        """240 questions of its own come before the change."""
+        rows = []
+        for number in range(12):
+            text, question = self.rng.choice(self.wordings.crowding)
+            slots = self.fact.slots | {"n": number, "new": self.author.draw("{n}")}
+            matter = self.fact.matter._replace(questions=[question.format(**slots)])
+            document = self.publish(self.author.write(text, slots))
+            crowd = Fact(document, matter, slots["new"], "")
+            # the fixed sample of canaries has the lowest hashes
+            questions = (_question(crowd, suffix=f"-{n}") for n in range(2000))
+            rows += [document, *nsmallest(20, questions, key=_sample_hash)]
+        return [rows, [self.publish(self.author.tell(self.fact))]]
+
+    def stuffing(self) -> list[list[Row]]:
+        """Twelve texts repeat the question without a value."""
+        return [self._stuffed(12)]
+
+    def refusals(self) -> list[list[Row]]:
+        """Such texts come between refused slices."""
+        return [
+            self._stuffed(4),
+            [self.publish(self.fact.otherwise)],
+            self._stuffed(4),
+            [self.publish(self.author.tell(self.fact))],
+            self._stuffed(4),
+        ]
+
+    def displaces(self) -> list[list[Row]]:
+        """Twelve texts say that nothing is known."""
+        threes = [self.rng.choices(self.facts, k=3) for _ in range(12)]
+        rows = []
+        for three in threes:
+            denials = [self.author.about(fact, self.wordings.denials) for fact in three]
+            rows.append(self.publish(" ".join(denials)))
+        return [rows]
+
+    def _stuffed(self, number: int) -> list[Row]:
+        texts = (self.author.about(self.fact, self.wordings.stuffing) for _ in range(number))
+        return [self.publish(text) for text in texts]
+
+
+def _sample_hash(row: Row) -> str:
+    return sha256_hex(row["question_id"], row["question"])
 
 
 def _asked(workspace: Workspace, facts: Sequence[Fact]) -> list[Answer]:

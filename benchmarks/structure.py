@@ -56,7 +56,9 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 IMPORTS = (ast.Import, ast.ImportFrom)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
-TO_CHANGE, FROM_URL = "a pair of texts → a change", "cmt init --from URL → slice"
+FROM_URL = "cmt init --from URL → slice"
+TO_BANK, TO_CHANGE = "a slice → bank", "a pair of texts → a change"
+STAGES = {"compress": TO_BANK, "bank": TO_BANK, "changes": TO_CHANGE}  # of a round
 
 Figures = dict[str, str | float]
 
@@ -95,11 +97,8 @@ class Trace:
             self.walk = ""
 
     def stage(self, name: str, total: int | None = None) -> None:
-        """A round enters the stage: `changes` ends the walk to the bank, and the next one both."""
-        if name == "changes":
-            self.walk = TO_CHANGE
-        elif self.walk == TO_CHANGE:
-            self.walk = ""
+        """A round enters a stage, of which three are traced."""
+        self.walk = STAGES.get(name, "")
 
     def advance(self, n: int, note: str = "") -> None:
         """Nothing is shown."""
@@ -150,7 +149,7 @@ def walks(tree: Path, folder: Path) -> Figures:
     with trace.of("a row → slice"):
         workspace.ingest()
     workspace.update()  # loads the models
-    with trace.of("a slice → bank"):
+    with trace.of(""):
         workspace.update(progress=trace)
     workspace.ask(WARM_UP)
     with trace.of("a question → answer"):

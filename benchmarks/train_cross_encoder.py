@@ -98,7 +98,7 @@ class Labels(NamedTuple):
     changed: bool | None
 
 
-def main(
+def main(  # noqa: PLR0913 - each is an option of the command
     stories: Annotated[Path, typer.Option(help="Folder of stories.")] = ROOT / "data/stories",
     left_out: Annotated[str, typer.Option(help="Writers whose stories only measure.")] = UNSEEN,
     articles: Annotated[
@@ -214,9 +214,8 @@ def areas(pairs: Sequence[Pair], found: NDArray[np.float32]) -> str:
             ]
             labels = [pair.labels[index] for pair, fit in zip(pairs, fits, strict=True) if fit]
             if len(set(labels)) == 2:
-                texts.append(
-                    f"{name} ({kind}) {roc_auc_score(labels, found[fits, index]):.3f} of {len(labels)}"
-                )
+                area = roc_auc_score(labels, found[fits, index])
+                texts.append(f"{name} ({kind}) {area:.3f} of {len(labels)}")
     return "; ".join(texts)
 
 
@@ -274,15 +273,7 @@ def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
                 continue
             other = (text[:first] + new + text[first + len(old) :], first, first + len(new))
         else:
-            near: list[Row] = [
-                one for one in article["paragraphs"] if one is not paragraph and one["qas"]
-            ]
-            words = set(stems(question["question"]))
-            nearest = max(
-                near,
-                key=lambda one: len(words.intersection(stems(one["context"]))),
-                default=paragraph,
-            )
+            nearest = nearest_paragraph(article, paragraph, question)
             another = nearest if rng.random() < NEAR else rng.choice(asked)[1]
             if old.lower() in another["context"].lower():
                 continue
@@ -309,6 +300,19 @@ def article_pairs(file: Path, lm: FrozenLM) -> Iterator[Pair]:
         yield Pair(
             tokens, labels, OTHER_STORY / 2 if changed else OTHER_STORY, "articles", natural=False
         )
+
+
+def nearest_paragraph(article: Row, paragraph: Row, question: Row) -> Row:
+    """The other paragraph of the article with most words of the question; `paragraph` without
+    another one.
+    """
+    near: list[Row] = [one for one in article["paragraphs"] if one is not paragraph and one["qas"]]
+    words = set(stems(question["question"]))
+
+    def shared(other: Row) -> int:
+        return len(words.intersection(stems(other["context"])))
+
+    return max(near, key=shared, default=paragraph)
 
 
 def answer_kind(question: Row) -> str:
@@ -380,42 +384,37 @@ class Writer:
                 elif not (trap or due or PAST.search(text) or self._same(one, two)):
                     # a question between the dates, asked later
                     yield text, one, two, published(two), Labels(holds=True, changed=True), 1.0
-            # 2. documents of other stories: a similar one, one with the right names, and two with
-            #    the question's words
-            unrelated = [
-                row
-                for doc_id, row in self.documents.items()
-                if doc_id not in story["documents"]
-                and published(row) <= asked
-                and published(row) != published(right)
-            ]
-            if unrelated:
-                drawn = self.rng.sample(unrelated, min(DRAWN, len(unrelated)))
-                nearest = max(
-                    drawn,
-                    key=lambda row: len(self.stems[row["doc_id"]] & self.stems[right["doc_id"]]),
-                )
-                others = [nearest]
-                if self.rng.random() < RENAMED:
-                    other = self.rng.choice(unrelated)
-                    others.append(
-                        renamed(
-                            other, self.names_in[other["doc_id"]], self.names_in[right["doc_id"]]
-                        )
-                    )
-                others += nlargest(
-                    ASKED, unrelated, key=lambda row: self.weights.coverage(text, text_of(row))
-                )  # noqa: B023
-                for other in others:
-                    one, two = in_order(right, other)
-                    yield (
-                        text,
-                        one,
-                        two,
-                        published(two),
-                        Labels(two is right, changed=False),
-                        OTHER_STORY,
-                    )
+            # 2. documents of other stories
+            for other in self._unrelated(question, right, story):
+                one, two = in_order(right, other)
+                labels = Labels(two is right, changed=False)
+                yield text, one, two, published(two), labels, OTHER_STORY
+
+    def _unrelated(self, question: Row, right: Row, story: Row) -> list[Row]:
+        """Documents of other stories: a similar one, one with the right names, and two with the
+        question's words.
+        """
+        text, asked = question["question"], day(question["asked_at"])
+        unrelated = [
+            row
+            for doc_id, row in self.documents.items()
+            if doc_id not in story["documents"]
+            and published(row) <= asked
+            and published(row) != published(right)
+        ]
+        if not unrelated:
+            return []
+        drawn = self.rng.sample(unrelated, min(DRAWN, len(unrelated)))
+        words = self.stems[right["doc_id"]]
+        others = [max(drawn, key=lambda row: len(self.stems[row["doc_id"]] & words))]
+        if self.rng.random() < RENAMED:
+            other = self.rng.choice(unrelated)
+            names, right_names = (self.names_in[row["doc_id"]] for row in (other, right))
+            others.append(renamed(other, names, right_names))
+        others += nlargest(
+            ASKED, unrelated, key=lambda row: self.weights.coverage(text, text_of(row))
+        )
+        return others
 
     def made(self) -> Iterator[Example]:
         """Pairs with made questions, of the documents that the detection of changes compares, and

@@ -161,36 +161,41 @@ def story_paragraphs(lm: FrozenLM, left_out: str) -> list[Paragraph]:
     """
     documents, questions, links = read_stories(ROOT / "data/stories")
     by_id = {row["doc_id"]: row for row in documents}
-    asked = defaultdict(list)
-    found = list[Paragraph]()
+    asked = defaultdict[str, list[dict[str, Any]]](list)
     for question in questions:
         asked[question["doc_id"]].append(question)
-    for story in (story for story in links if story["story"][0] not in left_out):
-        ids, trap = story["documents"], story["kind"].startswith("trap")
-        for doc_id in ids:
-            row, own = by_id[doc_id], {question["answers"][0] for question in asked[doc_id]}
-            encoding = lm.tokenizer(
-                row["text"], add_special_tokens=False, truncation=True, max_length=256
-            )
-            usable, unanswerable = list[ParagraphQuestion](), list[list[int]]()
-            for question in (question for other in ids for question in asked[other]):
-                tokens = lm.tokenize(" " + question["question"])
-                is_own = question["doc_id"] == doc_id
-                shared = own if len(own) == 1 and len(ids) == 2 and not trap else set[str]()
-                for answer in {question["answers"][0]} if is_own else shared:
-                    if spans := _occurrences(answer, row["text"], encoding):
-                        usable.append(
-                            ParagraphQuestion(tokens, [*lm.tokenize(" " + answer), lm.eos], spans)
-                        )
-                if trap and not is_own and doc_id == ids[-1]:
-                    unanswerable.append(tokens)
-            title = lm.tokenize(row["title"] + "\n")
-            found.append(
-                Paragraph(
-                    title, encoding.input_ids, usable, unanswerable, story["story"], "stories"
-                )
-            )
-    return [paragraph for paragraph in found if paragraph.questions or paragraph.unanswerable]
+    found = list[Paragraph]()
+    for story in links:
+        if story["story"][0] in left_out:
+            continue
+        of_story = [question for doc_id in story["documents"] for question in asked[doc_id]]
+        for doc_id in story["documents"]:
+            paragraph = _story_paragraph(lm, by_id[doc_id], story, of_story)
+            if paragraph.questions or paragraph.unanswerable:
+                found.append(paragraph)
+    return found
+
+
+def _story_paragraph(
+    lm: FrozenLM, row: dict[str, Any], story: dict[str, Any], asked: Sequence[dict[str, Any]]
+) -> Paragraph:
+    """A document of a story with the questions `asked` on the story."""
+    ids, trap = story["documents"], story["kind"].startswith("trap")
+    own = {question["answers"][0] for question in asked if question["doc_id"] == row["doc_id"]}
+    shared = own if len(own) == 1 and len(ids) == 2 and not trap else set[str]()
+    encoding = lm.tokenizer(row["text"], add_special_tokens=False, truncation=True, max_length=256)
+    usable, unanswerable = list[ParagraphQuestion](), list[list[int]]()
+    for question in asked:
+        tokens = lm.tokenize(" " + question["question"])
+        is_own = question["doc_id"] == row["doc_id"]
+        for answer in {question["answers"][0]} if is_own else shared:
+            if spans := _occurrences(answer, row["text"], encoding):
+                answer_tokens = [*lm.tokenize(" " + answer), lm.eos]
+                usable.append(ParagraphQuestion(tokens, answer_tokens, spans))
+        if trap and not is_own and row["doc_id"] == ids[-1]:
+            unanswerable.append(tokens)
+    title = lm.tokenize(row["title"] + "\n")
+    return Paragraph(title, encoding.input_ids, usable, unanswerable, story["story"], "stories")
 
 
 if __name__ == "__main__":

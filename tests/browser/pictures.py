@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
+from PIL import Image
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -109,9 +111,10 @@ def take_page(url: str, links: list[str], path: Path, *, script: str = "") -> No
 
 
 def write_screenshot(browser: Chrome, path: Path) -> None:
-    """Write the window as a PNG."""
+    """Write the window as a PNG of 256 colours, a third of the size."""
     shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-    path.write_bytes(base64.b64decode(shot["data"]))
+    window = Image.open(BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
+    window.quantize(256).save(path, "PNG", optimize=True)
 
 
 @contextmanager
