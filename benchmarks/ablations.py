@@ -12,7 +12,7 @@ from nothing on the same number of pairs; without top-k the whole method's weigh
 answer the same questions on held-out articles in one bank, and `less` is the difference of F1 from
 the whole method with the 95 % interval of a paired bootstrap. Without top-k, ψ reads every memory
 of a bank of PARAGRAPHS_WITHOUT_TOP_K paragraphs, with equal priors. Because the words of a question
-find most documents, self-matching is also measured with selection by keys alone. An interrupted
+find most documents, self-matching is also measured with selection by only the keys. An interrupted
 training resumes from its last checkpoint. `cmt data pull` fetches the training data.
 
 With `--formats` the articles are banked once in each number format, with their text; `memory` and

@@ -310,7 +310,7 @@ class Benchmark:
         `chains` has the chain of updates of each pair.
         """
         old, new = ([pair[side]["answers"] for pair in pairs] for side in (0, 1))
-        known = np.flatnonzero(mark(before, old).f1 >= KNOWN_F1)
+        known: list[int] = np.flatnonzero(mark(before, old).f1 >= KNOWN_F1).tolist()
         after_known, new_known, chains_known = (
             [values[i] for i in known] for values in (after, new, chains)
         )
