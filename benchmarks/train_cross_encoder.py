@@ -51,9 +51,9 @@ from cmt.modeling.cross_encoder import FILE, DatedText, Odds, reading
 from cmt.modeling.lora import layers_with_lora
 from cmt.text.answers import same_value
 from cmt.text.display import heading
-from cmt.text.names import INNER_NAME, NAME
+from cmt.text.names import NAME, name_words
 from cmt.text.overlap import WordWeights
-from cmt.text.words import STEM, stems
+from cmt.text.words import stem, stems
 
 LAYERS, RANK = 22, 16
 BATCH, WARMUP = 64, 60
@@ -356,8 +356,7 @@ class Writer:
             doc_id: sum(map(len, found)) or 1 for doc_id, found in self.stems.items()
         }  # of the stems
         self.names = {
-            doc_id: {word.lower()[:STEM] for word in INNER_NAME.findall(text)}
-            for doc_id, text in texts.items()
+            doc_id: {stem(word) for word in name_words(text)} for doc_id, text in texts.items()
         }
 
     def natural(self) -> Iterator[Example]:

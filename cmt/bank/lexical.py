@@ -8,6 +8,7 @@ first 4 for 0.90 of the questions and among the first 8 for 0.95; BM25 over the 
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from cmt.bank import quantization
 from cmt.text.overlap import inverse_frequency
-from cmt.text.words import stems
+from cmt.text.words import FREQUENT_WORDS, STEM
 
 SIZE = 1152  # numbers in a sketch
 CODES = "int4"  # number format of a stored sketch
@@ -37,7 +38,7 @@ def sketch(text: str) -> bytes:
     """The words of `text` as one vector of SIZE numbers in the format CODES, weighted as in
     BM25.
     """
-    counts = Counter(stems(text))
+    counts = Counter(_stored_stems(text))
     length = 1 - SHORTENED + SHORTENED * counts.total() / AVERAGE
     vector = np.zeros(SIZE, np.float32)
     for word, count in sorted(counts.items()):
@@ -53,7 +54,7 @@ def sketch_scores(question: str, sketches: Sequence[bytes]) -> list[float]:
 
     Document frequencies are counted over these texts.
     """
-    words = sorted(set(stems(question)))
+    words = sorted(set(_stored_stems(question)))
     if not words:
         return [0.0] * len(sketches)
     texts = np.concatenate(
@@ -65,6 +66,16 @@ def sketch_scores(question: str, sketches: Sequence[bytes]) -> list[float]:
     idf = inverse_frequency(document_frequency, len(texts))  # (words,)
     scores: list[float] = np.maximum(weights @ idf, 0).tolist()
     return scores
+
+
+def _stored_stems(text: str) -> list[str]:
+    """The words of `text` that a sketch holds, cut to STEM letters.
+
+    Part of the storage format, and older than `cmt.text.words.stems`: a number is cut as well, and
+    3.75 is two words.
+    """
+    words = re.findall(r"\w+", text.lower())
+    return [word[:STEM] for word in words if word not in FREQUENT_WORDS]
 
 
 @lru_cache(maxsize=100_000)

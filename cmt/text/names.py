@@ -1,23 +1,45 @@
-"""Names in English text, as regular expressions."""
+"""Names in English text.
+
+A name is a run of capitalised words that may have particles and initials between them:
+
+    "a letter by J. H. Moss of Port Ellery" → J. H. Moss of Port Ellery
+
+A single capitalised word is a name unless it begins a sentence. The possessive ending does not
+belong to it, nor does a word in lower case behind a hyphen: Moss in "Moss's" and "Moss-led", but
+O'Neill and Busch-Reisinger.
+"""
 
 import re
 
 from cmt.text.numbers import YEAR
+from cmt.text.sentences import sentences
+from cmt.text.words import words
 
-NAME = r"\b[A-Z][\w'’-]*[a-z](?: [A-Z][\w'’-]+)+|(?<=[a-z,;] )[A-Z][\w'’-]+"
-"""Several capitalised words, or one inside a sentence."""
-NAME_WORD = r"[A-Z][\w-]*(?:['’](?!s\b)[\w-]+)?"  # O'Neill, and Moss in Moss's
-LONG_NAME = (
-    rf"\b(?:[A-Z]\.|{NAME_WORD}(?<=\w\w))"
-    rf"(?: (?:(?:of|of the|de|von|van|the (?=Great|Elder)) )?(?:[A-Z]\.|{NAME_WORD}))+"
-    rf"|(?<=[\w,;(] )(?<![.!?] ){NAME_WORD}|(?<=\(){NAME_WORD}"
-)  # as NAME, with initials and particles
-NAME_OR_YEAR = re.compile(
-    rf"(?<=[a-z,] )[A-Z][\w.-]*\w(?: (?:(?:of|the|de|la|von|van) ){{0,2}}[A-Z][\w.-]*\w)*|{YEAR}"
-)
-"""Capitalised words inside a question, with particles; or a year."""
-NAMES_AND_NUMBERS = re.compile(r"(?<!^)\b(?:[A-Z]\w+|\d\w*)\b")
-"""Single capitalised words and numbers, except for the first word."""
-INNER_NAME = re.compile(
-    r"(?<=[\w,;] )[A-Z][^\W\d_]{2,}"
-)  # single capitalised words inside a sentence
+# capital letters of the languages with Latin script
+_CAPITALS = "A-Z" + "".join(filter(str.isupper, map(chr, range(0xC0, 0x180))))
+NAME_WORD = rf"[{_CAPITALS}]\w*(?:-[{_CAPITALS}\d]\w*|['’](?!s\b)\w+)*"
+_INITIAL = rf"[{_CAPITALS}]\."
+_PARTICLES = "of the|of|de la|de|von|van|the (?=Great|Elder)"
+_LINKS = "of|the|and|for|de|&"  # in names of bodies, such as the Board for Trade and Harbours
+
+_FURTHER = rf"(?: (?:(?:{_PARTICLES}) )?(?:{_INITIAL}|{NAME_WORD}))"
+INNER_NAME = rf"(?:(?<=[\w,;] )|(?<=\())(?:{_INITIAL}{_FURTHER}+|{NAME_WORD}{_FURTHER}*)"
+"""A name that does not begin a sentence."""
+NAME = rf"(?:\b(?:{_INITIAL}|{NAME_WORD}(?<=\w\w)){_FURTHER}+|{INNER_NAME})"
+"""A name of several words, or a single one that does not begin a sentence."""
+NAME_OR_YEAR = re.compile(f"{INNER_NAME}|{YEAR}")
+"""A name inside a question, or a year."""
+RUN = rf"(?<!\w){NAME_WORD}(?: {NAME_WORD})*"
+"""Capitalised words in a row, without particles."""
+TITLE = re.compile(rf"\b(?!The ){NAME_WORD}(?:(?: (?:{_LINKS}))*[ -]{NAME_WORD})+")
+"""The name of a body in full, to which an acronym belongs."""
+
+
+def name_words(text: str) -> list[str]:
+    """The capitalised words of `text` that begin no sentence, as evidence of names."""
+    found = []
+    for sentence in sentences(text):
+        found += [word for word in words(sentence)[1:] if word[0].isupper() and len(word) > 1]
+    return found
+
+LONG_NAME = NAME

@@ -7,14 +7,21 @@ MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-YEAR = r"\b1\d{3}\b|\b20\d\d\b"
-DATE = rf"\b(?:\d{{1,2}} )?(?:{'|'.join(MONTHS)})(?: \d{{1,2}}\b)?(?:,? \d{{4}})?\b|\b[12]\d{{3}}\b"
+YEAR = r"\b(?:1\d|2[01])\d\d\b"
+DATE = (
+    rf"\b(?:\d{{1,2}} )?(?:{'|'.join(MONTHS)})(?: \d{{1,2}}\b)?(?:,? \d{{4}})?\b"
+    rf"|{YEAR}"
+)
 """5 March 2031, March 2031, March, 2031"""
 TIME = (
     rf"\b\d{{1,2}}[:.]\d\d(?: ?[ap]\.?m\.?)?|\b\d{{1,2}} ?[ap]\.?m\b\.?|{DATE}"
     r"|\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?\b(?: (?:to|and) \w+days?\b)?"
-)  # a time of day, a date or a weekday
-_DECADE = r"\b(?:the )?(?:early |mid-|late )?[12]\d\d0s\b|\b\d{1,2}(?:th|st|nd|rd) century\b"
+)
+"""A time of day, a date or a weekday."""
+_DECADE = (
+    r"\b(?:the )?(?:early |mid-|late )?[12]\d\d0s\b"
+    r"|\b\d{1,2}(?:th|st|nd|rd) century\b"
+)
 _ERA = r"(?: (?:BCE?|AD|CE)\b)"
 _DAY = rf"(?:{DATE}){_ERA}?|\b\d{{1,4}}{_ERA}"
 PERIOD = rf"{_DECADE}|(?:\bbetween )?(?:{_DAY})(?: (?:and|to) (?:{_DAY}))?"
@@ -22,18 +29,44 @@ PERIOD = rf"{_DECADE}|(?:\bbetween )?(?:{_DAY})(?: (?:and|to) (?:{_DAY}))?"
 
 # 2. numbers
 NUMBER = r"\b\d(?:[\d,.:]*\d)?\b"
-DECIMAL = re.compile(r"\d[\d,]*(?:\.\d+)?")
-_NUMBER_WORD = r"\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|ninety)\b(?!-)"
-_UNIT = "years?|months?|weeks?|days?|hours?|minutes?|km|kilomet(?:re|er)s|miles|met(?:re|er)s|feet|°C|tonnes|tons"
+_TO_NINETEEN = """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+    sixteen seventeen eighteen nineteen
+""".split()  # noqa: SIM905 - twenty quoted words read worse
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
+VALUES = {word: value for value, word in enumerate(_TO_NINETEEN)}
+VALUES |= {word: value for value, word in zip(range(20, 100, 10), _TENS, strict=True)}
+"""Number words and their values."""
+COMPOUND = re.compile(
+    rf"\b(?P<tens>{'|'.join(_TENS)})[ -](?P<ones>{'|'.join(_TO_NINETEEN[1:10])})\b", re.IGNORECASE
+)
+"""A number of two words, such as twenty-five."""
+_SPELLED = (
+    rf"\b(?i:(?:{'|'.join(_TENS)})(?:[ -](?:{'|'.join(_TO_NINETEEN[1:10])}))?"
+    rf"|{'|'.join(_TO_NINETEEN[2:])})\b"
+)  # "one" is mostly a pronoun
+_MULTIPLE = "hundred|thousand|million|billion|trillion"
+_UNITS = """
+    percent euro dollar pound cent crown franc yen rupee peso km mile kilometer kilometre meter
+    metre foot feet inch inches acre hectare kg kilogram ton tonne liter litre gallon barrel degree
+    °C volt watt megawatt second minute hour day week month year decade
+""".split()  # noqa: SIM905
+_UNIT = rf"(?:{'|'.join(_UNITS)})"
 QUANTITY = (
-    rf"(?:[$£€] ?)?(?:{NUMBER}|{_NUMBER_WORD})(?:-?%| ?%| percent\b| (?:million|billion|trillion|thousand|hundred)\b)*"
-    rf"(?: (?:{_UNIT}))?"
-)  # a number with the currency, multiple and unit that a question asks for
-_MEASURES = """
-    percent hundred thousand million billion trillion euro dollar pound cent crown franc yen rupee peso km mile
-    kilometer kilometre meter metre foot feet inch inches acre hectare kg kilogram ton tonne liter litre gallon
-    barrel degree volt watt megawatt second minute hour day week month year decade
-""".split()  # noqa: SIM905 - fifty quoted words read worse
-_COUNT = r"(?:\d|\b(?i:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|hundred|thousand|million|billion))"
-MEASURED = re.compile(rf"{_COUNT}(?:(?P<sign>%)|[ -](?P<unit>{'|'.join(_MEASURES)})s?\b)")
+    rf"(?:[$£€] ?)?(?:{NUMBER}|{_SPELLED}(?!-))(?:[- ]?%| (?:{_MULTIPLE})\b)*"
+    rf"(?: {_UNIT}s?\b)?"
+)
+"""A number with the currency, multiple and unit that a question asks for."""
+MEASURED = re.compile(
+    rf"(?:\d|{_SPELLED}|\b(?i:{_MULTIPLE}))"
+    rf"(?:(?P<sign>%)|[ -](?P<unit>{_MULTIPLE}|{_UNIT})s?\b)"
+)
 """The end of a number and its unit, which a quote must not separate."""
+
+
+def value_of(text: str) -> float:
+    """The first number in `text`, or 0: 1500.5 of "$1,500.50"."""
+    number = re.search(r"\d[\d,]*(?:\.\d+)?", text)
+    return float(number[0].replace(",", "")) if number else 0.0
+
+DECIMAL = re.compile(r"\d[\d,]*(?:\.\d+)?")

@@ -1,15 +1,14 @@
 """How many words and names two texts share, as 0–1."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cmt.text.names import INNER_NAME, NAMES_AND_NUMBERS
-from cmt.text.words import STEM, stems
+from cmt.text.names import name_words
+from cmt.text.words import is_function_word, stem, stems, words
 
 SAMPLE = 300  # texts of a bank in which WordWeights counts words
 
@@ -27,11 +26,12 @@ def names_covered(question: str, text: str) -> float:
     """Share of the question's names and numbers that occur in `text`, as stems; 1 for a question
     without any.
 
-    A name is a capitalised word that is not the first one.
+    A name is a capitalised word that begins no sentence.
     """
-    words = [word.lower()[:STEM] for word in NAMES_AND_NUMBERS.findall(question)]
-    found = {word[:STEM] for word in re.findall(r"\w+", text.lower())}
-    return sum(word in found for word in words) / len(words) if words else 1.0
+    numbers = [word for word in words(question) if word[0].isdigit()]
+    asked = [stem(word) for word in name_words(question) + numbers]
+    present = {stem(word) for word in words(text)}
+    return sum(word in present for word in asked) / len(asked) if asked else 1.0
 
 
 class WordWeights:
@@ -42,17 +42,18 @@ class WordWeights:
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        words = [set(stems(text)) for text in texts]
-        self._texts = max(len(words), SAMPLE)
-        self._with_word = Counter(word for text in words for word in text)
+        self._with_word = Counter[str]()
+        sampled = 0
+        for text in texts:
+            sampled += 1
+            self._with_word.update(set(stems(text)))
+        self._texts = max(sampled, SAMPLE)
 
     def coverage(self, text: str, other: str) -> float:
         """Weighted share of the words of `text` that occur in `other`, as stems; 0–1."""
-        words, others = set(stems(text)), set(stems(other))
+        own, others = set(stems(text)), set(stems(other))
         # fsum: an exact sum does not depend on the order of a set
-        return math.fsum(map(self._weight, words & others)) / (
-            math.fsum(map(self._weight, words)) or 1
-        )
+        return math.fsum(map(self._weight, own & others)) / (math.fsum(map(self._weight, own)) or 1)
 
     def names_shared(self, text: str, other: str) -> float:
         """Weighted share of the names in one text that occur in the other, as stems; the larger one
@@ -63,7 +64,7 @@ class WordWeights:
         return max(self._names_shared(text, other), self._names_shared(other, text))
 
     def _names_shared(self, text: str, other: str) -> float:
-        names = {word.lower()[:STEM] for word in INNER_NAME.findall(text)}
+        names = {stem(word) for word in name_words(text) if not is_function_word(word)}
         shared = math.fsum(map(self._weight, names & set(stems(other))))
         return shared / math.fsum(map(self._weight, names)) if names else 1.0
 

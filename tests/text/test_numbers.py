@@ -1,3 +1,5 @@
+"""Dates, numbers and quantities."""
+
 import re
 
 import pytest
@@ -5,8 +7,8 @@ import pytest
 from cmt.text import numbers
 
 TEXT = (
-    "On 5 March 2031 Ada O'Neill of Port Ellery paid 1,200.50 crowns, 30% more than in the 1990s, "
-    "at 3 km."
+    "On 5 March 2031 Ada paid 1,200.50 crowns for twenty-five miles, 30% more than in the 1990s, "
+    "and $3.5 million a year; two-thirds of 2,500 people met at 10:30 for seventy days."
 )
 
 
@@ -16,13 +18,25 @@ TEXT = (
         (numbers.DATE, ["5 March 2031"]),
         (numbers.PERIOD, ["5 March 2031", "the 1990s"]),
         (numbers.YEAR, ["2031"]),
-        (numbers.NUMBER, ["5", "2031", "1,200.50", "30", "3"]),
-        (numbers.DECIMAL, ["5", "2031", "1,200.50", "30", "1990", "3"]),
-        (numbers.QUANTITY, ["5", "2031", "1,200.50", "30%", "3 km"]),
-        (numbers.MEASURED, ["0 crowns", "0%", "3 km"]),
+        (numbers.NUMBER, ["5", "2031", "1,200.50", "30", "3.5", "2,500", "10:30"]),
+        (
+            numbers.QUANTITY,
+            [
+                *("5", "2031", "1,200.50 crowns", "twenty-five miles", "30%", "$3.5 million"),
+                *("2,500", "10:30", "seventy days"),
+            ],
+        ),
+        (numbers.MEASURED, ["0 crowns", "twenty-five miles", "0%", "5 million", "seventy days"]),
     ],
 )
 def test_a_rule_finds_its_dates_or_numbers(
     pattern: str | re.Pattern[str], found: list[str]
 ) -> None:
     assert [match[0] for match in re.finditer(pattern, TEXT)] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("$1,500.50 a year", 1500.5), ("3 of 4", 3), ("none", 0)]
+)
+def test_the_value_of_a_text_is_its_first_number(text: str, value: float) -> None:
+    assert numbers.value_of(text) == value
