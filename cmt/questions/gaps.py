@@ -17,7 +17,7 @@ from itertools import islice
 
 from cmt.text.names import NAME
 from cmt.text.numbers import DATE, NUMBER
-from cmt.text.sentences import SENTENCE_END
+from cmt.text.sentences import sentences
 
 PER_TEXT = 4  # questions made of one text at most
 _IS = r"(?:is|was|are|were|becomes|became)"
@@ -48,7 +48,7 @@ def question_on(text: str, answer: str) -> str | None:
     """
     number = re.match(NUMBER, answer)
     word = "how many" if number else "who or what"
-    for sentence in SENTENCE_END.split(text):
+    for sentence in sentences(text):
         found = re.search(re.escape(answer), sentence, re.IGNORECASE)
         if answer and found:
             return _question(
@@ -61,7 +61,7 @@ def question_on(text: str, answer: str) -> str | None:
 
 
 def _made(text: str) -> Iterator[tuple[str, str]]:
-    for sentence in SENTENCE_END.split(text):
+    for sentence in sentences(text):
         if len(sentence.split()) not in _WORDS or sentence.startswith(
             ("A ", "An ")
         ):  # one event of many

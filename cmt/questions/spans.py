@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from cmt.text.names import LONG_NAME, NAME_WORD
+from cmt.text.names import NAME, NAME_WORD
 from cmt.text.numbers import PERIOD, QUANTITY
-from cmt.text.sentences import INITIAL, SENTENCE_END
+from cmt.text.sentences import sentences
+from cmt.text.words import FUNCTION_WORDS
 
 Kind = Literal["when", "number", "name", "phrase", "reason", "way", "rest"]
 
@@ -19,13 +20,8 @@ _PREPOSITIONS = (
     "in|on|at|to|from|by|near|for|of|with|between|since|until|into|over|under|through|against|"
     "during|about"
 )
-_NOT_IN_A_PHRASE = (
-    f"{DETERMINER}|{_PREPOSITIONS}|and|or|but|nor|as|than|that|which|who|whom|whose|what|when|where|while|because|if|"
-    "this|these|those|it|they|he|she|we|you|i|them|him|us|me|is|are|was|were|be|been|being|has|had|have|having|do|does|"
-    "did|can|could|will|would|shall|should|may|might|must|not|no|also|only|then|there|here|so|such|very|more|most|"
-    "some|any|all|each|both|other|another|many|few|several|one|itself|themselves|himself|herself|however|rather|after|"
-    "before|within|without|among|upon|due|per|first|same|way|addition|example|part|order|much|less|least|well|often"
-)
+_VAGUE_WORDS = ["addition", "due", "example", "first", "one", "order", "part", "per", "way", "well"]
+_NOT_IN_A_PHRASE = "|".join(sorted(FUNCTION_WORDS.union(_VAGUE_WORDS)))
 FUNCTION_WORD = re.compile(rf"(?:{_NOT_IN_A_PHRASE})\b", re.IGNORECASE)
 _WORD = rf"(?!(?:{_NOT_IN_A_PHRASE})\b)[a-z][\w'’-]*"
 PAST_VERB = (
@@ -46,9 +42,9 @@ _PHRASE = (
 follow.
 """
 _CLAUSE_REST = r"[^\s,.;:()]+(?: [^\s,.;:()]+){2,9}(?=[,.;]|$)"
-_NAMED = re.compile(f"(?P<when>{PERIOD})|(?P<number>{QUANTITY})|(?P<name>{LONG_NAME})")
+_NAMED = re.compile(f"(?P<when>{PERIOD})|(?P<number>{QUANTITY})|(?P<name>{NAME})")
 _NAMES = re.compile(
-    rf"(?P<name>(?:{LONG_NAME})(?:, (?:{NAME_WORD} ?)+)*,? and {NAME_WORD}(?: {NAME_WORD})*)"
+    rf"(?P<name>{NAME}(?:, (?:{NAME_WORD} ?)+)*,? and {NAME_WORD}(?: {NAME_WORD})*)"
 )
 _NOUN_PHRASE = re.compile(_PHRASE)
 _LONG_PHRASE = re.compile(
@@ -91,7 +87,7 @@ class Span(NamedTuple):
 def spans(text: str) -> Iterator[Span]:
     """The possible answers in a text, in order; answers in one sentence may overlap."""
     lower = frozenset(re.findall(r"\b[a-z]\w+", text))
-    for sentence in _sentences(text):
+    for sentence in sentences(text):
         if len(sentence.split()) not in _SENTENCE_WORDS:
             continue
         # 1. a name that begins the sentence: a word that never appears in lower case
@@ -112,13 +108,3 @@ def spans(text: str) -> Iterator[Span]:
                     continue
                 if not (kind == "name" and FUNCTION_WORD.match(match[kind])):
                     yield Span(kind, sentence, *match.span(kind))
-
-
-def _sentences(text: str) -> Iterator[str]:
-    """Sentences of `text`; a full stop after an initial or a title ends no sentence."""
-    start = 0
-    for match in SENTENCE_END.finditer(text):
-        if not INITIAL.search(text, start, match.start()):
-            yield text[start : match.start()]
-            start = match.end()
-    yield text[start:]
