@@ -19,10 +19,10 @@ import numpy as np
 
 from cmt.answering.attribution import Offsets
 from cmt.modeling.cross_encoder import CrossEncoder, DatedText, Odds
-from cmt.modeling.span_decoding import sentence_starts
 from cmt.modeling.token_scores import ReadSpan
 from cmt.text.display import without_publisher
 from cmt.text.overlap import coverage, names_covered
+from cmt.text.sentences import sentence_starts
 
 # 1. Which memories are compared.
 COMPARED = 3  # memories at most that one is compared with

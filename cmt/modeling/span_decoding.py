@@ -16,15 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmt.text.numbers import MEASURED
-from cmt.text.sentences import ABBREVIATIONS, END_MARK
+from cmt.text.sentences import sentence_starts
+from cmt.text.words import ARTICLES, PREPOSITIONS, WORD, words
 
 MAX_SPAN_TOKENS = 16
 SPAN_CANDIDATES = (
     32  # best spans that are searched for the best one with other tokens, for the margin
 )
-_WORD = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+")  # 1,500 and 3.75 and 10:30 are words
 _PAIRED = re.compile(r"[\n()\[\]{}“”«»\"]")
-_SMALL_WORDS = frozenset("a an the of in on at by to for from and as".split())  # noqa: SIM905
+_SMALL_WORDS = ARTICLES | PREPOSITIONS | {"and"}
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,15 @@ class QuoteLimits(NamedTuple):
         `question`.
         """
         text = "".join(token_texts)
-        question_words = set(re.findall(r"\w+", question.lower()))
+        question_words = set(words(question.lower()))
         # letters without case are of scripts that may have no blanks between words
-        words = [
+        found_words = [
             word
-            for word in _WORD.finditer(text)
+            for word in WORD.finditer(text)
             if word[0].upper() != word[0].lower() or word[0][0].isdigit()
         ]
         # 1. character indices inside a word, and between a number and its unit
-        in_word = _inner_characters(words)
+        in_word = _inner_characters(found_words)
         quantities = [
             found
             for found in MEASURED.finditer(text)
@@ -100,7 +100,7 @@ class QuoteLimits(NamedTuple):
         ]
         no_end = in_word | _inner_characters(quantities)
         # 2. characters without new content, starts of sentences, and open brackets
-        old = _known_characters(text, words, question_words)
+        old = _known_characters(text, found_words, question_words)
         new_sentence, opened = sentence_starts(text), _opened(text)
         # 3. the limits of each token, from its characters start, …, end − 1
         limits, end, sentence, now_open = cls([], [], [], [], [], []), 0, 0, 0
@@ -128,33 +128,18 @@ def _inner_characters(matches: Sequence[re.Match[str]]) -> set[int]:
 
 
 def _known_characters(
-    text: str, words: Sequence[re.Match[str]], question_words: set[str]
+    text: str, found_words: Sequence[re.Match[str]], question_words: set[str]
 ) -> set[int]:
     """Indices of the characters of `question_words`, small words, blanks and punctuation."""
     if "or" in question_words:  # the answer may consist of words of the question
         return set()
     known = question_words | _SMALL_WORDS
     of_words = {
-        index for word in words if word[0].lower() in known for index in range(*word.span())
+        index for word in found_words if word[0].lower() in known for index in range(*word.span())
     }
     return of_words | {
         index for index, character in enumerate(text) if unicodedata.category(character)[0] in "ZPC"
     }
-
-
-def sentence_starts(text: str) -> set[int]:
-    """Indices of the characters at which a sentence or a line begins, the blanks before it
-    included.
-    """
-    ends = [
-        found.end()
-        for found in END_MARK.finditer(text)
-        # neither an initial nor an abbreviation that a name follows
-        if found["mark"] != "."
-        or (len(found["word"]) > 1 and found["word"].lower() not in ABBREVIATIONS)
-        if found["next"].isupper()
-    ]
-    return {*ends, *(index for index, character in enumerate(text) if character == "\n")}
 
 
 def _opened(text: str) -> dict[int, int]:

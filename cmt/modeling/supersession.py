@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cmt.modeling.span_decoding import span_log_probabilities
+from cmt.text.words import WORD
 
 # nats that a span loses if all its words are in the superseded document; chosen on held-out
 # paragraphs with an artificial predecessor (docs/method.md#supersession)
 MAX_DISCOUNT = 2.5
-_WORD = re.compile(r"\w+(?:[.,:]\w+)*")  # 3.75 and 21.40 are words
 
 
 def discount_superseded(
@@ -71,7 +71,7 @@ def leave_out_value(scores: Tensor, token_texts: Sequence[str], value: str) -> T
 
 def _words_of_tokens(token_texts: Sequence[str]) -> list[str | None]:
     """The word in lower case that each token is part of: the first of several, or None."""
-    found = _WORD.finditer("".join(token_texts))
+    found = WORD.finditer("".join(token_texts))
     word_at = {index: word[0].lower() for word in found for index in range(*word.span())}
     ends = list(accumulate(map(len, token_texts)))
     return [
