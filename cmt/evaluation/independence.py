@@ -20,7 +20,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from cmt.text.answers import words_of
-from cmt.text.sentences import SENTENCE_END
+from cmt.text.sentences import sentences
 from cmt.text.shingles import shingles, words
 
 ALIKE = 0.8  # ratio of common characters (difflib) from which two names look alike
@@ -107,8 +107,8 @@ def _copied(first: Claim, second: Claim) -> bool:
 def _sentence(claim: Claim) -> str:
     """The sentence that states the value; the whole text if none does."""
     wanted = words_of(claim.value)
-    sentences: Iterable[str] = SENTENCE_END.split(claim.text)
-    return next((sentence for sentence in sentences if wanted <= words_of(sentence)), claim.text)
+    stating = (sentence for sentence in sentences(claim.text) if wanted <= words_of(sentence))
+    return next(stating, claim.text)
 
 
 def _overlap(first: str, second: str) -> float:

@@ -12,17 +12,17 @@ from cmt.answering.judge import FEWEST_ASKED, Statement
 from cmt.evaluation.changes.pairs import Memory, Pair
 from cmt.questions.gaps import question_on
 from cmt.text.display import without_publisher
-from cmt.text.names import LONG_NAME
+from cmt.text.names import NAME
 from cmt.text.numbers import QUANTITY, TIME
 from cmt.text.overlap import coverage
-from cmt.text.sentences import SENTENCE_END
+from cmt.text.sentences import sentences
 from cmt.text.words import stems
 
 # questions that are made of a text at most; those come first whose words the other text has most of
 QUESTIONS = 2
 FEWEST_WORDS = 6  # content words of the clauses that make a question, if the sentence has so many
 _CLAUSE_END = re.compile(r"[;:()–—]\s*| - |, ")
-_VALUE = re.compile(f"{TIME}|{QUANTITY}|{LONG_NAME}")
+_VALUE = re.compile(f"{TIME}|{QUANTITY}|{NAME}")
 
 
 class MadeQuestion(NamedTuple):
@@ -84,7 +84,7 @@ def _question_about(text: str, value: str) -> str | None:
     """A question that `value` answers, made of the clauses around it in the first sentence that has
     it.
     """
-    for sentence in SENTENCE_END.split(text):
+    for sentence in sentences(text):
         start = sentence.find(value)
         if start >= 0:
             return question_on(_clauses_around(sentence, start, start + len(value)), value)
