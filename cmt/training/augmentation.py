@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from cmt.common.arrow import replace_column
-from cmt.text.numbers import DECIMAL, YEAR
+from cmt.text.numbers import NUMBER, YEAR, value_of
 
 DOCUMENT_SHARE = 0.5  # of the documents are changed
 ANSWER_SHARE = 0.5  # of the answers in such a document get an earlier value, if one is found
@@ -114,12 +114,12 @@ def _with_earlier_value(answer: str, old: str, place: re.Match[str], rng: random
     of_kind: tuple[str, ...] = _NAMES
     if re.search(YEAR, answer):
         of_kind = ()
-    elif DECIMAL.search(answer):
+    elif re.search(NUMBER, answer):
         of_kind = _FIGURES
     phrase, rest = rng.choice(_ANY_VALUE + of_kind), text[place.end() :]
     if rest[:1] in tuple(",.;:)?!"):
         phrase = phrase.removesuffix(",")
-    direction = "up" if _value(answer) > _value(old) else "down"
+    direction = "up" if value_of(answer) > value_of(old) else "down"
     return text[: place.start()] + phrase.format(new=answer, old=old, direction=direction) + rest
 
 
@@ -129,7 +129,7 @@ def _earlier_value(answer: str, names: Sequence[str], rng: random.Random) -> str
     """
     if len(answer.split()) > MAX_ANSWER_WORDS:
         return None
-    if number := DECIMAL.search(answer):
+    if number := re.search(NUMBER, answer):
         digits = [index for index in range(*number.span()) if answer[index].isdigit()]
         # only the last digits of a longer figure, so that it keeps its magnitude: 365 and 340, 1987
         # and 1983
@@ -148,9 +148,3 @@ def _kind(question: str, answer: str) -> str:
     asked_for = _ASKED_FOR.search(question.lower())
     shape = "".join("X" if word[0].isupper() else "x" for word in answer.split())
     return f"{asked_for[1] or asked_for[2]} {shape}" if asked_for and shape.startswith("X") else ""
-
-
-def _value(text: str) -> float:
-    """The first number in `text`, or 0."""
-    number = DECIMAL.search(text)
-    return float(number[0].replace(",", "")) if number else 0.0
