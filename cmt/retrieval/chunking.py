@@ -6,8 +6,7 @@ from typing import Any
 
 from cmt.lm.model import FrozenLM
 from cmt.text.display import heading
-
-SENTENCE_ENDS = frozenset(".!?\n。！？؟")
+from cmt.text.sentences import CHUNK_ENDS
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def split_into_chunks(document: Mapping[str, Any], *, lm: FrozenLM, longest: int
         end = min(token + longest, len(offsets))
         if end < len(offsets):
             candidates = range(end, token + longest // 2, -1)
-            end = next((i for i in candidates if text[offsets[i - 1][1] - 1] in SENTENCE_ENDS), end)
+            end = next((i for i in candidates if text[offsets[i - 1][1] - 1] in CHUNK_ENDS), end)
         # 2. Its text. It begins where the previous piece ends, not at the offset of its first
         #    token: all tokens of an emoji have the offsets of the whole character.
         piece = text[begin : offsets[end - 1][1]].strip()

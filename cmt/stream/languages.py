@@ -2,10 +2,11 @@
 texts.
 """
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+
+from cmt.text.words import words
 
 SAMPLE = 300  # largest number of documents of an ingest whose language is determined
 _CHARACTERS = 1_000  # of a text
@@ -70,12 +71,12 @@ def language_of(text: str) -> str | None:
         script = foreign.most_common(1)[0][0]
         return _SCRIPTS.get(script, f"in {script.capitalize()} script")
     # 2. the frequent words
-    words = re.findall(r"[^\W\d_]+", start.casefold())
+    written = [word for word in words(start.casefold()) if word.isalpha()]
     counts = {
-        name: sum(word in frequent for word in words) for name, frequent in _LANGUAGES.items()
+        name: sum(word in frequent for word in written) for name, frequent in _LANGUAGES.items()
     }
     best = max(counts, key=counts.__getitem__)
-    return best if len(words) >= _FEWEST and counts[best] >= _SHARE * len(words) else None
+    return best if len(written) >= _FEWEST and counts[best] >= _SHARE * len(written) else None
 
 
 def language_notice(texts: Sequence[str], *, sampled: bool = False) -> str | None:

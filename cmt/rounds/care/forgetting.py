@@ -3,7 +3,6 @@
 `cmt.rounds.erasure` does what was announced, also after a kill.
 """
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from cmt.rounds import purging
 from cmt.rounds.erasure import ForgetReport, Journal, banks_of, finish
 from cmt.stream.forgotten import Forgotten
 from cmt.text.display import without_publisher
+from cmt.text.words import words
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _is_own(query: str, memory: Mapping[str, Any]) -> bool:
     may be inflected.
     """
     texts = query, memory["source"] or "", without_publisher(memory)
-    query_words, source_words, text_words = (re.findall(r"\w+", text.lower()) for text in texts)
+    query_words, source_words, text_words = (words(text.lower()) for text in texts)
 
     def among(word: str, words: list[str]) -> bool:
         return any(

@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 
 from charset_normalizer import from_bytes
 
+from cmt.text.sentences import DOCUMENT_ENDS
+
 _SAMPLE = 100_000  # bytes that decide the encoding
 _EQUAL = 0.03  # difference in coherence, 0–1, that does not separate two encodings
 _FEW = 8  # bytes that are too few to decide it
@@ -78,7 +80,6 @@ _CHAPTER = re.compile(
     r"\n(?=#{1,3} |(?:chapter|part|kapitel|teil|chapitre|cap[ií]tulo)\b)", re.IGNORECASE
 )
 _PARAGRAPH = re.compile(r"\n\s*\n")
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\n")
 _LAYOUT_CELL = 200  # characters; a longer cell is a column of a page, not of a table
 
 
@@ -213,7 +214,7 @@ def chapters(text: str, limit: int) -> Iterator[str]:
         cuts = next(
             (
                 cuts
-                for at in (_CHAPTER, _PARAGRAPH, _SENTENCE)
+                for at in (_CHAPTER, _PARAGRAPH, DOCUMENT_ENDS)
                 if (cuts := list(at.finditer(part, limit // 2)))
             ),
             None,
