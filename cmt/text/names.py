@@ -41,5 +41,3 @@ def name_words(text: str) -> list[str]:
     for sentence in sentences(text):
         found += [word for word in words(sentence)[1:] if word[0].isupper() and len(word) > 1]
     return found
-
-LONG_NAME = NAME

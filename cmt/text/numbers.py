@@ -68,5 +68,3 @@ def value_of(text: str) -> float:
     """The first number in `text`, or 0: 1500.5 of "$1,500.50"."""
     number = re.search(r"\d[\d,]*(?:\.\d+)?", text)
     return float(number[0].replace(",", "")) if number else 0.0
-
-DECIMAL = re.compile(r"\d[\d,]*(?:\.\d+)?")

@@ -58,10 +58,3 @@ def _is_end(found: re.Match[str]) -> bool:
         return True
     is_initial = len(word) == 1 and word.isalpha()
     return not is_initial and word not in (_BEFORE_NUMBER if following.isdigit() else _BEFORE_NAME)
-
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
-INITIAL = re.compile(r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|No|vs|Jr)\.$")
-END_MARK = re.compile(
-    r"(?P<word>\w+)\W?(?P<mark>[.!?])[\"”’)\]]*(?=\s+[\"“‘(\[]*(?P<next>[^\W\d_]))"
-)
-ABBREVIATIONS = _BEFORE_NAME
