@@ -16,6 +16,7 @@ from cmt.questions.generation import AUXILIARIES, VERB_BEHIND, content_words, wi
 from cmt.questions.spans import FUNCTION_WORD, PAST_VERB, Span, spans
 from cmt.questions.word_knowledge import WordKnowledge
 from cmt.questions.words import QuestionWords
+from cmt.text.words import PRONOUNS
 
 _LEAST_CONTENT = 3  # content words of a question
 _WORDS = range(4, 17)
@@ -23,10 +24,8 @@ _CLAUSE_END = re.compile(
     r"[;:()–—.]| - |, |\b(?:and|but|because|when|while|who|which|whom|whose|that|where|if)\b"
 )
 _DATED = re.compile(r"(?:,? \b(?:in|on|since|until|by|from)(?: the)?) $", re.IGNORECASE)
-_UNCLEAR = re.compile(
-    r"\b(?:it|he|she|they|them|him|her|his|its|their|this|these|those|we|us|our|you|your|i|me|my|here|there|such|so|one)\b",
-    re.IGNORECASE,
-)  # words that need the sentences before
+_UNCLEAR = re.compile(rf"\b(?:{'|'.join(sorted(PRONOUNS))}|such|so|one)\b", re.IGNORECASE)
+"""Words that need the sentences before."""
 _VERB = re.compile(rf" (?:{'|'.join(sorted(AUXILIARIES))}|{PAST_VERB})\b")
 
 

@@ -9,30 +9,27 @@ from typing import Literal, NamedTuple
 from cmt.text.names import NAME, NAME_WORD
 from cmt.text.numbers import PERIOD, QUANTITY
 from cmt.text.sentences import sentences
-from cmt.text.words import FUNCTION_WORDS
+from cmt.text.words import FUNCTION_WORDS, PREPOSITIONS
 
 Kind = Literal["when", "number", "name", "phrase", "reason", "way", "rest"]
 
 _FIRST_WORD = re.compile(rf"{NAME_WORD}(?=[ ,'’])(?! [A-Z])")
 
 DETERMINER = "(?:[Tt]he|[Aa]n?|[Ii]ts|[Tt]heir|[Hh]is|[Hh]er)"
-_PREPOSITIONS = (
-    "in|on|at|to|from|by|near|for|of|with|between|since|until|into|over|under|through|against|"
-    "during|about"
-)
+_PREPOSITIONS = "|".join(sorted(PREPOSITIONS))
 _VAGUE_WORDS = ["addition", "due", "example", "first", "one", "order", "part", "per", "way", "well"]
 _NOT_IN_A_PHRASE = "|".join(sorted(FUNCTION_WORDS.union(_VAGUE_WORDS)))
 FUNCTION_WORD = re.compile(rf"(?:{_NOT_IN_A_PHRASE})\b", re.IGNORECASE)
 _WORD = rf"(?!(?:{_NOT_IN_A_PHRASE})\b)[a-z][\w'’-]*"
 PAST_VERB = (
-    r"\w{2,}ed|became|began|made|took|won|led|gave|found|built|wrote|held|lost|left|came|went|ran|said|saw|grew|fell|met|"
-    "brought|bought|sold|sent|told|taught|thought|drew|rose|sang|spoke|kept|fought"
+    r"\w{2,}ed|became|began|made|took|won|led|gave|found|built|wrote|held|lost|left|came|went|ran|"
+    "said|saw|grew|fell|met|brought|bought|sold|sent|told|taught|thought|drew|rose|sang|spoke|kept|fought"
 )
 _LATER_WORD = rf"(?!\w+ed\b){_WORD}"
 _FOLLOWING = f"{_PREPOSITIONS}|and|or|is|are|was|were|has|had|can|will|that|which|{PAST_VERB}"
 _BEHIND = rf"(?! (?:of|to)\b)(?= (?:{_FOLLOWING})\b|[,.;:)]|$)"
 _PHRASE = (
-    rf"(?:\b(?:(?!to )(?:{_PREPOSITIONS})|as|and|or|is|are|was|were) |\b(?={DETERMINER} ))"
+    rf"(?:\b(?:(?!to )(?:{_PREPOSITIONS})|and|or|is|are|was|were) |\b(?={DETERMINER} ))"
     rf"(?:{DETERMINER} )?"
     rf"(?P<phrase>{_WORD}(?: {_LATER_WORD}){{0,3}}"
     rf"(?: of (?:{DETERMINER} )?[\w-]+(?: {_LATER_WORD})?)?)"
