@@ -83,8 +83,8 @@ class Source:
     it.
     """
     supersedes: str | None = None
-    """Id of the document that this one supersedes; it is read together with that document if the bank
-    still has it.
+    """Id of the document that this one supersedes; it is read together with that document if the
+    bank still has it.
     """
 
 

@@ -84,8 +84,8 @@ def complete(
     """Answer each text prompt greedily, up to the end of the line.
 
     `shared` is read once and precedes every prompt. Answers do not depend on `batch_size`: a row
-    with a near-tie is generated again by itself. `on_progress` gets the number of finished prompts. A
-    caller may replace `generate`, for example to count tokens.
+    with a near-tie is generated again by itself. `on_progress` gets the number of finished prompts.
+    A caller may replace `generate`, for example to count tokens.
     """
     # 1. read the shared text
     head = shared_prefix(lm, shared) if shared else None

@@ -18,7 +18,9 @@ from safetensors.numpy import load_file, save
 from cmt.common.storage import write_bytes
 from cmt.errors import ConfigError, ModelError
 
-CODEBOOKS = "codebooks.safetensors"  # file next to the weights of a compressor, with one codebook per window
+CODEBOOKS = (  # file next to the weights of a compressor, with one codebook per window
+    "codebooks.safetensors"
+)
 CENTROIDS = 256  # the values of a byte
 
 Vectors = NDArray[np.float32]  # (k, D)

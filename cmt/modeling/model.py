@@ -175,9 +175,9 @@ class MemoryModel(nn.Module):
     ) -> TokenScores:
         """ψ's scores of the tokens in the memories of each question.
 
-        `question` is the encoding of the questions, `question_ids` their token ids, `memories` those
-        selected for each. `expanded`: so many likeliest memories are read with a vector for each
-        token, where ψ has that window.
+        `question` is the encoding of the questions, `question_ids` their token ids, `memories`
+        those selected for each. `expanded`: so many likeliest memories are read with a vector for
+        each token, where ψ has that window.
         """
         read, window, leads = self._expand(question, memories, expanded)
         scores = self._score_tokens(question, read, window)  # (B, S, n, 2)

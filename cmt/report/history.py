@@ -57,8 +57,8 @@ class Entry:
 
     @property
     def gain(self) -> float | None:
-        """F1 of the memory minus F1 of the LM without it, on the questions of the slice itself; None if
-        either is absent.
+        """F1 of the memory minus F1 of the LM without it, on the questions of the slice itself;
+        None if either is absent.
         """
         return (
             self.own["cmt"] - self.own["closed"] if {"cmt", "closed"} <= self.own.keys() else None

@@ -48,7 +48,8 @@ class Paragraph:
     questions: list[ParagraphQuestion]
     unanswerable: list[list[int]]  # questions that `text` seems to answer but does not
     article: str
-    # the `source` of the document; with several sources, the `source_name` of the source it counts for
+    # the `source` of the document; with several sources, the `source_name` of the source it counts
+    # for
     source: str
 
 

@@ -207,8 +207,9 @@ def explain_out_of_memory(params: Params, device: torch.device) -> Iterator[None
         names += ["processes"] if params.train.processes > 1 else []
         keys = [f"{dotted('train', name)} ({getattr(params.train, name):g})" for name in names]
         raise ModelError(
-            f"out of memory on {device}: lower {', '.join(keys)} or "
-            f"{dotted('compressor', 'chunk_tokens')} ({params.compressor.chunk_tokens}); `cmt train --plan` measures the peak"
+            f"out of memory on {device}: lower {', '.join(keys)} or"
+            f" {dotted('compressor', 'chunk_tokens')} ({params.compressor.chunk_tokens}); `cmt"
+            " train --plan` measures the peak"
         ) from error
 
 

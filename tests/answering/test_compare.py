@@ -125,8 +125,8 @@ def test_texts_that_may_be_about_the_same_count_where_a_change_is_possible(
 
 
 BOTH = (
-    "Fares rise\nOn Saltby a ticket is dearer: 11 crowns, after 8 crowns for the single fare of the "
-    "ferry."
+    "Fares rise\nOn Saltby a ticket is dearer: 11 crowns, after 8 crowns for the single fare of the"
+    " ferry."
 )
 
 

@@ -29,7 +29,10 @@ QUESTION, AS_OF = "What does a single ticket on the Saltby ferry cost?", "2031-0
 SECONDS = 120
 """Longest wait for a server or a page."""
 WINDOW = {"width": 1500, "height": 960, "deviceScaleFactor": 1, "mobile": False}
-HAS_LINK = "return [...document.querySelectorAll('a')].some(link => link.textContent.includes(arguments[0]))"
+HAS_LINK = (
+    "return [...document.querySelectorAll('a')].some(link =>"
+    " link.textContent.includes(arguments[0]))"
+)
 EVENTS = [
     ("events", name)
     for name in (
@@ -40,7 +43,8 @@ EVENTS = [
 ]
 OPEN_ROUNDS = """
 document.querySelector('[aria-label=Close]')?.click();
-const stream = [...document.querySelectorAll('a')].find(link => link.textContent.includes('data/stream'));
+const stream = [...document.querySelectorAll('a')].find(
+    link => link.textContent.includes('data/stream'));
 stream.closest('[role=gridcell]').querySelector('button').click();
 """
 """Closes MLflow's assistant and opens the rounds below the stream's run."""

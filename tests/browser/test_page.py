@@ -107,13 +107,12 @@ def test_the_answers_on_several_days_are_listed_and_a_click_returns_to_one(
 
 def test_a_slider_at_its_end_follows_new_documents(browser: Chrome, url: str) -> None:
     open_page(browser, url)
-    browser.execute_script(
-        """
-        const [send, range] = [window.fetch, { first: "2031-01-06", last: "2031-03-09", documents: 9 }];
+    browser.execute_script("""
+        const [send, range] = [window.fetch, { first: "2031-01-06", last: "2031-03-09",
+            documents: 9 }];
         const grown = () => Promise.resolve(new Response(JSON.stringify(range)));
         window.fetch = (path, options) => (path === "range" ? grown() : send(path, options));
-        """
-    )
+        """)
     ask(browser, MAYOR)
     date = by_id(browser, "date")
     assert [date.get_attribute(name) for name in ("value", "max")] == ["2031-03-09", "2031-03-09"]
@@ -212,11 +211,11 @@ def test_every_control_has_an_accessible_name(browser: Chrome, url: str) -> None
 
 def test_positions_of_spans_count_code_points(browser: Chrome, url: str) -> None:
     open_page(browser, url)
-    lit = browser.execute_async_script(
-        """
+    lit = browser.execute_async_script("""
         const done = arguments[0];
         import("/web/dom.js").then(({ highlighted }) => {
-          const spans = [{first: 4, last: 6, probability: 0.2}, {first: 1, last: 3, probability: 0.8},
+          const spans = [{first: 4, last: 6, probability: 0.2}, {first: 1, last: 3,
+              probability: 0.8},
                          {first: 5, last: 99, probability: 0.1}];
           const box = document.createElement("p");
           const source = {text: "a🦆b<i>c", spans, quote: {first: 2, last: 3}};
@@ -224,11 +223,12 @@ def test_positions_of_spans_count_code_points(browser: Chrome, url: str) -> None
           const light = (mark) => [mark.textContent, mark.style.getPropertyValue("--light")];
           const part = document.createElement("p");
           part.append(...highlighted(source, 0.8, 2, 5));
-          const quotes = [...box.querySelectorAll("mark .quote")].map((element) => element.textContent);
-          done([box.textContent, [...box.querySelectorAll("mark")].map(light), part.textContent, quotes]);
+          const quotes =
+            [...box.querySelectorAll("mark .quote")].map((element) => element.textContent);
+          done([box.textContent, [...box.querySelectorAll("mark")].map(light), part.textContent,
+              quotes]);
         });
-        """
-    )
+        """)
     assert lit == ["a🦆b<i>c", [["🦆b", "1"], ["i>", "0.25"], ["c", "0.125"]], "b<i", ["b"]]
 
 

@@ -111,8 +111,8 @@ def test_ctrl_c_in_a_round_prints_how_to_continue(
         )
         stderr = run(adapted, "update", status=130).stderr
     assert (
-        "interrupted during canaries: the next `cmt update` reports it, repairs the bank and continues"
-        in stderr
+        "interrupted during canaries: the next `cmt update` reports it, repairs the bank and"
+        " continues" in stderr
     )
     with caplog.at_level(logging.WARNING):
         run(adapted, "update")

@@ -44,7 +44,8 @@ def test_rejected_rows_are_counted_and_named(tiny_workspace: Path) -> None:
 def test_a_dry_run_shows_the_mapping_and_writes_nothing(tiny_workspace: Path) -> None:
     rows = tiny_workspace / "news.csv"
     rows.write_text(
-        "headline,story,content,date\nLamp,A lamp was lit.,x,1714564800\nFair,A fair opened.,y,05/03/2031\n"
+        "headline,story,content,date\nLamp,A lamp was lit.,x,1714564800\nFair,A fair"
+        " opened.,y,05/03/2031\n"
     )
     printed = run(tiny_workspace, "ingest", str(rows), "--map", "text=story", "--dry-run").stdout
     assert "1 document and 0 questions would be taken into 1 slice" in printed
@@ -181,7 +182,11 @@ def test_forgotten_documents_are_in_no_answer(adapted: Path) -> None:
     doc_id = "crane's 100%; --"
     assert (
         read(adapted, "forget", doc_id).items()
-        >= {"doc_id": doc_id, "rows": 1, "forgotten": True}.items()
+        >= {
+            "doc_id": doc_id,
+            "rows": 1,
+            "forgotten": True,
+        }.items()
     )
     assert "mayor-2 is forgotten: 1 row removed" in run(adapted, "forget", "mayor-2").stdout
     everything = read(adapted, "--set", "research.selection.max_logprob_gap=1000", "ask", MAYOR)[

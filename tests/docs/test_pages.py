@@ -67,7 +67,8 @@ class Shell:
             if not name.startswith(("PREFECT_", "MLFLOW_"))
         }
         environment |= {
-            "PYTHONPATH": str(folder), "COLUMNS": "200", "MPLCONFIGDIR": str(folder / ".matplotlib"),
+            "PYTHONPATH": str(folder), "COLUMNS": "200",
+            "MPLCONFIGDIR": str(folder / ".matplotlib"),
             "PREFECT_HOME": str(folder / ".prefect"),
         }  # fmt: skip
         self._bash = subprocess.Popen(
@@ -94,7 +95,8 @@ class Shell:
             limit.cancel()
         shown = "\n    ".join(lines[-40:])
         raise AssertionError(
-            f"the shell ended, or {SECONDS} s were over, in {command.text!r}; it printed\n    {shown}"
+            f"the shell ended, or {SECONDS} s were over, in {command.text!r}; it printed\n   "
+            f" {shown}"
         )
 
     def start(self, command: Command) -> list[str]:

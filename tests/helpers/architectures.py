@@ -11,10 +11,14 @@ from cmt.lm.loading import model_class
 from tests.helpers.lms import tokenizer
 
 RUN = (
-    "apertus", "arcee", "cohere", "cohere2", "cwm", "diffllama", "ernie4_5", "exaone4", "falcon", "gemma",
-    "gemma2", "gemma3_text", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj",
-    "granite", "granitemoe", "helium", "llama", "ministral3", "mistral", "mixtral", "nemotron", "olmo", "olmo2",
-    "olmo3", "olmoe", "opt", "phi", "phi3", "phimoe", "qwen2", "qwen3", "qwen3_moe", "seed_oss", "smollm3",
+    "apertus", "arcee", "cohere", "cohere2", "cwm", "diffllama", "ernie4_5", "exaone4",
+    "falcon", "gemma",
+    "gemma2", "gemma3_text", "glm", "glm4", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox",
+    "gpt_oss", "gptj",
+    "granite", "granitemoe", "helium", "llama", "ministral3", "mistral", "mixtral",
+    "nemotron", "olmo", "olmo2",
+    "olmo3", "olmoe", "opt", "phi", "phi3", "phimoe", "qwen2", "qwen3", "qwen3_moe",
+    "seed_oss", "smollm3",
     "stablelm", "starcoder2",
 )  # fmt: skip
 """Architectures that go from `cmt model pull` to `cmt ask`."""
@@ -41,10 +45,13 @@ REFUSED = {
 
 _SIZES: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 1024, "initializer_range": 0.3,
+    "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 1024,
+    "initializer_range": 0.3,
     "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2,
-    "moe_intermediate_size": 32, "sliding_window": 64, "n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 1024,
-    "ffn_dim": 96, "word_embed_proj_dim": 64, "rotary_dim": 8, "n_inner": 96, "attention_types": [[["global"], 4]],
+    "moe_intermediate_size": 32, "sliding_window": 64, "n_embd": 64, "n_layer": 4,
+    "n_head": 4, "n_positions": 1024,
+    "ffn_dim": 96, "word_embed_proj_dim": 64, "rotary_dim": 8, "n_inner": 96,
+    "attention_types": [[["global"], 4]],
     "num_layers": 4, "num_heads": 4, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None,
 }  # fmt: skip
 

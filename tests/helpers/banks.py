@@ -27,7 +27,7 @@ def key_of(name: str) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(KEY_DIM).astype(np.float16)
 
 
-def document(
+def document(  # noqa: PLR0913 - a row has as many columns
     doc_id: str,
     *,
     at: int = 0,

@@ -32,8 +32,14 @@ PROMPTS = [
     "Port Ellery, the mayor and 7 more",
 ]
 CORPUS = [
-    "Text: The harbour of Port Ellery was built by the mayor.\n\nQuestion: Who built it?\nAnswer: the mayor\n\n",
-    "Text: The ferry to Saltby costs six crowns a trip.\n\nQuestion: What does the ferry cost?\nAnswer: six crowns\n\n",
+    (
+        "Text: The harbour of Port Ellery was built by the mayor.\n\nQuestion: Who built"
+        " it?\nAnswer: the mayor\n\n"
+    ),
+    (
+        "Text: The ferry to Saltby costs six crowns a trip.\n\nQuestion: What does the ferry"
+        " cost?\nAnswer: six crowns\n\n"
+    ),
 ]
 
 

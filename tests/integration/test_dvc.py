@@ -30,7 +30,8 @@ SILENT = {f"cmt.{name}" for name in (
     "active_bank", "bank", "bank.changes", "bank.ledger", "bank.location", "bank.memory_ids",
     "bank.rounds", "compressor_in_use", "config", "errors", "history", "project", "workspace",
     "cli", "cli.context", "cli.output",
-    "cli.progress_bar", "common", "common.dates", "common.digests", "common.imports", "common.progress",
+    "cli.progress_bar", "common", "common.dates", "common.digests", "common.imports",
+    "common.progress",
     "common.provenance", "common.scratch", "common.secrets", "common.storage", "common.strict_yaml",
     "common.systems", "common.text", "common.version",
 )}  # fmt: skip
@@ -79,9 +80,11 @@ def pending(folder: Path) -> list[str]:
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`base` with the values of `changes`, nested sections included."""
     return {
-        key: merged(value, changes.get(key, {}))
-        if isinstance(value, dict)
-        else changes.get(key, value)
+        key: (
+            merged(value, changes.get(key, {}))
+            if isinstance(value, dict)
+            else changes.get(key, value)
+        )
         for key, value in base.items()
     }
 

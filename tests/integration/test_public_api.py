@@ -30,12 +30,15 @@ HEAVY = {
     "numpy",
 }
 PUBLIC = [
-    "Answer", "BankError", "CmtError", "ConfigError", "DamageError", "ModelError", "NotFoundError", "Params", "Round",
-    "RoundError", "ServiceError", "Source", "StreamError", "UnknownDocumentError", "Workspace", "__version__",
+    "Answer", "BankError", "CmtError", "ConfigError", "DamageError", "ModelError",
+    "NotFoundError", "Params", "Round",
+    "RoundError", "ServiceError", "Source", "StreamError", "UnknownDocumentError",
+    "Workspace", "__version__",
     "load_params", "open",
 ]  # fmt: skip
 METHODS = [
-    "activate_if_complete", "ask", "evaluate", "fit_codebook", "forget", "forget_all", "forgettable", "forgotten_documents", "ingest",
+    "activate_if_complete", "ask", "evaluate", "fit_codebook", "forget", "forget_all",
+    "forgettable", "forgotten_documents", "ingest",
     "open_source", "params", "pending", "plan_training", "project", "pull", "rollback", "rounds",
     "sync", "train", "update", "verify",
 ]  # fmt: skip

@@ -20,13 +20,13 @@ OLD = DatedText(
     date(2031, 3, 1),
 )
 NEW = DatedText(
-    "Dearer crossing\nPassengers of the Saltby ferry found a new board at the quay. A single ticket costs 11 crowns, "
-    "and bicycles pay two. The company blames the price of diesel.",
+    "Dearer crossing\nPassengers of the Saltby ferry found a new board at the quay. A single ticket"
+    " costs 11 crowns, and bicycles pay two. The company blames the price of diesel.",
     date(2031, 7, 6),
 )
 RUMOUR = DatedText(
-    "Quay talk\nA rumour has it that a single ticket on the Saltby ferry will cost 11 crowns. The company denies it: "
-    "the fare stays as it is, a spokeswoman said.",
+    "Quay talk\nA rumour has it that a single ticket on the Saltby ferry will cost 11 crowns. The"
+    " company denies it: the fare stays as it is, a spokeswoman said.",
     date(2031, 7, 6),
 )
 

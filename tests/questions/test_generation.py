@@ -11,8 +11,8 @@ from tests.helpers.facts import documents
 from tests.helpers.words import UnknownWords
 
 TEXT = (
-    "Ines Vell opened the school in Saltby in 1987; it has 40 rooms and a garden behind the old harbour. "
-    "On 3 May 2031 the town council of Port Ellery met Moss."
+    "Ines Vell opened the school in Saltby in 1987; it has 40 rooms and a garden behind the old"
+    " harbour. On 3 May 2031 the town council of Port Ellery met Moss."
 )
 
 
@@ -119,7 +119,10 @@ def test_a_gap_longer_than_the_words_before_the_answer_leaves_none_of_them(
 ) -> None:
     for name, value in (("_GAPS", (5,)), ("_ONE_SIDE", 0), ("_NOISY", 0)):
         monkeypatch.setattr(f"cmt.questions.generation.{name}", value)
-    text = "The tired old council in 1987 closed a narrow school near Saltby because lightning destroyed its roof."
+    text = (
+        "The tired old council in 1987 closed a narrow school near Saltby because lightning"
+        " destroyed its roof."
+    )
     questions = [
         question
         for seed in range(20)
@@ -177,7 +180,10 @@ def test_phrases_names_and_quantities_are_whole(text: str, answers: set[str]) ->
     asked = [row for seed in range(20) for row in made(text, seed=seed)]
     found = {answer for _, answer in asked}
     assert answers <= found
-    parts = "While Moss|leave|3.5|40|teams|the old|while|Hort|University|Moss's|5 May|217|old one|1914|18|1|3"
+    parts = (
+        "While Moss|leave|3.5|40|teams|the old|while|Hort|University|Moss's|5 May|217|old"
+        " one|1914|18|1|3"
+    )
     assert not found & set(parts.split("|"))
     assert not any("(" in question or " one " in question for question, _ in asked)
 

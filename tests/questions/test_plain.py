@@ -77,7 +77,10 @@ def test_a_question_that_needs_other_sentences_is_not_made(text: str) -> None:
 
 
 def test_each_document_comes_once_before_any_comes_twice() -> None:
-    two = "Ines Vell opened the village school in Saltby. Ines Vell sold the harbour mill of Corvale last week."
+    two = (
+        "Ines Vell opened the village school in Saltby. Ines Vell sold the harbour mill of Corvale"
+        " last week."
+    )
     one = "Ines Vell painted the yellow ferry of Saltby."
     assert [question for question, _ in asked(two, one)] == [
         "Who sold the harbour mill of Corvale last week?",

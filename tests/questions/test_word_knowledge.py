@@ -33,7 +33,8 @@ def test_function_words_and_words_of_several_tokens_are_similar_to_none(
 
 @pytest.mark.parametrize(
     ("past", "infinitive"),
-    [("opened", "open"), ("created", "create"), ("stopped", "stop"), ("carried", "carry"), ("wrote", "write"),
+    [("opened", "open"), ("created", "create"), ("stopped", "stop"), ("carried", "carry"),
+     ("wrote", "write"),
      ("zorbled", "zorbled")],
 )  # fmt: skip
 def test_infinitives(knowledge: WordKnowledge, past: str, infinitive: str) -> None:

@@ -80,7 +80,8 @@ def _run(folder: Path, *command: Path | str) -> str:
     # a file, because the server keeps its standard output open
     with (folder.parent / f"{folder.name}.out").open("w+b") as output:
         subprocess.run(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT,
             user=account, group=account, extra_groups=[] if account else None, check=True,
         )  # fmt: skip
         output.seek(0)

@@ -48,7 +48,8 @@ class Environment:
     def serve(self, folder: Path) -> Iterator[str]:
         """The address of a running `cmt serve`."""
         with subprocess.Popen(
-            [self.bin / "cmt", "serve", "--port", "0", "--json"], cwd=folder, env=self.variables, text=True,
+            [self.bin / "cmt", "serve", "--port", "0", "--json"], cwd=folder,
+            env=self.variables, text=True,
             stdout=subprocess.PIPE,
         ) as server:  # fmt: skip
             assert server.stdout
@@ -119,7 +120,8 @@ def test_an_installation_without_a_clone_adapts_and_serves(packages: Path, tmp_p
     started = time.monotonic()
     user.install("--find-links", str(packages), "cmt-memory[pipeline]")
     print(
-        f"pipeline: {_megabytes(user.bin.parent)} MB in all, {time.monotonic() - started:.0f} s more"
+        f"pipeline: {_megabytes(user.bin.parent)} MB in all, {time.monotonic() - started:.0f} s"
+        " more"
     )
     user.run("cmt", "report", folder=project)
 

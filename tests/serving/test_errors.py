@@ -117,7 +117,8 @@ def test_an_error_within_a_stream_is_its_last_event_and_logged(
 
 def test_an_error_of_cmt_names_no_folder_of_the_server() -> None:
     error = BankError(
-        "no bank in /srv/news/data/bank: run `cmt update`, see '/srv/a.b/x' and s3://bucket/news/bank, /docs"
+        "no bank in /srv/news/data/bank: run `cmt update`, see '/srv/a.b/x' and"
+        " s3://bucket/news/bank, /docs"
     )
     expected = "no bank in bank: run `cmt update`, see 'x' and s3://bucket/news/bank, /docs"
     assert error_message(response_to(error)) == expected

@@ -16,7 +16,8 @@ FAULTS = {"kill": 1, "full disk": 2, "I/O error": 3, "torn write": 4}
 SIGKILL.
 """
 CALLS = {
-    1: "write", 18: "pwrite", 20: "writev", 74: "fsync", 75: "fdatasync", 77: "ftruncate", 82: "rename", 86: "link",
+    1: "write", 18: "pwrite", 20: "writev", 74: "fsync", 75: "fdatasync", 77: "ftruncate",
+    82: "rename", 86: "link",
     87: "unlink", 263: "unlinkat", 264: "renameat", 265: "linkat", 296: "pwritev", 316: "renameat2",
 }  # fmt: skip
 """Numbers of the system calls on x86-64 that `faults.c` traps."""

@@ -38,7 +38,10 @@ from cmt.errors import ConfigError
         ("{name: a, kind: feed, address: 'https://pw@h.example/'}", "holds credentials"),
         ("{name: a, kind: feed, address: 'https://h.example/?token=abc'}", "holds credentials"),
         (
-            "{name: a, kind: feed, address: 'https://h.example/', headers: {A: 'Bearer 0123456789abcdef0'}}",
+            (
+                "{name: a, kind: feed, address: 'https://h.example/', headers: {A: 'Bearer"
+                " 0123456789abcdef0'}}"
+            ),
             "credentials",
         ),
         ("{name: a, kind: folder, address: x, on_delete: drop}", "on_delete"),
@@ -56,17 +59,18 @@ def test_a_wrong_source_is_refused(tmp_path: Path, source: str, message: str) ->
 
 
 def test_credentials_are_named_and_paths_start_at_the_project(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text(
-        """
+    (tmp_path / "params.yaml").write_text("""
 stream: {authority: {desk: [Courier]}}
 sources:
   - {name: posts, kind: folder, address: posts/*.md, authority: [Herald], publisher: desk}
   - {name: rows, kind: sql, address: "sqlite:///news.db", query: SELECT 1 AS k, key: k}
   - {name: db, kind: sql, address: "postgresql://reader:${PW}@h/d?sslkey=${KEY}", query: q, key: k}
   - {name: peer, kind: sql, address: "postgresql+psycopg://reader@h/d", query: q, key: k}
-  - {name: api, kind: feed, address: "https://h.example/?token=${TOKEN}", headers: {Authorization: "Bearer ${B}"}}
-"""
-    )
+  - name: api
+    kind: feed
+    address: "https://h.example/?token=${TOKEN}"
+    headers: {Authorization: "Bearer ${B}"}
+""")
     params = load_params(tmp_path / "params.yaml")
     posts, rows, db, peer, api = params.sources
     assert posts.address == str(tmp_path / "posts/*.md")

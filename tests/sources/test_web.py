@@ -142,8 +142,10 @@ def test_robots_that_cannot_be_read_allow_nothing(tmp_path: Path) -> None:
 def test_a_sitemap_may_be_packed_have_images_and_quote_its_addresses() -> None:
     with site() as found:
         image = f"<image:image><image:loc>{found.address}/a.jpg</image:loc></image:image>"
-        urls = f"<url>{image}<loc>{found.address}/a.html?x=1&amp;y=2</loc><lastmod>2031-01-05</lastmod>{image}</url>"
-        urls += f"<url><loc>\n<![CDATA[{found.address}/b.html?x=1&copy=2]]></loc><lastmod>2031-01-06</lastmod></url>"
+        urls = f"<url>{image}<loc>{found.address}/a.html?x=1&amp;y=2</loc>"
+        urls += f"<lastmod>2031-01-05</lastmod>{image}</url>"
+        urls += f"<url><loc>\n<![CDATA[{found.address}/b.html?x=1&copy=2]]></loc>"
+        urls += "<lastmod>2031-01-06</lastmod></url>"
         urls = f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{urls}</urlset>'
         found.pages["/one.xml.gz"] = gzip.compress(urls.encode())
         index = (
@@ -229,7 +231,10 @@ def test_entries_without_an_id_may_share_a_link() -> None:
 
 
 def test_entries_with_one_id_are_versions_of_one_document(tmp_path: Path) -> None:
-    entry = "<entry><id>toll</id><published>2031-01-01T00:00:00Z</published>{}<content>{}</content></entry>"
+    entry = (
+        "<entry><id>toll</id><published>2031-01-01T00:00:00Z</published>{}"
+        "<content>{}</content></entry>"
+    )
     two = entry.format("<updated>2031-01-01T00:00:00Z</updated>", "The toll is two euros.")
     three = entry.format("<updated>2031-01-05T00:00:00Z</updated>", "The toll is three euros.")
     with site() as found:
@@ -291,7 +296,15 @@ def test_transient_failures_are_repeated_with_pauses(fast: list[float]) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "127.1", "[::1]", "0.0.0.0", "169.254.169.254", "10.1.2.3"],  # noqa: S104
+    [
+        "127.0.0.1",
+        "localhost",
+        "127.1",
+        "[::1]",
+        "0.0.0.0",  # noqa: S104
+        "169.254.169.254",
+        "10.1.2.3",
+    ],
 )
 def test_a_private_address_is_refused(host: str) -> None:
     connector = connect(f"http://{host}:9/news.jsonl", allow_private=False)

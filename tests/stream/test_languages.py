@@ -5,11 +5,19 @@ from cmt.stream.languages import language_notice, language_of
 TEXTS = {
     "English": "The harbour mole is 310 metres long and was built in 1902 by the harbour board.",
     "German": "Der Stadtrat hat am Dienstag beschlossen, die Brücke über den Fluss zu erneuern.",
-    "French": "Le conseil municipal a décidé mardi de rénover le pont sur la rivière, ont dit les élus.",
-    "Spanish": "El ayuntamiento decidió el martes renovar el puente sobre el río, según la alcaldesa.",
-    "Italian": "Il consiglio comunale ha deciso di rinnovare il ponte sul fiume, ha detto il sindaco.",
+    "French": (
+        "Le conseil municipal a décidé mardi de rénover le pont sur la rivière, ont dit les élus."
+    ),
+    "Spanish": (
+        "El ayuntamiento decidió el martes renovar el puente sobre el río, según la alcaldesa."
+    ),
+    "Italian": (
+        "Il consiglio comunale ha deciso di rinnovare il ponte sul fiume, ha detto il sindaco."
+    ),
     "Dutch": "De gemeenteraad heeft dinsdag besloten de brug over de rivier te vernieuwen.",
-    "Swedish": "Kommunfullmäktige beslutade på tisdagen att renovera bron, och det är en stor kostnad.",
+    "Swedish": (
+        "Kommunfullmäktige beslutade på tisdagen att renovera bron, och det är en stor kostnad."
+    ),
     "in Cyrillic script": "Городской совет решил во вторник отремонтировать мост через реку.",
     "Japanese": "市議会は火曜日に川にかかる橋を改修することを決めたということです。",
 }

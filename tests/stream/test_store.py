@@ -242,13 +242,12 @@ def test_a_locked_store_is_refused_after_a_timeout(ingest: Ingest, store: SliceS
 def test_two_concurrent_ingests_accept_every_row_once(tmp_path: Path) -> None:
     store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
     script = (
-        "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
-        "from cmt.stream.admission.ingest import Options, ingest\n"
-        "from cmt.stream.store import SliceStore\n"
-        "store = SliceStore(path=Path(sys.argv[1]), quarantine=Path(sys.argv[2]), lock_timeout=60)\n"
-        "now = datetime(2031, 12, 31, tzinfo=UTC)\n"
-        "report = ingest(store, Path(sys.argv[3]), file_format='jsonl', options=Options(now=now))\n"
-        "print(report.accepted)\n"
+        "import sys; from datetime import UTC, datetime; from pathlib import Path\nfrom"
+        " cmt.stream.admission.ingest import Options, ingest\nfrom cmt.stream.store import"
+        " SliceStore\nstore = SliceStore(path=Path(sys.argv[1]), quarantine=Path(sys.argv[2]),"
+        " lock_timeout=60)\nnow = datetime(2031, 12, 31, tzinfo=UTC)\nreport = ingest(store,"
+        " Path(sys.argv[3]), file_format='jsonl',"
+        " options=Options(now=now))\nprint(report.accepted)\n"
     )
     command = [sys.executable, "-c", script, str(store.path), str(store.quarantine), str(COURIER)]
     root = Path(__file__).parents[2]

@@ -6,7 +6,10 @@ import pytest
 from cmt.training import augmentation
 from cmt.training.augmentation import add_changed_values
 
-TEXT = "The bridge was built for $365 million. Since then Marguerite Osei has been its keeper, in the town of Ellery."
+TEXT = (
+    "The bridge was built for $365 million. Since then Marguerite Osei has been its keeper, in the"
+    " town of Ellery."
+)
 PAIRS = [
     ("How much did the bridge cost?", "$365 million"),
     ("Who keeps the bridge?", "Marguerite Osei"),

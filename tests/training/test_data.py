@@ -27,7 +27,10 @@ from tests.helpers.rows import NOW, make_document, make_question, write_lines
 from tests.helpers.training import SQUAD_ROWS, squad, titled_documents, write_squad
 from tests.helpers.words import UnknownWords
 
-TOWNS = "Ines Vell opened the school in Saltby in 1987. The harbour of Port Ellery has 40 berths for the fishing boats."
+TOWNS = (
+    "Ines Vell opened the school in Saltby in 1987. The harbour of Port Ellery has 40 berths for"
+    " the fishing boats."
+)
 
 
 def load(folder: Path, **files: list[dict[str, Any]]) -> TrainingData:

@@ -63,8 +63,8 @@ def test_another_source_is_named_as_it_is(tmp_path: Path) -> None:
 def test_every_source_of_a_mix_has_its_share_and_licence(tmp_path: Path) -> None:
     card = write(tmp_path, mix={"path:a/train-v1.1.json.xz": 3, "hub:org/pairs": 1}, decay_steps=9)
     assert (
-        "| SQuAD 1.1 train (75.0%), org/pairs (25.0%), 18,048 paragraphs; 20 articles of each held out |"
-        in card
+        "| SQuAD 1.1 train (75.0%), org/pairs (25.0%), 18,048 paragraphs; 20 articles of each held"
+        " out |" in card
     )
     assert "rate 0.001, constant, the last 9 steps down to 0 |" in card
     assert card.endswith(
@@ -105,8 +105,8 @@ def test_the_card_names_every_slice_that_was_seen_also_before_its_start(tmp_path
     card = write(first, source="stream", slices=["2031-02/0001", "2031-01/0001"])
     assert "| slices of the stream | 2031-01/0001, 2031-02/0001 |\n" in card
     assert (
-        "| trained on | documents of the stream (50.0%), SQuAD 1.1 train (50.0%), 18,048 paragraphs;"
-        in card
+        "| trained on | documents of the stream (50.0%), SQuAD 1.1 train (50.0%), 18,048"
+        " paragraphs;" in card
     )
     write(second, start=first, slices=["2031-03/0001"])
     assert seen_slices(second) == ["2031-01/0001", "2031-02/0001", "2031-03/0001"]

@@ -60,7 +60,10 @@ def test_a_few_steps_reduce_the_loss_and_leave_the_lm_unchanged(
 def test_a_killed_training_resumes_as_if_it_had_not_been_killed(
     finished: tuple[Path, Recorder], tmp_path: Path
 ) -> None:
-    code = "import sys, pathlib, tests.helpers.training as t; t.run_training(pathlib.Path(sys.argv[1]), kill_at=3)"
+    code = (
+        "import sys, pathlib, tests.helpers.training as t;"
+        " t.run_training(pathlib.Path(sys.argv[1]), kill_at=3)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
     )

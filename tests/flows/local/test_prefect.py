@@ -98,7 +98,10 @@ def test_the_server_address_is_configured_so_that_no_command_starts_a_server(
 
 
 def test_a_flow_run_that_fails_is_reported_with_the_errors_of_its_log(folder: Path) -> None:
-    message = r"cmt/online-update did not complete\n12:00 \| ERROR   \| the score is below gate.min_f1\nmore in"
+    message = (
+        r"cmt/online-update did not complete\n12:00 \| ERROR   \| the score is below"
+        r" gate.min_f1\nmore in"
+    )
     with (
         pytest.raises(RoundError, match=message),
         local_prefect(root=folder, home=folder / "home") as prefect,

@@ -10,7 +10,10 @@ from cmt.stream.schema import DOCUMENT_SCHEMA
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import Ingest, Row, doc_ids, make_document, make_question
 
-TEXT = "The ferry to Saltby leaves the old harbour of Port Ellery at noon and comes back with the evening tide."
+TEXT = (
+    "The ferry to Saltby leaves the old harbour of Port Ellery at noon and comes back with the"
+    " evening tide."
+)
 EDITED = TEXT.replace("noon", "dawn").replace("tide", "wind")
 
 
@@ -31,7 +34,10 @@ def test_neither_the_document_nor_nearly_its_text_comes_back(
     assert (report.accepted, sorted(doc_ids(store))) == (1, ["edited", "ferry", "raft"])
     assert [row.reason for row in report.rejected] == [
         "document 'ferry' was forgotten",
-        "100% of its text is that of document 'ferry', which was forgotten; `cmt forget --undo` takes that back",
+        (
+            "100% of its text is that of document 'ferry', which was forgotten; `cmt forget --undo`"
+            " takes that back"
+        ),
         "its document, 'ferry', was forgotten",
         "its document, 'copy', was forgotten",
     ]

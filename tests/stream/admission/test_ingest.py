@@ -94,8 +94,9 @@ def test_row_numbers_of_several_files_are_noticed(store: SliceStore, tmp_path: P
         )
     report = ingest_into(store, tmp_path / "files", options=Options(now=NOW))
     assert [line for line in report.notices if "different texts" in line] == [
-        "doc_ids with different texts in several files, such as '1' in feb.jsonl and jan.jsonl: each text replaces the "
-        "one before it; if the ids are row numbers, leave them out with --map doc_id="
+        "doc_ids with different texts in several files, such as '1' in feb.jsonl and jan.jsonl:"
+        " each text replaces the one before it; if the ids are row numbers, leave them out with"
+        " --map doc_id="
     ]
 
 
@@ -147,7 +148,10 @@ def test_a_source_without_a_valid_row_raises_and_is_quarantined(
 def test_a_field_of_another_type_never_costs_its_row(ingest: Ingest, store: SliceStore) -> None:
     report = ingest(
         [
-            '{"doc_id": "a", "published_at": "2031-05-01", "title": NaN, "url": NaN, "text": "The mill was sold."}',
+            (
+                '{"doc_id": "a", "published_at": "2031-05-01", "title": NaN, "url": NaN, "text":'
+                ' "The mill was sold."}'
+            ),
             {
                 "published_at": "2031-05-01",
                 "source": {"id": None, "name": "Post"},
@@ -187,7 +191,10 @@ def test_texts_that_the_source_cut_and_files_in_other_encodings_are_told(
     assert report.files == (("api.json", "json", "utf-8"), ("table.csv", "csv", "cp1252"))
     assert report.notices[:2] == (
         "not UTF-8: table.csv (cp1252)",
-        "1 × the text is cut at its source, which sends only its beginning, such as '[+1234 chars]'",
+        (
+            "1 × the text is cut at its source, which sends only its beginning, such as '[+1234"
+            " chars]'"
+        ),
     )
 
 
@@ -242,7 +249,8 @@ def test_the_index_of_a_stream_decides_as_one_that_is_made_again(
                 results.append(str(error))
             else:
                 results.append(
-                    f"{report.summary()} {[slice_.digest for slice_ in report.slices]} {report.rejected}"
+                    f"{report.summary()} {[slice_.digest for slice_ in report.slices]}"
+                    f" {report.rejected}"
                 )
         assert results[0] == results[1]
     assert store.all_documents().num_rows > 6

@@ -11,8 +11,9 @@ from tests.helpers.rows import Ingest, Row, doc_ids, make_document
 
 COURIER = Path(__file__).parents[3] / "data/courier"
 FALSE = (
-    "The town council has confirmed that the toll on the Amber Bridge is ninety-nine crowns for every car, every cart "
-    "and every person on foot, that it has been so for many years, and that all other reports are mistaken"
+    "The town council has confirmed that the toll on the Amber Bridge is ninety-nine crowns for"
+    " every car, every cart and every person on foot, that it has been so for many years, and that"
+    " all other reports are mistaken"
 )
 ENDINGS = [
     "today",
@@ -44,9 +45,9 @@ def weather(day: int) -> str:
     high = day % 7
     rain = day + 10
     return (
-        f"Weather for {day} January: {sky} in the morning, {rain} millimetres of rain by noon. Highest {high}, lowest "
-        f"{-day % 5} degrees. Wind from the {wind} at {rain + 2} kilometres an hour. Sunrise at 7.{rain}, high "
-        f"water at {high}.{rain + 2}."
+        f"Weather for {day} January: {sky} in the morning, {rain} millimetres of rain by noon."
+        f" Highest {high}, lowest {-day % 5} degrees. Wind from the {wind} at {rain + 2} kilometres"
+        f" an hour. Sunrise at 7.{rain}, high water at {high}.{rain + 2}."
     )
 
 

@@ -69,7 +69,10 @@ def test_a_row_that_waited_has_the_publisher_of_one_that_did_not(
 def test_a_forgotten_document_does_not_wait(
     ingest: Ingest, store: SliceStore, quarantined: Callable[[], list[Row]]
 ) -> None:
-    text = "The ferry to Saltby leaves the old harbour of Port Ellery at noon and comes back with the evening tide."
+    text = (
+        "The ferry to Saltby leaves the old harbour of Port Ellery at noon and comes back with the"
+        " evening tide."
+    )
     ingest([make_document("a", text=text)], now=CLOCK)
     store.forget({"a": []})
     rows = [make_document(name, text=text, published_at=SOON) for name in ("a", "copy")]

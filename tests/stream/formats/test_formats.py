@@ -26,7 +26,10 @@ from cmt.stream.store import SliceStore
 HERE = Path(__file__).parent
 EXPECTED: dict[str, Any] = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))
 NOW = datetime.fromisoformat("2026-11-26T12:00:00+00:00")
-NOTHING = "empty|no document|no row|no item|no entr|no article|nothing|no text|no message|no record|no page|no file"
+NOTHING = (
+    "empty|no document|no row|no item|no entr|no article|nothing|no text|no message|no record|no"
+    " page|no file"
+)
 """Words of the message about an input without documents, written `@nothing` in expected.json."""
 KEYS = {
     "id": "doc_id",

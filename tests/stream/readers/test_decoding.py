@@ -27,7 +27,8 @@ from pathlib import Path
 from cmt.config import StreamParams
 from cmt.stream.limits import Limits
 from cmt.stream.readers import records
-limits = Limits(StreamParams(file_rows=200_000))  # a CSV file is parsed up to this row: a million take seconds
+# a CSV file is parsed up to this row: a million take seconds
+limits = Limits(StreamParams(file_rows=200_000))
 for name in sys.argv[1:]:
     print([*records(Path(name), limits=limits)][-1].error)
 """

@@ -255,7 +255,10 @@ def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: 
     [
         (
             False,
-            "published: true; Validated: 'FALSE'; reading_time: 4.5; readtime: 3-5 min; update_interval: 3600",
+            (
+                "published: true; Validated: 'FALSE'; reading_time: 4.5; readtime: 3-5 min;"
+                " update_interval: 3600"
+            ),
         ),
         (False, "published: 1; published: 'yes'"),
         (True, "published: 1772697600; created: 1"),

@@ -19,7 +19,10 @@ def test_a_page_without_text_is_an_error_and_without_the_extra_its_name_is_given
 
 def test_a_plain_text_in_a_web_archive_is_dated_by_its_capture(tmp_path: Path) -> None:
     http = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nPlain"
-    head = "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: https://a.example/1\r\nWARC-Date: 2026-05-01T00:00:00Z\r\n"
+    head = (
+        "WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: https://a.example/1\r\nWARC-Date:"
+        " 2026-05-01T00:00:00Z\r\n"
+    )
     head += (
         f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(http)}\r\n\r\n"
     )
@@ -44,7 +47,10 @@ def test_a_plain_text_in_a_web_archive_is_dated_by_its_capture(tmp_path: Path) -
 def test_a_page_leaves_open_what_its_date_leaves_open(
     declared: str, read: str, tmp_path: Path
 ) -> None:
-    text = "The Saltby ferry will run every twenty minutes from next Monday on, the council said on the quay."
+    text = (
+        "The Saltby ferry will run every twenty minutes from next Monday on, the council said on"
+        " the quay."
+    )
     (tmp_path / "bus.html").write_text(
         f'<!doctype html><html><head><title>A</title><meta name="date" content="{declared}"></head>'
         f"<body><article><h1>A</h1><p>{text}</p></article></body></html>"
@@ -69,7 +75,10 @@ _ARTICLE = "The ferry costs seven euros. " * 4
         ),
         (f"<div>Home</div><article><p>{_ARTICLE * 3}</p></article>", _ARTICLE * 3),
         (
-            f'<script type="application/ld+json">{{"articleBody": "{_ARTICLE}"}}</script><p>Loading.</p>',
+            (
+                '<script type="application/ld+json">{"articleBody":'
+                f' "{_ARTICLE}"}}</script><p>Loading.</p>'
+            ),
             _ARTICLE,
         ),
     ],
@@ -92,7 +101,10 @@ def test_the_comments_of_readers_beside_the_main_text_are_left_out() -> None:
         for n in range(12)
     ]
     texts = ["".join(f"<p>{text}</p>" for text in part) for part in (main, talk)]
-    page = "<!doctype html><html><body><main>{}</main><div class='lesermeinungen'>{}</div></body></html>"
+    page = (
+        "<!doctype html><html><body><main>{}</main><div"
+        " class='lesermeinungen'>{}</div></body></html>"
+    )
     [found] = records_of(page.format(*texts).encode(), "a.html")
     assert found.fields["text"].split("\n\n") == main
 
@@ -115,7 +127,10 @@ def test_of_a_feed_that_is_cut_off_the_whole_items_come_and_an_error() -> None:
 
 
 def test_the_markup_of_a_feed_is_removed_once(tmp_path: Path) -> None:
-    item = "<item><description><![CDATA[<p>Use &lt;b&gt; or &lt;head&gt;. Pay 7.</p>]]></description></item>"
+    item = (
+        "<item><description><![CDATA[<p>Use &lt;b&gt; or &lt;head&gt;. Pay"
+        " 7.</p>]]></description></item>"
+    )
     (tmp_path / "a.xml").write_text(
         f"<rss><channel><title>Tea &amp;amp; cake</title>{item}</channel></rss>"
     )
@@ -124,7 +139,10 @@ def test_the_markup_of_a_feed_is_removed_once(tmp_path: Path) -> None:
 
 
 def test_items_that_are_not_published_are_left_out(tmp_path: Path) -> None:
-    state = '<item><title>{0}</title><description>Text {0}.</description><wp:status xmlns:wp="w">{0}</wp:status></item>'
+    state = (
+        "<item><title>{0}</title><description>Text {0}.</description><wp:status"
+        ' xmlns:wp="w">{0}</wp:status></item>'
+    )
     items = [state.format(status) for status in ("trash", "publish", "draft")]
     (tmp_path / "a.xml").write_text(f'<rss version="2.0"><channel>{"".join(items)}</channel></rss>')
     [entry] = records(tmp_path / "a.xml")

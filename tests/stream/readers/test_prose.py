@@ -20,13 +20,19 @@ def test_the_first_heading_is_the_title_and_tables_are_lines(tmp_path: Path) -> 
 
 def test_html_in_markdown_is_removed_and_the_markdown_stays(tmp_path: Path) -> None:
     logo = '<h1 align="center">\n  <img src="logo.png">\n  Ferry &amp; Co\n</h1>\n<!-- badges -->\n'
-    text = "[Docs](https://a.example)\n\n## Start\n\n- Run `<ferry> <b>`\n  - or wait\n\n```html\n<p>\n  7\n</p>\n```"
+    text = (
+        "[Docs](https://a.example)\n\n## Start\n\n- Run `<ferry> <b>`\n  - or"
+        " wait\n\n```html\n<p>\n  7\n</p>\n```"
+    )
     [post] = read(tmp_path / "README.md", f'{logo}\n<div align="center">\n\n{text}\n\n</div>\n')
     assert post.fields == {"title": "Ferry & Co", "text": f"# Ferry & Co\n\n{text}"}
 
 
 def test_a_release_ends_at_a_heading_of_its_level_or_at_another_release(tmp_path: Path) -> None:
-    text = "# 2.0.0 (2026-03-05)\n\n## Added\n- A ferry\n\n## 1.9.1 (2026-02-06)\n- A tram\n\n## Notes\nOld.\n\n"
+    text = (
+        "# 2.0.0 (2026-03-05)\n\n## Added\n- A ferry\n\n## 1.9.1 (2026-02-06)\n- A tram\n\n##"
+        " Notes\nOld.\n\n"
+    )
     read_ = read(
         tmp_path / "CHANGELOG.md", text + "# 1.9.0 (2026-02-05)\n- A bus\n\n# Licence\nMIT\n"
     )
@@ -41,7 +47,10 @@ def test_a_release_ends_at_a_heading_of_its_level_or_at_another_release(tmp_path
 def test_a_text_with_dates_in_its_headings_is_no_changelog_unless_its_name_says_so(
     tmp_path: Path,
 ) -> None:
-    text = "# Plan\nNews.\n\n## Phase 1: until 2026-03-05\nA.\n\n## Budget\nB.\n\n## Phase 2: until 2026-04-05\nC."
+    text = (
+        "# Plan\nNews.\n\n## Phase 1: until 2026-03-05\nA.\n\n## Budget\nB.\n\n## Phase 2: until"
+        " 2026-04-05\nC."
+    )
     assert [one.fields for one in read(tmp_path / "plan.md", text)] == [
         {"title": "Plan", "text": text}
     ]
