@@ -34,7 +34,7 @@ from cmt.modeling import aggregator
 from cmt.modeling.loading import load_memory_model
 from cmt.training.augmentation import add_changed_values
 from cmt.training.data import load_base_data
-from cmt.training.dataset import Paragraph, ParagraphQuestion, StepDataset, _occurrences, paragraphs
+from cmt.training.dataset import Paragraph, ParagraphQuestion, StepDataset, occurrences, paragraphs
 from cmt.training.entity_swaps import entity_swaps
 from cmt.training.published import new_step
 from cmt.training.trainer import adamw
@@ -189,7 +189,7 @@ def _story_paragraph(
         tokens = lm.tokenize(" " + question["question"])
         is_own = question["doc_id"] == row["doc_id"]
         for answer in {question["answers"][0]} if is_own else shared:
-            if spans := _occurrences(answer, row["text"], encoding):
+            if spans := occurrences(answer, row["text"], encoding):
                 answer_tokens = [*lm.tokenize(" " + answer), lm.eos]
                 usable.append(ParagraphQuestion(tokens, answer_tokens, spans))
         if trap and not is_own and row["doc_id"] == ids[-1]:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from cmt.cli.new_project import write_project
+from cmt.cli._new_project import write_project
 from cmt.config import load_params
 from cmt.errors import CmtError
-from cmt.lm.loading import check_folder
+from cmt.lm._loading import check_folder
 from cmt.modeling.checkpoint import CONFIG, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
 from cmt.stream.readers import records
 from tests.helpers.models import make_config

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from cmt.answering import prompting
+from cmt.answering._attribution import attribute_sources
+from cmt.answering._compare import Compared, Reading, compare
+from cmt.answering._related import ChangesOf, MayChange, add_related, anyone, no_changes
 from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, Verdict, answer_id
-from cmt.answering.attribution import attribute_sources
-from cmt.answering.compare import Compared, Reading, compare
 from cmt.answering.confidence import (
     NO_CALIBRATION,
     Calibration,
@@ -32,7 +33,6 @@ from cmt.answering.confidence import (
     without_names,
 )
 from cmt.answering.judge import Judge, Statement
-from cmt.answering.related import ChangesOf, MayChange, add_related, anyone, no_changes
 from cmt.bank.bank import Bank
 from cmt.common.progress import OnProgress
 from cmt.config import Params

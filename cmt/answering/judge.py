@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from cmt.answering.attribution import Offsets
+from cmt.answering._attribution import Offsets
 from cmt.modeling.cross_encoder import CrossEncoder, DatedText, Odds
 from cmt.modeling.token_scores import ReadSpan
 from cmt.text.display import without_publisher

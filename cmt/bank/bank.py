@@ -14,13 +14,14 @@ import lancedb
 import pyarrow as pa
 from lancedb.table import LanceTable
 
-from cmt.bank import indexes, lookup, maintenance
+from cmt.bank import _indexes, _lookup, maintenance
+from cmt.bank._lookup import read_content, related_versions
+from cmt.bank._merge import upsert, versions_of
+from cmt.bank._search import SearchableTable
+from cmt.bank._writing import Counts, change_documents
 from cmt.bank.integrity import CHECKSUM_FIELD, content_schema
 from cmt.bank.location import BankLocation
-from cmt.bank.lookup import read_content, related_versions
-from cmt.bank.merge import upsert, versions_of
 from cmt.bank.schema import check_schema, conform, schema_value
-from cmt.bank.search import SearchableTable
 from cmt.bank.tables import (
     MEMORIES,
     active_table,
@@ -35,7 +36,6 @@ from cmt.bank.tables import (
     table_name,
     translate_errors,
 )
-from cmt.bank.writing import Counts, change_documents
 from cmt.common.arrow import replace_column, rows_with
 from cmt.errors import BankError
 from cmt.timeline import Timeline, Version
@@ -179,7 +179,7 @@ class Bank(SearchableTable):
         before, digest = table.version, self.digests.at(version)
         with self.writing():
             table.restore(version)
-        commits = 1 + indexes.mend_text(self)
+        commits = 1 + _indexes.mend_text(self)
         if digest is not None and self.version == before + commits:
             self.digests.write(self.version, digest)
 
@@ -193,9 +193,9 @@ class Bank(SearchableTable):
                 "forget --purge`"
             )
 
-    # Reading; the first three are functions of `cmt.bank.lookup`
+    # Reading; the first three are functions of `cmt.bank._lookup`
 
-    documents, memories_of, sample = lookup.documents, lookup.memories_of, lookup.sample
+    documents, memories_of, sample = _lookup.documents, _lookup.memories_of, _lookup.sample
 
     def present(self, doc_ids: Collection[str]) -> set[str]:
         """The `doc_ids` that the bank has a memory of."""

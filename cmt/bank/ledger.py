@@ -46,7 +46,7 @@ class Ledger:
     def __init__(
         self, connection: "DBConnection", *, check_lease: Callable[[], None] | None = None
     ) -> None:
-        from cmt.bank.ledger_table import LedgerTable
+        from cmt.bank._ledger_table import LedgerTable
 
         self.connection = connection
         self._rounds = LedgerTable(connection, "rounds", _ROUNDS, check_lease)
@@ -58,7 +58,7 @@ class Ledger:
         """Whether there is a ledger at `uri`; creates nothing. Raises BankError if `uri` cannot be
         opened.
         """
-        from cmt.bank.ledger_table import has_table
+        from cmt.bank._ledger_table import has_table
 
         return has_table(uri, "rounds")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cmt.bank.lease import Lease
+    from cmt.bank._lease import Lease
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class BankLocation:
 
 
 class HeldLease:
-    """The lease of the bank at `uri`, while this process holds it; see `cmt.bank.lease`."""
+    """The lease of the bank at `uri`, while this process holds it; see `cmt.bank._lease`."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -38,7 +38,7 @@ class HeldLease:
         """Hold the lease; waits up to `timeout` seconds for another holder. Raises RoundError after
         that, and BankError if the lease cannot be written.
         """
-        from cmt.bank.lease import hold_lease
+        from cmt.bank._lease import hold_lease
 
         try:
             with hold_lease(self._uri, timeout=timeout) as self._lease:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cmt.bank.indexes import (
+from cmt.bank._indexes import (
     index_keys,
     index_problem,
     index_text,
@@ -19,9 +19,9 @@ from cmt.bank.indexes import (
     text_is_indexed,
     write_file_checksums,
 )
+from cmt.bank._memory_table import MemoryTable
+from cmt.bank._merge import misdated
 from cmt.bank.integrity import altered_indexes, unmatched
-from cmt.bank.memory_table import MemoryTable
-from cmt.bank.merge import misdated
 from cmt.bank.schema import (
     VERSION_COLUMNS,
     RowsDigest,

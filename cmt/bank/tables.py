@@ -22,7 +22,7 @@ from cmt.errors import BankError, CmtError, DamageError
 MEMORIES = "memories_"
 """Prefix of the tables of memories; the first 12 digits of the compressor's digest follow."""
 LEASE = "lease"
-"""Name of the table of the lease; see `cmt.bank.lease`."""
+"""Name of the table of the lease; see `cmt.bank._lease`."""
 FOREVER = timedelta(days=36_500)
 """Age of versions to drop, if none is to be dropped."""
 MAX_ATTEMPTS = 20

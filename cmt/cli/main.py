@@ -21,8 +21,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cmt.cli import output
-from cmt.cli.ask import ask, chat
-from cmt.cli.changes import changes
+from cmt.cli._ask import ask, chat
+from cmt.cli._changes import changes
+from cmt.cli._init import init
+from cmt.cli._registry import registry
+from cmt.cli._report import baselines, report
+from cmt.cli._serve import serve
+from cmt.cli._sync import sync
+from cmt.cli._token import token
+from cmt.cli._try_newspaper import try_newspaper
 from cmt.cli.context import (
     CliContext,
     ColumnMap,
@@ -33,13 +40,6 @@ from cmt.cli.context import (
     parse_overrides,
     print_result,
 )
-from cmt.cli.init import init
-from cmt.cli.registry import registry
-from cmt.cli.report import baselines, report
-from cmt.cli.serve import serve
-from cmt.cli.sync import sync
-from cmt.cli.token import token
-from cmt.cli.try_newspaper import try_newspaper
 from cmt.common.scratch import scratch_folder
 from cmt.errors import DamageError, RoundError, StreamError
 from cmt.text.display import MISSING, counted

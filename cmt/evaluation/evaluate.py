@@ -20,7 +20,7 @@ from cmt.answering.prompting import Prediction, closed_book, rag
 from cmt.bank.rounds import SCORE_NAMES
 from cmt.common.arrow import take
 from cmt.common.progress import OnProgress
-from cmt.evaluation.answer_record import RecordedAnswer, recorded_answers
+from cmt.evaluation._answer_record import RecordedAnswer, recorded_answers
 from cmt.evaluation.calibration import answer_reliability, likely_shares
 from cmt.evaluation.metrics import Floats, Scores, mark, summarise
 from cmt.evaluation.sampling import sample_by_hash

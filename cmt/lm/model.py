@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from cmt.errors import ModelError
+from cmt.lm._loading import load_model, load_tokenizer
 from cmt.lm.integrity import RECORD, files_digest, read_record
-from cmt.lm.loading import load_model, load_tokenizer
 from cmt.lm.prompt import Prefix, Prompt, pad
 
 TIE_TOLERANCE = {

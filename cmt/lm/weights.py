@@ -18,9 +18,10 @@ from safetensors import SafetensorError
 
 from cmt.common.storage import flush_to_disk
 from cmt.errors import ModelError
-from cmt.lm.configuration import clean_configuration
-from cmt.lm.convert_gguf import convert
-from cmt.lm.download import FILES, OnProgress, digest_of, fetch
+from cmt.lm._configuration import clean_configuration
+from cmt.lm._convert_gguf import convert
+from cmt.lm._download import FILES, OnProgress, digest_of, fetch
+from cmt.lm._loading import load_model, load_tokenizer
 from cmt.lm.installed import installed, problem_of
 from cmt.lm.integrity import (
     Record,
@@ -29,7 +30,6 @@ from cmt.lm.integrity import (
     record_files,
     write_record,
 )
-from cmt.lm.loading import load_model, load_tokenizer
 from cmt.lm.model import weights_digest
 from cmt.lm.source import folder_name
 

@@ -16,8 +16,10 @@ from cmt.config import SelectionParams
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt, pad, padded_length
+from cmt.modeling._alignment import TextAlignment
+from cmt.modeling._prompt_builder import PromptBuilder
+from cmt.modeling._token_codec import TokenCodec
 from cmt.modeling.aggregator import SpanReader
-from cmt.modeling.alignment import TextAlignment
 from cmt.modeling.checkpoint import (
     Checkpoint,
     CompressorConfig,
@@ -27,7 +29,6 @@ from cmt.modeling.codebook import Codebook
 from cmt.modeling.compressor import Compressor, Encoding
 from cmt.modeling.cross_encoder import CrossEncoder
 from cmt.modeling.lora import merge_lora
-from cmt.modeling.prompt_builder import PromptBuilder
 from cmt.modeling.span_decoding import (
     AnswerSpan,
     QuoteLimits,
@@ -39,7 +40,6 @@ from cmt.modeling.span_decoding import (
     token_log_probabilities,
     window_margin,
 )
-from cmt.modeling.token_codec import TokenCodec
 from cmt.modeling.token_scores import (
     PRIOR_WEIGHT,
     RetrievedMemory,

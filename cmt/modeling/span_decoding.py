@@ -60,7 +60,7 @@ class QuoteLimits(NamedTuple):
     """Limits on the spans of a memory of n tokens that may be a quote.
 
     A quote is in one sentence and neither begins nor ends inside a word. The first line of a
-    document is its heading (`cmt.retrieval.chunking`), and a sentence is on one line. A quote has
+    document is its heading (`cmt.retrieval._chunking`), and a sentence is on one line. A quote has
     both of a pair of brackets or quotation marks, or neither. It does not end between a number and
     its unit, unless the question names the unit. It has a word that the question lacks, unless the
     question has an "or": without "or", 0.4 % of 87,599 answers in SQuAD train consist of words of

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from cmt.lm.model import FrozenLM
+from cmt.modeling._supersession import discount_superseded, leave_out_value
 from cmt.modeling.compressor import Encoding
 from cmt.modeling.span_decoding import QuoteLimits, best_span
-from cmt.modeling.supersession import discount_superseded, leave_out_value
 
 # weight of a memory's log-probability from the selection, relative to ψ's scores; see
 # docs/experiments.md, E96

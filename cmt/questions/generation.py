@@ -17,9 +17,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from cmt.questions.spans import FUNCTION_WORD, PAST_VERB, Span, spans
+from cmt.questions._spans import FUNCTION_WORD, PAST_VERB, Span, spans
+from cmt.questions._words import PREPOSITION, QuestionWords
 from cmt.questions.word_knowledge import WordKnowledge
-from cmt.questions.words import PREPOSITION, QuestionWords
 from cmt.stream.schema import QUESTION_SCHEMA
 
 # relative frequency of the kinds that a document has, near their shares in SQuAD (Rajpurkar et al.

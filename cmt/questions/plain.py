@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from cmt.questions._spans import FUNCTION_WORD, PAST_VERB, Span, spans
+from cmt.questions._words import QuestionWords
 from cmt.questions.generation import AUXILIARIES, VERB_BEHIND, content_words, with_verb_first
-from cmt.questions.spans import FUNCTION_WORD, PAST_VERB, Span, spans
 from cmt.questions.word_knowledge import WordKnowledge
-from cmt.questions.words import QuestionWords
 from cmt.text.words import PRONOUNS
 
 _LEAST_CONTENT = 3  # content words of a question

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cmt.lm.decoding import shared_prefix
 from cmt.lm.model import FrozenLM
-from cmt.questions.spans import FUNCTION_WORD
+from cmt.questions._spans import FUNCTION_WORD
 
 PERSONS = frozenset(["person", "god"])
 PLACES = frozenset([

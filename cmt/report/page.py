@@ -17,11 +17,11 @@ from cmt.evaluation.evaluate import RECORD_SCHEMA
 from cmt.evaluation.round_records import read_records
 from cmt.evaluation.systems import SYSTEMS
 from cmt.project import Project
-from cmt.report import charts
+from cmt.report import _charts
+from cmt.report._failures import worst_answers
+from cmt.report._history import Entry, SystemSummary, compare, entries
+from cmt.report._protocol import read_protocol
 from cmt.report.baselines import stored_baselines
-from cmt.report.failures import worst_answers
-from cmt.report.history import Entry, SystemSummary, compare, entries
-from cmt.report.protocol import read_protocol
 from cmt.text.display import format_optional
 
 _DIGESTS = {
@@ -65,7 +65,7 @@ def gather(project: Project, *, progress: Progress) -> dict[str, Any]:
     shown, left_out = entries(project)
     scored = [entry for entry in shown if entry.asked and entry.round.state == "committed"]
     basis = _rounds_basis([entry.round for entry in shown])
-    history = [charts.rounds_chart(shown, basis), charts.seconds_chart(shown, basis)]
+    history = [_charts.rounds_chart(shown, basis), _charts.seconds_chart(shown, basis)]
     # 2. its answers, and its worst questions asked again
     measured = _measured(project, scored[-1], progress) if scored else _NOTHING_MEASURED
     return measured | {
@@ -105,7 +105,7 @@ def _measured(project: Project, scored: Entry, progress: Progress) -> dict[str, 
     # 2. F1 against confidence, unless the confidence is a cosine
     reliability = None
     if answerer.confidence_is_probability:
-        reliability = charts.reliability_chart(answer_reliability(answered), basis)
+        reliability = _charts.reliability_chart(answer_reliability(answered), basis)
     # 3. the worst questions
     progress.stage("ask the worst questions again")
     failures = worst_answers(answered, answerer)
@@ -137,8 +137,8 @@ def render(page: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "score": charts.score,
-        "interval": charts.interval,
+        "score": _charts.score,
+        "interval": _charts.interval,
         "optional": format_optional,
     }
     environment.filters |= {"label": system_label, "short": _short}
@@ -167,9 +167,9 @@ def _tiles(
     tiles = [
         (
             f"F1, {system_label(system.name)}",
-            charts.score(system.scores["f1"]),
+            _charts.score(system.scores["f1"]),
             "of 100; 95 % interval "
-            f"{charts.interval(system.scores['f1_low'], system.scores['f1_high'])}",
+            f"{_charts.interval(system.scores['f1_low'], system.scores['f1_high'])}",
         )
         for system in systems
     ]

@@ -22,7 +22,7 @@ from cmt.errors import ModelError
 from cmt.modeling.codebook import stored_codes
 from cmt.modeling.model import MemoryModel
 from cmt.modeling.token_scores import RetrievedMemory
-from cmt.retrieval.chunking import Chunk, batch_by_length, split_into_chunks
+from cmt.retrieval._chunking import Chunk, batch_by_length, split_into_chunks
 from cmt.text.display import heading
 
 Array = NDArray[np.float32]

@@ -19,7 +19,7 @@ from cmt.bank.schema import schema_value
 from cmt.common.storage import flush_to_disk, read_checked_json
 from cmt.errors import DamageError, RoundError
 from cmt.project import Project
-from cmt.rounds import purging
+from cmt.rounds import _purging
 from cmt.stream.forgotten import Similar
 from cmt.text.display import heading
 
@@ -83,7 +83,7 @@ def finish(project: Project) -> ForgetReport | None:
         return None
     if journal.purge:
         check_uninterrupted(project.history.all_rounds(), "a purge")
-    with purging.writing(project):
+    with _purging.writing(project):
         # 1. Record it in the stream for future banks, and in the ledger for other projects that
         #    share this bank. The inferred changes go first, because they show values of the
         #    documents.
@@ -103,14 +103,14 @@ def finish(project: Project) -> ForgetReport | None:
         #    comparison with them.
         purged = {}
         if journal.purge:
-            purged = purging.purge(project, banks_of(project), journal.doc_ids, journal.slices)
+            purged = _purging.purge(project, banks_of(project), journal.doc_ids, journal.slices)
         if journal.undo:
             _remember(project, journal.doc_ids)
         # 4. Done.
         project.history.forgetting_journal.unlink()
         flush_to_disk(project.state)
     log.info("%d documents are forgotten: %d rows removed", len(journal.doc_ids), rows)
-    unreached = tuple(purging.unreached(project, journal.slices)) if journal.purge else ()
+    unreached = tuple(_purging.unreached(project, journal.slices)) if journal.purge else ()
     return ForgetReport(tuple(journal.doc_ids), rows, changes, tuple(similar), purged, unreached)
 
 

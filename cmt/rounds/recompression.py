@@ -22,8 +22,8 @@ from cmt.evaluation.challenger import questions_of
 from cmt.evaluation.evaluate import evaluate
 from cmt.modeling.champion import Promoted, champion_folder, read_champion
 from cmt.project import Project
-from cmt.rounds.attempts import MAX_ATTEMPTS
-from cmt.rounds.files import RoundFiles
+from cmt.rounds._attempts import MAX_ATTEMPTS
+from cmt.rounds._files import RoundFiles
 from cmt.rounds.recovery import activate_if_complete, recover, updating
 from cmt.rounds.runner import STEPS, RoundRunner
 

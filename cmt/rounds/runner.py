@@ -36,12 +36,12 @@ from cmt.evaluation.gate.judgement import judge, why_set_aside
 from cmt.evaluation.round_records import write_records
 from cmt.project import Project
 from cmt.retrieval.indexer import compress_documents
-from cmt.rounds.attempts import MAX_ATTEMPTS, Attempts
+from cmt.rounds._attempts import MAX_ATTEMPTS, Attempts
+from cmt.rounds._earlier import EarlierRounds, calibration_by
+from cmt.rounds._files import RoundFiles
+from cmt.rounds._staging import read_staged, write_staged
 from cmt.rounds.budget import MEASURE_STAGES, canaries_within, questions_within
-from cmt.rounds.earlier import EarlierRounds, calibration_by
-from cmt.rounds.files import RoundFiles
 from cmt.rounds.recovery import activate_if_complete, recover, restore
-from cmt.rounds.staging import read_staged, write_staged
 from cmt.stream.quarantine import write_quarantine
 from cmt.stream.schema import Rejected, raw_text
 

@@ -10,13 +10,13 @@ from starlette.staticfiles import StaticFiles
 
 from cmt import __version__
 from cmt.project import Project
-from cmt.serving import admin, openai, routes
-from cmt.serving.auth import AccessControl
-from cmt.serving.batching import DynamicBatcher
-from cmt.serving.documents import DocumentBrowser
-from cmt.serving.errors import HANDLERS
-from cmt.serving.middleware import AllowedHosts, BodyLimit, SecurityHeaders
-from cmt.serving.request_log import RequestLog, log_handler
+from cmt.serving import _admin, _openai, _routes
+from cmt.serving._auth import AccessControl
+from cmt.serving._batching import DynamicBatcher
+from cmt.serving._documents import DocumentBrowser
+from cmt.serving._errors import HANDLERS
+from cmt.serving._middleware import AllowedHosts, BodyLimit, SecurityHeaders
+from cmt.serving._request_log import RequestLog, log_handler
 from cmt.serving.tokens import TokenFile
 from cmt.stream.limits import MEGABYTE
 
@@ -55,11 +55,11 @@ def create_app(project: Project, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
         lifespan=closing_log,
     )
     app.state.batcher, app.state.browser = batcher, DocumentBrowser(project)
-    app.include_router(routes.router)
-    app.include_router(openai.router)
+    app.include_router(_routes.router)
+    app.include_router(_openai.router)
     if tokens:
-        app.state.admin = admin.Admin(project)
-        app.include_router(admin.router)
+        app.state.admin = _admin.Admin(project)
+        app.include_router(_admin.router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     app.add_api_route("/", lambda: FileResponse(WEB / "index.html"), include_in_schema=False)
     # FastAPI's own page would load scripts from another host and send no token
@@ -68,7 +68,7 @@ def create_app(project: Project, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
         app.add_exception_handler(kind, handler)
     # 2. Middleware, the innermost first.
     app.add_middleware(
-        BodyLimit, larger={admin.INGEST: serving.ingest_megabytes * MEGABYTE} if tokens else {}
+        BodyLimit, larger={_admin.INGEST: serving.ingest_megabytes * MEGABYTE} if tokens else {}
     )
     app.add_middleware(AllowedHosts, hosts=hosts)
     app.add_middleware(AccessControl, tokens=tokens, per_minute=serving.requests_per_minute)

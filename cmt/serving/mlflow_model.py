@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from cmt.answering.answer import check_length
 from cmt.errors import CmtError
-from cmt.serving.schemas import Answered, Ask, explain
+from cmt.serving._schemas import Answered, Ask, explain
 from cmt.workspace import open
 
 

@@ -5,10 +5,10 @@ from importlib.metadata import entry_points
 
 from cmt.config import SourceParams
 from cmt.errors import ConfigError
+from cmt.sources._folder import FolderSource
+from cmt.sources._remote import StorageSource
+from cmt.sources._sql import SqlSource
 from cmt.sources.connector import Connector, Setting
-from cmt.sources.folder import FolderSource
-from cmt.sources.remote import StorageSource
-from cmt.sources.sql import SqlSource
 from cmt.sources.web import FeedSource, WebSource
 
 # entry points: kind → a function of SourceParams and Setting that returns a Connector

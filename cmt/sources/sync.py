@@ -21,8 +21,8 @@ from cmt.common.progress import NullProgress, Progress
 from cmt.common.secrets import mask_secrets
 from cmt.config import SourceParams, StreamParams
 from cmt.errors import CmtError, StreamError
+from cmt.sources._state import Entry, SourceState
 from cmt.sources.connector import Connector, Item, Unchanged
-from cmt.sources.state import Entry, SourceState
 from cmt.stream.admission.ingest import Options, admit, identify, validate
 from cmt.stream.admission.report import IngestReport
 from cmt.stream.columns import Columns

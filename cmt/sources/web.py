@@ -23,8 +23,8 @@ from cmt.common.digests import sha256_hex
 from cmt.common.version import __version__
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
+from cmt.sources._robots import Robots
 from cmt.sources.connector import Connector, Item, Response, Setting, Unchanged, instant_of
-from cmt.sources.robots import Robots
 from cmt.stream.readers import Record
 from cmt.stream.readers.detection import NO_DOCUMENTS
 from cmt.stream.readers.files import compression_of, decompress

@@ -13,7 +13,7 @@ from cmt.errors import StreamError
 from cmt.stream.columns import Columns
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.readers import Record, records
-from cmt.stream.readers.squad import RELEASED_AT
+from cmt.stream.readers._squad import RELEASED_AT
 from cmt.stream.schema import (
     DOCUMENT_SCHEMA,
     QUESTION_SCHEMA,

@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from cmt.common.dates import INSTANT_OR_DATE, iso
 from cmt.common.digests import sha256_hex
+from cmt.stream._urls import url_identity
 from cmt.stream.limits import DEFAULT_LIMITS, LONGEST, Limits
-from cmt.stream.urls import url_identity
 from cmt.text.date_formats import DateReader
 
 INSTANT = pa.timestamp("us", tz="UTC")

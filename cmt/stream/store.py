@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from cmt.common.arrow import rows_of, rows_with, rows_without
 from cmt.errors import StreamError
+from cmt.stream._index import SliceIndex, discard, index_problems
 from cmt.stream.forgotten import DOC_IDS, SKETCHES, Forgotten, Similar, read_doc_ids
-from cmt.stream.index import SliceIndex, discard, index_problems
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
 from cmt.stream.slices import (
     Slice,

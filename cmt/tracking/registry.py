@@ -18,8 +18,8 @@ from cmt.config import Params, TrackingParams, state_folder
 from cmt.errors import NotFoundError
 from cmt.modeling.champion import copy_compressor
 from cmt.modeling.checkpoint import checkpoint_digest, seen_slices
+from cmt.tracking._session import MlflowSession
 from cmt.tracking.runs import STARTED_BY, training_run
-from cmt.tracking.session import MlflowSession
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

@@ -12,8 +12,8 @@ from cmt.bank.rounds import Round
 from cmt.common.digests import sha256_hex
 from cmt.common.storage import relative
 from cmt.config import Params, TrackingParams
-from cmt.tracking.payload import describe, flat_params, lineage, round_metrics
-from cmt.tracking.session import MlflowSession
+from cmt.tracking._payload import describe, flat_params, lineage, round_metrics
+from cmt.tracking._session import MlflowSession
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -94,7 +94,7 @@ def paragraphs(
                 unanswerable.append(lm.tokenize(" " + question))
                 continue
             answer_ids = lm.tokenize(" " + answer)
-            gold_spans = _occurrences(answer, row["text"], encoding)
+            gold_spans = occurrences(answer, row["text"], encoding)
             if gold_spans and len(answer_ids) < MAX_ANSWER_TOKENS:
                 usable.append(
                     ParagraphQuestion(
@@ -112,7 +112,7 @@ def paragraphs(
     return result
 
 
-def _occurrences(answer: str, text: str, encoding: Any) -> GoldSpans:
+def occurrences(answer: str, text: str, encoding: Any) -> GoldSpans:
     """Token spans of `answer` in the encoded `text`: as whole words, or as part of a word if it is
     never one.
     """

@@ -9,7 +9,7 @@ from cmt.lm.prompt import Prompt
 from cmt.modeling.model import MemoryModel
 from cmt.modeling.published import AttentionModel
 from cmt.modeling.span_decoding import whole_memory_spans
-from cmt.training.step import Pairs, TrainingStep
+from cmt.training._step import Pairs, TrainingStep
 
 
 def new_step(model: MemoryModel, params: Params) -> TrainingStep:

@@ -22,8 +22,8 @@ from cmt.modeling.loading import load_memory_model, new_memory_model
 from cmt.modeling.lora import cast_lora_inputs
 from cmt.modeling.model import MemoryModel
 from cmt.text.display import first_line
+from cmt.training._checkpoints import claim_folder, last_checkpoint, run_identity
 from cmt.training.augmentation import add_changed_values
-from cmt.training.checkpoints import claim_folder, last_checkpoint, run_identity
 from cmt.training.dataset import StepDataset, paragraphs
 from cmt.training.entity_swaps import entity_swaps
 from cmt.training.published import new_step

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from cmt.answering._attribution import attribute_sources, quote_span, text_spans
 from cmt.answering.answer import Span
 from cmt.answering.answerer import Answerer
-from cmt.answering.attribution import attribute_sources, quote_span, text_spans
 from cmt.modeling.span_decoding import MAX_SPAN_TOKENS, AnswerSpan, TokenSpan
 from tests.helpers.lms import TinyLm
 from tests.helpers.untrained import (

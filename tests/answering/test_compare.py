@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cmt.answering.compare import Compared, Reading, compare
+from cmt.answering._compare import Compared, Reading, compare
+from cmt.answering._related import MayChange, anyone
 from cmt.answering.judge import COMPARED, CORROBORATION, Judge, SameFact, Statement
-from cmt.answering.related import MayChange, anyone
 from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM

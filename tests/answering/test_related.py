@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cmt.answering.related import MOST_ADDED, add_related, anyone
+from cmt.answering._related import MOST_ADDED, add_related, anyone
 from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cmt.bank._digests import RecordedDigests
 from cmt.bank.bank import Bank, open_bank
-from cmt.bank.digests import RecordedDigests
 from cmt.bank.location import BankLocation
 from cmt.bank.schema import RowsDigest
 from tests.helpers.banks import SCHEMA, day, document, problems, table

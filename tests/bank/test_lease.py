@@ -11,8 +11,8 @@ from pathlib import Path
 import lancedb
 import pytest
 
-from cmt.bank import lease as leases
-from cmt.bank.lease import Lease, hold_lease
+from cmt.bank import _lease as leases
+from cmt.bank._lease import Lease, hold_lease
 from cmt.bank.tables import LEASE
 from cmt.errors import RoundError
 

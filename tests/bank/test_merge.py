@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from cmt.bank._merge import upsert
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
-from cmt.bank.merge import upsert
 from cmt.errors import DamageError
 from tests.helpers.banks import SCHEMA, day, document, names, problems, stored, table, visible
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from lancedb.table import LanceTable
 
+from cmt.bank._ranking import nearest_keys
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
-from cmt.bank.ranking import nearest_keys
 from cmt.bank.schema import key_matrix
 from cmt.errors import BankError, ConfigError
 from tests.helpers.banks import (

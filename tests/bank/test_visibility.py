@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from cmt.bank._merge import misdated
 from cmt.bank.bank import Bank, open_bank
 from cmt.bank.location import BankLocation
 from cmt.bank.memory_ids import memory_id
-from cmt.bank.merge import misdated
 from cmt.bank.schema import VERSION_COLUMNS
 from cmt.timeline import Version
 from tests.common.visibility_model import Model

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.cli.ask import _questions
+from cmt.cli._ask import _questions
 from tests.helpers.cli import MAYOR, bank_report, imported_modules, read, run
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from cmt.cli import new_project
+from cmt.cli import _new_project
 from cmt.cli.main import app
 from cmt.config import SHIPPED, load_params
 
@@ -31,8 +31,8 @@ def test_a_project_has_parameters_an_example_and_a_gitignore(tmp_path: Path) -> 
     assert len(list(folder.iterdir())) == 3
     params = load_params(folder / "params.yaml")
     assert (params.stream.source, params.stream.clock) == (folder / "news.jsonl", "system")
-    assert params.compressor.path.resolve() == new_project.CLONE / "data/compressor"
-    assert params.lm == load_params(new_project.CLONE / "params.yaml").lm
+    assert params.compressor.path.resolve() == _new_project.CLONE / "data/compressor"
+    assert params.lm == load_params(_new_project.CLONE / "params.yaml").lm
 
 
 def test_the_next_commands_are_printed_and_accept_the_example(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_full_disk_leaves_no_part_of_a_project(
 
 @pytest.mark.parametrize("value", ["day", "null", "true", "12", "a b", None, 3])
 def test_a_value_is_written_as_yaml_that_reads_back(value: object) -> None:
-    assert yaml.safe_load(new_project.yaml_value(value)) == value
+    assert yaml.safe_load(_new_project.yaml_value(value)) == value
 
 
 def test_the_parameters_before_the_command_are_written(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_project_inside_the_clone_names_its_lm_by_a_relative_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "params.yaml").write_text("")
-    monkeypatch.setattr(new_project, "CLONE", tmp_path)
+    monkeypatch.setattr(_new_project, "CLONE", tmp_path)
     run_init(tmp_path / "mine/project")
     params = yaml.safe_load((tmp_path / "mine/project/params.yaml").read_text())
     assert params["lm"]["path"] == "../../data/lm"
@@ -193,7 +193,7 @@ def test_a_project_inside_the_clone_names_its_lm_by_a_relative_path(
 def test_without_a_clone_projects_share_the_lm_in_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(new_project, "CLONE", tmp_path / "site-packages")
+    monkeypatch.setattr(_new_project, "CLONE", tmp_path / "site-packages")
     monkeypatch.setattr("cmt.config.user_cache_path", lambda name: tmp_path / "cache" / name)
     run_init(tmp_path / "project")
     params = load_params(tmp_path / "project/params.yaml")

@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from cmt.cli.own_documents import web_source
+from cmt.cli._own_documents import web_source
 from cmt.config import SourceParams
 from cmt.sources.connector import Setting
 from cmt.sources.kinds import open_connector

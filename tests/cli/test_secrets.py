@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cmt.config import Params
-from cmt.tracking.payload import flat_params
+from cmt.tracking._payload import flat_params
 from tests.helpers.cli import MAYOR, run
 
 SECRET = "hunter2"  # noqa: S105 - a password for tests

@@ -13,7 +13,7 @@ def test_one_month_is_adapted_and_served_beside_the_project(
 ) -> None:
     served: list[Any] = []
     monkeypatch.setattr(
-        "cmt.cli.try_newspaper.serve", lambda ctx, **_: served.append(ctx.obj.workspace)
+        "cmt.cli._try_newspaper.serve", lambda ctx, **_: served.append(ctx.obj.workspace)
     )
     lines = [line.strip() for line in run(tiny_workspace, "try").stdout.splitlines()]
     assert lines[0].startswith("3 articles adapted in ")

@@ -15,7 +15,7 @@ import cmt
 from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
 from cmt.bank.changes import Change, ValueSpan
-from cmt.evaluation.answer_record import RecordedAnswer, recorded_answers
+from cmt.evaluation._answer_record import RecordedAnswer, recorded_answers
 from cmt.retrieval.indexer import compress_documents
 from tests.helpers.facts import documents
 from tests.helpers.lms import TinyLm

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pytest
 
-from cmt.evaluation.independence import Claim, namesakes, reported_independently
+from cmt.evaluation._independence import Claim, namesakes, reported_independently
 
 HERALD = Claim("h", "Saltby Herald", "The ferry company raised its fare to 9 crowns.", "9 crowns")
 ECHO = Claim(

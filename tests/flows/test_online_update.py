@@ -14,7 +14,7 @@ from prefect.states import Failed
 
 from cmt.bank.ledger import Ledger
 from cmt.errors import BankError, RoundError, ServiceError, StreamError
-from cmt.rounds.attempts import MAX_ATTEMPTS
+from cmt.rounds._attempts import MAX_ATTEMPTS
 from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
 from flows import tasks

@@ -87,7 +87,7 @@ def test_a_source_without_its_secret_or_items_fails_the_run_after_the_others_and
             raise OSError("the disk is broken")
         return path.read_bytes()
 
-    monkeypatch.setattr("cmt.sources.folder.read_regular", read)
+    monkeypatch.setattr("cmt.sources._folder.read_regular", read)
     for folder in ("lost", "posts"):
         (project.parent / folder).mkdir()
         (project.parent / folder / "2031-03-09.txt").write_text("A tram.")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, PreTrainedModel
 
-from cmt.lm.loading import model_class
+from cmt.lm._loading import model_class
 from tests.helpers.lms import tokenizer
 
 RUN = (

@@ -6,7 +6,7 @@ from threading import Semaphore
 from typing import Any
 
 from cmt.lm.decoding import Generation
-from cmt.serving.batching import DynamicBatcher
+from cmt.serving._batching import DynamicBatcher
 
 
 class PausedServer:

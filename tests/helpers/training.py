@@ -17,8 +17,8 @@ from cmt.config import Params
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import WEIGHTS
+from cmt.training._step import TrainingStep
 from cmt.training.dataset import Paragraph, paragraphs
-from cmt.training.step import TrainingStep
 from cmt.training.trainer import train
 from tests.helpers.facts import documents, questions
 from tests.helpers.lms import build

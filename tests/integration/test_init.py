@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cmt
 from cmt.answering.answer import NOT_IN_MEMORY
-from cmt.cli.new_project import write_project
+from cmt.cli._new_project import write_project
 from cmt.common.dates import parse_end
 from cmt.lm.model import FrozenLM
 from cmt.project import Project

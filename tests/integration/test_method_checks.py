@@ -34,9 +34,9 @@ from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.loading import load_memory_model, new_memory_model
 from cmt.modeling.model import MemoryModel
 from cmt.retrieval.indexer import compress_documents
+from cmt.training._step import TrainingStep
 from cmt.training.dataset import TrainingQuestion
 from cmt.training.published import new_step
-from cmt.training.step import TrainingStep
 from cmt.training.trainer import train
 from cmt.workspace import Workspace
 from tests.helpers.facts import FACTS, documents, questions

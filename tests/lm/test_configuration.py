@@ -14,8 +14,8 @@ import torch
 from transformers import CONFIG_MAPPING, Gemma3TextConfig, OPTConfig
 
 from cmt.errors import ModelError
-from cmt.lm.configuration import check_configuration, clean_configuration, unsupported
-from cmt.lm.loading import attention_of, check_folder
+from cmt.lm._configuration import check_configuration, clean_configuration, unsupported
+from cmt.lm._loading import attention_of, check_folder
 from cmt.lm.model import FrozenLM, slice_layers
 from cmt.lm.weights import pull
 from tests.helpers.architectures import REFUSED, RUN, build

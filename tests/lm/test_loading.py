@@ -8,7 +8,7 @@ import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from cmt.errors import ModelError
-from cmt.lm.loading import check_folder, load_model, load_tokenizer
+from cmt.lm._loading import check_folder, load_model, load_tokenizer
 from cmt.lm.model import FrozenLM
 from cmt.lm.weights import pull
 from tests.helpers.permissions import as_nobody, make_read_only, readable_folder

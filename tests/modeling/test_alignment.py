@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cmt.modeling.alignment import TextAlignment
+from cmt.modeling._alignment import TextAlignment
 from cmt.modeling.compressor import Encoding
 from cmt.modeling.published import PrefixAlignment
 from tests.helpers.lms import TinyLm

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from cmt.modeling._supersession import MAX_DISCOUNT, discount_superseded, leave_out_value
 from cmt.modeling.span_decoding import QuoteLimits, best_answer_span, token_log_probabilities
-from cmt.modeling.supersession import MAX_DISCOUNT, discount_superseded, leave_out_value
 
 UPDATE = re.findall(r" ?[a-zA-Z]+| |\d|\.", "The rate falls to 3.5 percent after 3.75 percent.")
 SUPERSEDED = ["The", " rate", " is", " now", " 3", ".", "75", " percent", "."]

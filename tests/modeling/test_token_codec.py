@@ -6,7 +6,7 @@ import torch
 
 from cmt.bank import quantization
 from cmt.lm.model import FrozenLM
-from cmt.modeling.token_codec import TokenCodec
+from cmt.modeling._token_codec import TokenCodec
 from tests.helpers.facts import FACTS
 
 

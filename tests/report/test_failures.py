@@ -3,7 +3,7 @@
 from typing import Any
 
 from cmt.answering.answer import Span
-from cmt.report.failures import SHOWN, Failure, worst_answers
+from cmt.report._failures import SHOWN, Failure, worst_answers
 from tests.helpers.reports import OneSourceAnswerer, record, record_table
 
 

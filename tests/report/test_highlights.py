@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmt.answering.answer import Source, Span
-from cmt.report.highlights import passage, pieces
+from cmt.report._highlights import passage, pieces
 from tests.helpers.reports import MOMENT
 
 spans = st.builds(Span, st.integers(-5, 30), st.integers(-5, 30), st.floats(0, 1))

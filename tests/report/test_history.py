@@ -6,7 +6,7 @@ import pytest
 
 import cmt
 from cmt.evaluation.round_records import read_records
-from cmt.report.history import compare, entries, systems_in
+from cmt.report._history import compare, entries, systems_in
 from tests.helpers.reports import record, record_table
 
 

@@ -14,7 +14,7 @@ import pytest
 import cmt
 from cmt.common.progress import NullProgress
 from cmt.errors import BankError, StreamError
-from cmt.report.history import LATEST
+from cmt.report._history import LATEST
 from cmt.report.page import gather, render, write_report
 from tests.helpers.projects import open_workspace
 from tests.helpers.reports import HOSTILE, ParsedPage

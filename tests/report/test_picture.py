@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cmt.report.picture import SERIES, picture
+from cmt.report._picture import SERIES, picture
 from tests.helpers.reports import ParsedPage
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.report.protocol import FILE, read_protocol
+from cmt.report._protocol import FILE, read_protocol
 
 ROW = {
     "row": "cmt",

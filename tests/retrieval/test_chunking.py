@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cmt.lm.model import FrozenLM
-from cmt.retrieval.chunking import batch_by_length, split_into_chunks
+from cmt.retrieval._chunking import batch_by_length, split_into_chunks
 from tests.helpers.facts import FACTS
 from tests.helpers.lms import TinyLm
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cmt.cli.main import app
 from cmt.errors import BankError
-from cmt.rounds.attempts import MAX_ATTEMPTS, Attempts
+from cmt.rounds._attempts import MAX_ATTEMPTS, Attempts
 from cmt.rounds.runner import RoundRunner
 from tests.helpers.projects import FEBRUARY, JANUARY, open_workspace, run_steps, states
 

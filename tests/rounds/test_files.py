@@ -6,7 +6,7 @@ import pytest
 
 from cmt.errors import RoundError
 from cmt.evaluation.gate.canary import Canary
-from cmt.rounds.files import RoundFiles
+from cmt.rounds._files import RoundFiles
 
 
 def test_another_process_reads_what_a_step_wrote(tmp_path: Path) -> None:

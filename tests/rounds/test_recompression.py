@@ -12,7 +12,7 @@ from cmt.bank.bank import open_banks
 from cmt.errors import RoundError
 from cmt.modeling.champion import champion_folder, read_champion, write_champion
 from cmt.rounds import recovery
-from cmt.rounds.attempts import MAX_ATTEMPTS
+from cmt.rounds._attempts import MAX_ATTEMPTS
 from cmt.rounds.promotion import roll_back_promotion
 from cmt.rounds.recompression import Recompression, recompress
 from cmt.rounds.runner import RoundRunner

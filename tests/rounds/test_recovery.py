@@ -14,8 +14,8 @@ import pytest
 from mlflow import MlflowClient
 
 import cmt
+from cmt.bank._lease import Lease
 from cmt.bank.bank import open_banks
-from cmt.bank.lease import Lease
 from cmt.rounds import recovery
 from cmt.rounds.runner import RoundRunner
 from cmt.workspace import Workspace
@@ -346,7 +346,7 @@ def take_over(workspace: Workspace) -> Lease:
     """Take the bank's lease over, as another machine does after waiting long enough."""
     lease = Lease(workspace.params.bank.uri)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cmt.bank.lease.SECONDS", 0.0)
+        patch.setattr("cmt.bank._lease.SECONDS", 0.0)
         lease.acquire(timeout=0)
     return lease
 

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 import cmt
+from cmt.serving._batching import DynamicBatcher, _Request
 from cmt.serving.app import create_app
-from cmt.serving.batching import DynamicBatcher, _Request
 from tests.helpers.http import FERRY, MAYOR, UNANSWERABLE, ask, chat_body, error_message
 from tests.helpers.paused import PausedServer
 from tests.helpers.servers import running

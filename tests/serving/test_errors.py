@@ -10,10 +10,10 @@ import pytest
 from fastapi import FastAPI
 
 from cmt.errors import BankError, ConfigError, ModelError
+from cmt.serving._errors import HANDLERS
+from cmt.serving._metrics import Metrics
+from cmt.serving._request_log import RequestLog
 from cmt.serving.app import create_app
-from cmt.serving.errors import HANDLERS
-from cmt.serving.metrics import Metrics
-from cmt.serving.request_log import RequestLog
 from tests.helpers.http import MAYOR, chat_body, error_message, events
 from tests.helpers.projects import open_workspace
 from tests.helpers.servers import running

@@ -4,7 +4,7 @@ import logging
 import stat
 from pathlib import Path
 
-from cmt.serving.request_log import log_handler
+from cmt.serving._request_log import log_handler
 from tests.helpers.http import BEFORE_STREAM, MAYOR, ask
 from tests.helpers.servers import serving_client
 

@@ -8,7 +8,7 @@ import openai
 import pytest
 from openai import OpenAI
 
-from cmt.serving.openai import Completion
+from cmt.serving._openai import Completion
 from tests.helpers.http import FERRY, MAYOR, ask, chat_body
 from tests.helpers.paused import PausedServer
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cmt.serving.rate_limit import MAX_CLIENTS, TokenBuckets, client_of
+from cmt.serving._rate_limit import MAX_CLIENTS, TokenBuckets, client_of
 from tests.helpers.http import MAYOR, error_message
 from tests.helpers.servers import serving_client
 

@@ -8,10 +8,10 @@ import pytest
 
 from cmt.config import SourceParams
 from cmt.errors import StreamError
+from cmt.sources._folder import FolderSource
+from cmt.sources._remote import StorageSource
+from cmt.sources._sql import SqlSource
 from cmt.sources.connector import Setting
-from cmt.sources.folder import FolderSource
-from cmt.sources.remote import StorageSource
-from cmt.sources.sql import SqlSource
 from cmt.stream.limits import DEFAULT_LIMITS
 from tests.helpers.permissions import deny_listing
 

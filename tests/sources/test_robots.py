@@ -2,7 +2,7 @@
 
 import pytest
 
-from cmt.sources.robots import Robots
+from cmt.sources._robots import Robots
 
 RULES = """
 User-agent: other

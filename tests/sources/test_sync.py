@@ -22,12 +22,12 @@ from cmt.common import storage
 from cmt.common.storage import write_table
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
+from cmt.sources import _state as state_module
 from cmt.sources import kinds
-from cmt.sources import state as state_module
 from cmt.sources.connector import Item
 from cmt.sources.kinds import open_connector
 from cmt.sources.sync import VanishedError
-from cmt.stream.index import SliceIndex
+from cmt.stream._index import SliceIndex
 from cmt.stream.readers import Record
 from cmt.stream.readers import files as read_files
 from cmt.stream.slices import read_rows

@@ -13,7 +13,7 @@ import pytest
 
 from cmt.common.storage import atomic_path
 from cmt.errors import StreamError
-from cmt.stream.index import FILE, SliceIndex
+from cmt.stream._index import FILE, SliceIndex
 from cmt.stream.slices import read_rows
 from cmt.stream.store import SliceStore
 from tests.helpers.damage import garble
@@ -191,7 +191,7 @@ def test_an_index_that_cannot_be_written_costs_no_document(
         return atomic_path(path)
 
     with monkeypatch.context() as patched, caplog.at_level(logging.WARNING):
-        patched.setattr("cmt.stream.index.atomic_path", full)
+        patched.setattr("cmt.stream._index.atomic_path", full)
         assert ingest([make_document("new")]).accepted == 1
     assert FILE in caplog.text and not (filled.path / FILE).exists()
     assert ingest([make_document("new")]).duplicates == 1

@@ -1,6 +1,6 @@
 import pytest
 
-from cmt.stream.languages import language_notice, language_of
+from cmt.stream._languages import language_notice, language_of
 
 TEXTS = {
     "English": "The harbour mole is 310 metres long and was built in 1902 by the harbour board.",

@@ -1,6 +1,6 @@
 import pytest
 
-from cmt.stream.urls import url_identity
+from cmt.stream._urls import url_identity
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cmt.tracking.payload import DESCRIBED_ROUNDS, describe, lineage, round_metrics
+from cmt.tracking._payload import DESCRIBED_ROUNDS, describe, lineage, round_metrics
 from tests.helpers.rounds import ROUND as BEGUN
 
 ROUND = replace(

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from cmt.bank.rounds import Round
 from cmt.config import Params, TrackingParams, load_params
 from cmt.errors import ServiceError
-from cmt.tracking.payload import round_metrics
+from cmt.tracking._payload import round_metrics
 from cmt.tracking.runs import Tracker
 from tests.helpers.rounds import ROUND
 

@@ -8,7 +8,7 @@ import pytest
 
 from cmt.config import TrackingParams
 from cmt.errors import ServiceError
-from cmt.tracking.session import MlflowSession
+from cmt.tracking._session import MlflowSession
 
 
 @pytest.fixture

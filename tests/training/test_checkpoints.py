@@ -8,7 +8,7 @@ import pytest
 
 from cmt.modeling.checkpoint import WEIGHTS, CompressorConfig
 from cmt.modeling.loading import new_memory_model
-from cmt.training.checkpoints import claim_folder, last_checkpoint, run_identity
+from cmt.training._checkpoints import claim_folder, last_checkpoint, run_identity
 from cmt.training.dataset import StepDataset
 from tests.helpers.damage import file_size_limit
 from tests.helpers.training import FARES, paragraph_pool, run_training, training_params, truncate

@@ -9,9 +9,9 @@ import torch
 from cmt.config import Params
 from cmt.modeling.checkpoint import CompressorConfig
 from cmt.modeling.loading import new_memory_model
+from cmt.training._step import TrainingStep
 from cmt.training.dataset import StepDataset, TrainingQuestion
 from cmt.training.published import new_step
-from cmt.training.step import TrainingStep
 from tests.helpers.training import FARES, PUBLISHED, paragraph_pool, training_params
 
 

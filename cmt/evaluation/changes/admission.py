@@ -1,5 +1,5 @@
 """Which of the found changes a round records: a source changes its own statements, and others only
-if two of them report the change independently (`cmt.evaluation.independence`).
+if two of them report the change independently (`cmt.evaluation._independence`).
 """
 
 from collections import defaultdict
@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from cmt.bank.bank import Bank
 from cmt.bank.changes import Change
-from cmt.evaluation.changes.pairs import Memory
-from cmt.evaluation.independence import Claim, PastDocuments, reported_independently
+from cmt.evaluation._independence import Claim, PastDocuments, reported_independently
+from cmt.evaluation.changes._pairs import Memory
 from cmt.stream.admission.authority import Authority
 from cmt.text.answers import same_value
 from cmt.text.display import without_publisher

@@ -18,7 +18,7 @@ import pyarrow as pa
 from cmt.answering.answerer import Answerer
 from cmt.answering.judge import CHANGED, CHANGED_WITH_RIVAL, POSSIBLE, Judge, Statement
 from cmt.bank.changes import Change, ValueSpan
-from cmt.evaluation.changes.pairs import similar_pairs
+from cmt.evaluation.changes._pairs import similar_pairs
 from cmt.evaluation.changes.questions import Probe, probes_of
 from cmt.text.answers import same_value
 

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from cmt.answering.judge import FEWEST_ASKED, Statement
-from cmt.evaluation.changes.pairs import Memory, Pair
+from cmt.evaluation.changes._pairs import Memory, Pair
 from cmt.questions.gaps import question_on
 from cmt.text.display import without_publisher
 from cmt.text.names import NAME

@@ -3,7 +3,7 @@
 1. A document of an authorised source (the canary's own, one with authority, a peer) updates the
    canary if it states another value of the same fact. It never harms it.
 2. A document of any other source is unauthorised. A change that two unauthorised sources report
-   independently is an update, too (`cmt.evaluation.independence`).
+   independently is an update, too (`cmt.evaluation._independence`).
 3. Otherwise unauthorised documents that flip a canary harm it, unless the reader mistakes a
    document about something else for the answer.
 """
@@ -21,14 +21,14 @@ from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
 from cmt.answering.judge import STATED, SURE, UPDATE
 from cmt.common.progress import OnProgress
-from cmt.evaluation.gate.canary import RIGHT, Canary, Outcome, contradicts
-from cmt.evaluation.gate.contradiction import (
+from cmt.evaluation._independence import Claim, PastDocuments, reported_independently
+from cmt.evaluation.gate._contradiction import (
     compare_documents,
     contradicted,
     current_memories,
     stated_question,
 )
-from cmt.evaluation.independence import Claim, PastDocuments, reported_independently
+from cmt.evaluation.gate.canary import RIGHT, Canary, Outcome, contradicts
 from cmt.evaluation.metrics import f1
 from cmt.retrieval.selector import Selection
 from cmt.stream.admission.authority import Authority

@@ -12,7 +12,7 @@ from cmt.bank.rounds import check_uninterrupted
 from cmt.common.storage import write_checked_json
 from cmt.errors import BankError, UnknownDocumentError
 from cmt.project import Project
-from cmt.rounds import purging
+from cmt.rounds import _purging
 from cmt.rounds.erasure import ForgetReport, Journal, banks_of, finish
 from cmt.stream.forgotten import Forgotten
 from cmt.text.display import without_publisher
@@ -90,7 +90,7 @@ def forget(
                 slice_.digest,
                 project.store.purged_digest(slice_, doc_ids),
             ]
-    with purging.writing(project):
+    with _purging.writing(project):
         journal = Journal(sorted(doc_ids), purge, slices, everywhere, undo)
         write_checked_json(project.history.forgetting_journal, asdict(journal))
     # 4. Do it.

@@ -25,15 +25,15 @@ from cmt.common.arrow import rows_of, rows_with
 from cmt.common.digests import sha256_hex
 from cmt.config import Column, StreamParams
 from cmt.errors import StreamError
+from cmt.stream._index import SliceIndex
+from cmt.stream.admission._forgotten import reject_forgotten, reject_waiting
+from cmt.stream.admission._identity import publisher_of, resolve_addresses, split_ids
+from cmt.stream.admission._near_copies import excess_near_duplicates
+from cmt.stream.admission._waiting import WaitingRow, by_publisher, read_waiting, write_waiting
 from cmt.stream.admission.authority import Authority, check_publisher
-from cmt.stream.admission.forgotten import reject_forgotten, reject_waiting
-from cmt.stream.admission.identity import publisher_of, resolve_addresses, split_ids
 from cmt.stream.admission.intake import IDENTITY, NEW, StoredRows, select, versions_of
-from cmt.stream.admission.near_copies import excess_near_duplicates
 from cmt.stream.admission.report import IngestReport, notices
-from cmt.stream.admission.waiting import WaitingRow, by_publisher, read_waiting, write_waiting
 from cmt.stream.columns import Columns, Kind
-from cmt.stream.index import SliceIndex
 from cmt.stream.limits import Limits
 from cmt.stream.periods import newest_apart, period_unit, split
 from cmt.stream.quarantine import write_quarantine

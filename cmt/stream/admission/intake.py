@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from cmt.common.arrow import replace_column, rows_of, take
+from cmt.stream.admission._precedence import KnownVersions
 from cmt.stream.admission.authority import Authority
-from cmt.stream.admission.precedence import KnownVersions
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.rows import RawRows, ValidatedRows, reject, validate_rows
 from cmt.stream.schema import Checks, Rejected

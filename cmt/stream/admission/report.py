@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from cmt.common.arrow import rows_of
 from cmt.config import Column
+from cmt.stream._languages import SAMPLE, language_notice
 from cmt.stream.admission.intake import Intake
 from cmt.stream.columns import Columns
-from cmt.stream.languages import SAMPLE, language_notice
-from cmt.stream.readers.squad import RELEASED_AT
+from cmt.stream.readers._squad import RELEASED_AT
 from cmt.stream.rows import ValidatedRows
 from cmt.stream.schema import Notes, Rejected
 from cmt.stream.slices import Slice

@@ -16,7 +16,8 @@ import pyarrow as pa
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.columns import column_of, is_draft, is_flag
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
-from cmt.stream.readers import datasets, decoding, mail, pages, prose, tabular
+from cmt.stream.readers import _datasets, _decoding, _mail, _pages, _prose, _tabular
+from cmt.stream.readers._text import chapters, decode, without_markup
 from cmt.stream.readers.files import (
     UNPACKING,
     Record,
@@ -27,28 +28,27 @@ from cmt.stream.readers.files import (
     read_regular,
     walk,
 )
-from cmt.stream.readers.text import chapters, decode, without_markup
 from cmt.stream.schema import Notes, is_blank, raw_text
 
 _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
-    "jsonl": tabular.read_json_lines,
-    "json": tabular.read_json,
-    "squad": tabular.read_json,
-    "csv": tabular.read_csv,
-    "parquet": decoding.read_parquet,
-    "arrow": decoding.read_arrow,
-    "feed": pages.read_feed,
-    "sitemap": pages.read_sitemap,
-    "html": pages.read_html,
-    "warc": pages.read_warc,
-    "wiki": pages.read_wiki,
-    "text": prose.read_text,
-    "pdf": prose.read_pdf,
-    "docx": prose.read_docx,
-    "mail": mail.read_message,
-    "mbox": mail.read_mailbox,
-    "streamingqa": datasets.read_streamingqa,
-    "archivalqa": datasets.read_archivalqa,
+    "jsonl": _tabular.read_json_lines,
+    "json": _tabular.read_json,
+    "squad": _tabular.read_json,
+    "csv": _tabular.read_csv,
+    "parquet": _decoding.read_parquet,
+    "arrow": _decoding.read_arrow,
+    "feed": _pages.read_feed,
+    "sitemap": _pages.read_sitemap,
+    "html": _pages.read_html,
+    "warc": _pages.read_warc,
+    "wiki": _pages.read_wiki,
+    "text": _prose.read_text,
+    "pdf": _prose.read_pdf,
+    "docx": _prose.read_docx,
+    "mail": _mail.read_message,
+    "mbox": _mail.read_mailbox,
+    "streamingqa": _datasets.read_streamingqa,
+    "archivalqa": _datasets.read_archivalqa,
 }  # format → its reader; the last two, and `squad`, are used only if they are named
 NO_DOCUMENTS = "has no documents"  # in the error of a file that can be read
 _OWN_FILES = ("documents.jsonl", "questions.jsonl", "documents.parquet", "questions.parquet")
@@ -81,7 +81,7 @@ _HEADER = re.compile(
     re.I | re.M,
 )
 _BINARY = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")
-_TEXTS = {"", ".txt", ".text", ".rst", ".adoc", ".asc", ".log", *prose.MARKDOWN}
+_TEXTS = {"", ".txt", ".text", ".rst", ".adoc", ".asc", ".log", *_prose.MARKDOWN}
 """Suffixes of plain texts; in a folder, other files of no known format are left out."""
 _DATE_IN_NAME = re.compile(
     r"(?<!\d)(?P<year>(?:19|20)\d\d)(?P<by>[-_./]?)(?P<month>0[1-9]|1[0-2])(?:(?P=by)|/|(?<=/\d\d)[-_.])"
@@ -203,19 +203,19 @@ def _kind_of_text(data: bytes, head: str, suffix: str) -> str | None:
     """The format of a text that begins with `head`; None for XML of an unknown kind."""
     is_text = suffix in _TEXTS - {""}
     if head.startswith("<"):
-        by_markup = _markup(head, markdown=suffix in prose.MARKDOWN)
+        by_markup = _markup(head, markdown=suffix in _prose.MARKDOWN)
         return by_markup or ("text" if is_text and not head.startswith("<?xml") else None)
     # [1] and [[a link]] begin a text; an array without objects has no documents
     if re.match(r'\{\s*["}]|\[\s*\{' if is_text else r'\{\s*["}]|\[\s*[\[\]{"\d]', head):
         return _kind_of_json(head, suffix)
-    if mail.FROM_LINE.match(data):
+    if _mail.FROM_LINE.match(data):
         return "mbox"
     headers = _HEADER.findall(re.split(r"\r?\n\r?\n", head, maxsplit=1)[0])
     if len({header.lower() for header in headers}) > 1 and re.match(r"[\w-]+: ", head):
         return "mail"
-    if re.match(r"(---|\+\+\+)[ \t]*\r?\n", head) or suffix in prose.MARKDOWN:
+    if re.match(r"(---|\+\+\+)[ \t]*\r?\n", head) or suffix in _prose.MARKDOWN:
         return "text"
-    if suffix in (".csv", ".tsv") or tabular.is_table(head, whole=len(data) <= _HEAD):
+    if suffix in (".csv", ".tsv") or _tabular.is_table(head, whole=len(data) <= _HEAD):
         return "csv"
     return "text"
 
@@ -260,7 +260,7 @@ def _markup(head: str, *, markdown: bool) -> str | None:
 def _is_text(data: bytes, path: PurePosixPath) -> bool:
     """Whether a file in a folder is a text by its suffix, or a page with front matter."""
     suffix, begin = path.suffix.lower(), data.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return suffix in _TEXTS or (suffix in prose.PAGES and begin.startswith((b"---", b"+++")))
+    return suffix in _TEXTS or (suffix in _prose.PAGES and begin.startswith((b"---", b"+++")))
 
 
 def _hidden(path: PurePath) -> bool:

@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from cmt.common.storage import open_regular
 from cmt.errors import StreamError
+from cmt.stream._urls import url_identity
 from cmt.stream.columns import column_of
 from cmt.stream.limits import Limits
-from cmt.stream.urls import url_identity
 
 _COMPRESSIONS = {b"\x1f\x8b": "gz", b"\xfd7zXZ\0": "xz", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zst"}
 UNPACKING = (zipfile.BadZipFile, tarfile.TarError, RuntimeError, OSError, EOFError, zlib.error)

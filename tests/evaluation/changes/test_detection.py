@@ -10,8 +10,8 @@ import pytest
 from cmt.answering.judge import Statement
 from cmt.common.arrow import rows_with
 from cmt.evaluation.changes import detection
+from cmt.evaluation.changes._pairs import Pair
 from cmt.evaluation.changes.detection import AT_ONCE, find_changes
-from cmt.evaluation.changes.pairs import Pair
 from cmt.evaluation.changes.questions import MadeQuestion, Probe
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM

@@ -11,9 +11,9 @@ import pytest
 from cmt.answering.judge import SURE
 from cmt.common.arrow import rows_with
 from cmt.config import GateParams
+from cmt.evaluation.gate._contradiction import compare_documents, contradicted
 from cmt.evaluation.gate.asking import ask
 from cmt.evaluation.gate.canary import Canary, Outcome, contradicts
-from cmt.evaluation.gate.contradiction import compare_documents, contradicted
 from cmt.evaluation.gate.harm import NewDocument, NewSlice
 from cmt.lm.model import FrozenLM
 from cmt.stream.admission.authority import Authority

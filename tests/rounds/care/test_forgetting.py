@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import cmt
-from cmt.bank import maintenance, writing
+from cmt.bank import _writing, maintenance
+from cmt.bank._ledger_table import LedgerTable
 from cmt.bank.changes import Change, ValueSpan
-from cmt.bank.ledger_table import LedgerTable
 from cmt.bank.rounds import CANARIES, round_folder
 from cmt.common.scratch import scratch_folder
 from cmt.common.storage import write_json
@@ -69,7 +69,7 @@ def stopping(step: int, *, full: bool) -> Iterator[list[int]]:
         for owner, name in (
             (os, "replace"),
             (os, "unlink"),
-            (writing, "_commit"),
+            (_writing, "_commit"),
             (maintenance, "compact"),
             (LedgerTable, "upsert"),
         ):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from cmt.errors import StreamError
+from cmt.stream._index import FILE
 from cmt.stream.admission.ingest import Options
 from cmt.stream.admission.ingest import ingest as ingest_into
-from cmt.stream.index import FILE
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question, write_lines
 

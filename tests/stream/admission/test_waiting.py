@@ -9,8 +9,8 @@ import pytest
 from cmt.common.arrow import rows_of
 from cmt.config import StreamParams
 from cmt.errors import StreamError
+from cmt.stream.admission._waiting import FILE, read_waiting
 from cmt.stream.admission.report import IngestReport
-from cmt.stream.admission.waiting import FILE, read_waiting
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import Ingest, Row, make_document, make_question
 

@@ -16,7 +16,7 @@ import pytest
 from cmt.config import StreamParams
 from cmt.errors import StreamError
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
-from cmt.stream.readers.decoding import read_arrow, read_parquet
+from cmt.stream.readers._decoding import read_arrow, read_parquet
 
 ROOT = Path(__file__).parents[3]
 LONG, ROWS = 2_500_000, 20_000  # characters of a string, and how often it is repeated: 50 GB

@@ -1,6 +1,6 @@
 import pytest
 
-from cmt.stream.readers.text import chapters, decode, plain_text, table_lines, without_markup
+from cmt.stream.readers._text import chapters, decode, plain_text, table_lines, without_markup
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,194 @@
+"""The part of OpenAI's HTTP interface that chat clients use: `/v1/models` and
+`/v1/chat/completions`.
+
+The last user message is the question. Earlier messages and sampling options are ignored, because
+the memory answers single questions. Sources are extra fields of the response.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.sse import EventSourceResponse, format_sse_event
+from pydantic import BaseModel, Field, model_validator
+
+from cmt.answering.answer import clean_question
+from cmt.modeling.checkpoint import WEIGHTS
+from cmt.serving._batching import DynamicBatcher, ServedAnswer
+from cmt.serving._errors import UnknownModelError, stream_message
+from cmt.serving._routes import Batcher, ReadyBatcher, check_request
+from cmt.serving._schemas import AsOf, Fault, Problem
+
+MODEL = "cmt"
+
+router = APIRouter(
+    prefix="/v1", tags=["OpenAI"], responses={code: {"model": Problem} for code in ("4XX", 503)}
+)
+
+
+class Part(BaseModel):
+    """A part of a message; parts other than text are ignored."""
+
+    type: str
+    text: str | None = ""
+
+
+class Message(BaseModel):
+    """A message of the conversation."""
+
+    role: str
+    content: str | list[Part] | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of the message, its text parts joined."""
+        if isinstance(self.content, str):
+            return self.content
+        return " ".join(part.text or "" for part in self.content or [] if part.type == "text")
+
+
+class StreamOptions(BaseModel):
+    """Options of a stream."""
+
+    include_usage: bool | None = False
+
+
+class Completion(BaseModel):
+    """A request as OpenAI's clients send it; unknown fields are ignored, and null is a missing
+    field.
+    """
+
+    model: str
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    as_of: AsOf = None
+
+    @model_validator(mode="after")
+    def _has_a_question(self) -> "Completion":
+        _ = self.question
+        return self
+
+    @property
+    def question(self) -> str:
+        """The last user message on one line. Raises ValueError if it is empty."""
+        texts = [message.text for message in self.messages if message.role == "user"]
+        return clean_question(texts[-1] if texts else "")
+
+
+class Model(BaseModel):
+    """An entry of `/v1/models`."""
+
+    id: str = MODEL
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = MODEL
+
+
+class Models(BaseModel):
+    """The list of models, with one entry."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@router.get("/models")
+def models(batcher: Batcher) -> Models:
+    """The one model, created when its compressor was written."""
+    return Models(data=[_model(batcher)])
+
+
+@router.get("/models/{name:path}")
+def model(name: str, batcher: Batcher) -> Model:
+    """The model of that name."""
+    _check_name(name)
+    return _model(batcher)
+
+
+@router.post("/chat/completions", response_model=None)
+async def complete(request: Completion, http_request: Request, batcher: ReadyBatcher) -> Response:
+    """Answer the last user message; `as_of` in the body sets the date."""
+    _check_name(request.model)
+    check_request(http_request, batcher, request.question, field="messages")
+    if request.stream:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # /ask/stream has both
+        return EventSourceResponse(_stream(request, batcher), headers=headers)
+    served = await batcher.answer(request.question, request.as_of)
+    message = {"role": "assistant", "content": served.answered.answer, "refusal": None}
+    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+    extra = {"usage": _usage(served), **_provenance(served)}
+    return JSONResponse({**_header(), "object": "chat.completion", "choices": [choice], **extra})
+
+
+async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerator[bytes, None]:
+    """The answer as OpenAI's chunks: role, pieces of text, end with sources, usage if asked for,
+    [DONE].
+    """
+    header, with_usage = _header(), request.stream_options and request.stream_options.include_usage
+    if with_usage:
+        header["usage"] = None  # of all chunks but the last one
+
+    def chunk(
+        delta: dict[str, Any] | None = None, *, finish: str | None = None, **extra: Any
+    ) -> bytes:
+        choices = (
+            []
+            if delta is None
+            else [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]
+        )
+        return _event({**header, "object": "chat.completion.chunk", "choices": choices, **extra})
+
+    yield chunk({"role": "assistant", "content": ""})
+    try:
+        async with aclosing(batcher.stream(request.question, request.as_of)) as parts:
+            async for part in parts:
+                if isinstance(part, str):
+                    yield chunk({"content": part})
+                    continue
+                yield chunk({}, finish="stop", **_provenance(part))
+                if with_usage:
+                    yield chunk(usage=_usage(part))
+                yield format_sse_event(data_str="[DONE]")
+    except Exception as error:
+        yield _event(
+            Problem(error=Fault(message=stream_message(error), type="server_error")).model_dump()
+        )
+
+
+def _header() -> dict[str, Any]:
+    return {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": MODEL}
+
+
+def _provenance(served: ServedAnswer) -> dict[str, Any]:
+    """Fields beyond OpenAI's interface."""
+    answered = served.answered.model_dump(mode="json")
+    names = ("verdict", "known", "confidence", "as_of", "sources", "compressor")
+    return {"answer_id": answered["id"], **{name: answered[name] for name in names}}
+
+
+def _usage(served: ServedAnswer) -> dict[str, int]:
+    """Tokens of question and answer, without the tokens of memories that the LM reads."""
+    prompt, completion = served.question_tokens, served.answer_tokens
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+def _event(value: dict[str, Any]) -> bytes:
+    return format_sse_event(data_str=json.dumps(value))
+
+
+def _model(batcher: DynamicBatcher) -> Model:
+    return Model(created=int((batcher.project.params.compressor.path / WEIGHTS).stat().st_mtime))
+
+
+def _check_name(name: str) -> None:
+    if name != MODEL:
+        raise UnknownModelError(404, f"model {name!r} is not served here: ask for {MODEL!r}")
