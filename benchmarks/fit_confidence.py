@@ -40,9 +40,8 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.training.entity_swaps import entity_swaps
 
 LEFT_OUT = 0.2  # share of the documents of a file that are not in the bank
-UNANSWERED_WEIGHT = (
-    0.06  # weight of a kind of questions without an answer, that of the answerable ones being 1
-)
+# weight of a kind of questions without an answer, that of the answerable ones being 1
+UNANSWERED_WEIGHT = 0.06
 FALSE_ALARMS = 0.1  # share of the answerable questions that the threshold refuses
 LIKELY_SHARE = 0.85  # probability that a likely answer is right
 FOLDS = 5

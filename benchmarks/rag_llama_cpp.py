@@ -97,9 +97,8 @@ def theirs(model: Path, prompts: Sequence[str], max_tokens: int) -> Answers:
     params.verbosity = -1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     texts, seconds, first = list[str](), list[float](), list[float]()
-    before = (
-        int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    )  # torch and others of ours
+    # torch and others of ours
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     with peak_memory() as peak:
         server = llama.Server(params)
         options = {"max_tokens": max_tokens, "temperature": 0, "stop": ["\n"], "stream": True}

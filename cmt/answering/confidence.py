@@ -22,9 +22,8 @@ class Evidence(NamedTuple):
     # log-odds of the agreement of the likely answers with the quote (`AnswerSpan.agreement`)
     agreement: float
     coverage: float  # share of the question's words in the memory of the quote, 0–1
-    names: (
-        float  # share of the question's names and numbers in it, 0–1; 1 for a question without any
-    )
+    # share of the question's names and numbers in it, 0–1; 1 for a question without any
+    names: float
     lead: float  # lead of the selection's first memory, a difference of log-probabilities
 
 

@@ -31,9 +31,8 @@ FUSED, RANK_CONSTANT = (
     20,
     10,
 )  # candidates and constant of reciprocal rank fusion (Cormack et al., SIGIR 2009)
-_MARGIN = (
-    8  # positions of the context left free for BOS and for tokens that change where a text is cut
-)
+# positions of the context left free for BOS and for tokens that change where a text is cut
+_MARGIN = 8
 
 
 class Example(NamedTuple):

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 CHECKSUM = "checksum"
 """Name of the column."""
 _SIZE = 16  # bytes of the checksum of a row
-_FILE = (
-    "cmt-digest"  # the file of checksums in a folder; Lance removes it with the folder of an index
-)
+# the file of checksums in a folder; Lance removes it with the folder of an index
+_FILE = "cmt-digest"
 DELETIONS, DATA = "_deletions", "data"
 """Folders of a Lance table: lists of deleted rows, and rows."""
 CHECKSUM_FIELD = pa.field(CHECKSUM, pa.binary())

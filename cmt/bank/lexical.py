@@ -29,9 +29,8 @@ SATURATION, SHORTENED, AVERAGE = (
     0.75,
     70,
 )  # BM25's k1 and b, and the mean number of words of a text
-PRESENT = (
-    0.6  # a sketch contains a word from this weight on; one occurrence in AVERAGE words weighs 1
-)
+# a sketch contains a word from this weight on; one occurrence in AVERAGE words weighs 1
+PRESENT = 0.6
 
 
 def sketch(text: str) -> bytes:

@@ -29,9 +29,8 @@ class ProgressBar:
         self._console = console
         self._task: Task | None = None
         self.current = ""  # name of the current stage, "" before the first
-        self.title = (
-            ""  # shown before the names of the stages that follow, such as the id of a slice
-        )
+        # shown before the names of the stages that follow, such as the id of a slice
+        self.title = ""
 
     def __enter__(self) -> Self:
         self._bars.start()

@@ -12,9 +12,8 @@ class SystemStyle(NamedTuple):
     label: str  # in the report and its tables
     short_label: str = ""  # in the PNG plots, which have less room
     colour: str = "#666666"  # on a white background
-    series: int = (
-        0  # index of the colour in the report's palette, which has a light and a dark scheme
-    )
+    # index of the colour in the report's palette, which has a light and a dark scheme
+    series: int = 0
     marker: str = "o"
 
 

@@ -26,9 +26,8 @@ class ComparisonData:
     answerer: Answerer
     memories: pa.Table  # all rows of the bank
     documents: pa.Table  # DOCUMENT_SCHEMA; the banked documents
-    asked: (
-        pa.Table
-    )  # QUESTION_SCHEMA; questions about banked documents, each asked as of its own date
+    # QUESTION_SCHEMA; questions about banked documents, each asked as of its own date
+    asked: pa.Table
     seconds: Mapping[str, float]  # stage → wall-clock seconds, summed over all committed rounds
     lineage: Mapping[str, Any]  # the inputs of the comparison, as `bank_lineage` returns them
     progress: Progress

@@ -27,13 +27,11 @@ def known_systems(names: Sequence[str]) -> list[str]:
 class Cost:
     """The cost of one system."""
 
-    adapt_seconds: (
-        float | None
-    )  # wall-clock seconds to process all documents, from the rounds; None if unknown
+    # wall-clock seconds to process all documents, from the rounds; None if unknown
+    adapt_seconds: float | None
     seconds_per_question: float  # wall-clock, in batches of `answering.batch_size`
-    peak_bytes: (
-        int | None
-    )  # resident memory of the process, with libraries, LM and bank; None except on Linux
+    # resident memory of the process, with libraries, LM and bank; None except on Linux
+    peak_bytes: int | None
     stored_bytes: int  # bytes stored in addition to the frozen LM, without search indexes
     # positions that the LM reads before its answer: examples, texts, soft tokens and prefix
     tokens_per_question: float
@@ -52,9 +50,8 @@ class SystemResult(SystemScores):
     """The scores and the cost of a system; `seconds` covers only answering."""
 
     cost: Cost
-    behind: Difference | None = (
-        None  # F1 (0–100) of the memory minus F1 of the system; None for and without `cmt`
-    )
+    # F1 (0–100) of the memory minus F1 of the system; None for and without `cmt`
+    behind: Difference | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The keys of `SystemScores.to_json`, `behind` and `cost`; a value that does not apply is

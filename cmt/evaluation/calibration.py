@@ -46,9 +46,8 @@ class Reliability:
     """The reliability of a confidence in BINS bins of equal width over 0–1."""
 
     bins: tuple[ReliabilityBin, ...]
-    error: (
-        float | None
-    )  # expected calibration error, 0–1 (Guo et al., equation 3); None without answers
+    # expected calibration error, 0–1 (Guo et al., equation 3); None without answers
+    error: float | None
 
     @property
     def count(self) -> int:

@@ -101,12 +101,10 @@ class Evaluation:
         SystemScores, ...
     ]  # `cmt`, and with baselines `closed` and, if the bank keeps texts, `rag`
     records: pa.Table  # RECORD_SCHEMA, in the order of the questions
-    calibration_error: (
-        float | None
-    )  # of given answers, 0–1; None if all were refused, or if the confidence is a cosine
-    likely: (
-        tuple[float, float | None] | None
-    )  # `likely_shares`; None without questions, or for a cosine
+    # of given answers, 0–1; None if all were refused, or if the confidence is a cosine
+    calibration_error: float | None
+    # `likely_shares`; None without questions, or for a cosine
+    likely: tuple[float, float | None] | None
 
     def scores(self) -> dict[str, dict[str, float | None]]:
         """The scores of each system that was asked a question, by system and name."""
@@ -139,9 +137,8 @@ class _Run:
 
     name: str
     predictions: Sequence[Prediction]
-    recall_depth: (
-        int | None
-    )  # number of retrieved documents that count for recall; None if nothing is retrieved
+    # number of retrieved documents that count for recall; None if nothing is retrieved
+    recall_depth: int | None
     seconds: float
 
 

@@ -13,9 +13,8 @@ from cmt.project import Project
 
 log = logging.getLogger(__name__)
 
-_COMPRESSOR = (
-    b"compressor"  # in the metadata of the schema: rounds of all compressors write to one folder
-)
+# in the metadata of the schema: rounds of all compressors write to one folder
+_COMPRESSOR = b"compressor"
 
 
 def write_records(folder: Path, records: pa.Table, *, compressor: str) -> None:

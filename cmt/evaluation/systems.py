@@ -23,12 +23,10 @@ class SystemRun:
     """The answers of a system, with the resources that they took."""
 
     predictions: Sequence[Prediction]  # in the order of the questions
-    recall_depth: (
-        int | None
-    )  # number of retrieved documents that count for recall; None if nothing is retrieved
-    adapt_seconds: (
-        float | None
-    )  # wall-clock seconds to process all documents; None if the rounds did not record them
+    # number of retrieved documents that count for recall; None if nothing is retrieved
+    recall_depth: int | None
+    # wall-clock seconds to process all documents; None if the rounds did not record them
+    adapt_seconds: float | None
     stored_bytes: int  # bytes stored in addition to the frozen LM, without search indexes
     seconds: float  # wall-clock seconds of answering
     tokens: int  # prompt positions that the LM read, over all questions

@@ -16,9 +16,8 @@ from cmt.lm.copy_mechanism import CopyHypothesis, mix_with_copies, update_hypoth
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prefix, Prompt, pad
 
-DRAFT_TOKENS = (
-    8  # most tokens of a quote that are read together with the prompt; few answers are longer
-)
+# most tokens of a quote that are read together with the prompt; few answers are longer
+DRAFT_TOKENS = 8
 
 OnToken = Callable[[int, int], None]
 """Called with the row of a prompt and the next token of its continuation, as soon as it is

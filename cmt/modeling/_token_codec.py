@@ -49,9 +49,8 @@ class TokenCodec:
         estimate = self._turn_back(vectors)  # (k, W, D)
         for _ in range(SEARCHES):
             # 1. candidates: the embeddings nearest to the estimate of each position, best first
-            similarity = (
-                estimate.flatten(0, 1)[:count].to(self._fast_units) @ self._fast_units.T
-            )  # (n, V)
+            # (n, V)
+            similarity = estimate.flatten(0, 1)[:count].to(self._fast_units) @ self._fast_units.T
             candidates = F.pad(
                 similarity.topk(CANDIDATES).indices, (0, 0, 0, len(vectors) * self.window - count)
             )

@@ -13,9 +13,8 @@ from cmt.common.storage import flush_to_disk, read_checked_json, replace_file, w
 from cmt.errors import ModelError
 
 FILE = "champion.json"  # in the state folder
-_FOLDER = (
-    "compressors"  # next to the state folder: one folder for each compressor that was promoted
-)
+# next to the state folder: one folder for each compressor that was promoted
+_FOLDER = "compressors"
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,8 @@ class Promoted:
     digest: str  # of its weights and configuration
     bank: str  # first 12 digits of its digest at its window, which name its bank
     version: str = ""  # in the model registry; "" if unregistered
-    scored_slice: str = (
-        ""  # the slice with the questions of the comparison; "" without a comparison
-    )
+    # the slice with the questions of the comparison; "" without a comparison
+    scored_slice: str = ""
     f1: float | None = None  # F1 on these questions, 0–100
 
 

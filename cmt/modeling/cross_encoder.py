@@ -107,9 +107,8 @@ class CrossEncoder:
             return odds
         decoder, weight, bias = self._parts
         ids = reading(self.lm, question, earlier, later, later.published)
-        width = (
-            -(-len(ids) // PROMPT_WIDTH_STEP) * PROMPT_WIDTH_STEP
-        )  # few shapes; causal states ignore what follows
+        # few shapes; causal states ignore what follows
+        width = -(-len(ids) // PROMPT_WIDTH_STEP) * PROMPT_WIDTH_STEP
         row = torch.tensor([ids + [0] * (width - len(ids))], device=self.lm.device)  # (1, T)
         states = decoder(
             inputs_embeds=self.lm.embed(row), use_cache=False

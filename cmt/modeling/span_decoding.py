@@ -20,9 +20,8 @@ from cmt.text.sentences import sentence_starts
 from cmt.text.words import ARTICLES, PREPOSITIONS, WORD, words
 
 MAX_SPAN_TOKENS = 16
-SPAN_CANDIDATES = (
-    32  # best spans that are searched for the best one with other tokens, for the margin
-)
+# best spans that are searched for the best one with other tokens, for the margin
+SPAN_CANDIDATES = 32
 _PAIRED = re.compile(r"[\n()\[\]{}“”«»\"]")
 _SMALL_WORDS = ARTICLES | PREPOSITIONS | {"and"}
 
@@ -46,9 +45,8 @@ class AnswerSpan:
 
     span: TokenSpan
     tokens: Sequence[int]
-    probability: (
-        float  # share of all spans with these tokens in the sum over all spans and "nowhere"
-    )
+    # share of all spans with these tokens in the sum over all spans and "nowhere"
+    probability: float
     # expected token F1 with a span drawn from the distribution over spans; "nowhere" counts 0
     agreement: float
     # lead in log-probability over the best span with other tokens, which is another quote; inf:

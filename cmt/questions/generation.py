@@ -33,9 +33,8 @@ _SHARES = {
     "way": 0.02,
     "rest": 0.12,
 }
-_SINGLE_WORD = (
-    3  # a phrase or name of several words is drawn this many times as early as a single word
-)
+# a phrase or name of several words is drawn this many times as early as a single word
+_SINGLE_WORD = 3
 _ELSEWHERE = 0.6  # share of the questions that use another sentence, if one exists
 _COMPARED = 24  # most other sentences with the same answer that are compared
 _SHARED = 3  # fewest content words that another sentence shares with the document
@@ -44,9 +43,8 @@ _TURNED = 0.35  # share of the questions in which the words after the answer com
 _NOISY = 0.35  # share of the questions with noise
 _LEFT_OUT = 0.3  # largest share of the words that a noisy question omits; drawn for each question
 _MOVED = 3  # most positions that a word moves: section 2.2 of Lewis et al.
-_REPLACED = (
-    0.3  # largest share of the content words that similar words replace; drawn for each question
-)
+# largest share of the content words that similar words replace; drawn for each question
+_REPLACED = 0.3
 _SHARPNESS = 4  # power of the cosine in the draw among similar words
 _NAMED = 0.7  # share of the pronouns that the title of the document replaces
 _QUESTION_WORDS = range(6, 17)  # most words after the question word; drawn for each question

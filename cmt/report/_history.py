@@ -17,9 +17,8 @@ from cmt.evaluation.round_records import is_own, read_records
 from cmt.project import Project
 from cmt.stream.slices import Slice
 
-LATEST = (
-    200  # maximum number of rounds shown, so that the page stays small for any length of the stream
-)
+# maximum number of rounds shown, so that the page stays small for any length of the stream
+LATEST = 200
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,8 @@ class SystemSummary:
 
     name: str
     scores: Mapping[str, float | None]  # SCORE_NAMES, as the round recorded them
-    behind: (
-        Difference | None
-    )  # F1 of the memory minus F1 of this system, paired by question; None for the memory
+    # F1 of the memory minus F1 of this system, paired by question; None for the memory
+    behind: Difference | None
 
 
 @dataclass(frozen=True)
@@ -39,9 +37,8 @@ class Entry:
 
     round: Round
     questions: int | None = None  # of its slice; None if the slice is no longer in the store
-    superseding: int | None = (
-        None  # documents of its slice that supersede another one; None as above
-    )
+    # documents of its slice that supersede another one; None as above
+    superseding: int | None = None
     own: Mapping[str, float] = field(
         default_factory=dict
     )  # system → F1 (0–100) on the slice's own questions, if asked

@@ -37,9 +37,8 @@ class _Request:
 
     question: str
     as_of: datetime | None
-    on_text: Callable[[str], None] | None = (
-        None  # receives the answer in pieces; None: not a streaming request
-    )
+    # receives the answer in pieces; None: not a streaming request
+    on_text: Callable[[str], None] | None = None
     outcome: Future[ServedAnswer] = field(default_factory=Future)
 
 

@@ -51,9 +51,8 @@ class RequestLog:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         began, time, status, answered = perf_counter(), datetime.now(UTC), 500, False
-        method = (
-            scope["method"] if scope["method"] in _METHODS else "other"
-        )  # a client may send any word
+        # a client may send any word
+        method = scope["method"] if scope["method"] in _METHODS else "other"
         state = request_state(scope)
         state["request_id"] = uuid.uuid4().hex
 

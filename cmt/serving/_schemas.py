@@ -67,9 +67,8 @@ class Answered(BaseModel):
     known: bool
     confidence: float
     uncalibrated: float  # confidence before calibration; used for abstention
-    day: (
-        date | None
-    )  # the day that a relative date in the answer names, such as "yesterday"; null without one
+    # the day that a relative date in the answer names, such as "yesterday"; null without one
+    day: date | None
     other_value: OtherValue | None
     """The value before a change, or a value that may have replaced the answer; null if no document
     states one.
@@ -236,9 +235,8 @@ class Forget(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     doc_ids: Annotated[list[str], Field(min_length=1, max_length=1000, examples=[["mayor"]])]
-    everywhere: bool = (
-        False  # refuse near-copies from every source, not only from the documents' own
-    )
+    # refuse near-copies from every source, not only from the documents' own
+    everywhere: bool = False
 
 
 class Forgotten(BaseModel):

@@ -20,9 +20,8 @@ class Item(NamedTuple):
     """
 
     key: str  # names the item for good; without credentials, because it is stored and shown
-    order: datetime | None = (
-        None  # when the item last changed, with a time zone: the date of records without one
-    )
+    # when the item last changed, with a time zone: the date of records without one
+    order: datetime | None = None
     fingerprint: str = ""  # changes with the content, from which a listing may compute it
 
 

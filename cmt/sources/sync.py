@@ -116,9 +116,8 @@ class Sync:
     """Whether a key may be taken with a fingerprint, or as vanished (None); others wait for a later
     sync.
     """
-    newest: bool = (
-        False  # whether the newest documents become a slice of their own, if the last one is large
-    )
+    # whether the newest documents become a slice of their own, if the last one is large
+    newest: bool = False
     siblings: Collection[str] = ()  # names of the other sources with the publisher of this one
     progress: Progress = field(default_factory=NullProgress)
 

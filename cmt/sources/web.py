@@ -302,9 +302,8 @@ class FeedSource(Connector):
         records = [record for record in read if record not in broken]
         if self.problems and not records:
             raise StreamError("; ".join(self.problems))
-        self.cursor = (
-            {} if self.problems else validators(response)
-        )  # else the rest would count as unchanged
+        # else the rest would count as unchanged
+        self.cursor = {} if self.problems else validators(response)
         # 2. The entries.
         self._entries = self._by_key(records)
         for key, entries in self._entries.items():

@@ -28,9 +28,8 @@ def url_identity(url: str | None) -> str | None:
     except ValueError:
         return None
     path, host = parts.path.rstrip("/"), parts.netloc.lower()
-    fragment = (
-        f"#{parts.fragment}" if parts.fragment[:1] in ("!", "/") else ""
-    )  # `#!/story` is a page of its own
+    # `#!/story` is a page of its own
+    fragment = f"#{parts.fragment}" if parts.fragment[:1] in ("!", "/") else ""
     if parts.scheme not in _PORTS or not host or not (path or query or fragment):
         return None
     arguments = f"?{urlencode(query, errors='surrogateescape')}" if query else ""

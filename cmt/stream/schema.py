@@ -288,9 +288,8 @@ def one_line(values: Mapping[str, Any], key: str, checks: Checks) -> str | None:
     value, longest = _optional(values, key, checks), LONGEST[key]
     line = " ".join(normalise(value).split()) if value else ""
     if len(line) > longest:
-        done = (
-            "cut" if key == "title" else "left out"
-        )  # a part of an address or a name is another one
+        # a part of an address or a name is another one
+        done = "cut" if key == "title" else "left out"
         checks.notes.add(f"{key} has more than {longest:,} characters and is {done}", line)
         line = line[:longest].rstrip() if key == "title" else ""
     return line or None

@@ -29,13 +29,11 @@ from cmt.training.sources import installed_sources, read_pairs, source_name
 class TrainingData:
     """Documents and questions, with some articles held out of training."""
 
-    documents: (
-        pa.Table
-    )  # all documents (DOCUMENT_SCHEMA); `source` is a `source_name` if there are several
+    # all documents (DOCUMENT_SCHEMA); `source` is a `source_name` if there are several
+    documents: pa.Table
     questions: pa.Table  # questions on them that have an answer (QUESTION_SCHEMA)
-    unanswerable: (
-        pa.Table
-    )  # questions that their document seems to answer but does not (QUESTION_SCHEMA, no `answers`)
+    # questions that their document seems to answer but does not (QUESTION_SCHEMA, no `answers`)
+    unanswerable: pa.Table
     seen: pa.Table  # documents to train on
     held_out: pa.Table  # documents of the held-out articles of the base data, to evaluate on
     slices: tuple[str, ...] = ()  # slice_ids of the stream documents in `seen`

@@ -20,9 +20,8 @@ from cmt.training.sources import source_name
 PARAGRAPHS_PER_ARTICLE = 4  # of one article in a step, as hard negatives of each other
 TEACHER_FORCING_START = 1.0  # probability that the gold span is the quote, at the first step
 TEACHER_FORCING_END = 0.2  # … and at the last step; linear in between
-TEACHER_FORCING_RESUMED = (
-    0.5  # … at the first step of a training that starts from a trained compressor
-)
+# … at the first step of a training that starts from a trained compressor
+TEACHER_FORCING_RESUMED = 0.5
 TITLE_DROPOUT = 0.5
 MAX_ANSWER_TOKENS = 16
 
@@ -60,9 +59,8 @@ class TrainingQuestion:
     question: list[int]
     answer: list[int]  # with end-of-sequence; empty for an unanswerable question
     document: int  # index of its document in the step
-    gold_spans: (
-        GoldSpans  # occurrences of the answer in that document; none for an unanswerable question
-    )
+    # occurrences of the answer in that document; none for an unanswerable question
+    gold_spans: GoldSpans
 
 
 def paragraphs(

@@ -33,12 +33,10 @@ class TrainingPlan:
 
     device: str
     processes: int
-    peak_bytes: (
-        int | None
-    )  # peak resident memory of a process, with libraries and LM; None except on Linux
-    device_peak_bytes: (
-        int | None
-    )  # peak memory that torch allocated on the accelerator; None without one
+    # peak resident memory of a process, with libraries and LM; None except on Linux
+    peak_bytes: int | None
+    # peak memory that torch allocated on the accelerator; None without one
+    device_peak_bytes: int | None
     pairs: int  # question-answer pairs of the timed steps
     seconds: float  # wall-clock time of the timed steps
     compressor_bytes: int  # size of the trained compressor's folder, without codebook and card

@@ -29,12 +29,10 @@ from flows.local.prefect import local_prefect
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".prefect/demo"
-FINAL_QUESTIONS = (
-    60  # sample of all months' questions that memory, closed-book and RAG are asked at the end
-)
-MONTH_SECONDS = (
-    40  # time limit for measuring a month, in seconds: `make demo` asks as many questions as fit
-)
+# sample of all months' questions that memory, closed-book and RAG are asked at the end
+FINAL_QUESTIONS = 60
+# time limit for measuring a month, in seconds: `make demo` asks as many questions as fit
+MONTH_SECONDS = 40
 # key of a row → title, width (negative: left-justified), decimals
 COLUMNS = {
     "slice": ("slice", -14, 0),

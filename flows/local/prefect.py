@@ -196,9 +196,8 @@ class LocalPrefect:
         ServiceError when the server refuses or stays unavailable, or when it or the worker ends.
         """
         deadline = time.monotonic() + REQUEST_SECONDS
-        timeout = (
-            READ_SECONDS if method == "GET" else REQUEST_SECONDS
-        )  # any other request may have been carried out
+        # any other request may have been carried out
+        timeout = READ_SECONDS if method == "GET" else REQUEST_SECONDS
         while True:
             connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
             try:

@@ -22,9 +22,8 @@ def round_trip(values: quantization.Vectors, number_format: str) -> quantization
 
 @pytest.mark.parametrize("number_format", ["int8", "int4"])
 def test_the_rounding_error_is_at_most_half_a_step(number_format: str) -> None:
-    values = (
-        vectors(20, 64) * np.geomspace(0.01, 100, 20, dtype=np.float32)[:, None]
-    )  # each has a scale of its own
+    # each has a scale of its own
+    values = vectors(20, 64) * np.geomspace(0.01, 100, 20, dtype=np.float32)[:, None]
     step = np.abs(values).max(1, keepdims=True) / quantization.LEVELS[number_format]
     error = np.abs(round_trip(values, number_format) - values) / step
     assert (error.max(1) < 0.5 + 0.08).all()  # the step itself is rounded to fp16

@@ -237,9 +237,8 @@ def test_new_articles_are_replayed_and_evaluated(copied: Path) -> None:
 
 def test_every_module_that_a_stage_imports_is_a_dependency(reproduced: Path, imports: Path) -> None:
     stages = yaml.safe_load((reproduced / "dvc.yaml").read_text())["stages"]
-    known: set[str] = (
-        set()
-    )  # dependencies of an earlier stage reach a later one through its outputs
+    # dependencies of an earlier stage reach a later one through its outputs
+    known: set[str] = set()
     for stage in STAGES:
         imported = (imports / stage).read_text().split()
         used = {name for name in imported if name.startswith("cmt.")} - SILENT

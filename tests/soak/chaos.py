@@ -141,9 +141,8 @@ class Chaos:
         if outcome.status == 1 and "has no version" in outcome.errors:
             return f"{done} (its version was dropped)"
         del self.model.committed[self.model.committed.index(target) :]
-        completed = (
-            killed and "no committed round" in outcome.errors
-        )  # by the recovery of the second
+        # by the recovery of the second
+        completed = killed and "no committed round" in outcome.errors
         if outcome.status != 0 and not completed:
             self.findings.add("wrong", f"{done}: {outcome.status} {outcome.errors[-300:]}")
         return done

@@ -59,9 +59,8 @@ class Operation(Command):
 
     before: Content
     after: Content
-    steps: bool = (
-        False  # whether it is two commits: the rounds, and the pointer to the bank that answers
-    )
+    # whether it is two commits: the rounds, and the pointer to the bank that answers
+    steps: bool = False
 
     @property
     def contents(self) -> tuple[Content, ...]:

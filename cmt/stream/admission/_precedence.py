@@ -28,9 +28,8 @@ class KnownVersions:
         self._candidates: dict[
             str, Version
         ] = {}  # the first in the ingest, for updates that come before them
-        self._changing: set[str] = (
-            set()
-        )  # documents with several versions, or one that supersedes another document
+        # documents with several versions, or one that supersedes another document
+        self._changing: set[str] = set()
         # source and text → the date from which each document has had this text
         self._of_text = defaultdict[tuple[Any, ...], dict[str, datetime]](dict)
         # source and text → the documents that had this text and superseded nothing

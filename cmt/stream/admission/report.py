@@ -41,9 +41,8 @@ class IngestReport:
     question_duplicates: int
     rejected: tuple[Rejected, ...]
     quarantine: Path | None  # the file with the rejected rows; None if no row was rejected
-    clock: (
-        str | None
-    )  # the instant at which `stream.clock` is fixed; None if the computer's clock counts
+    # the instant at which `stream.clock` is fixed; None if the computer's clock counts
+    clock: str | None
     waiting: int = 0
     # the columns that were matched and the forms of their dates; blank for those of the schema
     matched: str = ""
