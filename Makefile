@@ -11,7 +11,7 @@ export NO_MKDOCS_2_WARNING := 1
 # Python compiles each module on its first import; to compile all of them takes most of an installation's time
 unexport PYTHONDONTWRITEBYTECODE
 
-# one worker a core, one torch thread a worker: two threads beside another busy process are slower than one; a file stays
+# one worker a core, one torch thread a worker: two threads next to another busy process are slower than one; a file stays
 # on one worker, so that its fixtures are built once, and the longest files come first (LONGEST in tests/conftest.py)
 WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -108,7 +108,7 @@ report: .venv/runtime ## report/index.html from the demo's bank; runs the demo f
 	@test -d data/bank || $(MAKE) demo
 	$(BIN)/cmt report
 
-soak: install ## every write, rename, fsync and unlink fails once; chaos beside a model; damage to every kind of file
+soak: install ## every write, rename, fsync and unlink fails once; chaos compared with a model; damage to every kind of file
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak
 
 poison: .venv/runtime ## seeded attacks and honest slices on the real language model: what is stopped, what is held back
@@ -128,7 +128,7 @@ rag: .venv/runtime ## the prefix of the trained RAG, from the shipped compressor
 bench-bank: .venv/runtime ## the bank of a million synthetic rows that the bars are measured on; 6 GB in data/bench
 	$(BIN)/python benchmarks/bench.py --bank
 
-bench: .venv/runtime ## the bars: what a round and a search cost beside a million rows, and after a thousand rounds
+bench: .venv/runtime ## the bars: what a round and a search cost with a million rows, and after a thousand rounds
 	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only $(ONLY))
 
 repro: .venv/runtime ## the reproducible pipeline: train (or the shipped compressor), replay, evaluate

@@ -209,7 +209,7 @@ def round_of(bank: Bank, first: int) -> None:
 
 
 def bar_1() -> Iterator[Bar]:
-    """The time of a round beside many rows and beside few."""
+    """The time of a round with many rows in the bank and with few."""
     banks = {"large": large_bank(), "small": fresh("small")}
     large, before, first = banks["large"], banks["large"].version, 10 * LARGE
     turns = (
@@ -234,7 +234,7 @@ def bar_1() -> Iterator[Bar]:
 
 
 def bar_2() -> Iterator[Bar]:
-    """The time of a search beside many rows and beside few, and the recall of the index."""
+    """The time of a search among many rows and among few, and the recall of the index."""
     banks = {"large": large_bank(), "small": fresh("small")}
     rows = {name: bank.count_rows() for name, bank in banks.items()}
     random = np.random.default_rng(1)
@@ -434,7 +434,7 @@ def bar_9() -> Iterator[Bar]:
         f"resident memory after {SEARCHES} searches less that before the bank is opened, "
         "without an LM"
     )
-    yield Bar(9, "resident memory beside 1,000,000 rows, GB", gigabytes, 2, False, detail)
+    yield Bar(9, "resident memory with 1,000,000 rows, GB", gigabytes, 2, False, detail)
 
 
 def search_memory() -> int:

@@ -7,7 +7,7 @@ It tests load and supersession. Templates (`chronicle.yaml`) make all its senten
 it says nothing about text that people wrote.
 
 The stream consists of eras with ENTITIES entities of DOCUMENTS_PER_ENTITY documents each. An era
-depends on the seed and its number alone: a stream of any length takes the memory of one era, and a
+depends only on the seed and its number: a stream of any length takes the memory of one era, and a
 longer stream begins with the shorter one. One statement about each attribute of an entity holds at
 a time: a changed fact supersedes the statement before it, and so does the same fact in other words.
 A rumour supersedes nothing. A duplicate repeats an earlier text, which `cmt ingest` leaves out.

@@ -3,7 +3,7 @@
     python benchmarks/device.py
 
 Takes a minute or two. Articles of the bundled newspaper are compressed and asked about with the
-shipped compressor; a training step has PARAGRAPHS of them. The last row is about a device beside
+shipped compressor; a training step has PARAGRAPHS of them. The last row is about a device next to
 the CPU: calls of the commonest operations with a result on the host while questions are answered
 (search, decoding), and operations that the device lacks.
 """

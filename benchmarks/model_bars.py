@@ -98,7 +98,7 @@ def bar_3() -> Iterator[Bar]:
         ("text kept, as shipped", compressed(), 4.5),
         (f"text kept, pq, {WIDEST} tokens a vector", widest(codes="pq"), 3.5),
         (
-            f"vectors alone, int4, {WIDEST} tokens a vector",
+            f"vectors only, int4, {WIDEST} tokens a vector",
             widest(keep_text=False, codes="int4"),
             12.5,
         ),

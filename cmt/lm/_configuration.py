@@ -85,7 +85,7 @@ def _problem_of_kind(config: PreTrainedConfig) -> str | None:
         return "it is an encoder, which reads a text from both sides"
     if config.sub_configs:
         parts = ", ".join(config.sub_configs)
-        return f"its configuration has the parts {parts}: use a language model alone"
+        return f"its configuration has the parts {parts}: use a model that is only a language model"
     return None
 
 

@@ -67,7 +67,7 @@ def layers_with_lora(lm: FrozenLM, first: int, count: int, rank: int) -> nn.Modu
         found.symmetric_difference(names)
     ):  # peft changes the names of some mixtures of experts
         raise ModelError(
-            f"peft does not adapt {wrong[0]} of {type(lm.backbone).__name__} alone: use another LM"
+            f"peft does not adapt {wrong[0]} of {type(lm.backbone).__name__}: use another LM"
         )
     cast_lora_inputs(
         adapted, enabled=False

@@ -99,7 +99,7 @@ class Models(BaseModel):
 
 @router.get("/models")
 def models(batcher: Batcher) -> Models:
-    """The one model, created when its compressor was written."""
+    """The only model, created when its compressor was written."""
     return Models(data=[_model(batcher)])
 
 

@@ -113,7 +113,7 @@ class Web:
         raise StreamError(f"{url} cannot be read: {reason}, after {ATTEMPTS} attempts")
 
     def get_changed(self, url: str, cursor: Mapping[str, str]) -> Response:
-        """`get`, but raises Unchanged if the response would be the one of the validators
+        """`get`, but raises Unchanged if the response would be that of the validators
         `cursor`.
         """
         names = {"etag": "If-None-Match", "last-modified": "If-Modified-Since"}

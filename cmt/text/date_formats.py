@@ -244,7 +244,7 @@ def _day(day: date, form: str) -> ReadDate:
 
 
 def _number(value: float) -> ReadDate:
-    """Time since 1970, whose unit the size tells; or a number such as 20310215."""
+    """Time since 1970; its size determines the unit; or a number such as 20310215."""
     if isinstance(value, int) and 1000_01_01 <= value <= 9999_12_31:
         try:
             return _day(date.fromisoformat(str(value)), "plain date")

@@ -24,7 +24,7 @@ def heading(title: str | None, publisher: str | None) -> str:
     """The first line of a document for the models: the name of its publisher and its title; empty
     without both.
 
-    A document says "our ground" or "the secretary", and only its publisher tells whose. The name of
+    A document says "our ground" or "the secretary", and only its publisher says whose. The name of
     a file and a key such as `posts` are no names.
     """
     named = publisher and not publisher.startswith(FILE_PREFIX) and not _KEY.fullmatch(publisher)

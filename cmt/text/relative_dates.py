@@ -22,7 +22,7 @@ def resolve(text: str, published: date) -> date | None:
     """The day that the first relative date of `text` names in a document of the day `published`;
     None without one.
 
-    A weekday counts only with a word that tells its side: "last" and "since" mean the latest one
+    A weekday counts only with a word that says its side: "last" and "since" mean the latest one
     before `published`, "next", "from", "until" and "by" the first one after it. "Monday" alone may
     be every Monday. Names and titles, such as "USA Today" and "The Day After Tomorrow", are passed
     over.
