@@ -106,7 +106,7 @@ def test_ctrl_c_in_a_round_prints_how_to_continue(
     run(adapted, "rollback", "2031-02/0001")
     with monkeypatch.context() as patch:
         patch.setattr(
-            "cmt.evaluation.evaluate.round_questions",
+            "cmt.rounds.runner.round_questions",
             lambda **_: signal.raise_signal(signal.SIGINT),
         )
         stderr = run(adapted, "update", status=130).stderr

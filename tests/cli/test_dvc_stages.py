@@ -84,7 +84,7 @@ def test_prepare_writes_slices_apart_from_the_live_ones_over_earlier_ones(
     run(tiny_workspace, "prepare")
     store = dvc_stages.workspace(tiny_workspace / "params.yaml").project.store
     assert [slice_.slice_id for slice_ in store.slices()] == ["2031-01/0001", "2031-02/0001"]
-    assert sorted(path.name for path in (tiny_workspace / "data").glob("*/*/*")) == [
+    assert sorted(path.name for path in (tiny_workspace / "data").glob("*/*/2*")) == [
         "2031-01",
         "2031-02",
     ]
@@ -243,5 +243,5 @@ def test_another_bank_than_the_pinned_one_is_not_evaluated(replayed: Path) -> No
     with pytest.raises(cmt.RoundError, match=r"bank\.json.*dvc repro --force replay"):
         run(replayed, "evaluate")
     shutil.rmtree(replayed / "data/replay/bank")
-    with pytest.raises(cmt.RoundError, match="is not the one"):
+    with pytest.raises(cmt.RoundError, match=r"is not that of .*bank\.json"):
         run(replayed, "evaluate")
