@@ -273,13 +273,13 @@ def answered_questions(
     answers = workspace.project.active.answerer().answer(
         [question.question for question in made], as_of=[None] * len(made)
     )
-    right = list[tuple[PlainQuestion, Answer]]()
+    right: list[tuple[PlainQuestion, Answer]] = []
     for question, answer in zip(made, answers, strict=True):
         if answer.known and same_value(question.answer, answer.text):
             right.append((question, answer))
     right.sort(key=lambda pair: (len(pair[0].answer) != len(pair[1].text), -pair[1].confidence))
     # 3. one question for each document
-    best_of_document = dict[str, tuple[PlainQuestion, Answer]]()
+    best_of_document: dict[str, tuple[PlainQuestion, Answer]] = {}
     for question, answer in reversed(right):
         best_of_document[question.doc_id] = (question, answer)
     return list(reversed(best_of_document.values()))[:QUESTIONS]

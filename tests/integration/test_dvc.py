@@ -90,12 +90,12 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """The content of all outputs of all stages by path."""
+    """The content of all outputs of all stages by path, without what .dvcignore leaves out."""
     places = [
         folder / name
         for name in ("data/replay/slices", "data/replay/compressor", "metrics", "plots")
     ]
-    files = [file for place in places for file in place.rglob("*") if file.is_file()]
+    files = [file for place in places for file in place.rglob("[!.]*") if file.is_file()]
     files.append(folder / "data/replay/bank.json")
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
