@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from cmt.cli.main import app
+from cmt.config import written_sections
 from cmt.lm.model import FrozenLM
 from cmt.stream.periods import NEWEST_DOCUMENTS
 from cmt.text.answers import same_value
@@ -64,7 +65,7 @@ def run(*arguments: str) -> dict[str, Any]:
 
 def run_tiny(parts: dict[str, object], *arguments: str) -> dict[str, Any]:
     """Run with an LM of some kilobytes, whose answers are no matter, and without canaries."""
-    parts = parts | {"gate": {"canaries": 0}, "answering": {"max_new_tokens": 1}}
+    parts = written_sections(parts | {"gate": {"canaries": 0}, "answering": {"max_new_tokens": 1}})
     return run(
         *(text for name, part in parts.items() for text in ("--set", f"{name}={json.dumps(part)}")),
         *arguments,
