@@ -25,7 +25,7 @@ from cmt.text.overlap import coverage, names_covered
 from cmt.text.sentences import sentence_starts
 
 # 1. Which memories are compared.
-COMPARED = 3  # memories at most that one is compared with
+COMPARED = 3  # largest number of memories that one memory is compared with
 # At a question: share of the question's words in the later text, relative to the earlier one.
 LEAST_ASKED = 0.3  # below it, the later text is about something else
 # Share of the earlier text's words in the later one …

@@ -61,7 +61,7 @@ class LedgerTable:
             return self._table.version
 
     def read(self, **any_of: Collection[str]) -> pa.Table:
-        """All rows, or those that have one of the given values in one of the given columns.
+        """All rows, or the rows with one of the given values in one of the given columns.
 
         Raises DamageError if a column is missing.
         """

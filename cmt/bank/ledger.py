@@ -128,7 +128,7 @@ class Ledger:
         key = _key(round_.round_id, round_.compressor)
         new_doc_ids = {change.new.doc_id for change in changes}
         stored = self._read_changes(round_id=[key], new_doc_id=new_doc_ids)
-        # 2. Those that this round found before are replaced, and rejected ones stay rejected.
+        # 2. Replace what this round found before; a rejected change stays rejected.
         gone, rejected = set(), []
         for row_id, old in stored.items():
             if old.state == "rejected":
