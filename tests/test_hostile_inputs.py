@@ -18,7 +18,7 @@ from cmt.config import load_params
 from cmt.errors import CmtError
 from cmt.lm._loading import check_folder
 from cmt.modeling.checkpoint import CONFIG, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
-from cmt.stream.readers import records
+from cmt.stream.readers.detection import records
 from tests.helpers.models import make_config
 from tests.helpers.tiny import write_folder
 

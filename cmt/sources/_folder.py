@@ -9,7 +9,8 @@ from pathlib import Path, PurePath
 from cmt.config import SourceParams
 from cmt.errors import StreamError
 from cmt.sources.connector import Connector, Item, Setting
-from cmt.stream.readers import Record, records_of
+from cmt.stream.columns import Record
+from cmt.stream.readers.detection import records_of
 from cmt.stream.readers.files import read_regular, walk
 
 

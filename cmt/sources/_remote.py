@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 from cmt.config import SourceParams
 from cmt.errors import ConfigError
 from cmt.sources.connector import Connector, Item, Setting, instant_of
+from cmt.stream.columns import Record
 from cmt.stream.limits import MEGABYTE
-from cmt.stream.readers import Record
 
 _MARKS = ("ETag", "etag", "md5Hash", "md5", "content_md5", "checksum", "version_id")
 _DATES = ("LastModified", "last_modified", "updated", "mtime", "created")

@@ -13,7 +13,7 @@ from cmt.common.digests import sha256_hex
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
 from cmt.sources.connector import Connector, Item, Setting, instant_of
-from cmt.stream.readers import Record
+from cmt.stream.columns import Record
 
 _ROWS = 1000  # of one batch from the server
 

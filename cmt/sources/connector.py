@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Protocol
 
 from cmt.config import ENVIRONMENT_NAME
 from cmt.errors import ConfigError
+from cmt.stream.columns import Record
 from cmt.stream.limits import Limits
-from cmt.stream.readers import Record, records_of
+from cmt.stream.readers.detection import records_of
 from cmt.text.date_formats import DateReader
 
 

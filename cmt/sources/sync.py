@@ -25,10 +25,9 @@ from cmt.sources._state import Entry, SourceState
 from cmt.sources.connector import Connector, Item, Unchanged
 from cmt.stream.admission.ingest import Options, admit, identify, validate
 from cmt.stream.admission.report import IngestReport
-from cmt.stream.columns import Columns
+from cmt.stream.columns import Columns, Record
 from cmt.stream.limits import LONGEST
 from cmt.stream.quarantine import read_lines, write_quarantine
-from cmt.stream.readers import Record
 from cmt.stream.rows import RawRow, RawRows, ValidatedRows, collect
 from cmt.stream.schema import Notes, Rejected, is_blank
 from cmt.stream.slices import read_rows

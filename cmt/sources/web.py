@@ -25,7 +25,7 @@ from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
 from cmt.sources._robots import Robots
 from cmt.sources.connector import Connector, Item, Response, Setting, Unchanged, instant_of
-from cmt.stream.readers import Record
+from cmt.stream.columns import Record
 from cmt.stream.readers.detection import NO_DOCUMENTS
 from cmt.stream.readers.files import compression_of, decompress
 from cmt.text.display import counted

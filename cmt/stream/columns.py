@@ -9,7 +9,7 @@ import re
 from collections import ChainMap, Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from unicodedata import combining, normalize
 
 from cmt.config import Column
@@ -93,6 +93,20 @@ _DRAFT = {
 _OWN = frozenset({*DOCUMENT_SCHEMA.names, *QUESTION_SCHEMA.names} - {"sha256"})
 _PLAIN_FORMS = {"ISO 8601", "plain date", "timestamp"}
 _LISTED, _LONGEST = 8, 100  # names in a message, and characters of one
+
+
+class Record(NamedTuple):
+    """One record of a source as it is written there, before its fields are matched with the schema.
+
+    A record without fields and error holds only `left_out`.
+    """
+
+    fields: dict[str, Any]
+    """Raw keys and values; readers of pages, feeds and mail use the names of the schema."""
+    where: str  # `feed.xml row 3`, or `pages.zip/news/a.html` inside a folder or archive
+    error: str | None = None  # why the record could not be read, and what to do
+    left_out: tuple[str, ...] = ()
+    """Parts of the file that are not documents; one record of the file lists them all."""
 
 
 def column_of(key: str) -> str | None:

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from cmt.common.arrow import replace_column, take
 from cmt.errors import StreamError
-from cmt.stream.columns import Columns
+from cmt.stream.columns import Columns, Record
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
-from cmt.stream.readers import Record, records
 from cmt.stream.readers._squad import RELEASED_AT
+from cmt.stream.readers.detection import records
 from cmt.stream.schema import (
     DOCUMENT_SCHEMA,
     QUESTION_SCHEMA,

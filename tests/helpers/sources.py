@@ -18,8 +18,8 @@ from cmt.config import SourceParams, StreamParams
 from cmt.sources.connector import Connector, Item, Setting
 from cmt.sources.kinds import open_connector
 from cmt.sources.sync import Sync, SyncReport, withdrawn
+from cmt.stream.columns import Record
 from cmt.stream.limits import DEFAULT_LIMITS
-from cmt.stream.readers import Record
 from cmt.stream.schema import normalise
 from cmt.stream.store import SliceStore
 from cmt.timeline import Timeline

@@ -28,7 +28,7 @@ from cmt.sources.connector import Item
 from cmt.sources.kinds import open_connector
 from cmt.sources.sync import VanishedError
 from cmt.stream._index import SliceIndex
-from cmt.stream.readers import Record
+from cmt.stream.columns import Record
 from cmt.stream.readers import files as read_files
 from cmt.stream.slices import read_rows
 from tests.helpers.sources import (

@@ -15,7 +15,7 @@ import pytest
 from cmt.config import StreamParams
 from cmt.errors import StreamError
 from cmt.stream.limits import Limits
-from cmt.stream.readers import records
+from cmt.stream.readers.detection import records
 from cmt.stream.rows import read
 from cmt.stream.store import SliceStore
 from tests.helpers.rows import Ingest, make_document, make_question, write_csv, write_lines

@@ -1,5 +1,4 @@
-from cmt.stream.columns import Columns
-from cmt.stream.readers import Record
+from cmt.stream.columns import Columns, Record
 from cmt.stream.readers._squad import RELEASED_AT
 from cmt.stream.rows import collect
 from cmt.stream.schema import RAW_LENGTH

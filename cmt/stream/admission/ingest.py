@@ -37,7 +37,7 @@ from cmt.stream.columns import Columns, Kind
 from cmt.stream.limits import Limits
 from cmt.stream.periods import newest_apart, period_unit, split
 from cmt.stream.quarantine import write_quarantine
-from cmt.stream.readers import records
+from cmt.stream.readers.detection import records
 from cmt.stream.rows import UNPUBLISHED, RawRows, ValidatedRows, collect, concat, validate_rows
 from cmt.stream.schema import Checks, Notes, Rejected, one_line
 from cmt.stream.slices import Slice

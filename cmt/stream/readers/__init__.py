@@ -1,6 +1,5 @@
 """Readers turn files into records; one module a family of formats."""
 
-from cmt.stream.readers.detection import records, records_of
-from cmt.stream.readers.files import Record
+from cmt.stream.columns import Record
 
-__all__ = ["Record", "records", "records_of"]
+__all__ = ["Record"]

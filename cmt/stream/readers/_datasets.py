@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from cmt.stream.columns import Record
 from cmt.stream.limits import Limits
 from cmt.stream.readers._tabular import read_csv, read_json_lines
-from cmt.stream.readers.files import Record
 from cmt.stream.schema import document_id
 
 _ARCHIVAL = ("question", "answer", "para_id", "ans_paragraph", "title", "date")

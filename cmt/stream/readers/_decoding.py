@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cmt.stream.columns import Record
 from cmt.stream.limits import VALUES_A_ROW, Limits
-from cmt.stream.readers.files import Record
 
 _BATCH_ROWS = 1_000
 _ONCE = {

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from email.message import EmailMessage, MIMEPart
 
+from cmt.stream.columns import Record
 from cmt.stream.limits import Limits
 from cmt.stream.readers._text import decode, plain_text
-from cmt.stream.readers.files import Record
 
 FROM_LINE = re.compile(rb"^From \S+ .*\d\d:\d\d.*\d{4}.*\r?\n", re.MULTILINE)
 

@@ -11,9 +11,9 @@ from typing import Any
 import feedparser
 
 from cmt.errors import StreamError
+from cmt.stream.columns import Record
 from cmt.stream.limits import Limits, check_xml
 from cmt.stream.readers._text import decode, plain_text, without_markup
-from cmt.stream.readers.files import Record
 from cmt.text.display import counted
 
 _DATES = {"original_date": True, "extensive_search": False, "outputformat": "%Y-%m-%dT%H:%M:%S%z"}

@@ -17,10 +17,10 @@ import yaml
 
 from cmt.common.strict_yaml import WithoutAliases
 from cmt.errors import StreamError
-from cmt.stream.columns import is_draft
+from cmt.stream.columns import Record, is_draft
 from cmt.stream.limits import Limits, check_xml
 from cmt.stream.readers._text import decode, plain_text, table_lines, without_markup
-from cmt.stream.readers.files import Record, part_of, read_member
+from cmt.stream.readers.files import part_of, read_member
 
 _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 MARKDOWN = {".md", ".markdown", ".mdx"}  # suffixes

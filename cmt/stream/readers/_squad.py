@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from cmt.stream.readers.files import Record
+from cmt.stream.columns import Record
 from cmt.stream.schema import document_id, raw_text
 
 RELEASED_AT = datetime(2016, 6, 16, tzinfo=UTC)

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from cmt.errors import StreamError
-from cmt.stream.columns import column_of
+from cmt.stream.columns import Record, column_of
 from cmt.stream.limits import MEGABYTE, Limits
 from cmt.stream.readers import _squad
 from cmt.stream.readers._text import decode
-from cmt.stream.readers.files import Record
 from cmt.stream.schema import RAW_LENGTH, raw_text
 
 _ESCAPED = 6  # bytes of an escaped character

@@ -14,13 +14,12 @@ from typing import Any
 import pyarrow as pa
 
 from cmt.errors import ConfigError, StreamError
-from cmt.stream.columns import column_of, is_draft, is_flag
+from cmt.stream.columns import Record, column_of, is_draft, is_flag
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import _datasets, _decoding, _mail, _pages, _prose, _tabular
 from cmt.stream.readers._text import chapters, decode, without_markup
 from cmt.stream.readers.files import (
     UNPACKING,
-    Record,
     compression_of,
     decompress,
     members,

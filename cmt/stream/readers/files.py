@@ -27,22 +27,6 @@ UNPACKING = (zipfile.BadZipFile, tarfile.TarError, RuntimeError, OSError, EOFErr
 _XZ_MEMORY = 256_000_000  # bytes; `xz -9` needs 65 MB, the format allows 4 GB
 
 
-class Record(NamedTuple):
-    """One record of a source as it is written there, before its fields are matched with the schema.
-
-    A record without fields and error holds only `left_out`.
-    """
-
-    fields: dict[
-        str, Any
-    ]  # raw keys and values; readers of pages, feeds and mail use the names of the schema
-    where: str  # `feed.xml row 3`, or `pages.zip/news/a.html` inside a folder or archive
-    error: str | None = None  # why the record could not be read, and what to do
-    left_out: tuple[
-        str, ...
-    ] = ()  # parts of the file that are not documents; one record of the file lists them all
-
-
 def part_of(fields: dict[str, Any], part: str) -> dict[str, Any]:
     """Return `fields` with `#part` appended to ids and addresses; without an id, the address
     becomes the doc_id.

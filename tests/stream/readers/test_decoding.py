@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 from cmt.config import StreamParams
 from cmt.stream.limits import Limits
-from cmt.stream.readers import records
+from cmt.stream.readers.detection import records
 # a CSV file is parsed up to this row: a million take seconds
 limits = Limits(StreamParams(file_rows=200_000))
 for name in sys.argv[1:]:

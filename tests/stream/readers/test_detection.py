@@ -12,9 +12,9 @@ import pytest
 
 from cmt.config import StreamParams
 from cmt.errors import ConfigError, StreamError
+from cmt.stream.columns import Record
 from cmt.stream.limits import Limits
-from cmt.stream.readers import Record, records
-from cmt.stream.readers.detection import detect
+from cmt.stream.readers.detection import detect, records
 from cmt.stream.schema import Notes
 from tests.helpers.permissions import deny_listing
 from tests.helpers.rows import write_lines

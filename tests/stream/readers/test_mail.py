@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cmt.stream.readers import records
+from cmt.stream.readers.detection import records
 
 
 def message(text: str = "The bus is late.", subject: str = "Café") -> EmailMessage:

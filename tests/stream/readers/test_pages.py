@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from cmt.stream.readers import Record, records, records_of
+from cmt.stream.columns import Record
+from cmt.stream.readers.detection import records, records_of
 
 
 def test_a_page_without_text_is_an_error_and_without_the_extra_its_name_is_given(

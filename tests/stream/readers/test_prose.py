@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from cmt.stream.readers import Record, records
+from cmt.stream.columns import Record
+from cmt.stream.readers.detection import records
 
 
 def read(path: Path, text: str | bytes) -> list[Record]:

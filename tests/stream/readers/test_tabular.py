@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cmt.stream.columns import Columns
+from cmt.stream.columns import Columns, Record
 from cmt.stream.limits import DEFAULT_LIMITS
-from cmt.stream.readers import Record, records
 from cmt.stream.readers._decoding import read_parquet
 from cmt.stream.readers._tabular import read_csv, read_json, read_json_lines
+from cmt.stream.readers.detection import records
 from cmt.stream.rows import collect, validate_rows
 from cmt.stream.schema import Checks, Notes
 from tests.helpers.rows import NOW
