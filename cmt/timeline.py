@@ -165,7 +165,8 @@ class Timeline:
         is.
         """
         shown, current = self._shown.get(doc_id), self._current[doc_id]
-        visible = not self._hidden_by[doc_id] and self._stands_for(doc_id) is None
+        _, original = self._originals[doc_id][-1]
+        visible = not self._hidden_by[doc_id] and original is None
         if shown is not None and (shown != current or not visible):
             begin, _ = self.intervals[doc_id, shown.published_at][-1]
             self.intervals[doc_id, shown.published_at][-1] = begin, date
@@ -173,9 +174,6 @@ class Timeline:
         if visible and self._shown.get(doc_id) is None:
             self.intervals[doc_id, current.published_at].append((date, None))
             self._shown[doc_id] = current
-
-    def _stands_for(self, doc_id: str) -> str | None:
-        return self._originals[doc_id][-1][1] if doc_id in self._originals else None
 
     def _named(self, name: str) -> set[str]:
         """The banked documents that `name` leads to.
@@ -185,7 +183,7 @@ class Timeline:
         """
         documents, names = set[str](), [name]
         for doc_id in names:
-            leads_to = self._stands_for(doc_id)
+            leads_to = self._originals[doc_id][-1][1] if doc_id in self._originals else None
             if doc_id in self._current and leads_to is None:
                 documents.add(doc_id)
             version = self._known.get(doc_id)

@@ -235,19 +235,12 @@ class Sync:
         read = {item.key for item in todo}.union(vanished)
         rejected = [row for row in self._quarantined() if row.file not in read]
         for batch in self._batches(todo, report):
-            # 1. Ingest, after it is recorded which documents come, in case that their item vanishes
-            #    after a kill. The quarantine has the refused rows of all items of the source.
-            def announce(doc_ids: DocIds, items: Sequence[Item] = batch.items) -> None:
-                for item in items:
-                    known = state.entries.get(item.key, Entry()).doc_ids
-                    state.entries[item.key] = Entry("", _union(known, doc_ids.get(item.key, ())))
-                state.write()
-
+            # 1. Ingest. The quarantine has the refused rows of all items of the source.
             before = {
                 item.key: state.entries.get(item.key, Entry()).doc_ids for item in batch.items
             }
-            rows = replace(batch.rows, rejected=[*batch.rows.rejected, *rejected])
-            taken, doc_ids_of = self._ingest(rows, batch.undated, notes, announce)
+            batch.rows.rejected.extend(rejected)
+            taken, doc_ids_of = self._ingest(batch, state, notes)
             rejected = list(taken.rejected)
             report.documents += taken.accepted
             report.versions += taken.versions
@@ -340,20 +333,16 @@ class Sync:
         return rows
 
     def _ingest(
-        self,
-        rows: RawRows,
-        undated: Collection[Place],
-        notes: Notes,
-        announce: Callable[[DocIds], None] = lambda _: None,
+        self, batch: "_Batch", state: SourceState, notes: Notes
     ) -> tuple[IngestReport, DocIds]:
-        """Ingest `rows`, with dates that make each row the current version of its document.
+        """Ingest a batch, with dates that make each row the current version of its document.
 
-        Returns the report and the documents of each item. `undated`: the rows whose date is not
-        their own. `notes` counts the values left out; `announce` is called with the documents
-        before they are taken or refused.
+        Returns the report and the documents of each item. `state` gets the documents before they
+        are taken or refused, in case their item vanishes after a kill. `notes` counts the values
+        left out.
         """
         options = Options(self.stream, publisher=self._publisher, newest=self.newest)
-        candidates = validate([(self.source.name, rows)], notes, options)
+        candidates = validate([(self.source.name, batch.rows)], notes, options)
         with self.store.opened() as index:
             candidates = identify(self.store, index, candidates, options)
             # 1. record the documents
@@ -361,10 +350,15 @@ class Sync:
             doc_ids = documents.table["doc_id"].to_pylist()
             places = [origin[:2] for origin in documents.origins]
             doc_id_of = dict(zip(places, doc_ids, strict=True))
-            announce(_by_file(doc_id_of))
+            coming = _by_file(doc_id_of)
+            for item in batch.items:
+                known = state.entries.get(item.key, Entry()).doc_ids
+                state.entries[item.key] = Entry("", _union(known, coming.get(item.key, ())))
+            if batch.items:
+                state.write()
             # 2. change their dates
             dates = revised_dates(
-                documents, index.find(doc_ids, ()), undated=undated, now=self.stream.now()
+                documents, index.find(doc_ids, ()), undated=batch.undated, now=self.stream.now()
             )
             dated = replace(candidates, documents=documents.with_column("published_at", dates))
             # 3. ingest them
@@ -416,7 +410,8 @@ class Sync:
                 RawRow(_WITHDRAWN_ROWS, number, values) for number, values in enumerate(texts, 1)
             ]
             undated = {row[:2] for row in rows}  # a repetition keeps the date of the first try
-            taken, _ = self._ingest(RawRows(rows, rejected=self._quarantined()), undated, Notes())
+            withdrawals = _Batch(rows=RawRows(rows, rejected=self._quarantined()), undated=undated)
+            taken, _ = self._ingest(withdrawals, state, Notes())
             report.add(taken, {_WITHDRAWN_ROWS})
             report.expired = taken.accepted
         # 3. Record.

@@ -260,9 +260,7 @@ def _read(path: Path, expected: Any) -> Any:
     damaged.
     """
     try:
-        return read_checked_json(path, expected)
-    except FileNotFoundError:
-        return None
+        return read_checked_json(path, expected) if path.exists() else None
     except (OSError, ValueError) as error:
         raise StreamError(
             f"{path} cannot be read ({error}): restore it from a backup or DVC"

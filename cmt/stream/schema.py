@@ -259,6 +259,8 @@ def _optional(values: Mapping[str, Any], key: str, checks: Checks) -> str | None
     values are left out.
     """
     given = values.get(key)
+    if given is None or isinstance(given, str):
+        return given
     value = unwrap(given[0] if isinstance(given, list) and len(given) == 1 else given)
     value = str(value) if isinstance(value, UUID) else value
     if isinstance(value, str) or is_blank(value):

@@ -7,7 +7,6 @@ and a comparison of the texts decides.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -35,6 +34,8 @@ def excess_near_duplicates(documents: pa.Table, *, period: str | int, limit: int
         members[slices[row]].append(row)
     refused = dict[int, str]()
     for rows in members.values():
+        if len(rows) <= limit:
+            continue
         for row, near in _excess_in_slice(take(documents, rows), limit).items():
             refused[rows[row]] = (
                 f"nearly the same text as {doc_ids[rows[near]]!r} and others of its slice, which "
@@ -50,7 +51,10 @@ def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
     excess: dict[int, int] = {}
     buckets = defaultdict[tuple[int, ...], list[int]](list)
     current: dict[str, int] = {}  # doc_id → row that was taken and is not superseded
-    for row in _first_rows(zip(sources, hashes, strict=True)):
+    first = dict[tuple[str, str], int]()  # source and text → its first row
+    for row, key in enumerate(zip(sources, hashes, strict=True)):
+        first.setdefault(key, row)
+    for row in first.values():
         # 1. candidates by MinHash, without what this row replaces
         runs = _runs(texts[row])
         bands, replaced = _bands(runs), {doc_ids[row], supersedes[row]}
@@ -78,14 +82,6 @@ def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
             if len(buckets[band]) < _BUCKET:
                 buckets[band].append(row)
     return excess
-
-
-def _first_rows(keys: Iterable[Any]) -> list[int]:
-    """The first row of each key."""
-    first = dict[Any, int]()
-    for row, key in enumerate(keys):
-        first.setdefault(key, row)
-    return list(first.values())
 
 
 def _near_copies(runs: set[str], rows: list[int], texts: list[str]) -> list[int]:

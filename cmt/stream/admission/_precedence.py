@@ -4,7 +4,7 @@ rings of one date.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
@@ -60,17 +60,18 @@ class KnownVersions:
         2. A version of a document of another publisher.
         3. An update of a younger document, or of one of another publisher.
         """
-        return (
-            self._hidden_from_start(version, authority)
-            or self._foreign_document(version, authority)
-            or (None if is_stored else self._foreign_target(version, authority))
-        )
+        versions, reason = self._versions.get(version.doc_id), None
+        if versions:
+            reason = self._foreign_document(version, versions, authority)
+        elif version.doc_id in self._updates:
+            reason = self._hidden_from_start(version, authority)
+        if version.supersedes and not (reason or is_stored):
+            reason = self._foreign_target(version, version.supersedes, authority)
+        return reason
 
     def _hidden_from_start(self, version: Version, authority: Authority) -> str | None:
-        if version.doc_id in self._versions:
-            return None
         source = version.source
-        for update in self._updates.get(version.doc_id, ()):
+        for update in self._updates[version.doc_id]:
             hides = update.banked and update.published_at >= version.published_at
             if hides and not authority.covers(update.source, source):
                 return (
@@ -80,9 +81,10 @@ class KnownVersions:
                 )
         return None
 
-    def _foreign_document(self, version: Version, authority: Authority) -> str | None:
-        source, versions = version.source, self._versions.get(version.doc_id, [])
-        owner = versions[0].source if versions else source
+    def _foreign_document(
+        self, version: Version, versions: Sequence[Version], authority: Authority
+    ) -> str | None:
+        source, owner = version.source, versions[0].source
         if self._may_change(versions, source) or authority.covers(source, owner):
             return None
         return (
@@ -90,9 +92,11 @@ class KnownVersions:
             f"correct; {_advice(source, owner)}"
         )
 
-    def _foreign_target(self, version: Version, authority: Authority) -> str | None:
-        targets = self._versions.get(version.supersedes or "", [])
-        target = targets[0] if targets else self._candidates.get(version.supersedes or "")
+    def _foreign_target(
+        self, version: Version, supersedes: str, authority: Authority
+    ) -> str | None:
+        targets = self._versions.get(supersedes, [])
+        target = targets[0] if targets else self._candidates.get(supersedes)
         if target is None:
             return None
         what, source, owner = f"supersedes {target.doc_id!r}", version.source, target.source
@@ -119,9 +123,8 @@ class KnownVersions:
         that names lead through it.
         """
         doc_id, text = version.doc_id, version[3:5]
-        if not self._is_named(version):
-            return None
-        if not (self._changes(version) or self._of_text.get(text)):
+        leads_further = self._changes(version) or text in self._of_text
+        if not (leads_further and self._is_named(version)):
             return None
         # 1. what `version` leads to
         leads_to, waiting = dict[str, set[str]](), [doc_id]

@@ -60,14 +60,9 @@ class Options:
     publisher: str | None = None  # of all rows, see `publisher_of`
     newest: bool = False
     """Whether the newest documents become a slice of their own, if the last one is large."""
-    wait: bool = False
-    """Whether rows dated up to AHEAD of the computer's clock wait for a later ingest."""
+    waits: bool = False
+    """Whether rows dated up to AHEAD of the clock wait for a later ingest."""
     dry_run: bool = False  # write nothing
-
-    @property
-    def waits(self) -> bool:
-        """Whether rows wait; with a fixed clock they do not."""
-        return self.wait and self.params.clock == "system"
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ def ingest(
     options: Options | None = None,
 ) -> IngestReport:
     """Read every row of the files and folders `path`, and ingest them as `ingest_rows` does; rows
-    dated ahead of the clock wait.
+    dated ahead of the computer's clock wait.
 
     `columns`: column of the schema → column of the source, in addition to `stream.columns`.
     `published_at`: the date of rows without one. Repeating an ingest adds nothing. Raises
@@ -117,7 +112,8 @@ def ingest(
     process is writing to it.
     """
     # 1. read the files
-    options = replace(options or Options(), wait=True)
+    options = options or Options()
+    options = replace(options, waits=options.params.clock == "system")
     period_unit(options.params.period)
     limits, notes = Limits(options.params), Notes()
     matching = Columns({**options.params.columns, **(columns or {})})
@@ -127,7 +123,12 @@ def ingest(
         read = records(one, format=file_format, limits=limits, notes=notes)
         sources.append((one.resolve().name, collect(read, matching, published_at=published_at)))
     name = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-    _check_readable(name, [raw for _, raw in sources])
+    unread = [row for _, raw in sources for row in raw.rejected]
+    n_rows = sum(len(raw.documents) + len(raw.questions) for _, raw in sources)
+    if not (n_rows or any(row.raw for row in unread)):  # the quarantine would show nothing
+        first = unread[0] if unread else Rejected(name, 1, f"{name} {UNPUBLISHED}")
+        place = "" if first.file in first.reason else f"{first.file}:{first.row}: "
+        raise StreamError(f"{place}{first.reason}")
     # 2. ingest their rows
     digest = sha256_hex(*(raw.digest for _, raw in sources))
     file_name = Path(name).resolve().name.encode("utf-8", "replace")
@@ -149,20 +150,6 @@ def ingest(
             f"the first: {first.file}:{first.row}: {first.reason}"
         )
     return report
-
-
-def _check_readable(name: str, sources: Sequence[RawRows]) -> None:
-    """Raise StreamError with the first reason if `sources` have neither a row nor a rejected one
-    that the quarantine can show.
-    """
-    unread = list[Rejected]()
-    for raw in sources:
-        if raw.documents or raw.questions or any(row.raw for row in raw.rejected):
-            return
-        unread += raw.rejected
-    first = unread[0] if unread else Rejected(name, 1, f"{name} {UNPUBLISHED}")
-    place = "" if first.file in first.reason else f"{first.file}:{first.row}: "
-    raise StreamError(f"{place}{first.reason}")
 
 
 def ingest_rows(
@@ -240,6 +227,8 @@ def _validated(
 
 def _merged(parts: Sequence[Candidates]) -> Candidates:
     """The rows of all `parts`, at least one."""
+    if len(parts) == 1:
+        return parts[0]
     unread, waiting = list[Rejected](), list[WaitingRow]()
     for part in parts:
         unread += part.unread

@@ -148,7 +148,8 @@ def notices(
     sample = [texts[row].as_py() for row in range(0, len(texts), len(texts) // SAMPLE + 1)]
     if notice := language_notice(sample, sampled=len(texts) > SAMPLE):
         yield notice
-    yield from _shared_ids(documents)
+    if len({origin.file for origin in documents.origins}) > 1:
+        yield from _shared_ids(documents)
 
 
 def _shared_ids(documents: ValidatedRows) -> Iterator[str]:

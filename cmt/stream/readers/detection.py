@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
@@ -19,8 +20,8 @@ from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import _datasets, _decoding, _mail, _pages, _prose, _tabular
 from cmt.stream.readers._text import chapters, decode, without_markup
 from cmt.stream.readers.files import (
+    COMPRESSIONS,
     UNPACKING,
-    compression_of,
     decompress,
     members,
     part_of,
@@ -56,8 +57,15 @@ _MARKED_UP = {"jsonl", "json", "csv", "parquet", "arrow"}
 """Formats whose fields may hold HTML, which their readers leave in them."""
 
 _HEAD = 200_000  # bytes that decide the format
-_STARTS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"WARC/": "warc"}
-_STARTS |= {b"PK\3\4": "zip", b"{\\rtf": "rtf"}
+_STARTS = {
+    **COMPRESSIONS,
+    b"PAR1": "parquet",
+    b"ARROW1": "arrow",
+    b"\xff\xff\xff\xff": "arrow",
+    b"WARC/": "warc",
+    b"PK\3\4": "zip",
+    b"{\\rtf": "rtf",
+}
 _OFFICE = {
     "word": "docx",
     "xl": "xlsx",
@@ -175,17 +183,15 @@ def records_of(
     """
     if format not in (None, *_READERS):
         raise ConfigError(f"unknown format {format!r}: use {', '.join(_READERS)}")
-    yield from _Reading(limits, format, notes or Notes(), inside=inside).read(data, name)
+    reading = _Reading(limits, format, notes or Notes(), inside, limits.file_bytes)
+    yield from reading.read(data, name)
 
 
 def detect(data: bytes, name: str) -> str | None:
     """The format of a file by its content: of _READERS or _REFUSED, a compression, zip or tar; None
     if unknown.
     """
-    form = compression_of(data)
-    for start, name_of_start in _STARTS.items():
-        if not form and data.startswith(start):
-            form = name_of_start
+    form = next((form for start, form in _STARTS.items() if data.startswith(start)), None)
     if form:
         return _kind_of_zip(data) if form == "zip" else form
     if data[257:262] == b"ustar":
@@ -266,13 +272,16 @@ def _hidden(path: PurePath) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
+@dataclass
 class _Reading:
     """Reads one file with all that is packed in it, within the limits of one file."""
 
-    def __init__(self, limits: Limits, format: str | None, notes: Notes, *, inside: bool) -> None:
-        self._limits, self._format, self._notes, self._inside = limits, format, notes, inside
-        self._found: str | None = None  # the format of the present file
-        self._left = limits.file_bytes  # that may still be unpacked
+    limits: Limits
+    named: str | None  # the format that the user named
+    notes: Notes
+    inside: bool  # whether the file is in a folder or an archive
+    left: int  # bytes that may still be unpacked
+    found: str | None = None  # the format of the present file
 
     def read(self, data: bytes, name: str, nesting: int = 0) -> Iterator[Record]:
         """Yield the records of a file, at least one: an error if it has none or cannot be read."""
@@ -295,15 +304,15 @@ class _Reading:
                 reason = str(error)
             else:
                 words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-                reason = f"{name} cannot be read as {self._found} ({words})"
+                reason = f"{name} cannot be read as {self.found} ({words})"
             yield Record({}, name, reason)
 
     def _records(self, data: bytes, name: str, nesting: int) -> Iterator[Record]:
-        if len(data) > self._limits.file_bytes:
-            raise self._limits.too_large(name)
+        if len(data) > self.limits.file_bytes:
+            raise self.limits.too_large(name)
         if not data.strip():
             raise StreamError(f"{name} is empty")
-        self._found = form = detect(data, name)
+        self.found = form = detect(data, name)
         if form in _REFUSED:
             raise StreamError(f"{name} is {_REFUSED[form]}")
         packed = form in ("gz", "xz", "bz2", "zst", "zip", "tar")
@@ -314,27 +323,27 @@ class _Reading:
         if form in ("zip", "tar"):
             yield from self._unpacked(data, name, form, nesting)
         elif form and packed:
-            data = decompress(data, form, name, self._left, self._limits)
-            self._left -= len(data)
+            data = decompress(data, form, name, self.left, self.limits)
+            self.left -= len(data)
             yield from self.read(data, name.removesuffix(f".{form}"), nesting + 1)
         else:
-            self._found = form = self._format or form
+            self.found = form = self.named or form
             if form is None or (
-                form == "text" and self._inside and not _is_text(data, PurePosixPath(name))
+                form == "text" and self.inside and not _is_text(data, PurePosixPath(name))
             ):
                 raise StreamError(
                     f"{name} is in no known format: leave it out, or convert it to text, HTML or "
                     "CSV"
                 )
-            self._notes.files[name] = (form, decode(data)[1] if form in _ENCODED else "")
+            self.notes.files[name] = (form, decode(data)[1] if form in _ENCODED else "")
             yield from _finished(
-                _READERS[form](data, name, self._limits), name, form, self._limits, self._notes
+                _READERS[form](data, name, self.limits), name, form, self.limits, self.notes
             )
 
     def _unpacked(self, data: bytes, name: str, form: str, nesting: int) -> Iterator[Record]:
-        self._inside, is_book = True, False
+        self.inside, is_book = True, False
         for number, member in enumerate(members(data, form), 1):
-            self._limits.check_rows(name, number)
+            self.limits.check_rows(name, number)
             path = PurePosixPath(member.name.replace("\\", "/"))
             where = f"{name}/{member.name.removeprefix('./')}"
             if _hidden(path) and ".." not in path.parts:
@@ -342,9 +351,9 @@ class _Reading:
             if path.is_absolute() or ".." in path.parts:
                 yield Record({}, where, f"{where} leads out of the archive; pack it again")
                 continue
-            if member.size > self._left:
-                raise self._limits.too_large(name)
-            self._left -= member.size
+            if member.size > self.left:
+                raise self.limits.too_large(name)
+            self.left -= member.size
             try:
                 content = member.read()
             except UNPACKING as error:
@@ -362,7 +371,7 @@ def _finished(
     """The records without markup in their fields, dated by the names of file and folders, and cut
     if too long.
     """
-    inside = _IN_ARCHIVE.sub("", name)
+    inside, longest = _IN_ARCHIVE.sub("", name), limits.stream.document_characters
     dates = _days(PurePosixPath(inside).name)[:1] or _days(inside)[-1:]
     for record in read:
         record = _checked(record)
@@ -372,7 +381,13 @@ def _finished(
             _remove_markup(record.fields)
         if dates and record.fields and not _is_dated(record.fields):
             record.fields["published_at"] = dates[0]
-        yield from _cut(record, limits.stream.document_characters, notes)
+        lengths = {
+            key: len(value) for key, value in record.fields.items() if isinstance(value, str)
+        }
+        if record.error or max(lengths.values(), default=0) <= longest:
+            yield record
+        else:
+            yield from _in_parts(record, max(lengths, key=lengths.__getitem__), longest, notes)
 
 
 def _checked(record: Record) -> Record:
@@ -407,21 +422,15 @@ def _is_dated(fields: dict[str, Any]) -> bool:
     return any(_may_date(key, value) for key, value in fields.items() if isinstance(key, str))
 
 
-def _cut(record: Record, limit: int, notes: Notes) -> Iterator[Record]:
-    """Yield the record, in parts if its longest text has more than `limit` characters."""
-    fields = record.fields
-    lengths = {key: len(value) for key, value in fields.items() if isinstance(value, str)}
-    if record.error or max(lengths.values(), default=0) <= limit:
-        yield record
-        return
-    longest = max(lengths, key=lengths.__getitem__)
-    notes.add(
-        f"{longest} is longer than stream.document_characters and is cut into parts",
-        lengths[longest],
-    )
-    for number, part in enumerate(chapters(fields[longest], limit), 1):
+def _in_parts(record: Record, key: str, limit: int, notes: Notes) -> Iterator[Record]:
+    """Yield the record in parts of at most `limit` characters of its longest text, the field
+    `key`.
+    """
+    fields, text = record.fields, record.fields[key]
+    notes.add(f"{key} is longer than stream.document_characters and is cut into parts", len(text))
+    for number, part in enumerate(chapters(text, limit), 1):
         named = part_of(fields, str(number)) if number > 1 else fields
-        yield record._replace(fields={**named, longest: part})
+        yield record._replace(fields={**named, key: part})
         record = record._replace(left_out=())
 
 

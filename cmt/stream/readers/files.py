@@ -21,7 +21,7 @@ from cmt.stream._urls import url_identity
 from cmt.stream.columns import column_of
 from cmt.stream.limits import Limits
 
-_COMPRESSIONS = {b"\x1f\x8b": "gz", b"\xfd7zXZ\0": "xz", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zst"}
+COMPRESSIONS = {b"\x1f\x8b": "gz", b"\xfd7zXZ\0": "xz", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zst"}
 UNPACKING = (zipfile.BadZipFile, tarfile.TarError, RuntimeError, OSError, EOFError, zlib.error)
 """What reading a member of an archive raises."""
 _XZ_MEMORY = 256_000_000  # bytes; `xz -9` needs 65 MB, the format allows 4 GB
@@ -124,7 +124,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 
 def compression_of(data: bytes) -> str | None:
     """gz, xz, bz2 or zst by the first bytes; None for anything else."""
-    return next((name for start, name in _COMPRESSIONS.items() if data.startswith(start)), None)
+    return next((name for start, name in COMPRESSIONS.items() if data.startswith(start)), None)
 
 
 def decompress(data: bytes, compression: str, name: str, size: int, limits: Limits) -> bytes:
