@@ -26,7 +26,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import typer
-from protocol import ROOT, read_stories, valid_rows
+from protocol import ROOT, lines_file, read_stories, valid_rows
 from sklearn.linear_model import LogisticRegression
 
 import cmt
@@ -63,7 +63,7 @@ class Stories:
         by_writer = defaultdict(list)
         for question in questions:
             by_writer[question["doc_id"][0]].append(question)
-        documents = valid_rows(folder / "documents.jsonl").documents
+        documents = valid_rows(lines_file(folder, "documents")).documents
         bare = replace_column(documents, "supersedes", [None] * documents.num_rows)
         writers = np.array([doc_id[0] for doc_id in bare["doc_id"].to_pylist()])
         return [

@@ -51,12 +51,16 @@ def read_stories(folder: Path) -> tuple[list[dict[str, Any]], ...]:
 
 def read_lines(folder: Path, name: str) -> list[dict[str, Any]]:
     """The rows of `name`.jsonl in `folder`, or of `name`.jsonl.xz."""
-    packed = folder / f"{name}.jsonl.xz"
-    if packed.exists():
-        text = lzma.decompress(packed.read_bytes()).decode()
-    else:
-        text = (folder / f"{name}.jsonl").read_text(encoding="utf-8")
+    file = lines_file(folder, name)
+    content = file.read_bytes()
+    text = (lzma.decompress(content) if file.suffix == ".xz" else content).decode()
     return [json.loads(line) for line in text.splitlines()]
+
+
+def lines_file(folder: Path, name: str) -> Path:
+    """`name`.jsonl in `folder`, or `name`.jsonl.xz if that is there."""
+    packed = folder / f"{name}.jsonl.xz"
+    return packed if packed.exists() else folder / f"{name}.jsonl"
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 import typer
-from protocol import ROOT, read_lines, valid_rows
+from protocol import ROOT, lines_file, read_lines, valid_rows
 
 import cmt
 from cmt.answering.answer import Answer
@@ -62,7 +62,7 @@ class DataSet:
     @classmethod
     def read(cls, folder: Path, groups: Path | None = None) -> "DataSet":
         """The data set in `folder`, or its stories in the `groups` that are kept apart."""
-        documents = valid_rows(folder / "documents.jsonl").documents
+        documents = valid_rows(lines_file(folder, "documents")).documents
         for name in ("source", "supersedes"):
             documents = replace_column(documents, name, [None] * documents.num_rows)
         questions = read_lines(folder, "questions")
