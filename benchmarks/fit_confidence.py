@@ -16,9 +16,11 @@ least 0.5.
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -28,8 +30,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 import cmt
-from cmt.answering.answerer import Answerer
-from cmt.answering.confidence import Evidence
+from cmt.answering.confidence import Evidence, evidence
 from cmt.cli.context import run_script
 from cmt.cli.output import console, write_json, write_table
 from cmt.cli.progress_bar import ProgressBar
@@ -58,14 +59,17 @@ class Case:
     golds: list[str]
 
 
-class RecordingAnswerer(Answerer):
-    """An answerer that records the evidence for each answer."""
+@contextmanager
+def recorded_evidence() -> Iterator[dict[str, Evidence]]:
+    """Record the evidence for each answer, by its question."""
+    recorded: dict[str, Evidence] = {}
 
-    evidence: dict[str, Evidence]
+    def record(question: str, *inputs: Any) -> Evidence:
+        recorded[question] = evidence(question, *inputs)
+        return recorded[question]
 
-    def _confidence(self, question: str, found: Evidence) -> float:
-        self.evidence[question] = found
-        return super()._confidence(question, found)
+    with patch("cmt.answering.answerer.evidence", record):
+        yield recorded
 
 
 def draw(file: Path, *, documents: int, questions: int, seed: int) -> tuple[pa.Table, list[Case]]:
@@ -204,23 +208,21 @@ def main(
     bank = TemporaryBank.of(
         settings.compressor.path, lm=workspace.project.lm, documents=banked, params=settings
     )
-    with bank.answerer() as plain, ProgressBar(console(stderr=True)) as progress:
-        answerer = RecordingAnswerer(
-            model=plain.model, lm=plain.lm, bank=plain.bank, params=settings
-        )
-        answerer.evidence = {}
+    with (
+        recorded_evidence() as recorded,
+        bank.answerer() as answerer,
+        ProgressBar(console(stderr=True)) as progress,
+    ):
         progress.stage("ask", len(cases))
         asked = [case.question for case in cases]
         answers = answerer.answer(asked, as_of=[None] * len(cases), on_progress=progress.advance)
     # 2. fit; a question for which nothing was found has no evidence
-    found = [index for index, case in enumerate(cases) if case.question in answerer.evidence]
+    found = [index for index, case in enumerate(cases) if case.question in recorded]
     cases, texts = [cases[index] for index in found], [answers[index].text for index in found]
-    evidence = np.array(
-        [answerer.evidence[case.question] for case in cases], dtype=np.float64
-    )  # (n, e)
+    features = np.array([recorded[case.question] for case in cases], dtype=np.float64)  # (n, e)
     outcome, weight = _outcomes(cases, texts), _weights(cases)
-    weights, constant = regression(evidence, outcome, weight)
-    confidence = cross_validated(evidence, outcome, weight, [case.doc_id for case in cases])
+    weights, constant = regression(features, outcome, weight)
+    confidence = cross_validated(features, outcome, weight, [case.doc_id for case in cases])
     # 3. print
     fit = dict(zip(Evidence._fields, weights.tolist(), strict=True)) | {"constant": constant}
     achieved: dict[str, Any] = dict(measures(cases, confidence, outcome))
@@ -235,7 +237,7 @@ def main(
             }
             | dict(zip(Evidence._fields, values, strict=True))
             for case, text, score, values in zip(
-                cases, texts, outcome, evidence.tolist(), strict=True
+                cases, texts, outcome, features.tolist(), strict=True
             )
         ]
         write_json({"weights": fit, "measures": achieved, "cases": rows})

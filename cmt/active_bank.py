@@ -11,6 +11,8 @@ from cmt.history import History
 from cmt.stream.admission.authority import Authority
 
 if TYPE_CHECKING:
+    from lancedb.table import LanceTable
+
     from cmt.answering.answerer import Answerer
     from cmt.answering.confidence import Calibration
     from cmt.bank.bank import Bank
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 class ActiveBank:
     """The bank that answers, which is that of the compressor in use.
 
-    Threads may share it. `bank` and `answerer` follow the pointer and check the bank; the other
+    Threads may share it. `answerer` and `bank` follow the pointer and check the bank; the other
     methods read what is stored.
     """
 
@@ -35,44 +37,41 @@ class ActiveBank:
         self._authority = authority
         self._lock = RLock()
         self._answerer: Answerer | None = None
-        self._checked: tuple[int, int, bool] | None = None  # `_versions` that `bank` compared
+        # versions of ledger and bank that `answerer` compared, and the lease by then
+        self._checked: tuple[object, ...] | None = None
+        self._pointer: LanceTable | None = None
 
-    def bank(self) -> "Bank":
-        """The bank of the compressor in use, after checking that it answers; never creates a bank.
+    def answerer(self) -> "Answerer":
+        """The answerer over the bank of the compressor in use, after checking that this bank
+        answers; never creates a bank.
 
         While a round of another process is undecided, at work or after a kill, it is the bank
-        before that round. Searches leave out documents whose forgetting was announced. Raises
-        BankError if there is no bank, if another compressor answers that was not promoted, or if
-        the rows do not match the section `bank` of params.yaml; DamageError if the bank contradicts
-        the ledger.
+        before that round. Searches leave out documents whose forgetting was announced. Take it once
+        for each batch, so that no answer is from two compressors. Raises BankError if there is no
+        bank, if another compressor answers that was not promoted, or if the rows do not match the
+        section `bank` of params.yaml; DamageError if the bank contradicts the ledger.
         """
         with self._lock:
             # 1. The compressor, after a promotion the promoted one.
             self._follow_pointer()
             # 2. The rows that rounds committed, and the calibration that they recorded.
-            versions = self._versions()
+            bank = self._compressor.opened.bank
+            versions = self._history.versions, bank.version, self._lease.held
             changed = versions != self._checked
-            if changed:
+            if changed or self._answerer is None:
                 self.check()
                 self._answerer = replace(self.recalibrate(), bank=self._decided())
                 self._checked = versions
             # 3. Without the documents that are being forgotten.
-            bank = self.unchecked_answerer.bank
             if changed or self._history.forgetting_journal.exists():
+                bank = self._answerer.bank
                 hidden = {*self._history.forgotten(), *self._history.announced()}
-                excluded = frozenset(bank.present(hidden))
-                if excluded != bank.excluded_doc_ids:
-                    bank = bank.excluding(excluded)
-                    self._answerer = replace(self.unchecked_answerer, bank=bank)
-            return bank
+                self._answerer = replace(self._answerer, bank=bank.excluding(bank.present(hidden)))
+            return self._answerer
 
-    def answerer(self) -> "Answerer":
-        """The answerer over `bank`; take it once for each batch, so that no answer is from two
-        compressors.
-        """
-        with self._lock:
-            self.bank()
-            return self.unchecked_answerer
+    def bank(self) -> "Bank":
+        """The bank of `answerer`."""
+        return self.answerer().bank
 
     @property
     def unchecked_answerer(self) -> "Answerer":
@@ -81,10 +80,10 @@ class ActiveBank:
             from cmt.answering.answerer import Answerer
 
             self._answerer = Answerer(
-                model=self._compressor.model,
+                model=self._compressor.opened.model,
                 lm=self._compressor.lm,
-                bank=self._compressor.bank,
-                params=self._compressor.params,
+                bank=self._compressor.opened.bank,
+                params=self._compressor.opened.params,
                 calibration=self.calibration(),
                 changes_of=self._history.changes,
                 may_change=self._authority.may_change,
@@ -96,9 +95,12 @@ class ActiveBank:
         """First 12 digits of the compressor whose bank answers. Raises BankError if there is no
         bank.
         """
-        from cmt.bank.tables import active_compressor
+        from cmt.bank.tables import active_compressor, open_pointer
 
-        return active_compressor(self._history.tables)
+        tables = self._history.tables
+        if self._pointer is None:
+            self._pointer = open_pointer(tables)
+        return active_compressor(tables, self._pointer)
 
     def stored(self) -> "Bank":
         """The bank that the pointer names, as it is stored: neither loads a model nor checks.
@@ -123,7 +125,7 @@ class ActiveBank:
         with self._lock:
             if self._answerer is not None:
                 excluded = self._answerer.bank.excluded_doc_ids
-                bank = self._compressor.bank.excluding(excluded)
+                bank = self._compressor.opened.bank.excluding(excluded)
                 self._answerer = replace(self._answerer, bank=bank)
 
     def check(self, *, idle: bool = False) -> None:
@@ -132,7 +134,7 @@ class ActiveBank:
         """
         # before the bank: another process writes the bank first, then the ledger
         rounds = self._history.rounds()
-        version, rows = self._compressor.bank.version_and_rows()
+        version, rows = self._compressor.opened.bank.version_and_rows()
         idle = idle and bool(rounds) and not self._history.forgotten()
         if problem := contradiction(rounds, version=version, rows=rows, idle=idle):
             raise DamageError(
@@ -151,16 +153,12 @@ class ActiveBank:
         """
         from cmt.answering.confidence import NO_CALIBRATION, Calibration
 
-        version = self._compressor.bank.version
+        version = self._compressor.opened.bank.version
         in_bank = [
             round_
             for round_ in self._history.rounds()
             if round_.state == "committed"
-            or (
-                self._lease.is_held
-                and round_.state == "started"
-                and round_.version_before < version
-            )
+            or (self._lease.held and round_.state == "started" and round_.version_before < version)
         ]
         recorded = in_bank[-1].calibration if in_bank else {}
         return Calibration(recorded["slope"], recorded["shift"]) if recorded else NO_CALIBRATION
@@ -169,9 +167,9 @@ class ActiveBank:
         """Reload if another compressor was promoted. Raises BankError if the one in use does not
         answer.
         """
-        active, in_use = self.pointer, self._compressor.model.digest[:12]
+        active, in_use = self.pointer, self._compressor.opened.model.digest[:12]
         if active != in_use and self.reload_if_promoted():
-            active, in_use = self.pointer, self._compressor.model.digest[:12]
+            active, in_use = self.pointer, self._compressor.opened.model.digest[:12]
         if active != in_use:
             raise BankError(
                 f"the bank is that of compressor {active}, but {in_use} is in use: "
@@ -181,12 +179,8 @@ class ActiveBank:
 
     def _decided(self) -> "Bank":
         """The bank without a round of another process that is undecided."""
-        bank = self._compressor.bank
-        if self._lease.is_held:
+        bank = self._compressor.opened.bank
+        if self._lease.held:
             return bank
         undecided = [round_ for round_ in self._history.rounds() if round_.state == "started"]
         return bank.at(undecided[0].version_before) if undecided else bank
-
-    def _versions(self) -> tuple[int, int, bool]:
-        """The versions of ledger and bank, and whether this process may change them."""
-        return self._history.version, self._compressor.bank.version, self._lease.is_held

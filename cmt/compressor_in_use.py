@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 class CompressorInUse:
     """The compressor that `params` name, with its LM and its bank, each opened on first use.
 
-    With `follow` it is the compressor of `with_active_compressor`, and `reload_if_promoted`
-    replaces it after a promotion. `root`: folder of params.yaml. `lm` and `model`: the frozen LM
-    and the compressor, if they are loaded already.
+    `opened`: the compressor itself. With `follow` it is the one of `with_active_compressor`, and
+    `reload_if_promoted` replaces it after a promotion. `root`: folder of params.yaml. `lm` and
+    `model`: the frozen LM and the compressor, if they are loaded already.
     """
 
     def __init__(
@@ -38,14 +38,9 @@ class CompressorInUse:
     ) -> None:
         self.declared, self.root, self.location = params, root, location
         self._follow, self._given_lm = follow, lm
-        self._opened = OpenedCompressor(
+        self.opened = OpenedCompressor(
             with_active_compressor(params, root) if follow else params, self, model
         )
-
-    @property
-    def params(self) -> Params:
-        """The parameters, with the path of the compressor in use."""
-        return self._opened.params
 
     @cached_property
     def lm(self) -> "FrozenLM":
@@ -58,52 +53,22 @@ class CompressorInUse:
         lm = self.declared.lm
         return FrozenLM.load(installed(source=lm.source, path=lm.path), dtype=lm.dtype)
 
-    @property
-    def model(self) -> "MemoryModel":
-        """The compressor, with its LoRA adapters merged. Raises ModelError if it does not belong to
-        the LM.
-        """
-        return self._opened.model
-
-    @property
-    def digest(self) -> str:
-        """Digest of the compressor, from its files: neither LM nor compressor is loaded. Raises
-        ModelError.
-        """
-        return self._opened.digest
-
-    @property
-    def bank(self) -> "Bank":
-        """Its bank, created if missing. Raises BankError if it cannot be opened."""
-        return self._opened.bank
-
-    @property
-    def row_format(self) -> str:
-        """The format of the bank's rows, such as "int8-text". Raises ModelError for a damaged or
-        missing codebook.
-        """
-        from cmt.modeling.codebook import Codebook, stored_codes
-
-        compressor, bank = self.params.compressor, self.params.bank
-        codebook = None
-        if bank.codes in ("auto", "pq"):
-            codebook = Codebook.load(compressor.path, compressor.window)
-        codes = stored_codes(bank.codes, codebook, keep_text=bank.keep_text)
-        return f"{codes}-{'text' if bank.keep_text else 'vectors'}"
-
     def reload_if_promoted(self) -> bool:
         """Use another compressor after its promotion; return whether the compressor changed."""
         if not self._follow:
             return False
         params = with_active_compressor(self.declared, self.root)
-        if params.compressor.path == self.params.compressor.path:
+        if params.compressor.path == self.opened.params.compressor.path:
             return False
-        self._opened = OpenedCompressor(params, self)
+        self.opened = OpenedCompressor(params, self)
         return True
 
 
 class OpenedCompressor:
-    """One compressor, which never changes: its model, digest and bank."""
+    """One compressor, which never changes: its parameters, model, digest and bank.
+
+    `params`: the parameters, with its path.
+    """
 
     def __init__(
         self, params: Params, owner: CompressorInUse, model: "MemoryModel | None" = None
@@ -112,7 +77,9 @@ class OpenedCompressor:
 
     @cached_property
     def model(self) -> "MemoryModel":
-        """See `CompressorInUse.model`."""
+        """The compressor, with its LoRA adapters merged. Raises ModelError if it does not belong to
+        the LM.
+        """
         if self._given is not None:
             return self._given
         from cmt.modeling.loading import load_memory_model
@@ -124,7 +91,9 @@ class OpenedCompressor:
 
     @cached_property
     def digest(self) -> str:
-        """See `CompressorInUse.digest`."""
+        """Digest of the compressor, from its files: neither LM nor compressor is loaded. Raises
+        ModelError.
+        """
         if self._given is None and "model" in vars(self):
             return self.model.digest  # of the same files: they are not hashed again
         from cmt.modeling.checkpoint import digest_in_use
@@ -134,13 +103,29 @@ class OpenedCompressor:
 
     @cached_property
     def bank(self) -> "Bank":
-        """See `CompressorInUse.bank`."""
+        """Its bank, created if missing. Raises BankError if it cannot be opened."""
         from cmt.bank.bank import open_bank
         from cmt.retrieval.indexer import memory_schema
 
         bank = self.params.bank
         schema = memory_schema(self.model, keep_text=bank.keep_text, number_format=bank.codes)
         return open_bank(self._owner.location, schema=schema)
+
+    @property
+    def row_format(self) -> str:
+        """The format of the bank's rows, such as "int8-text". Raises ModelError for a damaged or
+        missing codebook.
+        """
+        from cmt.modeling.codebook import Codebook, stored_codes
+
+        compressor, bank = self.params.compressor, self.params.bank
+        codebook = None
+        if "model" in vars(self):
+            codebook = self.model.codebook
+        elif bank.codes in ("auto", "pq"):
+            codebook = Codebook.load(compressor.path, compressor.window)
+        codes = stored_codes(bank.codes, codebook, keep_text=bank.keep_text)
+        return f"{codes}-{'text' if bank.keep_text else 'vectors'}"
 
 
 def with_active_compressor(params: Params, root: Path) -> Params:

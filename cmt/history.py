@@ -34,6 +34,8 @@ class History:
         self._uri = compressor.location.uri
         self.forgetting_journal = state / "forgetting.json"
         """Exists while documents are being forgotten, see `cmt.rounds.erasure`."""
+        # version of the ledger, whether undecided rounds count, and the changes by then
+        self._changes: tuple[tuple[int, int, bool] | None, list[Change]] = (None, [])
 
     @cached_property
     def tables(self) -> "DBConnection":
@@ -50,12 +52,12 @@ class History:
     @property
     def exists(self) -> bool:
         """Whether there is a ledger; creates nothing. Raises BankError."""
-        return Ledger.exists(self._uri)
+        return "ledger" in vars(self) or Ledger.exists(self._uri)
 
     @property
-    def version(self) -> int:
-        """The version of the ledger, which every write of a round increases; 0 without a ledger."""
-        return self.ledger.version if self.exists else 0
+    def versions(self) -> tuple[int, int]:
+        """The versions of rounds and changes in the ledger; 0 without a ledger."""
+        return self.ledger.versions if self.exists else (0, 0)
 
     # Rounds
 
@@ -66,7 +68,9 @@ class History:
     def rounds(self) -> list[Round]:
         """The rounds of the compressor in use, sorted by number; empty before the first."""
         return [
-            round_ for round_ in self.all_rounds() if round_.compressor == self._compressor.digest
+            round_
+            for round_ in self.all_rounds()
+            if round_.compressor == self._compressor.opened.digest
         ]
 
     def record_bank(self, bank: "Bank", compressor: str) -> None:
@@ -91,10 +95,11 @@ class History:
         the stream.
         """
         states = {round_.identity: round_.state for round_ in self.rounds()}
-        row_format = self._compressor.row_format  # read once: it may need the codebook
+        compressor = self._compressor.opened
+        row_format = compressor.row_format  # read once: it may need the codebook
         waiting, refused = list[str](), list[str]()
         for slice_ in self._store.slices():
-            state = states.get((slice_.digest, self._compressor.digest, row_format))
+            state = states.get((slice_.digest, compressor.digest, row_format))
             if state == "refused":
                 refused.append(slice_.slice_id)
             elif state not in ("committed", "failed"):
@@ -160,14 +165,26 @@ class History:
             return []
 
     def changes(self, doc_ids: Collection[str] | None = None) -> list[Change]:
-        """The inferred changes of `doc_ids` or of all documents. Ask for a whole batch: it takes
-        milliseconds.
+        """The inferred changes of `doc_ids` or of all documents, sorted by `holds_from`.
 
         Only the process that changes the bank sees the changes of an undecided round. Changes of
         documents whose forgetting was announced are left out.
         """
         if not self.exists:
             return []
-        announced = set(self.announced())
-        changes = self.ledger.changes(doc_ids, undecided=self._lease.is_held)
-        return [change for change in changes if announced.isdisjoint(change.doc_ids)]
+        # 1. Read the changes once for each version of the ledger.
+        undecided = self._lease.held is not None
+        version = *self.ledger.versions, undecided
+        read_at, changes = self._changes
+        if read_at != version:
+            changes = self.ledger.changes(undecided=undecided)
+            self._changes = version, changes
+        # 2. Select.
+        named = None if doc_ids is None else set(doc_ids)
+        announced = set(self.announced()) if self.forgetting_journal.exists() else set()
+        selected = []
+        for change in changes:
+            is_named = named is None or not named.isdisjoint(change.doc_ids)
+            if is_named and announced.isdisjoint(change.doc_ids):
+                selected.append(change)
+        return selected

@@ -58,7 +58,7 @@ class Project:
     @property
     def params(self) -> Params:
         """The parameters, with the path of the compressor in use."""
-        return self._compressor.params
+        return self._compressor.opened.params
 
     # LM and compressor
 
@@ -72,21 +72,21 @@ class Project:
         """The compressor in use, with its LoRA adapters merged. Raises ModelError if it does not
         belong to the LM.
         """
-        return self._compressor.model
+        return self._compressor.opened.model
 
     @property
     def compressor_digest(self) -> str:
         """Digest of the compressor in use, from its files: neither LM nor compressor is loaded.
         Raises ModelError.
         """
-        return self._compressor.digest
+        return self._compressor.opened.digest
 
     @property
     def row_format(self) -> str:
         """The format of the bank's rows, such as "int8-text". Raises ModelError for a damaged or
         missing codebook.
         """
-        return self._compressor.row_format
+        return self._compressor.opened.row_format
 
     @property
     def encode_batches(self) -> "EncodeBatches | None":
@@ -114,7 +114,7 @@ class Project:
         """The bank of the compressor in use, created if missing. Raises BankError if it cannot be
         opened.
         """
-        return self._compressor.bank
+        return self._compressor.opened.bank
 
     def bank_of(self, compressor: str) -> "Bank":
         """The bank of the compressor with this digest. Raises BankError if there is none; that of

@@ -419,7 +419,7 @@ class Workspace:
             raise ConfigError(f"as_of must be a date-time with a time zone, not {as_of!r}")
         try:
             question = clean_question(question)
-            check_length(question, longest=self.params.serving.question_characters)
+            check_length(question, longest=self.project.declared.serving.question_characters)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         return self.project.active.answerer().answer(

@@ -103,11 +103,6 @@ class Compared:
     shifts: Sequence[float]  # nats to add to the log-score of each memory; empty: none compared
 
     @property
-    def second_readings(self) -> list[tuple[int, int]]:
-        """Later memories, each with the earlier one without whose value it is read."""
-        return [(pair.later, pair.earlier) for pair in self.pairs if pair.second]
-
-    @property
     def margin(self) -> float:
         """Smallest change in nats that would alter a decision on the way."""
         return min((abs(log_odds(pair.holds)) for pair in self.pairs), default=math.inf)

@@ -1,7 +1,7 @@
 """An answer and its sources."""
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Literal
 
@@ -36,11 +36,11 @@ def check_length(question: str, *, longest: int) -> None:
         )
 
 
-def answer_id(
+def identified(
     answer: "Answer", *, as_of: datetime | None, compressor: str, bank_version: int
-) -> str:
-    """`COMPRESSOR-VERSION-ANSWER`, where the last part is a digest of question, date, text and
-    source documents.
+) -> "Answer":
+    """`answer` with its id: `COMPRESSOR-VERSION-ANSWER`, where the last part is a digest of
+    question, date, text and source documents.
 
     `compressor`: digest of its weights. Equal answers of the same version of the bank have equal
     ids, so an answer can be traced without storing it.
@@ -49,7 +49,7 @@ def answer_id(
     digest = sha256_hex(
         answer.question, date, answer.text, *(source.doc_id for source in answer.sources)
     )
-    return f"{compressor[:12]}-{bank_version}-{digest[:12]}"
+    return replace(answer, id=f"{compressor[:12]}-{bank_version}-{digest[:12]}")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Answer:
     closed_book: str | None = None
     """The LM's answer without memory, if it was requested."""
     id: str = ""
-    """See `answer_id`; "" if the memories were given and not selected from a bank."""
+    """See `identified`; "" if the memories were given and not selected from a bank."""
     uncalibrated: float = field(kw_only=True)
     """Confidence before calibration, 0–1; used for abstention."""
     other_value: OtherValue | None = field(default=None, kw_only=True)

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,16 +22,14 @@ from cmt.answering import prompting
 from cmt.answering._attribution import attribute_sources
 from cmt.answering._compare import Compared, Reading, compare
 from cmt.answering._related import ChangesOf, MayChange, add_related, anyone, no_changes
-from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, Verdict, answer_id
+from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, Verdict, identified
 from cmt.answering.confidence import (
     NO_CALIBRATION,
     Calibration,
-    Evidence,
     confidence_of,
     evidence,
     threshold_margin,
     verdict_of,
-    without_names,
 )
 from cmt.answering.judge import Judge, Statement
 from cmt.bank.bank import Bank
@@ -108,14 +107,15 @@ class Answerer:
         answer without memory.
         """
         bank_version = self.bank.version
-        search = (
-            self._search(questions, as_of)
+        search: Select = (
+            partial(self._select, questions, as_of)
             if selections is None
             else lambda index, _key: selections[index]
         )
         answers = self._answer_all(self._queries(questions), search, on_progress)
         answers = [
-            self._identified(*pair, bank_version) for pair in zip(answers, as_of, strict=True)
+            identified(answer, as_of=date, compressor=self.model.digest, bank_version=bank_version)
+            for answer, date in zip(answers, as_of, strict=True)
         ]
         if not closed_book:
             return answers
@@ -134,9 +134,11 @@ class Answerer:
         """
         bank_version = self.bank.version
         ((answer, _),) = self._answer_batch(
-            self._queries([question]), self._search([question], [as_of]), on_text
+            self._queries([question]), partial(self._select, [question], [as_of]), on_text
         )
-        return self._identified(answer, as_of, bank_version)
+        return identified(
+            answer, as_of=as_of, compressor=self.model.digest, bank_version=bank_version
+        )
 
     def answer_from(
         self, questions: Sequence[str], memories: Sequence[Sequence[dict[str, Any]]]
@@ -187,7 +189,7 @@ class Answerer:
         """The memories that each of `questions` is answered from as of its date; ψ and the LM read
         nothing.
         """
-        search = self._search(questions, as_of)
+        search = partial(self._select, questions, as_of)
         selections: dict[int, Selection] = {}
         for batch in self._batches(self._queries(questions)):
             with self.model.autocast():
@@ -215,21 +217,15 @@ class Answerer:
             for index, question in enumerate(questions)
         ]
 
-    def _search(self, questions: Sequence[str], as_of: Sequence[datetime | None]) -> Select:
-        """Selection from the bank for each question as of its own date."""
-
-        def select(index: int, key: Key) -> Selection:
-            wanted: dict[str, Any] = {
-                "question": questions[index],
-                "key": key,
-                "as_of": as_of[index],
-            }
-            selection = select_memories(self.bank, self.model, self.params.selection, **wanted)
-            return add_related(
-                selection, self.bank, self.changes_of, may_change=self.may_change, **wanted
-            )
-
-        return select
+    def _select(
+        self, questions: Sequence[str], as_of: Sequence[datetime | None], index: int, key: Key
+    ) -> Selection:
+        """The memories of the bank for the question `index` as of its date."""
+        wanted: dict[str, Any] = {"question": questions[index], "key": key, "as_of": as_of[index]}
+        selection = select_memories(self.bank, self.model, self.params.selection, **wanted)
+        return add_related(
+            selection, self.bank, self.changes_of, may_change=self.may_change, **wanted
+        )
 
     def _answer_all(
         self, queries: Sequence[Query], select: Select, on_progress: OnProgress | None = None
@@ -326,7 +322,8 @@ class Answerer:
         for reading in readings:
             outcome = compare(reading, judge)
             if outcome.shifts:
-                reading.scores.adjust(reading.row, outcome.shifts, outcome.second_readings)
+                second = [(pair.later, pair.earlier) for pair in outcome.pairs if pair.second]
+                reading.scores.adjust(reading.row, outcome.shifts, second)
             outcomes.append(outcome)
         return outcomes
 
@@ -389,7 +386,7 @@ class Answerer:
         else:
             signs = evidence(question, selection, reading.texts, begin_probability, quote)
             names = self._find_names(compared, quote.span.memory)
-            confidence = without_names(self._confidence(question, signs), names)
+            confidence = confidence_of(signs, names)
         calibrated = self.calibration.apply(confidence)
         # 2. verdict, and the other value
         verdict: Verdict = "not_in_memory"
@@ -435,12 +432,6 @@ class Answerer:
                 tokens = retrieved_memory(self.model, row, self.bank.schema).tokens
                 document.append(row["text"] or self.lm.decode(tokens))
         return find_names(question, "\n".join(document), day=day, others=texts)
-
-    def _confidence(self, question: str, found: Evidence) -> float:
-        """Confidence in the answer before calibration; `benchmarks/fit_confidence.py` listens
-        here.
-        """
-        return confidence_of(found)
 
     def _generate(
         self, output: ReaderOutput, on_text: Callable[[str], None] | None
@@ -494,9 +485,3 @@ class Answerer:
             return draft, stable
         stable = stable and margins.tokens >= self.lm.tolerance
         return replace(draft, text=text), stable
-
-    def _identified(self, answer: Answer, as_of: datetime | None, bank_version: int) -> Answer:
-        id_ = answer_id(
-            answer, as_of=as_of, compressor=self.model.digest, bank_version=bank_version
-        )
-        return replace(answer, id=id_)

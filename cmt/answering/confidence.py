@@ -12,7 +12,7 @@ from cmt.config import SelectionParams
 from cmt.modeling.span_decoding import AnswerSpan
 from cmt.retrieval.selector import Selection
 from cmt.text.overlap import coverage, names_covered
-from cmt.text.question_names import NamesFound
+from cmt.text.question_names import NO_NAMES, NamesFound
 
 
 class Evidence(NamedTuple):
@@ -100,13 +100,12 @@ def evidence(
     )
 
 
-def confidence_of(found: Evidence) -> float:
-    """Expected F1 of an answer with this evidence, 0–1: σ(weights · evidence + constant)."""
-    return _sigmoid(float(np.dot(WEIGHTS, found)) + CONSTANT)
+def confidence_of(found: Evidence, names: NamesFound = NO_NAMES) -> float:
+    """Expected F1 of an answer with this evidence, 0–1: σ(weights · evidence + constant).
 
-
-def without_names(confidence: float, names: NamesFound) -> float:
-    """The confidence in an answer whose document lacks the missing ones of `names`."""
+    `names`: the document of the answer may lack some.
+    """
+    confidence = _sigmoid(float(np.dot(WEIGHTS, found)) + CONSTANT)
     return _sigmoid(log_odds(confidence) - MISSING_NAME) if names.missing else confidence
 
 

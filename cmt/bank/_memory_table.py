@@ -52,8 +52,7 @@ class MemoryTable:
     @property
     def version(self) -> int:
         """Number of the version that the methods see."""
-        with self.reading():
-            return self.latest().version
+        return self.latest().version
 
     def latest(self) -> LanceTable:
         """The LanceDB table at the version that the methods see."""

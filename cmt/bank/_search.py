@@ -52,20 +52,9 @@ class SearchableTable(MemoryTable):
         ConfigError if `as_of` has no time zone.
         """
         with self.reading():
-            # 1. Row ids and scores.
             table, view = self.latest(), View(k, as_of, self.excluded_doc_ids)
             [key] = _checked_keys(table, [key])
-            wanted = [Wanted(view, key)] + ([Wanted(view, text)] if text else [])
-            nearest, *of_text = best(table, wanted, large=self.is_large(table))
-            # 2. The score of the words also for rows that only their key found.
-            by_words: Hits = {}
-            if text:
-                [by_words] = of_text
-                others = [hit for name, hit in nearest.items() if name not in by_words]
-                if others:
-                    by_words = by_words | text_scores(table, text, others)
-            # 3. The rows.
-            rows = take_checked(table, nearest | by_words)
+            rows, by_words = self._find(table, view, key, text)
             return _with_bm25(_with_similarity(rows, key), by_words)
 
     def search_each(
@@ -123,22 +112,23 @@ class SearchableTable(MemoryTable):
         The result is like that of `search` for `key` (p,), with the best matches of words first.
         """
         with self.reading():
+            table, view = self.latest(), View(k, as_of, self.excluded_doc_ids)
+            key = np.asarray(key, dtype=np.float64)
             # 1. Search for the memory itself.
-            rows = read_checked(self.latest(), one_of("memory_id", {memory_id}))
-            if not len(rows):
-                return _with_bm25(_with_similarity(rows, key), {})
-            similar = self.search(
-                key=key_matrix(rows["key"])[0], text=rows["text"][0].as_py(), k=k, as_of=as_of
-            )
+            memory = read_checked(table, one_of("memory_id", {memory_id}))
+            if not len(memory):
+                return _with_bm25(_with_similarity(memory, key), {})
+            [own_key] = _checked_keys(table, key_matrix(memory["key"]))
+            rows, by_words = self._find(table, view, own_key, memory["text"][0].as_py())
             # 2. Keep what was published later, in the order of its words.
-            similar = similar.filter(pc.greater(similar["published_at"], rows["published_at"][0]))
-            similar = similar.sort_by(
+            rows = rows.filter(pc.greater(rows["published_at"], memory["published_at"][0]))
+            similar = _with_bm25(_with_similarity(rows, own_key), by_words).sort_by(
                 [("bm25", "descending"), ("similarity", "descending"), ("memory_id", "ascending")]
             )
             # 3. The same rows with their similarity to `key`.
-            rows = self.memories(set(similar["memory_id"].to_pylist()), key=key, as_of=as_of)
+            rows = _with_bm25(_with_similarity(rows, key), {})
             order = pc.index_in(similar["memory_id"], value_set=rows["memory_id"].combine_chunks())
-            return rows.take(order.drop_null())  # a row may be gone since the search
+            return rows.take(order)
 
     def with_all_words(self, text: str) -> list[str]:
         """The doc_ids of the documents that have every word of `text` in one memory, superseded
@@ -178,6 +168,23 @@ class SearchableTable(MemoryTable):
                 for index, memory_id in zip(indices, hits["memory_id"].to_pylist(), strict=True):
                     indices_of.setdefault(memory_id, set()).add(start + index)
         return indices_of
+
+    def _find(
+        self, table: LanceTable, view: View, key: np.ndarray, text: str | None
+    ) -> tuple[pa.Table, Hits]:
+        """The rows of a search, with all columns, and the hits of the words."""
+        # 1. Row ids and scores.
+        wanted = [Wanted(view, key)] + ([Wanted(view, text)] if text else [])
+        nearest, *of_text = best(table, wanted, large=self.is_large(table))
+        # 2. The score of the words also for rows that only their key found.
+        by_words: Hits = {}
+        if text:
+            [by_words] = of_text
+            others = [hit for name, hit in nearest.items() if name not in by_words]
+            if others:
+                by_words = by_words | text_scores(table, text, others)
+        # 3. The rows.
+        return take_checked(table, nearest | by_words), by_words
 
 
 def _checked_keys(table: LanceTable, keys: Iterable[np.ndarray]) -> list[np.ndarray]:

@@ -24,7 +24,7 @@ from cmt.bank.location import BankLocation
 from cmt.bank.schema import check_schema, conform, schema_value
 from cmt.bank.tables import (
     MEMORIES,
-    active_table,
+    active_compressor,
     connect,
     current_table,
     memory_tables,
@@ -58,7 +58,7 @@ def open_bank(
             table = open_or_create_table(connection, name, schema.append(CHECKSUM_FIELD))
         else:
             connection = connect(uri)
-            name = table_name(compressor) if compressor else active_table(connection)
+            name = table_name(compressor or active_compressor(connection))
             if (existing := open_table(connection, name)) is None:
                 raise BankError(f"bank {uri} has no table {name}: run `cmt update --all`")
             table = existing

@@ -87,17 +87,14 @@ class Ledger:
         self._rounds.upsert({"round_id": keys, "record": records})
 
     @property
-    def version(self) -> int:
-        """Number of the newest version of the rounds, which every write of a round increases."""
-        return self._rounds.version
+    def versions(self) -> tuple[int, int]:
+        """Numbers of the newest versions of rounds and changes, which every write increases."""
+        return self._rounds.version, self._changes.version
 
     # Changes
 
-    def changes(
-        self, doc_ids: Collection[str] | None = None, *, undecided: bool = True
-    ) -> list[Change]:
-        """The changes that rounds found, sorted by `holds_from`; with `doc_ids` only changes of
-        these documents.
+    def changes(self, *, undecided: bool = True) -> list[Change]:
+        """The changes that rounds found, sorted by `holds_from`.
 
         1. A change counts if its round is committed and did not set one of its documents aside. A
            round in progress counts too, but not without `undecided`.
@@ -106,17 +103,7 @@ class Ledger:
 
         Rejected changes are included. Raises DamageError if a row is damaged.
         """
-        if doc_ids is None:
-            return without_rivals(self._in_force(self._read_changes(), undecided=undecided))
-        # 1. The changes of these documents.
-        stored = self._changes_of(doc_ids)
-        wanted = {change.id for change in stored.values()}
-        # 2. Their rivals, and the changes between the later documents of these.
-        for _ in range(2 if stored else 0):
-            named = {doc_id for change in stored.values() for doc_id in change.doc_ids}
-            stored |= self._read_changes(old_doc_id=named)
-        in_force = without_rivals(self._in_force(stored, undecided=undecided))
-        return [change for change in in_force if change.id in wanted]
+        return without_rivals(self._in_force(self._read_changes(), undecided=undecided))
 
     def write_changes(self, round_: Round, changes: Sequence[Change]) -> None:
         """Replace the changes that `round_` found by `changes`, in one commit.
@@ -168,7 +155,7 @@ class Ledger:
         """Remove the changes that name one of `doc_ids`, in one commit; returns how many there
         were.
         """
-        gone = self._changes_of(doc_ids)
+        gone = self._read_changes(old_doc_id=doc_ids, new_doc_id=doc_ids)
         self._put_changes([], gone=gone.keys())
         return len({change.id for change in gone.values()})
 
@@ -203,10 +190,6 @@ class Ledger:
             except ValueError as error:
                 raise self._rounds.damaged(str(error)) from None
         return rounds
-
-    def _changes_of(self, doc_ids: Collection[str]) -> dict[str, Change]:
-        """The stored changes that name one of `doc_ids`, by row_id."""
-        return self._read_changes(old_doc_id=doc_ids, new_doc_id=doc_ids)
 
     def _read_changes(self, **any_of: Iterable[str]) -> dict[str, Change]:
         """The stored changes by row_id (see `LedgerTable.read`), also those of rounds without a

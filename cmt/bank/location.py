@@ -26,12 +26,8 @@ class HeldLease:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._lease: Lease | None = None
-
-    @property
-    def is_held(self) -> bool:
-        """Whether this process may change the bank."""
-        return self._lease is not None
+        self.held: Lease | None = None
+        """Only with it, this process may change the bank."""
 
     @contextmanager
     def hold(self, *, timeout: float) -> Iterator[None]:
@@ -41,14 +37,14 @@ class HeldLease:
         from cmt.bank._lease import hold_lease
 
         try:
-            with hold_lease(self._uri, timeout=timeout) as self._lease:
+            with hold_lease(self._uri, timeout=timeout) as self.held:
                 yield
         finally:
-            self._lease = None
+            self.held = None
 
     def check(self) -> None:
         """Raise RoundError if this process held the lease and lost it; every write begins with
         it.
         """
-        if self._lease:
-            self._lease.check()
+        if self.held:
+            self.held.check()

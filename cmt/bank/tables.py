@@ -223,34 +223,38 @@ def one_of(column: str, values: Iterable[Any]) -> Expr:
     return col(column).isin(map(lit, sorted(values)))
 
 
-def current_table(connection: DBConnection) -> str | None:
-    """Name of the current table, None before one is set. Raises DamageError if the pointer was
-    altered.
-    """
+def open_pointer(connection: DBConnection) -> LanceTable | None:
+    """The table of the pointer, None before it is set. Raises DamageError if it was altered."""
     if altered := altered_files(connection.uri, _CURRENT, DATA):
         raise DamageError(
             f"the pointer in {connection.uri} is damaged ({altered[0]} does not match its "
             "checksum): run "
             "`cmt update --all`, which sets it again"
         )
-    pointer = open_table(connection, _CURRENT)
-    rows = [] if pointer is None else pointer.search().select(["table"]).limit(1).to_list()
+    with translate_errors(f"bank {connection.uri} cannot be read"):
+        return open_table(connection, _CURRENT)
+
+
+def current_table(connection: DBConnection, pointer: LanceTable | None = None) -> str | None:
+    """Name of the current table, None before one is set. `pointer`: its table, if it is open.
+    Raises DamageError if the pointer was altered.
+    """
+    if pointer is None:
+        pointer = open_pointer(connection)
+    if pointer is None:
+        return None
+    pointer.checkout_latest()  # type: ignore[no-untyped-call]
+    rows = pointer.search().select(["table"]).limit(1).to_list()
     return str(rows[0]["table"]) if rows else None
 
 
-def active_table(connection: DBConnection) -> str:
-    """As `current_table`, but raises BankError before one is set."""
-    name = current_table(connection)
-    if name is None:
-        raise BankError(
-            f"bank {connection.uri} does not say which compressor answers: run `cmt update --all`"
-        )
-    return name
-
-
-def active_compressor(connection: DBConnection) -> str:
+def active_compressor(connection: DBConnection, pointer: LanceTable | None = None) -> str:
     """First 12 digits of the compressor whose table is the current one. Raises BankError if there
     is none.
     """
     with translate_errors(f"bank {connection.uri} cannot be read"):
-        return active_table(connection).removeprefix(MEMORIES)
+        if name := current_table(connection, pointer):
+            return name.removeprefix(MEMORIES)
+    raise BankError(
+        f"bank {connection.uri} does not say which compressor answers: run `cmt update --all`"
+    )

@@ -21,18 +21,10 @@ class CopyHypothesis:
     probability: float
     position: int = 0  # number of tokens generated so far
 
-    @property
-    def next_token(self) -> int:
-        """The next token under the hypothesis."""
-        return self.tokens[self.position]
-
     def update(self, token: int, lm_probability: float) -> None:
         """Apply Bayes' rule after `token` was generated, to which the LM gave `lm_probability`."""
-        if (
-            not self.probability
-            or token != self.next_token
-            or self.position + 1 == len(self.tokens)
-        ):
+        is_followed = token == self.tokens[self.position]
+        if not self.probability or not is_followed or self.position + 1 == len(self.tokens):
             self.probability = 0.0
             return
         self.probability /= self.probability + (1 - self.probability) * lm_probability
@@ -55,5 +47,5 @@ def mix_with_copies(lm_probability: Tensor, copies: Sequence[CopyHypothesis]) ->
     mixed = lm_probability.clone()  # (B, V)
     for row, copy in enumerate(copies):
         mixed[row] *= 1 - copy.probability
-        mixed[row, copy.next_token] += copy.probability
+        mixed[row, copy.tokens[copy.position]] += copy.probability
     return mixed

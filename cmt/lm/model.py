@@ -38,6 +38,9 @@ class FrozenLM:
         self, model: PreTrainedModel, tokenizer: Any, digest: str, files_digest: str = ""
     ) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.device: torch.device = model.device
+        self.backbone: nn.Module = model.base_model
+        """The decoder without its output layer."""
         self.tokenizer = tokenizer
         self.digest, self.files_digest = digest, files_digest or digest
         config = model.config
@@ -87,21 +90,11 @@ class FrozenLM:
         return cls(model.to(device), tokenizer, record.digest, files_digest(record.files))
 
     @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return self.model.device
-
-    @property
     def tolerance(self) -> float:
         """Lead in logits below which a token is a near-tie: another batch could choose another
         token.
         """
         return TIE_TOLERANCE[self.model.dtype]
-
-    @property
-    def backbone(self) -> nn.Module:
-        """The decoder without its output layer."""
-        return self.model.base_model
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of `text`, without special tokens."""

@@ -16,8 +16,7 @@ from cmt.config import SelectionParams
 from cmt.errors import ModelError
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prompt, pad, padded_length
-from cmt.modeling._alignment import TextAlignment
-from cmt.modeling._prompt_builder import PromptBuilder
+from cmt.modeling._alignment import PromptBuilder, TextAlignment
 from cmt.modeling._token_codec import TokenCodec
 from cmt.modeling.aggregator import SpanReader
 from cmt.modeling.checkpoint import (
@@ -83,6 +82,8 @@ class MemoryModel(nn.Module):
         super().__init__()
         config = config.for_layers(lm.layers)
         self.lm, self.config, self.digest = lm, config, digest
+        self.window = config.compressor.window
+        """W: tokens in a window, which one vector of a memory represents."""
         self.compressor, self.aggregator, self.alignment = self._new_parts(trainable)
         # temperature of the self-matching softmax, learned, e³ at the start
         # (docs/method.md#objective)
@@ -121,11 +122,6 @@ class MemoryModel(nn.Module):
     def key_dim(self) -> int:
         """p: numbers of a search key."""
         return self.compressor.to_key.out_features
-
-    @property
-    def window(self) -> int:
-        """W: tokens in a window, which one vector of a memory represents."""
-        return self.config.compressor.window
 
     @property
     def temperature(self) -> Tensor:

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from cmt.config import AggregatorParams, CompressorParams, SelectionParams
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import Prefix, Prompt, pad
-from cmt.modeling._alignment import KeyValueMap, TextAlignment
-from cmt.modeling._prompt_builder import PromptBuilder
+from cmt.modeling._alignment import KeyValueMap, PromptBuilder, TextAlignment
 from cmt.modeling.compressor import Compressor, Encoding, masked_mean
 from cmt.modeling.model import MemoryModel, ReaderOutput
 from cmt.modeling.span_decoding import whole_memory_spans

@@ -198,7 +198,7 @@ def best_answer_span(
     `limits`: their limits.
     """
     # 1. the best spans within the limits; `equal` marks spans with the tokens of the first one
-    scores = _quote_log_probabilities(log_probability, limits)  # (m, S, n)
+    scores = quote_log_probabilities(log_probability, limits)  # (m, S, n)
     values, indices = scores.flatten().topk(min(SPAN_CANDIDATES, int(torch.isfinite(scores).sum())))
     spans = [
         TokenSpan(int(memory), int(first), int(first + longer))
@@ -226,17 +226,7 @@ def best_answer_span(
     return AnswerSpan(spans[0], tokens[0], float(probability), float(agreement), margin)
 
 
-def best_span(scores: Tensor, limits: QuoteLimits) -> tuple[int, int, float]:
-    """First and last token, and score (−inf without a token), of the best span of one memory with
-    `scores` (n, 2).
-    """
-    spans = _quote_log_probabilities(scores[None], [limits])  # (m, 1, n)
-    value, index = spans.flatten().max(0)
-    longer, _, first = np.unravel_index(int(index), spans.shape)
-    return int(first), int(first + longer), float(value)
-
-
-def _quote_log_probabilities(log_probability: Tensor, limits: Sequence[QuoteLimits]) -> Tensor:
+def quote_log_probabilities(log_probability: Tensor, limits: Sequence[QuoteLimits]) -> Tensor:
     """`span_log_probabilities`, −inf beyond the limits of a memory unless no span is within
     them.
     """

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cmt.lm.model import FrozenLM
 from cmt.modeling._supersession import discount_superseded, leave_out_value
 from cmt.modeling.compressor import Encoding
-from cmt.modeling.span_decoding import QuoteLimits, best_span
+from cmt.modeling.span_decoding import QuoteLimits, quote_log_probabilities
 
 # weight of a memory's log-probability from the selection, relative to ψ's scores; see
 # docs/experiments.md, E96
@@ -81,9 +82,12 @@ class TokenScores:
         scores[: len(shifts)] += torch.tensor(shifts, device=scores.device)[:, None, None] / 2
 
     def _span(self, row: int, memory: int, scores: Tensor) -> ReadSpan:
-        first, last, score = best_span(scores, self.limits[row][memory])
+        """The best span of a memory with `scores` (n, 2)."""
+        spans = quote_log_probabilities(scores[None], [self.limits[row][memory]])  # (m, 1, n)
+        score, index = spans.flatten().max(0)
+        longer, _, first = np.unravel_index(int(index), spans.shape)
         prior = PRIOR_WEIGHT * self.memories[row][memory].prior
-        return ReadSpan(first, last, score - prior, prior)
+        return ReadSpan(int(first), int(first + longer), float(score) - prior, prior)
 
     def _scores_without(self, row: int, later: int, earlier: int) -> Tensor:
         """Scores (n, 2) of `later` without the value of `earlier`, and with its words

@@ -5,8 +5,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from cmt.bank.rounds import ANSWERS, CANARIES
-from cmt.common.storage import write_json
+from cmt.bank.schema import RowsDigest
+from cmt.common.storage import read_checked_table, write_checked_table, write_json
 from cmt.common.systems import ScoresBySystem
 from cmt.errors import RoundError
 from cmt.evaluation.gate.canary import Canary
@@ -92,3 +95,26 @@ class RoundFiles:
     def _read(self, name: str, default: Any) -> Any:
         path = self.folder / name
         return json.loads(path.read_text()) if path.exists() else default
+
+
+# The staged memories: Parquet with the digest of the rows
+
+
+def write_staged(path: Path, rows: pa.Table) -> None:
+    """Write `rows` (memory_schema) to `path`, atomically. Raises OSError."""
+    write_checked_table(path, rows, _digest)
+
+
+def read_staged(path: Path) -> pa.Table | None:
+    """The rows that `write_staged` wrote to `path`; None if there is no such file.
+
+    A file that cannot be read, or whose rows do not match their digest, is removed with a warning.
+    """
+    rows = read_checked_table(path, _digest, remedy="its documents are compressed again")
+    if rows is None:
+        path.unlink(missing_ok=True)
+    return rows
+
+
+def _digest(rows: pa.Table) -> str:
+    return str(RowsDigest.of(rows))

@@ -38,8 +38,7 @@ from cmt.project import Project
 from cmt.retrieval.indexer import compress_documents
 from cmt.rounds._attempts import MAX_ATTEMPTS, Attempts
 from cmt.rounds._earlier import EarlierRounds, calibration_by
-from cmt.rounds._files import RoundFiles
-from cmt.rounds._staging import read_staged, write_staged
+from cmt.rounds._files import RoundFiles, read_staged, write_staged
 from cmt.rounds.budget import MEASURE_STAGES, canaries_within, questions_within
 from cmt.rounds.recovery import activate_if_complete, recover, restore
 from cmt.stream.quarantine import write_quarantine
@@ -104,6 +103,7 @@ class RoundRunner:
         self.slice = project.store.slice(slice_id)
         self.files = RoundFiles(round_folder(project.state, slice_id))
         self.earlier = EarlierRounds(project, self.slice)
+        self._rows: pa.Table | None = None  # of `_staged_rows`, from `begin` on
 
     def run(self) -> Round:
         """`begin` and all steps; returns the row of the ledger."""
@@ -155,6 +155,7 @@ class RoundRunner:
             return replace(previous, already=True)
         # 3. Count the attempt, then check what the round reads: the slice by its digest, the bank
         #    by version and rows.
+        self._rows = None
         self.files.folder.mkdir(parents=True, exist_ok=True)
         ends = self.attempts.ends()
         failed = len(ends) >= MAX_ATTEMPTS
@@ -450,14 +451,17 @@ class RoundRunner:
         )
 
     def _staged_rows(self) -> pa.Table:
-        """The memories of this slice, compressed if they are not staged."""
-        staged = self.compress()
-        rows = read_staged(staged)
-        if rows is None:
-            raise RoundError(
-                f"{staged} was written and reads back damaged: check the disk, then repeat"
-            )
-        return rows
+        """The memories of this slice, compressed if they are not staged; a process reads them
+        once.
+        """
+        if self._rows is None:
+            staged = self.compress()
+            self._rows = read_staged(staged)
+            if self._rows is None:
+                raise RoundError(
+                    f"{staged} was written and reads back damaged: check the disk, then repeat"
+                )
+        return self._rows
 
     def _canaries(self) -> list[Canary]:
         """The canaries that were chosen in this round; none if the project has none."""

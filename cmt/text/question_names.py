@@ -169,7 +169,10 @@ def _names(question: str, texts: Sequence[str]) -> Iterator[list[str]]:
         is_first = not question[: match.start()].strip("\"'“‘( ")
         if name and (_opens(name[0]) or (is_first and not _may_begin(name, texts))):
             name = name[1:]
-        if name and not _is_small_number(name):
+        number = _NUMBER.fullmatch(name[0]) if len(name) == 1 else None
+        if number and number[1].isdigit() and int(number[1]) < SMALLEST_NUMBER:
+            continue
+        if name:
             yield name
 
 
@@ -196,11 +199,6 @@ def _is_name(word: str, texts: Sequence[str]) -> bool:
     capital = re.compile(rf"(?<=[a-z,;] ){word.capitalize()}\b")
     lower = re.compile(rf"\b{word.lower()}\b")
     return any(map(capital.search, texts)) and not any(map(lower.search, texts))
-
-
-def _is_small_number(name: Sequence[str]) -> bool:
-    number = _NUMBER.fullmatch(name[0]) if len(name) == 1 else None
-    return number is not None and number[1].isdigit() and int(number[1]) < SMALLEST_NUMBER
 
 
 def _plain(text: str) -> str:

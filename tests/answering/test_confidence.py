@@ -16,7 +16,6 @@ from cmt.answering.confidence import (
     log_odds,
     threshold_margin,
     verdict_of,
-    without_names,
 )
 from cmt.config import SelectionParams
 from cmt.modeling.span_decoding import AnswerSpan, TokenSpan
@@ -87,9 +86,11 @@ def test_an_answer_is_refused_without_all_names_and_unsure_without_some() -> Non
 
 
 def test_a_missing_name_lowers_the_confidence() -> None:
-    assert without_names(0.8, NO_NAMES) == without_names(0.8, NamesFound((), ("Osay",), ())) == 0.8
-    lower = without_names(0.8, NamesFound(("Osei",), (), ("Paris",)))
-    assert log_odds(0.8) - log_odds(lower) == pytest.approx(MISSING_NAME)
+    found = Evidence(reader=3.0, agreement=3.0, coverage=1.0, names=1.0, lead=3.0)
+    complete = confidence_of(found)
+    assert confidence_of(found, NamesFound((), ("Osay",), ())) == complete
+    lower = confidence_of(found, NamesFound(("Osei",), (), ("Paris",)))
+    assert log_odds(complete) - log_odds(lower) == pytest.approx(MISSING_NAME)
 
 
 def test_the_threshold_margin_is_the_distance_in_log_odds() -> None:

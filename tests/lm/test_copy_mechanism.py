@@ -30,4 +30,4 @@ def test_each_hypothesis_is_updated_with_the_token_of_its_row(
     assert copies[0].probability == pytest.approx(probability)
     assert copies[1].probability == pytest.approx(0.5 / (0.5 + 0.5 * lm_probability))
     if probability:
-        assert copies[0].next_token == 2
+        assert copies[0].tokens[copies[0].position] == 2

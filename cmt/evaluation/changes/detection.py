@@ -19,8 +19,9 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.judge import CHANGED, CHANGED_WITH_RIVAL, POSSIBLE, Judge, Statement
 from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.changes._pairs import similar_pairs
-from cmt.evaluation.changes.questions import Probe, probes_of
+from cmt.evaluation.changes.questions import Probe, questions_between
 from cmt.text.answers import same_value
+from cmt.text.display import without_publisher
 
 COMPARED_ANSWERS = 2  # questions at most with which the judge compares two documents
 AT_ONCE = 256  # new memories compared at once: with their earlier ones and all vectors, some 100 MB
@@ -57,7 +58,8 @@ def find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
         # 1. Pairs of documents with their questions, first those whose words both texts have.
         probes = defaultdict[DocIds, list[Probe]](list)
         for pair in similar_pairs(answerer, rows.slice(start, AT_ONCE)):
-            probes[pair.doc_ids] += probes_of(pair)
+            texts = without_publisher(pair.earlier), without_publisher(pair.later)
+            probes[pair.doc_ids] += [Probe(made, pair) for made in questions_between(*texts)]
         for of_pair in probes.values():
             of_pair.sort(key=lambda probe: -probe.made.share)
         # 2. Read, judge and keep.

@@ -57,12 +57,6 @@ class Probe(NamedTuple):
         return Statement(memory["text"], first, last, 0.0, date)
 
 
-def probes_of(pair: Pair) -> list[Probe]:
-    """The questions about the values of both memories."""
-    texts = without_publisher(pair.earlier), without_publisher(pair.later)
-    return [Probe(made, pair) for made in questions_between(*texts)]
-
-
 def questions_between(earlier: str, later: str) -> list[MadeQuestion]:
     """Questions about values of either text that share words with the other text.
 

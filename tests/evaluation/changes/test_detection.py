@@ -12,7 +12,7 @@ from cmt.common.arrow import rows_with
 from cmt.evaluation.changes import detection
 from cmt.evaluation.changes._pairs import Pair
 from cmt.evaluation.changes.detection import AT_ONCE, find_changes
-from cmt.evaluation.changes.questions import MadeQuestion, Probe
+from cmt.evaluation.changes.questions import MadeQuestion
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from tests.helpers.encoders import FixedEncoder
@@ -102,7 +102,7 @@ def test_a_large_slice_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         detection, "similar_pairs", lambda _, new: [Pair(rows[0], row) for row in new.to_pylist()]
     )
-    monkeypatch.setattr(detection, "probes_of", lambda pair: [Probe(each, pair) for each in made])
+    monkeypatch.setattr(detection, "questions_between", lambda *_: made)
     assert find_changes(Reader(), pa.Table.from_pylist(rows, schema=schema)) == []  # type: ignore[arg-type]
     assert max(asked) <= 4 * AT_ONCE and sum(asked) >= 1_000
 

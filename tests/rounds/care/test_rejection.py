@@ -64,7 +64,11 @@ def test_an_interrupted_round_leaves_no_change(begun: Path) -> None:
     with recovery.updating(killed.project):
         run_steps(killed, FEBRUARY, last="find_changes")
         write(killed, FEBRUARY, find(killed))
-        assert [change.round_id for change in killed.project.history.changes()] == [FEBRUARY]
+        found = killed.project.history.changes()
+        assert [change.round_id for change in found] == [FEBRUARY]
+        assert killed.project.history.changes([found[0].old.doc_id]) == found
+        assert killed.project.history.changes({found[0].new.doc_id, "other"}) == found
+        assert killed.project.history.changes(["other"]) == []
     assert open_workspace(begun).project.history.changes() == []
     workspace = open_workspace(begun)
     with recovery.updating(workspace.project):
