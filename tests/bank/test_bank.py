@@ -2,7 +2,6 @@
 concurrent writers.
 """
 
-import multiprocessing
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +35,7 @@ from tests.helpers.banks import (
 )
 from tests.helpers.damage import file_size_limit
 from tests.helpers.permissions import as_nobody, make_read_only, readable_folder
+from tests.helpers.processes import CONTEXT, started
 from tests.helpers.traces import data_files
 
 # Opening
@@ -348,20 +348,16 @@ def write_documents(uri: str, start: int, barrier: Any) -> None:
 
 
 def test_two_processes_that_write_at_once_leave_one_consistent_bank(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(2)
-    workers = [
-        context.Process(target=write_documents, args=(str(tmp_path / "both"), start, barrier))
-        for start in (0, 3)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(timeout=120)
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    both, barrier = str(tmp_path / "both"), CONTEXT.Barrier(2)
+    with (
+        started(write_documents, both, 0, barrier) as first,
+        started(write_documents, both, 3, barrier) as second,
+    ):
+        pass
+    assert [first.exitcode, second.exitcode] == [0, 0]
     alone = open_bank(BankLocation(str(tmp_path / "alone")), schema=SCHEMA)
     documents = [document(f"e{n}", at=n, supersedes=f"d{(n + 3) % 6}") for n in range(6)]
     alone.upsert(table(*map(lettered, [*range(6), 50]), *documents))
-    both = open_bank(BankLocation(str(tmp_path / "both")))
-    assert problems(both) == []
-    assert (both.digest(), bm25(both)) == (alone.digest(), bm25(alone))
+    bank = open_bank(BankLocation(both))
+    assert problems(bank) == []
+    assert (bank.digest(), bm25(bank)) == (alone.digest(), bm25(alone))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cmt.cli._ask import _questions
-from tests.helpers.cli import MAYOR, bank_report, imported_modules, read, run
+from tests.helpers.cli import MAYOR, bank_report, modules_after, read, run
 
 
 def test_an_answer_lists_its_documents(adapted_project: Path) -> None:
@@ -51,7 +51,7 @@ def test_no_question_is_run_as_code_or_markup(adapted_project: Path) -> None:
 
 
 def test_a_cold_answer_imports_nothing_that_it_does_not_need(adapted_project: Path) -> None:
-    modules = imported_modules(adapted_project, "ask", MAYOR)
+    modules = modules_after(adapted_project, "ask", MAYOR)
     assert {"torch", "transformers", "lancedb"} <= modules
     unneeded = {
         "peft",

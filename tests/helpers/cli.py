@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from cmt.cli.main import app
+from cmt.cli.main import app, main
+from tests.helpers.processes import CONTEXT, started
 
 MAYOR = "Who is the mayor of Port Ellery?"
 
@@ -39,16 +43,39 @@ def bank_report(folder: Path) -> dict[str, Any]:
 _MAIN = """
 import sys
 from cmt.cli.main import main
-try:
-    main()
-finally:
-    print(*sys.modules, file=sys.stderr)
+params, *commands = sys.argv[1:]
+for command in commands:
+    sys.argv = ["cmt", "--params", params, *command.split()]
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code, command
+print(*sys.modules, file=sys.stderr)
 """
 
 
-def imported_modules(folder: Path, *arguments: str) -> set[str]:
-    """The modules that `cmt` imports in a new process."""
-    command = [sys.executable, "-c", _MAIN, "--params", str(folder / "params.yaml"), *arguments]
+def imported_modules(folder: Path, *commands: str) -> set[str]:
+    """The modules that a new process has imported after these commands of `cmt`."""
+    command = [sys.executable, "-c", _MAIN, str(folder / "params.yaml"), *commands]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return set(done.stderr.splitlines()[-1].split())
+
+
+def modules_after(folder: Path, *arguments: str) -> set[str]:
+    """As `imported_modules`, with PRELOADED, which `cmt` need not import then."""
+    modules = CONTEXT.SimpleQueue()
+    with started(_put_modules, folder, arguments, modules):
+        return set(modules.get())
+
+
+def _put_modules(
+    folder: Path, arguments: tuple[str, ...], modules: "SimpleQueue[list[str]]"
+) -> None:
+    sys.argv = ["cmt", "--params", str(folder / "params.yaml"), *arguments]
+    try:
+        with redirect_stdout(StringIO()):
+            main()
+    except SystemExit as ended:
+        assert not ended.code
+    modules.put([*sys.modules])

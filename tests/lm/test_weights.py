@@ -3,8 +3,6 @@
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from cmt.lm.installed import installed
 from cmt.lm.model import FrozenLM, weights_digest
 from cmt.lm.source import folder_name
 from cmt.lm.weights import pull, verify
+from tests.helpers.processes import exit_code
 from tests.helpers.tiny import (
     SOURCE,
     change_json,
@@ -80,17 +79,14 @@ def test_a_file_with_another_digest_is_refused_and_removed(
         installed(source=SOURCE, path=path)
 
 
+def die_in_conversion(stage: str, _done: int, _total: int | None) -> None:
+    if stage == "convert":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_a_kill_during_conversion_keeps_the_download(index: Path, path: Path) -> None:
-    script = (
-        "import os, pathlib, signal, sys; from cmt.lm.weights import pull\n"
-        "def die(stage, done, total):\n"
-        "    if stage == 'convert': os.kill(os.getpid(), signal.SIGKILL)\n"
-        "pull(source=sys.argv[1], path=pathlib.Path(sys.argv[2]), on_progress=die)"
-    )
-    killed = subprocess.run(
-        [sys.executable, "-c", script, SOURCE, str(path)], cwd=Path(__file__).parents[2]
-    )
-    assert killed.returncode == -signal.SIGKILL
+    killed = exit_code(pull, source=SOURCE, path=path, on_progress=die_in_conversion)
+    assert killed == -signal.SIGKILL
     (index / "tiny_lm-1.0-py3-none-any.whl").unlink()
     assert pull(source=SOURCE, path=path) == verify(source=SOURCE, path=path)
     assert not list(path.glob(".partial-*"))

@@ -1,8 +1,7 @@
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -17,6 +16,7 @@ from cmt.stream.admission.ingest import ingest as ingest_into
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA
 from cmt.stream.slices import rows_digest
 from cmt.stream.store import SliceStore
+from tests.helpers.processes import CONTEXT, started
 from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question, validated
 
 COURIER = Path(__file__).parents[2] / "data" / "courier"
@@ -239,23 +239,19 @@ def test_a_locked_store_is_refused_after_a_timeout(ingest: Ingest, store: SliceS
     assert ingest([make_document()]).accepted == 1
 
 
+def ingest_courier(store: SliceStore, counts: "SimpleQueue[int]") -> None:
+    options = Options(now=datetime(2031, 12, 31, tzinfo=UTC))
+    counts.put(ingest_into(store, COURIER, file_format="jsonl", options=options).accepted)
+
+
 def test_two_concurrent_ingests_accept_every_row_once(tmp_path: Path) -> None:
-    store = SliceStore(path=tmp_path / "stream", quarantine=tmp_path / "quarantine")
-    script = (
-        "import sys; from datetime import UTC, datetime; from pathlib import Path\nfrom"
-        " cmt.stream.admission.ingest import Options, ingest\nfrom cmt.stream.store import"
-        " SliceStore\nstore = SliceStore(path=Path(sys.argv[1]), quarantine=Path(sys.argv[2]),"
-        " lock_timeout=60)\nnow = datetime(2031, 12, 31, tzinfo=UTC)\nreport = ingest(store,"
-        " Path(sys.argv[3]), file_format='jsonl',"
-        " options=Options(now=now))\nprint(report.accepted)\n"
+    store = SliceStore(
+        path=tmp_path / "stream", quarantine=tmp_path / "quarantine", lock_timeout=60
     )
-    command = [sys.executable, "-c", script, str(store.path), str(store.quarantine), str(COURIER)]
-    root = Path(__file__).parents[2]
-    processes = [
-        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    accepted = sorted(int(process.communicate()[0]) for process in processes)
-    assert accepted == [0, 320]
+    counts = CONTEXT.SimpleQueue()
+    with started(ingest_courier, store, counts), started(ingest_courier, store, counts):
+        pass
+    assert sorted([counts.get(), counts.get()]) == [0, 320]
     slices = store.slices()  # the bundled newspaper, by month
     assert [(one.slice_id, one.n_documents) for one in slices] == [
         (f"2031-0{month}/0001", 40) for month in range(1, 9)

@@ -5,11 +5,10 @@ real database.
 import shutil
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +21,7 @@ from cmt.config import Params, TrackingParams, load_params
 from cmt.errors import ServiceError
 from cmt.tracking._payload import round_metrics
 from cmt.tracking.runs import Tracker
+from tests.helpers.processes import CONTEXT, started
 from tests.helpers.rounds import ROUND
 
 SCORES: dict[str, dict[str, float | None]] = {
@@ -214,16 +214,11 @@ def test_a_database_that_cannot_be_used_is_an_error(
         )
 
 
-FIRST_USE = """
-import sys
-from pathlib import Path
-from tests.tracking.test_runs import FIRST, Tracker, load_params
-root = Path(sys.argv[1])
-params = load_params(root / "params.yaml")
-print("imported", flush=True)
-sys.stdin.readline()
-Tracker(params.tracking, root).log_round(FIRST, params=params, history=[FIRST], artifacts=[])
-"""
+def track_first(folder: Path, barrier: "Barrier") -> None:
+    """Log FIRST to the project in `folder` as soon as all have passed the barrier."""
+    params = load_params(folder / "params.yaml")
+    barrier.wait(120)
+    Tracker(params.tracking, folder).log_round(FIRST, params=params, history=[FIRST], artifacts=[])
 
 
 def test_two_first_uses_at_once_after_a_killed_one_leave_one_good_database(tmp_path: Path) -> None:
@@ -231,24 +226,9 @@ def test_two_first_uses_at_once_after_a_killed_one_leave_one_good_database(tmp_p
     with closing(sqlite3.connect(tmp_path / "mlflow.db.partial")) as half_made:
         half_made.execute("CREATE TABLE experiments (experiment_id INTEGER)")
         half_made.commit()
-    pipes: dict[str, Any] = {
-        "stdin": subprocess.PIPE,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-    }
-    with subprocess.Popen(
-        [sys.executable, "-c", FIRST_USE, str(tmp_path)], text=True, **pipes
-    ) as other:
-        assert other.stdin and other.stdout
-        assert other.stdout.readline() == "imported\n"
-        other.stdin.write("\n")
-        other.stdin.flush()
-        params = load_params(tmp_path / "params.yaml")
-        Tracker(params.tracking, tmp_path).log_round(
-            FIRST, params=params, history=[FIRST], artifacts=[]
-        )
-        _, errors = other.communicate()
-        assert other.returncode == 0, errors
+    barrier = CONTEXT.Barrier(2)
+    with started(track_first, tmp_path, barrier):
+        track_first(tmp_path, barrier)
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     assert [run.data.tags["cmt.round"] for run in runs(client, "tags.`cmt.round` LIKE '2031%'")]
     assert not (tmp_path / "mlflow.db.partial").exists()

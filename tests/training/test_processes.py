@@ -3,11 +3,13 @@ caller.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.multiprocessing.spawn import start_processes
 
 from cmt.config import Params, TrainParams
 from cmt.errors import ConfigError, ModelError
@@ -20,10 +22,16 @@ from cmt.training.processes import (
     training_device,
 )
 from tests.helpers.facts import documents, questions
+from tests.helpers.processes import CONTEXT
 from tests.helpers.training import FARES, checkpoint_weights, fail_in_process, training_params
 
 
-def test_two_processes_train_as_one_does(tiny_parts: dict[str, Any], tmp_path: Path) -> None:
+def test_two_processes_train_as_one_does(
+    tiny_parts: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as `spawn` does, but without the imports
+    forked = partial(start_processes, start_method=CONTEXT.get_start_method())
+    monkeypatch.setattr("cmt.training.processes.spawn", forked)
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     together = {"steps_per_update": 2, "questions": 48, "learning_rate": 0.001}
     for folder, processes in ((alone, 1), (shared, 2)):

@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from cmt.training.trainer import _check_compiler, train, training_attention
 from tests.helpers.damage import file_size_limit
 from tests.helpers.facts import documents, questions
 from tests.helpers.lms import build
+from tests.helpers.processes import exit_code
 from tests.helpers.training import (
     FARES,
     PUBLISHED,
@@ -29,8 +28,6 @@ from tests.helpers.training import (
     run_training,
     training_params,
 )
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -60,14 +57,7 @@ def test_a_few_steps_reduce_the_loss_and_leave_the_lm_unchanged(
 def test_a_killed_training_resumes_as_if_it_had_not_been_killed(
     finished: tuple[Path, Recorder], tmp_path: Path
 ) -> None:
-    code = (
-        "import sys, pathlib, tests.helpers.training as t;"
-        " t.run_training(pathlib.Path(sys.argv[1]), kill_at=3)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert exit_code(run_training, tmp_path, kill_at=3) == -signal.SIGKILL
     assert [path.name for path in tmp_path.glob("**/checkpoint-*")] == ["checkpoint-2"]
     assert not (tmp_path / WEIGHTS).exists()
     folder, recorder = finished
