@@ -74,7 +74,6 @@ LONGEST = [
     "benchmarks/",
     "rounds/test_attacks.py",
     "report/",
-    "serving/test_mlflow_model.py",
     "evaluation/test_answer_record.py",
     "evaluation/",
     "cli/",
