@@ -16,12 +16,10 @@ from cmt.answering._related import MayChange, anyone
 from cmt.answering.judge import COMPARED, CORROBORATION, Judge, SameFact, Statement
 from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.temporary_bank import TemporaryBank
-from cmt.lm.model import FrozenLM
 from cmt.modeling.token_scores import ReadSpan
 from cmt.retrieval.selector import Selection
 from tests.helpers.encoders import FixedEncoder
 from tests.helpers.fares import JULY, MARCH, NEW, OLD, QUESTION, stated
-from tests.helpers.shipped import shipped_bank
 
 SURE = Judge(FixedEncoder(holds=8.0, changed=8.0))
 
@@ -281,23 +279,8 @@ def test_a_source_that_may_not_change_a_fact_needs_a_recorded_change() -> None:
     assert of_rows(recorded, may_change=not_mallory, source="Mallory").pairs
 
 
-@pytest.fixture(scope="module")
-def bank(real_lm: FrozenLM) -> TemporaryBank:
-    texts = [
-        ("a1", MARCH, OLD),
-        ("a2", JULY, NEW),
-        ("b1", JULY, "Tarn dam\nThe water behind the dam stood at 28 metres."),
-    ]
-    rows = [
-        {"doc_id": name, "published_at": at.isoformat(), "source": "paper"}
-        | dict(zip(("title", "text"), text.split("\n"), strict=True))
-        for name, at, text in texts
-    ]
-    return shipped_bank(real_lm, rows)
-
-
-def test_the_trained_reader_answers_with_the_value_in_force(bank: TemporaryBank) -> None:
-    with bank.answerer() as answerer:
+def test_the_trained_reader_answers_with_the_value_in_force(fares: TemporaryBank) -> None:
+    with fares.answerer() as answerer:
         now, before = answerer.answer([QUESTION] * 2, as_of=[None, JULY - timedelta(days=1)])
         rejected = replace(answerer, changes_of=lambda _doc_ids: [change("rejected")])
         (revoked,) = rejected.answer([QUESTION], as_of=[None])

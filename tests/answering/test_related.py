@@ -3,36 +3,17 @@
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from cmt.answering._related import MOST_ADDED, add_related, anyone
 from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.temporary_bank import TemporaryBank
-from cmt.lm.model import FrozenLM
 from cmt.retrieval.selector import Selection
-from tests.helpers.fares import JULY, MARCH, NEW, OLD, QUESTION
-from tests.helpers.shipped import shipped_bank
+from tests.helpers.fares import JULY, MARCH, QUESTION
 
 
-@pytest.fixture(scope="module")
-def bank(real_lm: FrozenLM) -> TemporaryBank:
-    texts = [
-        ("a1", MARCH, OLD),
-        ("a2", JULY, NEW),
-        ("b1", JULY, "Tarn dam\nThe water behind the dam stood at 28 metres."),
-    ]
-    rows = [
-        {"doc_id": name, "published_at": at.isoformat(), "source": "paper"}
-        | dict(zip(("title", "text"), text.split("\n"), strict=True))
-        for name, at, text in texts
-    ]
-    return shipped_bank(real_lm, rows)
-
-
-def related(bank: TemporaryBank, doc_id: str, **options: Any) -> list[str]:
+def related(fares: TemporaryBank, doc_id: str, **options: Any) -> list[str]:
     """The documents that are read in addition to `doc_id`."""
-    with bank.answerer() as answerer:
-        [row] = [row for row in bank.rows.to_pylist() if row["doc_id"] == doc_id]
+    with fares.answerer() as answerer:
+        [row] = [row for row in fares.rows.to_pylist() if row["doc_id"] == doc_id]
         chosen: dict[str, Any] = {
             "question": QUESTION,
             "key": answerer.keys([QUESTION])[0],
@@ -46,18 +27,18 @@ def related(bank: TemporaryBank, doc_id: str, **options: Any) -> list[str]:
     return [row["doc_id"] for row in selection.rows[1:]]
 
 
-def test_a_later_memory_on_the_same_fact_comes_with_the_first_one(bank: TemporaryBank) -> None:
-    assert related(bank, "a1") == ["a2"]
-    assert related(bank, "a2") == []  # nothing is later
-    assert related(bank, "a1", as_of=JULY - timedelta(days=1)) == []
-    assert related(bank, "a1", may_change=lambda _later, _earlier: False) == []
+def test_a_later_memory_on_the_same_fact_comes_with_the_first_one(fares: TemporaryBank) -> None:
+    assert related(fares, "a1") == ["a2"]
+    assert related(fares, "a2") == []  # nothing is later
+    assert related(fares, "a1", as_of=JULY - timedelta(days=1)) == []
+    assert related(fares, "a1", may_change=lambda _later, _earlier: False) == []
 
 
-def test_the_other_end_of_a_recorded_change_comes_with_its_memory(bank: TemporaryBank) -> None:
+def test_the_other_end_of_a_recorded_change_comes_with_its_memory(fares: TemporaryBank) -> None:
     def changes_of(_doc_ids: set[str] | None) -> list[Change]:
         old, new = ValueSpan("a1", MARCH, 0, 0, 1, ""), ValueSpan("a2", JULY, 0, 0, 1, "")
         return [Change(old, new, holds_from=JULY, confidence=0.9, state="found")]
 
     strangers = {"may_change": lambda _later, _earlier: False, "changes_of": changes_of}
-    assert related(bank, "a2", **strangers) == ["a1"]
-    assert related(bank, "a1", **strangers) == ["a2"]
+    assert related(fares, "a2", **strangers) == ["a1"]
+    assert related(fares, "a1", **strangers) == ["a2"]
