@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from unittest.mock import patch
 
 from cmt.answering.answer import Answer, Source
 from cmt.answering.answerer import Answerer
@@ -59,14 +60,10 @@ class WordReader(Answerer):
 
 
 def read_words(workspace: Workspace) -> WordReader:
-    """Let `workspace` answer with a WordReader; returns it."""
-    reader = WordReader(
-        model=workspace.project.model,
-        lm=workspace.project.lm,
-        bank=workspace.project.bank,
-        params=workspace.params,
-    )
-    workspace.project.active._answerer = reader
+    """Let `workspace`, which has answered nothing yet, answer with a WordReader; returns it."""
+    with patch("cmt.answering.answerer.Answerer", WordReader):  # which the project opens lazily
+        reader = workspace.project.answerer
+    assert isinstance(reader, WordReader)
     return reader
 
 
