@@ -13,7 +13,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # one worker a core, one torch thread a worker: two threads next to another busy process are slower than one; a file stays
 # on one worker, so that its fixtures are built once, and the longest files come first (LONGEST in tests/conftest.py)
-WORKERS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+# nproc counts no more cores than OMP_NUM_THREADS
+WORKERS ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # uv installs several times faster than pip. It does not read pip's settings, so they are passed on; where uv cannot be
