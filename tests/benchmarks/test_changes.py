@@ -3,13 +3,14 @@
 import json
 import lzma
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers.scripts import load_script
 
 SCRIPT = load_script("changes")
-ROWS = {
+ROWS: dict[str, list[dict[str, Any]]] = {
     "documents": [
         {"doc_id": "x1", "published_at": "2030-01-01", "text": "The toll is two crowns."},
         {"doc_id": "x2", "published_at": "2030-02-01", "text": "The toll is three crowns."},

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ SCRIPT = load_script("undeclared_changes")
 ROOT = Path(__file__).parents[2]
 
 
-def write(folder: Path, **files: list[dict]) -> Path:
+def write(folder: Path, **files: list[dict[str, Any]]) -> Path:
     folder.mkdir(exist_ok=True)
     for name, rows in files.items():
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
@@ -26,12 +27,12 @@ DOCUMENTS = [
 ]
 
 
-def question(doc_id: str, **columns: object) -> dict:
+def question(doc_id: str, **columns: object) -> dict[str, Any]:
     return {"question": "Who?", "answers": ["Ann"], "doc_id": doc_id, **columns}
 
 
-def test_a_story_changes_with_each_document_or_as_it_declares(tmp_path):
-    links = [
+def test_a_story_changes_with_each_document_or_as_it_declares(tmp_path: Path) -> None:
+    links: list[dict[str, Any]] = [
         {"story": "a", "kind": "change:team", "documents": ["a-0", "a-1", "a-2"]},
         {"story": "b", "kind": "trap:plan", "documents": ["b-0", "b-1"], "update_of": {}},
     ]
@@ -46,7 +47,7 @@ def test_a_story_changes_with_each_document_or_as_it_declares(tmp_path):
     assert "b-2" not in data.documents["doc_id"].to_pylist()
 
 
-def test_groups_keep_a_fixed_part_of_the_stories_apart(tmp_path):
+def test_groups_keep_a_fixed_part_of_the_stories_apart(tmp_path: Path) -> None:
     names = [f"g{n}" for n in range(200)]
     assert 0.1 < sum(map(SCRIPT.kept_apart, names)) / len(names) < 0.3
     apart = next(name for name in names if SCRIPT.kept_apart(name))
@@ -76,19 +77,21 @@ def test_groups_keep_a_fixed_part_of_the_stories_apart(tmp_path):
         ("", (False, False)),
     ],
 )
-def test_telling_words_decide_which_value_an_answer_gives(text, outcome):
+def test_telling_words_decide_which_value_an_answer_gives(
+    text: str, outcome: tuple[bool, bool]
+) -> None:
     tell = [["chicago", "white", "sox"], ["boston", "red", "sox"]]
     assert SCRIPT.given(text, {"tell": tell, "right": 0}) == outcome
 
 
-def test_an_answer_may_give_a_wrong_value():
+def test_an_answer_may_give_a_wrong_value() -> None:
     row = {"answers": ["five minutes"], "wrong": ["ten minutes"]}
     assert SCRIPT.given("five minutes", row) == (True, False)
     assert SCRIPT.given("ten minutes", row) == (False, True)
     assert SCRIPT.given("an hour", row) == (False, False)
 
 
-def test_the_company_is_complete():
+def test_the_company_is_complete() -> None:
     data = SCRIPT.DataSet.read(ROOT / "data/company")
 
     ids = set(data.documents["doc_id"].to_pylist())
