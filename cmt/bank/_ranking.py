@@ -74,7 +74,9 @@ class View:
             if rows["hidden"].null_count < len(rows):
                 hidden = [is_hidden(gaps, self.as_of) for gaps in rows["hidden"].to_pylist()]
                 visible = pc.and_(visible, pc.invert(pa.array(hidden, pa.bool_())))
-        return rows.filter(pc.and_(visible, pc.invert(is_in(rows["doc_id"], self.excluded))))
+        if self.excluded:
+            visible = pc.and_(visible, pc.invert(is_in(rows["doc_id"], self.excluded)))
+        return rows.filter(visible)
 
 
 class Wanted(NamedTuple):

@@ -105,14 +105,14 @@ class Ledger:
         """
         return without_rivals(self._in_force(self._read_changes(), undecided=undecided))
 
-    def write_changes(self, round_: Round, changes: Sequence[Change]) -> None:
-        """Replace the changes that `round_` found by `changes`, in one commit.
+    def write_changes(self, round_id: str, compressor: str, changes: Sequence[Change]) -> None:
+        """Replace the changes that a round found by `changes`, in one commit.
 
         A change is rejected if it overlaps a rejected one, whichever round or compressor found
         that.
         """
         # 1. The stored ones of this round, or of the same documents.
-        key = _key(round_.round_id, round_.compressor)
+        key = _key(round_id, compressor)
         new_doc_ids = {change.new.doc_id for change in changes}
         stored = self._read_changes(round_id=[key], new_doc_id=new_doc_ids)
         # 2. Replace what this round found before; a rejected change stays rejected.
@@ -130,8 +130,8 @@ class Ledger:
             rows.append(
                 replace(
                     change,
-                    round_id=round_.round_id,
-                    compressor=round_.compressor,
+                    round_id=round_id,
+                    compressor=compressor,
                     found_at=found_at,
                     state=state,
                 )

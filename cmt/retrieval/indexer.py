@@ -110,7 +110,10 @@ def _compressed(
         encoded = encode_batches(tokens, with_content=with_content)
     else:
         encoded = (encode_batch(model, batch, with_content=with_content) for batch in tokens)
-    quantize = _quantizer(model, schema)
+    codes = schema_value(schema, "codes")
+    quantize: Callable[[Array], bytes] = partial(quantization.quantize, codes=codes)
+    if model.codebook and codes == model.codebook.name:
+        quantize = model.codebook.encode
     for batch, encoded_batch in zip(batches, encoded, strict=True):
         for chunk, (key, vectors) in zip(batch, encoded_batch, strict=True):
             memory = {
@@ -128,13 +131,6 @@ def _compressed(
         if on_progress:
             begun = sum(chunk.memory_id.endswith("#0") for chunk in batch)
             on_progress(begun, sum(len(chunk.tokens) for chunk in batch))
-
-
-def _quantizer(model: MemoryModel, schema: pa.Schema) -> Callable[[Array], bytes]:
-    codes = schema_value(schema, "codes")
-    if model.codebook and codes == model.codebook.name:
-        return model.codebook.encode
-    return partial(quantization.quantize, codes=codes)
 
 
 def _bank_rows(

@@ -64,11 +64,6 @@ class RoundFiles:
     # Canaries
 
     @property
-    def has_canaries(self) -> bool:
-        """Whether canaries were chosen."""
-        return (self.folder / CANARIES).exists()
-
-    @property
     def canaries(self) -> list[Canary]:
         """The canaries that were chosen. Raises RoundError if their file is missing or damaged."""
         canaries = read_canaries(self.folder / CANARIES)

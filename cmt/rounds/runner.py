@@ -215,7 +215,7 @@ class RoundRunner:
         With `measure_seconds`, as many as `budget.canaries_within` says.
         """
         project, limit = self.project, self.project.params.gate.canaries
-        if not limit or self.files.has_canaries:
+        if not limit or (self.files.folder / CANARIES).exists():
             return len(self._canaries())
         if self.measure_seconds is not None:
             rounds = self.earlier.of_this_bank()
@@ -259,7 +259,7 @@ class RoundRunner:
                 authority=project.authority,
                 past=self.earlier.past_documents,
             )
-            project.ledger.write_changes(self.row, changes)
+            project.ledger.write_changes(self.slice.slice_id, project.compressor_digest, changes)
         return len(changes)
 
     def ask_canaries(self) -> int:

@@ -101,7 +101,7 @@ def test_an_altered_file_is_named_before_lance_reads_it(
     ledger: Ledger, tmp_path: Path, name: str
 ) -> None:
     ledger.write(ROUND)
-    ledger.write_changes(ROUND, [PRICE])
+    ledger.write_changes(ROUND.round_id, ROUND.compressor, [PRICE])
     ledger.forget("ferry")
     [file] = (tmp_path / f"{name}.lance" / "data").glob("*.lance")
     flip(file, -40, 248)
@@ -137,7 +137,7 @@ def ids(ledger: Ledger, state: str | None = None) -> set[str]:
 
 def test_the_changes_of_a_committed_round_are_read_as_they_were_written(ledger: Ledger) -> None:
     ledger.write(COMMITTED)
-    ledger.write_changes(COMMITTED, [PRICE, MAYOR])
+    ledger.write_changes(COMMITTED.round_id, COMMITTED.compressor, [PRICE, MAYOR])
     read = ledger.changes()
     found_at = read[0].found_at
     expected: dict[str, Any] = {
@@ -158,10 +158,11 @@ def test_a_change_that_a_surer_one_makes_unlikely_is_left_out(ledger: Ledger) ->
     second = replace(COMMITTED, round_id="2031-03/0001", number=2)
     ledger.write(COMMITTED, second)
     ledger.write_changes(
-        COMMITTED,
+        COMMITTED.round_id,
+        COMMITTED.compressor,
         [change("jan", "mar", 0.8), change("jan", "may", 0.75), change("may", "mar", 0.7)],
     )
-    ledger.write_changes(second, [change("jan", "x", 0.9)])
+    ledger.write_changes(second.round_id, second.compressor, [change("jan", "x", 0.9)])
     assert {c.doc_ids for c in ledger.changes()} == {("jan", "x"), ("may", "mar")}
     ledger.write(replace(second, state="rolled_back"))
     assert {c.doc_ids for c in ledger.changes()} == {
@@ -174,7 +175,7 @@ def test_a_change_that_a_surer_one_makes_unlikely_is_left_out(ledger: Ledger) ->
 @pytest.mark.parametrize("state", ["refused", "interrupted", "rolling_back", "rolled_back"])
 def test_a_round_without_a_commit_takes_its_changes_back(ledger: Ledger, state: str) -> None:
     ledger.write(ROUND)
-    ledger.write_changes(ROUND, [PRICE])
+    ledger.write_changes(ROUND.round_id, ROUND.compressor, [PRICE])
     assert ids(ledger) == {PRICE.id}  # while it is in progress
     ledger.write(replace(ROUND, state=state))  # type: ignore[arg-type]
     assert ledger.changes() == []
@@ -185,11 +186,17 @@ def test_a_round_without_a_commit_takes_its_changes_back(ledger: Ledger, state: 
 def test_a_repeated_round_replaces_its_changes_and_keeps_the_rejected_ones(ledger: Ledger) -> None:
     other = replace(COMMITTED, round_id="2031-02/0001")
     ledger.write(COMMITTED, other)
-    ledger.write_changes(other, [replace(PRICE, confidence=0.7, old=replace(PRICE.old, chunk=4))])
+    ledger.write_changes(
+        other.round_id,
+        other.compressor,
+        [replace(PRICE, confidence=0.7, old=replace(PRICE.old, chunk=4))],
+    )
     others = ids(ledger)
-    ledger.write_changes(COMMITTED, [PRICE, MAYOR])
+    ledger.write_changes(COMMITTED.round_id, COMMITTED.compressor, [PRICE, MAYOR])
     ledger.set_change_states({MAYOR.id: "rejected"})
-    ledger.write_changes(COMMITTED, [replace(MAYOR, confidence=0.99)])
+    ledger.write_changes(
+        COMMITTED.round_id, COMMITTED.compressor, [replace(MAYOR, confidence=0.99)]
+    )
     assert ids(ledger, "found") == others
     assert ids(ledger, "rejected") == {MAYOR.id}
     assert {change.confidence for change in ledger.changes()} == {0.7, 0.99}
@@ -200,9 +207,9 @@ def test_a_repeated_round_replaces_its_changes_and_keeps_the_rejected_ones(ledge
 def test_a_rejection_holds_for_the_rounds_of_every_compressor(ledger: Ledger) -> None:
     second = replace(COMMITTED, compressor="d" * 64)
     ledger.write(COMMITTED, second)
-    ledger.write_changes(COMMITTED, [PRICE])
+    ledger.write_changes(COMMITTED.round_id, COMMITTED.compressor, [PRICE])
     ledger.set_change_states({PRICE.id: "rejected"})
-    ledger.write_changes(second, [PRICE, MAYOR])
+    ledger.write_changes(second.round_id, second.compressor, [PRICE, MAYOR])
     assert [(change.id, change.state) for change in ledger.changes()] == [
         (MAYOR.id, "found"),
         (PRICE.id, "rejected"),
@@ -214,21 +221,21 @@ def test_a_rejection_holds_for_the_rounds_of_every_compressor(ledger: Ledger) ->
 
 def test_a_rejection_holds_for_overlapping_spans_of_the_same_texts(ledger: Ledger) -> None:
     ledger.write(COMMITTED)
-    ledger.write_changes(COMMITTED, [PRICE])
+    ledger.write_changes(COMMITTED.round_id, COMMITTED.compressor, [PRICE])
     ledger.set_change_states({PRICE.id: "rejected"})
     longer = replace(PRICE, old=replace(PRICE.old, first=2), new=replace(PRICE.new, last=40))
     others = [
         replace(PRICE, old=replace(PRICE.old, first=20, last=30)),
         replace(PRICE, new=replace(PRICE.new, digest="other")),
     ]
-    ledger.write_changes(COMMITTED, [longer, *others])
+    ledger.write_changes(COMMITTED.round_id, COMMITTED.compressor, [longer, *others])
     assert ids(ledger, "rejected") == {PRICE.id, longer.id}
     assert ids(ledger, "found") == {other.id for other in others}
 
 
 def test_an_unknown_change_is_named_and_nothing_is_written(ledger: Ledger) -> None:
     ledger.write(COMMITTED)
-    ledger.write_changes(COMMITTED, [PRICE])
+    ledger.write_changes(COMMITTED.round_id, COMMITTED.compressor, [PRICE])
     with pytest.raises(
         RoundError, match="there is no change 'x': `cmt changes` lists them; nothing was changed"
     ):
@@ -238,7 +245,7 @@ def test_an_unknown_change_is_named_and_nothing_is_written(ledger: Ledger) -> No
 
 def test_a_forgotten_document_takes_its_changes_along(ledger: Ledger, tmp_path: Path) -> None:
     ledger.write(COMMITTED)
-    ledger.write_changes(COMMITTED, [PRICE, MAYOR])
+    ledger.write_changes(COMMITTED.round_id, COMMITTED.compressor, [PRICE, MAYOR])
     ledger.write(replace(COMMITTED, reason="fares"))
     ledger.write(COMMITTED)
     assert ledger.forget_changes(["fares", "nobody"]) == 1
@@ -252,7 +259,7 @@ def test_a_forgotten_document_takes_its_changes_along(ledger: Ledger, tmp_path: 
 
 def test_a_document_that_its_round_set_aside_has_no_change(ledger: Ledger) -> None:
     ledger.write(replace(COMMITTED, set_aside=("vote",)))
-    ledger.write_changes(COMMITTED, [PRICE, MAYOR])
+    ledger.write_changes(COMMITTED.round_id, COMMITTED.compressor, [PRICE, MAYOR])
     assert ids(ledger) == {PRICE.id}
 
 
@@ -261,7 +268,7 @@ def test_a_document_that_its_round_set_aside_has_no_change(ledger: Ledger) -> No
 )
 def test_an_altered_change_is_damage(ledger: Ledger, values: dict[str, str]) -> None:
     ledger.write(COMMITTED)
-    ledger.write_changes(COMMITTED, [PRICE])
+    ledger.write_changes(COMMITTED.round_id, COMMITTED.compressor, [PRICE])
     altered = {
         "REPLACED": replace(PRICE, compressor=ROUND.compressor).to_record().replace("0.9", "1.0")
     }

@@ -31,4 +31,4 @@ def record(workspace: Workspace, round_id: str, *changes: Change) -> None:
 def write(workspace: Workspace, round_id: str, *changes: Change) -> None:
     """Write `changes` as found by the round."""
     round_ = next(round_ for round_ in workspace.rounds() if round_.round_id == round_id)
-    workspace.project.ledger.write_changes(round_, changes)
+    workspace.project.ledger.write_changes(round_.round_id, round_.compressor, changes)

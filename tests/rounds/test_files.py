@@ -11,7 +11,7 @@ from cmt.rounds._files import RoundFiles
 
 def test_another_process_reads_what_a_step_wrote(tmp_path: Path) -> None:
     files, other = RoundFiles(tmp_path), RoundFiles(tmp_path)
-    assert (other.seconds, other.set_aside, other.has_canaries) == ({}, [], False)
+    assert (other.seconds, other.set_aside) == ({}, [])
     files.note(compress=1.5)
     files.note(bank=0.5)
     files.set_aside = ["lie"]

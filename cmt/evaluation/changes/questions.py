@@ -94,12 +94,11 @@ def _clauses_around(sentence: str, first: int, last: int) -> str:
     marks = [match.end() for match in _CLAUSE_END.finditer(sentence)]
     ends = sorted({0, *marks, len(sentence)})
     low, high = bisect_right(ends, first) - 1, bisect_left(ends, last)
-
-    def clauses() -> str:
-        return sentence[ends[low] : ends[high]]
-
-    while len(stems(clauses())) < FEWEST_WORDS and (low > 0 or high < len(ends) - 1):
+    clauses = sentence[ends[low] : ends[high]]
+    while len(stems(clauses)) < FEWEST_WORDS and (low > 0 or high < len(ends) - 1):
         low = max(0, low - 1)
-        if len(stems(clauses())) < FEWEST_WORDS:
+        clauses = sentence[ends[low] : ends[high]]
+        if len(stems(clauses)) < FEWEST_WORDS:
             high = min(len(ends) - 1, high + 1)
-    return clauses().strip(" ,;:")
+            clauses = sentence[ends[low] : ends[high]]
+    return clauses.strip(" ,;:")

@@ -142,7 +142,7 @@ def test_a_purge_stopped_anywhere_is_finished_by_the_next_command(
 def test_changes_of_an_announced_document_are_left_out(adapted_workspace: Path) -> None:
     workspace = open_workspace(adapted_workspace)
     [round_] = [round_ for round_ in workspace.rounds() if round_.slice_id == FEBRUARY]
-    workspace.project.ledger.write_changes(round_, [PRICE])
+    workspace.project.ledger.write_changes(round_.round_id, round_.compressor, [PRICE])
     assert workspace.project.history.changes()
     write_json(workspace.project.history.forgetting_journal, {"doc_ids": [PRICE.old.doc_id]})
     assert workspace.project.history.changes() == []
