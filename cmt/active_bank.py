@@ -75,7 +75,9 @@ class ActiveBank:
 
     @property
     def unchecked_answerer(self) -> "Answerer":
-        """Answers questions from the bank of the compressor in use, whichever answers others."""
+        """Answers questions from the bank of the compressor in use, even if the pointer names
+        another bank.
+        """
         if self._answerer is None:
             from cmt.answering.answerer import Answerer
 

@@ -108,7 +108,7 @@ class Compared:
         return min((abs(log_odds(pair.holds)) for pair in self.pairs), default=math.inf)
 
     def contested(self, memory: int) -> bool:
-        """Whether it is open if the statement of `memory` holds."""
+        """Whether a comparison leaves open whether the statement of `memory` holds."""
         return any(
             memory in (pair.earlier, pair.later) and OPEN <= pair.holds <= 1 - OPEN
             for pair in self.pairs

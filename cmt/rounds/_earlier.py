@@ -33,11 +33,12 @@ class EarlierRounds:
         return [round_ for round_ in self.of_this_bank() if round_.state == "committed"]
 
     def canaries(self, started: Round) -> tuple[list[Canary], list[str]]:
-        """The canaries of the round before, and the ids of the slices that came since.
+        """The canaries that the last committed round kept, and the ids of the committed slices from
+        which no canary was chosen yet.
 
-        Those are all earlier slices if nothing is kept. The canaries have the best outcome of
-        earlier rounds, and the last one, which is asked for again if it was given with other
-        parameters than those of the round `started`.
+        If no canaries were kept, these are all committed slices. A canary has its best and its last
+        outcome. The round `started` does not reuse a last outcome that was computed with other
+        parameters than its own.
         """
         committed = self.committed()
         # 1. What the round before kept.

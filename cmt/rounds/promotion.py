@@ -99,11 +99,11 @@ def promote_version(
 
 
 def roll_back_promotion(project: Project) -> Promotion:
-    """Make the compressor before the champion the champion again; `recompress` then adapts what
+    """Make the champion's predecessor the champion again; `recompress` then adapts the slices that
     came since.
 
-    One that was interrupted before that is continued. Raises RoundError if no compressor was
-    promoted.
+    A rollback that was interrupted before `recompress` moved the pointer is continued, not
+    reversed. Raises RoundError if no compressor was promoted.
     """
     with FileLock(project.state / _LOCK), updating(project):
         named = read_champion(project.state)

@@ -303,9 +303,10 @@ def _track_rollback(project: Project, reason: str) -> None:
 
 
 def _can_restore(project: Project, target: Round) -> bool:
-    """Whether the bank of `target` has the version before it, or was removed.
+    """Whether the bank of the round `target` still has the version before that round; also True if
+    the bank was removed.
 
-    Raises BankError if it has not, and its compressor is in use.
+    Raises BankError if the version is missing and the round's compressor is in use.
     """
     table = table_name(target.compressor)
     if table not in memory_tables(project.ledger.connection):

@@ -112,8 +112,8 @@ class Sync:
     forget: Callable[[Collection[str]], object]
     conceal: Callable[[str], str] = mask_secrets  # hides credentials in a text that is shown
     settled: Callable[[str, str | None], bool] | None = None
-    """Whether a key may be taken with a fingerprint, or as vanished (None); others wait for a later
-    sync.
+    """settled(key, fingerprint): whether the item is stable enough to sync now; fingerprint None:
+    the item vanished. An item that is not stable waits for a later sync.
     """
     # whether the newest documents become a slice of their own, if the last one is large
     newest: bool = False
@@ -513,8 +513,8 @@ def revised_dates(
     - Another text with an older date than the latest one holds from `now` on.
     - Any other row keeps its own date: with a later one it is a new version, with the same one a
       correction.
-    - A text that was there before another one, at the same date, holds again from just after that
-      one.
+    - A row that equals an earlier version in text and date is dated just after the latest version,
+      so that the earlier text holds again.
     """
     dates: list[datetime] = documents.table["published_at"].to_pylist()
     hashes = documents.table["sha256"].to_pylist()

@@ -209,8 +209,8 @@ class DateReader:
         return possible[0]
 
     def _names(self, value: str, text: str, form: str) -> ReadDate:
-        """Names of months, and times such as 2:30 PM. What the date lacks would come from the
-        default: two differ.
+        """Names of months, and times such as 2:30 PM. dateutil fills a missing part of a date
+        from a default, so the text is parsed with two defaults: a part that differs is missing.
         """
         defaults = (datetime(2000, 1, 1), datetime(2003, 2, 2, 1))
         text = _ZERO_OF_OFFSET.sub("", text)

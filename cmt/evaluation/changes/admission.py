@@ -1,5 +1,6 @@
-"""Which of the found changes a round records: a source changes its own statements, and others only
-if two of them report the change independently (`cmt.evaluation._independence`).
+"""Which of the found changes a round records: a change by a source that may change the earlier
+document, and a change that two other sources report independently
+(`cmt.evaluation._independence`).
 """
 
 from collections import defaultdict

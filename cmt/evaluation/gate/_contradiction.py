@@ -30,10 +30,15 @@ def contradicted(
     """question_ids of the canaries whose new document states another value of the same fact.
 
     `rows` are the memories of the slice, `texts` its documents by doc_id. The canary's document and
-    the new one state the same fact if three questions have answers of at least SURE confidence,
-    each from one document read without others: the new one answers the canary, at most MARGIN less
-    surely than the canary's own; the canary's own answers what the new one states; and the new one
-    answers what the canary's own states.
+    the new one state the same fact if three answers have a confidence of at least SURE, each from
+    one document that is read without others:
+
+    1. The new document answers the canary with another value. Its confidence is at most MARGIN
+       below that of the canary's document.
+    2. The canary's document gives its own value for a question made from the new document's
+       statement.
+    3. The new document gives its own value for a question made from the statement in the canary's
+       document.
     """
     # 1. The new document answers the canary, with another value.
     questions = [canary.question for canary in regressed]

@@ -127,8 +127,8 @@ def outcome_of(answer: str, references: Sequence[str], doc_id: str | None) -> Ou
 
 
 def explain(answerer: Answerer, canary: Canary, reply: Reply, new: NewSlice) -> Canary:
-    """`canary`, which regressed with `reply` through documents of `new`, with its update and with
-    what harms it.
+    """Explain why documents of `new` made `canary` regress in `reply`; returns the canary with its
+    update, if there is one, and with the documents that harm it.
     """
     unauthorised = new.unauthorised(canary)
     # 1. Documents that may change it: another value is its new reference.
@@ -237,8 +237,9 @@ def _harmful(
     mislead the reader.
 
     A document is about something else if it surely answers the question, with a value, and neither
-    changes what the canary's document says nor contradicts it. None is if together they crowd out
-    the document that gave the right answer.
+    changes what the canary's document says nor contradicts it. If the unauthorised documents crowd
+    the document that gave the right answer out of the selection, none of them counts as being about
+    something else.
     """
     culprits = _culprits(answerer, canary, reply, new, unauthorised)
     if trusted.outcome.doc_id not in reply.selected:

@@ -115,12 +115,12 @@ class KnownVersions:
         return any(version.source == source for version in versions)
 
     def ring(self, version: Version) -> str | None:
-        """The documents that lead to each other with `version`, if two of them have updates of one
-        date; else None.
+        """The documents of the ring that `version` closes, if two of them have updates of one date;
+        else None.
 
-        A version leads to the document that it supersedes, or else to each with its text for which
-        it may stand. Any version may turn out to be the one that holds, or not to be banked, so
-        that names lead through it.
+        A version leads to the document that it supersedes, or else to each document with its text
+        that it may repeat. All versions of a document count: any of them may become the one that
+        holds, or may stay out of the bank, and then `supersedes` passes through it.
         """
         doc_id, text = version.doc_id, version[3:5]
         leads_further = self._changes(version) or text in self._of_text

@@ -246,8 +246,8 @@ def _table(text: str) -> tuple[str, str, int]:
     """Return the table in a CSV file with quotation marks that are doubled, its delimiter, and the
     lines before it.
 
-    In `text`, they follow a backslash if fewer rows are malformed that way, as those of Spark and
-    MySQL.
+    Spark and MySQL escape a quotation mark with a backslash instead of doubling it. `text` is read
+    in this way if that leaves fewer malformed rows.
     """
     told = re.match(r'"?sep=(.)"?[ \t]*(?:\r?\n|\Z)', text)  # a line for spreadsheets
     text = text[told.end() :] if told else text
