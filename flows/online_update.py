@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from pydantic import Field
 
 from cmt.errors import CmtError, RoundError, StreamError
+from cmt.evaluation import drift
 from cmt.rounds import recovery
 from flows.artifacts import artifact_key, drift_report, rejected_report, round_report, rounds_report
 from flows.challenger import decide_on_challenger
@@ -110,8 +111,6 @@ def report(params: str, slice_id: str) -> None:
 @cmt_task(name="find drift")
 def find_drift(params: str) -> None:
     """Compare the newest round with earlier ones; warn if its questions are answered worse."""
-    from cmt.evaluation import drift
-
     compared = drift.find_drift(workspace(params).project)
     if compared is None:
         return

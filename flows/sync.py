@@ -17,7 +17,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.runtime import flow_run
 
 from cmt.errors import CmtError, ConfigError, StreamError
-from cmt.sources.sync import COUNTS, SyncReport
+from cmt.sources.sync import SyncReport
 from cmt.stream.admission.report import without_values
 from cmt.text.display import counted
 from flows.artifacts import artifact_key, table
@@ -55,7 +55,10 @@ def sync_source(params: str, name: str, accept_vanished: bool) -> SyncReport:
     secrets = {variable: load_secret(variable) for variable in names if variable not in os.environ}
     with quoting_no_rows():
         report = opened.sync(name, accept_vanished=accept_vanished, secrets=secrets)
-    lines = [table(["", name], [[count, f"{getattr(report, count):,}"] for count in COUNTS]), ""]
+    lines = [
+        table(["", name], [[count, f"{value:,}"] for count, value in report.counts().items()]),
+        "",
+    ]
     lines += [
         f"    {without_values(problem)}" for problem in report.problems
     ]  # indented: no markup

@@ -9,6 +9,7 @@ import typer
 
 from cmt.cli import output
 from cmt.cli.context import ColumnMap, Json, PublishedAt, parse_columns
+from cmt.lm.source import folder_name
 
 # an update in the example changed the answer to this question
 _NEXT_COMMANDS = (
@@ -78,8 +79,6 @@ def init(
 
 def _absolute_source(source: str) -> str:
     """`source` with an absolute path, or with a revision. Raises ConfigError if it is malformed."""
-    from cmt.lm.source import folder_name
-
     if source.startswith("path:"):
         source = f"path:{os.path.realpath(os.path.expanduser(source.removeprefix('path:')))}"
     if source.startswith("hub:") and "@" not in source:

@@ -12,26 +12,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import fsspec
 import pyarrow as pa
 
+import cmt
+from cmt.answering.answer import Answer
 from cmt.cli import output
 from cmt.cli._new_project import write_project
 from cmt.cli.context import CliContext, print_result
+from cmt.common.progress import Progress
 from cmt.common.secrets import has_secrets
+from cmt.config import Column, SourceParams, StreamParams, sections_of
 from cmt.errors import CmtError, ConfigError, StreamError
+from cmt.sources.connector import Response, Setting
+from cmt.sources.web import Web
+from cmt.stream.admission.ingest import Options, ingest, source_paths
+from cmt.stream.admission.report import IngestReport
+from cmt.stream.limits import DEFAULT_LIMITS
 from cmt.stream.periods import NEWEST_DOCUMENTS
+from cmt.stream.readers.detection import detect
+from cmt.stream.slices import Slice
+from cmt.stream.store import SliceStore
 from cmt.text.answers import same_value
 from cmt.text.display import counted
+from cmt.workspace import Workspace
 
 if TYPE_CHECKING:
-    from cmt.answering.answer import Answer
-    from cmt.common.progress import Progress
-    from cmt.config import Column, StreamParams
     from cmt.questions.plain import PlainQuestion
-    from cmt.sources.connector import Response
-    from cmt.stream.admission.report import IngestReport
-    from cmt.stream.slices import Slice
-    from cmt.workspace import Workspace
 
 QUESTIONS = 3
 NEWEST_SLICES = 8  # each takes a round, which takes seconds even for one document
@@ -48,7 +55,7 @@ class _Plan:
     sources: list[dict[str, Any]] = field(default_factory=list)
     matched: str = ""  # see `IngestReport`
     notices: list[str] = field(default_factory=list)
-    fetched: "dict[str, Response]" = field(default_factory=dict)  # see `Setting`
+    fetched: dict[str, Response] = field(default_factory=dict)  # see `Setting`
 
 
 def start(
@@ -56,7 +63,7 @@ def start(
     folder: Path,
     address: str,
     *,
-    columns: "Mapping[Column, str]",
+    columns: Mapping[Column, str],
     published_at: str | None,
     as_json: bool,
 ) -> None:
@@ -66,8 +73,6 @@ def start(
     Prints the result. If no document can be ingested, no project is left. Raises ConfigError,
     StreamError, ModelError.
     """
-    import cmt
-
     if published_at is not None and "://" in address:
         raise ConfigError(
             f"--published-at is for files and folders, not for {address}: leave it out, or "
@@ -128,12 +133,10 @@ def _plan(
     context: CliContext,
     folder: Path,
     address: str,
-    columns: "Mapping[Column, str]",
+    columns: Mapping[Column, str],
     published_at: str | None,
 ) -> _Plan:
     """Look at the data. Raises ConfigError, and StreamError if none of it can be ingested."""
-    from cmt.config import StreamParams, sections_of
-
     params = StreamParams(**sections_of(context.overrides).get("stream", {}))
     if "://" in address:
         source, fetched = web_source(address, columns)
@@ -151,7 +154,7 @@ def _plan(
 
 
 def _ingest(
-    workspace: "Workspace", plan: _Plan, published_at: str | None, progress: "Progress"
+    workspace: Workspace, plan: _Plan, published_at: str | None, progress: Progress
 ) -> tuple[str, list[str]]:
     """Ingest the documents; returns a summary and the first problems. Raises StreamError without
     any document.
@@ -199,17 +202,11 @@ def _write_started(
 
 
 def web_source(
-    address: str, columns: "Mapping[Column, str]"
-) -> "tuple[dict[str, Any], dict[str, Response]]":
+    address: str, columns: Mapping[Column, str]
+) -> tuple[dict[str, Any], dict[str, Response]]:
     """An entry of the section `sources` of params.yaml for an address, and what was fetched of it.
     Raises ConfigError, and StreamError if it is not a page.
     """
-    from cmt.config import SourceParams
-    from cmt.sources.connector import Response, Setting
-    from cmt.sources.web import Web
-    from cmt.stream.limits import DEFAULT_LIMITS
-    from cmt.stream.readers.detection import detect
-
     # 1. an address that a connector reads
     parts = urlsplit(address)
     host = parts.hostname or parts.path
@@ -221,8 +218,6 @@ def web_source(
     source: dict[str, Any] = {"name": _source_name(host), "kind": "remote", "address": address}
     source |= {"columns": dict(columns)} if columns else {}
     if parts.scheme not in ("http", "https"):
-        import fsspec
-
         if parts.scheme in fsspec.available_protocols():
             return source, {}
         raise ConfigError(
@@ -251,7 +246,7 @@ def _source_name(name: str) -> str:
 
 
 def answered_questions(
-    workspace: "Workspace", slices: "Sequence[Slice]"
+    workspace: Workspace, slices: Sequence[Slice]
 ) -> "list[tuple[PlainQuestion, Answer]]":
     """At most QUESTIONS questions on documents of `slices`, each on another one, which the bank
     answers.
@@ -288,15 +283,12 @@ def answered_questions(
 def _look(
     folder: Path,
     address: str,
-    params: "StreamParams",
+    params: StreamParams,
     *,
-    columns: "Mapping[Column, str]",
+    columns: Mapping[Column, str],
     published_at: str | None,
-) -> "IngestReport":
+) -> IngestReport:
     """A dry run. Raises StreamError if it would take no document."""
-    from cmt.stream.admission.ingest import Options, ingest, source_paths
-    from cmt.stream.store import SliceStore
-
     seen = ingest(
         SliceStore(folder / "data/stream", folder / "data/quarantine"),
         source_paths([address]),
@@ -311,7 +303,7 @@ def _look(
     return seen
 
 
-def _newest(workspace: "Workspace") -> "tuple[list[Slice], int]":
+def _newest(workspace: Workspace) -> tuple[list[Slice], int]:
     """The newest slices, at most NEWEST_SLICES and about NEWEST_DOCUMENTS; the number of documents
     in the others.
     """

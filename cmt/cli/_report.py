@@ -13,7 +13,6 @@ from cmt.text.display import MISSING, format_optional
 
 if TYPE_CHECKING:
     from cmt.evaluation.baselines import SystemResult
-    from cmt.project import Project
 
 _HELP = (
     "Of closed, full, rag-bm25-1, rag-bm25-3, rag-dense-1, rag-dense-3, rag-hybrid-1, "
@@ -30,20 +29,14 @@ def baselines(
     as_json: Json = False,
 ) -> None:
     """Compare systems and their costs on the same questions; `cmt report` shows the result too."""
-    from cmt.evaluation.baseline_data import ComparisonData
-    from cmt.evaluation.baselines import known_systems, measure_systems
-    from cmt.evaluation.systems import SYSTEMS
-    from cmt.report.baselines import store_baselines
+    from cmt.report.baselines import measure_baselines
 
-    project: Project = ctx.obj.project
-    names = known_systems(
-        list(SYSTEMS) if rows is None else [name.strip() for name in rows.split(",")]
-    )
+    names = None if rows is None else [name.strip() for name in rows.split(",")]
     with ctx.obj.stage("load") as progress:
-        data = ComparisonData.of(project, limit=questions, progress=progress)
-        results = measure_systems(data, names)
-        store_baselines(project, results, data.lineage)
-    record = {"rows": [result.to_json() for result in results], "lineage": data.lineage}
+        results, lineage = measure_baselines(
+            ctx.obj.project, names, limit=questions, progress=progress
+        )
+    record = {"rows": [result.to_json() for result in results], "lineage": lineage}
     columns = ["row", "EM", "F1", "95 %", "behind cmt", "recall"]
     columns += ["adapt, s", "s a question", "peak, GB", "stored, MB", "tokens a question"]
     print_result(

@@ -49,10 +49,8 @@ def serve(
     with listener:
         # 1. load the model while connections wait
         with ctx.obj.stage("load") as progress:
-            import uvicorn
-
             from cmt.serving.app import LOOPBACK, create_app
-            from cmt.serving.protocol import server_config
+            from cmt.serving.protocol import run
 
             # with tokens any Host is safe: a page of another site has no token
             app = create_app(project, hosts=["*"] if has_tokens else [*LOOPBACK, host])
@@ -68,9 +66,7 @@ def serve(
         print_result({"url": url}, f"answering on {url} until Ctrl-C", as_json=as_json)
         sys.stdout.flush()  # a parent process may be waiting for the line
         # 3. serve until Ctrl-C or SIGTERM
-        uvicorn.Server(server_config(app, proxies=project.params.serving.proxies)).run(
-            sockets=[listener]
-        )
+        run(app, listener, proxies=project.params.serving.proxies)
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
 import typer
 from typer.core import TyperGroup
 
+import cmt
 from cmt.cli.output import console, write_json, write_line
 from cmt.cli.progress_bar import ProgressBar
 from cmt.common.dates import parse_end
@@ -22,9 +23,8 @@ from cmt.common.secrets import mask_secrets
 from cmt.errors import CmtError, ConfigError
 
 if TYPE_CHECKING:
-    from cmt.config import Column, Params
+    from cmt.config import Column
     from cmt.project import Project
-    from cmt.workspace import Workspace
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 AsOf = Annotated[
@@ -78,20 +78,16 @@ class CliContext:
     overrides: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def params(self) -> "Params":
+    def params(self) -> "cmt.Params":
         """The parameters; read at their first use, so that --help reads no file. Raises
         ConfigError.
         """
-        from cmt.config import load_params
-
-        return load_params(self.params_path, self.overrides)
+        return cmt.load_params(self.params_path, self.overrides)
 
     @cached_property
-    def workspace(self) -> "Workspace":
+    def workspace(self) -> "cmt.Workspace":
         """The operations on the project. Raises ConfigError."""
-        from cmt.workspace import Workspace
-
-        return Workspace(self.project)
+        return cmt.Workspace(self.project)
 
     @cached_property
     def project(self) -> "Project":

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import cmt
 from cmt.cli import output
 from cmt.cli._ask import ask, chat
 from cmt.cli._changes import changes
@@ -79,9 +80,7 @@ def main() -> None:
 
 def _print_version(requested: bool) -> None:
     if requested:
-        from cmt import __version__
-
-        typer.echo(f"cmt {__version__}")
+        typer.echo(f"cmt {cmt.__version__}")
         raise typer.Exit
 
 

@@ -186,19 +186,15 @@ def write_ingested(report: "IngestReport") -> None:
 
 def write_synced(reports: "Sequence[SyncReport]") -> None:
     """Print a row for each source, and the first refused rows and failed items."""
-    from cmt.sources.sync import COUNTS
-
     if not reports:
         return
-    names = [
-        name
-        for name in COUNTS
-        if name == "listed" or any(getattr(report, name) for report in reports)
+    counts = [report.counts() for report in reports]
+    names = [name for name in counts[0] if name == "listed" or any(c[name] for c in counts)]
+    rows = [
+        [report.source, *(count[name] for name in names)]
+        for report, count in zip(reports, counts, strict=True)
     ]
-    write_table(
-        ["source", *names],
-        [[report.source, *(getattr(report, name) for name in names)] for report in reports],
-    )
+    write_table(["source", *names], rows)
     for report in reports:
         write_lines((f"{report.source}: {problem}" for problem in report.problems), indent=2)
         if report.quarantine:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cmt.common.progress import Progress
 from cmt.common.storage import read_json, write_json
 from cmt.errors import StreamError
-from cmt.evaluation.baselines import SystemResult
+from cmt.evaluation.baseline_data import ComparisonData
+from cmt.evaluation.baselines import SystemResult, known_systems, measure_systems
 from cmt.evaluation.systems import SYSTEMS
 from cmt.project import Project
 
@@ -20,6 +22,21 @@ IDENTITY = (
     "params",
     "bank",
 )  # stored rows are valid for a bank if these of its lineage are equal
+
+
+def measure_baselines(
+    project: Project, names: Sequence[str] | None, *, limit: int, progress: Progress
+) -> tuple[list[SystemResult], Mapping[str, Any]]:
+    """Measure the systems `names` (None: all) on at most `limit` questions; store the results.
+
+    Returns them and the lineage of the bank. Raises ConfigError for an unknown name, and
+    StreamError if the state folder cannot be written.
+    """
+    names = known_systems(names or list(SYSTEMS))
+    data = ComparisonData.of(project, limit=limit, progress=progress)
+    results = measure_systems(data, names)
+    store_baselines(project, results, data.lineage)
+    return results, data.lineage
 
 
 def stored_baselines(project: Project, lineage: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from cmt.bank.rounds import Round
 from cmt.common.progress import Progress
 from cmt.common.provenance import git_commit
@@ -127,8 +129,6 @@ def _measured(project: Project, scored: Entry, progress: Progress) -> dict[str, 
 
 def render(page: Mapping[str, Any]) -> str:
     """The page as HTML. Text of documents, questions and answers is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -6,6 +6,7 @@ uvicorn limits the time between two requests, but not the time that a client tak
 
 import asyncio
 import resource
+import socket
 from typing import Any
 
 import h11
@@ -73,6 +74,11 @@ class TimedProtocol(H11Protocol):
     def _close(self) -> None:
         self._stop()
         self.transport.abort()
+
+
+def run(app: Any, listener: socket.socket, *, proxies: tuple[str, ...]) -> None:
+    """Answer on `listener` until Ctrl-C or SIGTERM. `proxies`: see `server_config`."""
+    uvicorn.Server(server_config(app, proxies=proxies)).run(sockets=[listener])
 
 
 def server_config(app: Any, *, proxies: tuple[str, ...]) -> uvicorn.Config:

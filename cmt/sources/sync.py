@@ -9,7 +9,7 @@ the clock nor the order of a listing matters.
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import chain
@@ -73,13 +73,16 @@ class SyncReport:
 
     def summary(self) -> str:
         """The result in one line."""
-        counts = ((getattr(self, name), name) for name in COUNTS)
         parts = (
             f"{count:,} {name.removesuffix('s') if count == 1 else name}"
-            for count, name in counts
+            for name, count in self.counts().items()
             if count
         )
         return ", ".join(parts) or "nothing there"
+
+    def counts(self) -> dict[str, int]:
+        """Its counts by name, in the order of a table."""
+        return {name: value for name, value in vars(self).items() if type(value) is int}
 
     def add(self, taken: IngestReport, files: Collection[str]) -> None:
         """Add the slices of an ingest, and its refused rows of `files`."""
@@ -95,9 +98,6 @@ class SyncReport:
         """Add a line, unless there are enough."""
         if len(self.problems) < _PROBLEMS:
             self.problems.append(line)
-
-
-COUNTS = tuple(one.name for one in fields(SyncReport) if one.type is int)  # in the order of a table
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Sync:
                 self._remove(vanished, final, state, report, accepted=accept_vanished)
             # 5. Record from where the next listing continues.
             state.cursor = {} if report.failed or report.refused else self.connector.cursor
-            state.slices = self._digests()
+            state.slices = self.store.digests()
             state.write()
             log.info("source %s: %s", self.source.name, report.summary())
             return report
@@ -188,7 +188,7 @@ class Sync:
         """Mark the items to read again: those whose documents the stream has lost, or
         `everything`.
         """
-        if not everything and (not state.entries or self._digests().issuperset(state.slices)):
+        if not everything and (not state.entries or self.store.digests().issuperset(state.slices)):
             return
         stored = set(self.store.forgotten())
         for slice_ in self.store.slices():
@@ -197,9 +197,6 @@ class Sync:
             if everything or not stored.issuperset(entry.doc_ids):
                 state.entries[key] = entry._replace(fingerprint="")
                 state.cursor = {}
-
-    def _digests(self) -> set[str]:
-        return {slice_.digest for slice_ in self.store.slices()}
 
     def _list(self, state: SourceState) -> dict[str, Item] | None:
         """The items of the source by their keys; None if nothing has changed."""
@@ -247,7 +244,6 @@ class Sync:
             report.add(taken, {item.key for item in batch.items})
             # 2. Record.
             final |= self._record(batch.items, state, rejected, before, doc_ids_of)
-            state.slices = self._digests()
             state.write()
         write_quarantine(self.store.quarantine, name=self._quarantine, rejected=rejected)
         for change, count in notes.changes.items():
@@ -371,6 +367,7 @@ class Sync:
                 notes=notes,
                 options=options,
             )
+            state.slices = index.digests()
         for row in report.rejected:
             doc_id_of.pop((row.file, row.row), None)
         return report, _by_file(doc_id_of)

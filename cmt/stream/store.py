@@ -174,6 +174,11 @@ class SliceStore:
         """
         return read_slices(self.path)
 
+    def digests(self) -> set[str]:
+        """The digests of all slices, from the index. Raises StreamError."""
+        with self.opened(read_only=True) as index:
+            return index.digests()
+
     def slice(self, slice_id: str) -> Slice:
         """The slice with this id. Raises StreamError, which lists the existing ones."""
         slices = {slice_.slice_id: slice_ for slice_ in self.slices()}

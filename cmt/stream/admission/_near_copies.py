@@ -10,6 +10,7 @@ from collections import defaultdict
 from typing import Any
 
 import pyarrow as pa
+from rensa import RMinHash
 
 from cmt.common.arrow import take
 from cmt.stream.periods import slice_of_each
@@ -100,8 +101,6 @@ def _runs(text: str) -> set[str]:
 
 def _bands(runs: set[str]) -> list[tuple[int, ...]]:
     """The MinHash of `runs` in bands; near-copies have a band in common."""
-    from rensa import RMinHash
-
     sketch = RMinHash(num_perm=_BANDS * _BAND, seed=0)
     sketch.update(list(runs))  # in any order
     digest = sketch.digest()
