@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+import fsspec
+
 from cmt.config import SourceParams
 from cmt.errors import ConfigError
 from cmt.sources.connector import Connector, Item, Setting, instant_of
@@ -19,8 +21,6 @@ class StorageSource(Connector):
     """
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
-        import fsspec
-
         self._format, self._setting = source.format, setting
         address = setting.expand(source.address)
         try:
