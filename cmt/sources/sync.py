@@ -362,9 +362,9 @@ class Sync:
                 self.store,
                 index,
                 dated,
+                self._columns,
+                notes,
                 quarantine=self._quarantine,
-                columns=self._columns,
-                notes=notes,
                 options=options,
             )
             state.slices = index.digests()

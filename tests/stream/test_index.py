@@ -138,6 +138,17 @@ def test_slices_that_come_and_go_are_noticed(filled: SliceStore, ingest: Ingest)
     assert ingest(ROWS).duplicates == 3
 
 
+def test_the_digests_of_the_index_are_those_of_the_slices(
+    filled: SliceStore, ingest: Ingest
+) -> None:
+    ingest([make_document("new", published_at="2031-04-01")], name="new.jsonl")
+    assert len(filled.digests()) == len(filled.slices()) > 2
+    for path in [*(filled.path / "2031-02").iterdir()]:
+        path.unlink()
+    assert filled.digests() == {slice_.digest for slice_ in filled.slices()}
+    assert SliceStore(filled.path / "none", filled.quarantine).digests() == set()
+
+
 def test_the_file_is_an_index_of_the_slices_after_every_ingest(
     filled: SliceStore, ingest: Ingest
 ) -> None:

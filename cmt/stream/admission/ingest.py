@@ -102,8 +102,8 @@ def ingest(
     published_at: str | None = None,
     options: Options | None = None,
 ) -> IngestReport:
-    """Read every row of the files and folders `path`, and ingest them as `ingest_rows` does; rows
-    dated ahead of the computer's clock wait.
+    """Read every row of the files and folders `path`, and add the new ones to `store` as slices;
+    rejected rows go to the quarantine, and rows dated ahead of the computer's clock wait.
 
     `columns`: column of the schema → column of the source, in addition to `stream.columns`.
     `published_at`: the date of rows without one. Repeating an ingest adds nothing. Raises
@@ -125,60 +125,40 @@ def ingest(
     name = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
     unread = [row for _, raw in sources for row in raw.rejected]
     n_rows = sum(len(raw.documents) + len(raw.questions) for _, raw in sources)
-    if not (n_rows or any(row.raw for row in unread)):  # the quarantine would show nothing
-        first = unread[0] if unread else Rejected(name, 1, f"{name} {UNPUBLISHED}")
-        place = "" if first.file in first.reason else f"{first.file}:{first.row}: "
-        raise StreamError(f"{place}{first.reason}")
-    # 2. ingest their rows
+    if not (n_rows or any(row.raw for row in unread)):
+        raise _unreadable(name, unread)
+    # 2. validate and admit their rows
     digest = sha256_hex(*(raw.digest for _, raw in sources))
     file_name = Path(name).resolve().name.encode("utf-8", "replace")
     short_name = file_name[:100].decode("utf-8", "ignore")  # a file system limits bytes
-    report = ingest_rows(
-        store,
-        sources,
-        quarantine=f"{short_name}-{digest[:16]}.jsonl",
-        columns=matching,
-        notes=notes,
-        options=options,
-    )
-    log.info("%s: %s", name, report.summary())  # the other lines of a report may quote rows
-    if report.rejected_fraction == 1 and not (report.waiting or options.dry_run):
-        first = report.rejected[0]
-        raise StreamError(
-            f"{name}: none of its {counted(len(report.rejected), 'row')} can be taken"
-            f"{f', see {report.quarantine}' if report.quarantine else ''}; "
-            f"the first: {first.file}:{first.row}: {first.reason}"
-        )
-    return report
-
-
-def ingest_rows(
-    store: SliceStore,
-    sources: Sequence[tuple[str, RawRows]],
-    *,
-    quarantine: str,
-    columns: Columns,
-    notes: Notes,
-    options: Options,
-) -> IngestReport:
-    """Validate rows, quarantine rejected ones, and add new ones to `store` as slices; all may be
-    rejected.
-
-    `sources`: each file or source with its rows. `quarantine`: the name of the file of rejected
-    rows. `columns`, `notes`: what matched the rows and what the readers noted, for the report.
-    """
+    quarantine = f"{short_name}-{digest[:16]}.jsonl"
     rows = validate(sources, notes, options)
     with store.opened(read_only=options.dry_run) as index:
         rows = identify(store, index, rows, options)
-        return admit(
-            store,
-            index,
-            rows,
-            quarantine=quarantine,
-            columns=columns,
-            notes=notes,
-            options=options,
-        )
+        report = admit(store, index, rows, matching, notes, quarantine=quarantine, options=options)
+    log.info("%s: %s", name, report.summary())  # the other lines of a report may quote rows
+    if report.rejected_fraction == 1 and not (report.waiting or options.dry_run):
+        raise _nothing_taken(name, report)
+    return report
+
+
+def _unreadable(name: str, unread: Sequence[Rejected]) -> StreamError:
+    """The error for files that have neither a row nor a rejected one that the quarantine can show:
+    its first reason.
+    """
+    first = unread[0] if unread else Rejected(name, 1, f"{name} {UNPUBLISHED}")
+    place = "" if first.file in first.reason else f"{first.file}:{first.row}: "
+    return StreamError(f"{place}{first.reason}")
+
+
+def _nothing_taken(name: str, report: IngestReport) -> StreamError:
+    """The error for files whose rows are all rejected."""
+    first = report.rejected[0]
+    return StreamError(
+        f"{name}: none of its {counted(len(report.rejected), 'row')} can be taken"
+        f"{f', see {report.quarantine}' if report.quarantine else ''}; "
+        f"the first: {first.file}:{first.row}: {first.reason}"
+    )
 
 
 def validate(sources: Sequence[tuple[str, RawRows]], notes: Notes, options: Options) -> Candidates:
@@ -274,13 +254,17 @@ def admit(
     store: SliceStore,
     index: SliceIndex,
     rows: Candidates,
-    *,
-    quarantine: str,
     columns: Columns,
     notes: Notes,
+    *,
+    quarantine: str,
     options: Options,
 ) -> IngestReport:
-    """Add the rows that are new and allowed as slices, and write the others to the quarantine."""
+    """Add the rows that are new and allowed as slices, and write the others to the quarantine.
+
+    `columns`, `notes`: what matched the rows and what the readers noted, for the report.
+    `quarantine`: the name of the file of rejected rows.
+    """
     # 1. select the rows
     params, dry_run = options.params, options.dry_run
     excess = excess_near_duplicates(
