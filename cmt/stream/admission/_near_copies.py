@@ -29,10 +29,17 @@ def excess_near_duplicates(documents: pa.Table, *, period: str | int, limit: int
     """
     if not limit:
         return {}
-    dates, doc_ids = documents["published_at"].to_pylist(), documents["doc_id"].to_pylist()
-    slices, members = slice_of_each(documents, period=period), defaultdict[Any, list[int]](list)
+    columns = ("published_at", "doc_id", "source", "sha256")
+    dates, doc_ids, sources, hashes = (documents[name].to_pylist() for name in columns)
+    # 1. the rows of each slice by date, of equal texts of one source the first
+    slices, seen = slice_of_each(documents, period=period), set[tuple[Any, ...]]()
+    members = defaultdict[Any, list[int]](list)
     for row in sorted(range(documents.num_rows), key=dates.__getitem__):
-        members[slices[row]].append(row)
+        key = (slices[row], sources[row], hashes[row])
+        if key not in seen:
+            seen.add(key)
+            members[slices[row]].append(row)
+    # 2. the near-copies in each slice that can have too many
     refused = dict[int, str]()
     for rows in members.values():
         if len(rows) <= limit:
@@ -47,15 +54,13 @@ def excess_near_duplicates(documents: pa.Table, *, period: str | int, limit: int
 
 
 def _excess_in_slice(documents: pa.Table, limit: int) -> dict[int, int]:
-    columns = ("doc_id", "supersedes", "text", "sha256", "source")
-    doc_ids, supersedes, texts, hashes, sources = (documents[name].to_pylist() for name in columns)
+    """Row → the first of at least `limit` rows before it that are its near-copies."""
+    columns = ("doc_id", "supersedes", "text")
+    doc_ids, supersedes, texts = (documents[name].to_pylist() for name in columns)
     excess: dict[int, int] = {}
     buckets = defaultdict[tuple[int, ...], list[int]](list)
     current: dict[str, int] = {}  # doc_id → row that was taken and is not superseded
-    first = dict[tuple[str, str], int]()  # source and text → its first row
-    for row, key in enumerate(zip(sources, hashes, strict=True)):
-        first.setdefault(key, row)
-    for row in first.values():
+    for row in range(documents.num_rows):
         # 1. candidates by MinHash, without what this row replaces
         runs = _runs(texts[row])
         bands, replaced = _bands(runs), {doc_ids[row], supersedes[row]}

@@ -118,13 +118,14 @@ def ingest(
     limits, notes = Limits(options.params), Notes()
     matching = Columns({**options.params.columns, **(columns or {})})
     paths = [path] if isinstance(path, Path) else path
-    sources = list[tuple[str, RawRows]]()
+    sources, unread, n_rows = list[tuple[str, RawRows]](), list[Rejected](), 0
     for one in paths:
         read = records(one, format=file_format, limits=limits, notes=notes)
-        sources.append((one.resolve().name, collect(read, matching, published_at=published_at)))
+        raw = collect(read, matching, published_at=published_at)
+        sources.append((one.resolve().name, raw))
+        unread += raw.rejected
+        n_rows += len(raw.documents) + len(raw.questions)
     name = f"{paths[0]}" + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-    unread = [row for _, raw in sources for row in raw.rejected]
-    n_rows = sum(len(raw.documents) + len(raw.questions) for _, raw in sources)
     if not (n_rows or any(row.raw for row in unread)):
         raise _unreadable(name, unread)
     # 2. validate and admit their rows
