@@ -19,7 +19,7 @@ strangers whose texts share no pattern.
 
 Writes metrics/poison.json; exits with 1 if less than 95 % of the attacks are stopped, if more than
 2 % of the honest slices are held back, or if a slice is refused although a document of it is set
-aside. tests/benchmarks/test_poison.py plays a SMALL world.
+aside. tests/rounds/test_attacks.py plays a SMALL world.
 """
 
 import json
