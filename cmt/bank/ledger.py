@@ -93,8 +93,11 @@ class Ledger:
 
     # Changes
 
-    def changes(self, *, undecided: bool = True) -> list[Change]:
-        """The changes that rounds found, sorted by `holds_from`.
+    def changes(
+        self, doc_ids: Collection[str] | None = None, *, undecided: bool = True
+    ) -> list[Change]:
+        """The changes that rounds found, sorted by `holds_from`; with `doc_ids` only changes of
+        these documents.
 
         1. A change counts if its round is committed and did not set one of its documents aside. A
            round in progress counts too, but not without `undecided`.
@@ -103,7 +106,17 @@ class Ledger:
 
         Rejected changes are included. Raises DamageError if a row is damaged.
         """
-        return without_rivals(self._in_force(self._read_changes(), undecided=undecided))
+        if doc_ids is None:
+            return without_rivals(self._in_force(self._read_changes(), undecided=undecided))
+        # 1. The changes of these documents.
+        stored = self._read_changes(old_doc_id=doc_ids, new_doc_id=doc_ids)
+        wanted = {change.id for change in stored.values()}
+        # 2. Their rivals, and the changes between the later documents of these.
+        for _ in range(2 if stored else 0):
+            named = {doc_id for change in stored.values() for doc_id in change.doc_ids}
+            stored |= self._read_changes(old_doc_id=named)
+        in_force = without_rivals(self._in_force(stored, undecided=undecided))
+        return [change for change in in_force if change.id in wanted]
 
     def write_changes(self, round_id: str, compressor: str, changes: Sequence[Change]) -> None:
         """Replace the changes that a round found by `changes`, in one commit.

@@ -148,6 +148,8 @@ def test_the_changes_of_a_committed_round_are_read_as_they_were_written(ledger: 
     assert read == [replace(change, **expected) for change in (MAYOR, PRICE)]
     assert datetime.fromisoformat(found_at).tzinfo is not None
     assert Ledger(lancedb.connect(ledger.connection.uri)).changes() == read
+    assert ledger.changes(["fares", "it's; --"]) == ledger.changes({"ferry"}) == read[1:]
+    assert ledger.changes(["nobody"]) == ledger.changes([]) == []
 
 
 def test_a_change_that_a_surer_one_makes_unlikely_is_left_out(ledger: Ledger) -> None:
@@ -164,12 +166,14 @@ def test_a_change_that_a_surer_one_makes_unlikely_is_left_out(ledger: Ledger) ->
     )
     ledger.write_changes(second.round_id, second.compressor, [change("jan", "x", 0.9)])
     assert {c.doc_ids for c in ledger.changes()} == {("jan", "x"), ("may", "mar")}
+    for doc_id, found in {
+        "mar": [("may", "mar")],
+        "jan": [("jan", "x")],
+        "x": [("jan", "x")],
+    }.items():
+        assert [c.doc_ids for c in ledger.changes([doc_id])] == found
     ledger.write(replace(second, state="rolled_back"))
-    assert {c.doc_ids for c in ledger.changes()} == {
-        ("jan", "mar"),
-        ("jan", "may"),
-        ("may", "mar"),
-    }
+    assert {c.doc_ids for c in ledger.changes(["jan"])} == {("jan", "mar"), ("jan", "may")}
 
 
 @pytest.mark.parametrize("state", ["refused", "interrupted", "rolling_back", "rolled_back"])
