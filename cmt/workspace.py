@@ -9,29 +9,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cmt.answering.answer import Answer, check_length, clean_question
 from cmt.bank.rounds import Round
 from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.common.scratch import remove_dead
 from cmt.config import Column, Params, SourceParams, load_params
 from cmt.errors import ConfigError, NotFoundError, RoundError, StreamError
-from cmt.evaluation.sampling import sample_by_position
 from cmt.project import Project
-from cmt.sources.connector import Connector, Response, Setting
-from cmt.sources.sync import Sync, SyncReport
 from cmt.stream.admission.ingest import Options, ingest, source_paths
 from cmt.stream.admission.report import IngestReport
-from cmt.stream.limits import Limits
-from cmt.tracking.runs import Tracker
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
+    from cmt.answering.answer import Answer
     from cmt.evaluation.evaluate import Evaluation, SystemScores
     from cmt.modeling.codebook import Codebook
     from cmt.rounds.care.forgetting import Candidate, ForgottenDocument
     from cmt.rounds.care.verification import PartReport
     from cmt.rounds.erasure import ForgetReport
+    from cmt.sources.connector import Connector, Response, Setting
+    from cmt.sources.sync import SyncReport
     from cmt.training.plan import TrainingPlan
 
 HELD_OUT_QUESTIONS = 500  # held-out questions that a trained compressor is scored on
@@ -145,9 +142,9 @@ class Workspace:
         newest: bool = False,
         settled: Callable[[str, str | None], bool] | None = None,
         secrets: Mapping[str, str] | None = None,
-        fetched: Mapping[str, Response] | None = None,
+        fetched: "Mapping[str, Response] | None" = None,
         progress: Progress | None = None,
-    ) -> SyncReport:
+    ) -> "SyncReport":
         """Bring the stream in step with the source `name` of params.yaml; see `cmt.sources.sync`.
 
         `dry_run`: only compare. `everything`: fetch all items, also unchanged ones.
@@ -155,6 +152,8 @@ class Workspace:
         `Sync`. `secrets`, `fetched`: see `open_source`. Raises what `open_source` raises;
         VanishedError if too much vanished; StreamError if the source cannot be listed.
         """
+        from cmt.sources.sync import Sync
+
         source, connector, setting = self.open_source(name, secrets=secrets, fetched=fetched)
         return Sync(
             source,
@@ -180,15 +179,17 @@ class Workspace:
         name: str,
         *,
         secrets: Mapping[str, str] | None = None,
-        fetched: Mapping[str, Response] | None = None,
-    ) -> tuple[SourceParams, Connector, Setting]:
+        fetched: "Mapping[str, Response] | None" = None,
+    ) -> "tuple[SourceParams, Connector, Setting]":
         """A source and its connector. `secrets`: values of `${NAME}` in addition to the
         environment. `fetched`: responses that are at hand, see `Setting`.
 
         Raises NotFoundError if no source has that name, and ConfigError if it cannot be opened as
         configured.
         """
+        from cmt.sources.connector import Setting
         from cmt.sources.kinds import open_connector
+        from cmt.stream.limits import Limits
 
         sources = {source.name: source for source in self.params.sources}
         if name not in sources:
@@ -405,13 +406,15 @@ class Workspace:
 
     def ask(
         self, question: str, *, as_of: datetime | None = None, closed_book: bool = False
-    ) -> Answer:
+    ) -> "Answer":
         """Answer a question as of a date (None: now), with the sources of the answer.
 
         With `closed_book` the answer of the LM without memory is added. Raises BankError if there
         is no bank of the compressor in use, and ConfigError if `as_of` is no date-time with a zone,
         or `question` is empty or too long.
         """
+        from cmt.answering.answer import check_length, clean_question
+
         if as_of is not None and not isinstance(as_of, datetime):
             raise ConfigError(f"as_of must be a date-time with a time zone, not {as_of!r}")
         try:
@@ -434,6 +437,7 @@ class Workspace:
         bank of the compressor in use.
         """
         from cmt.evaluation.evaluate import evaluate
+        from cmt.evaluation.sampling import sample_by_position
 
         self.project.active.bank()
         questions = self.project.store.all_questions()
@@ -455,4 +459,6 @@ class Workspace:
 
 def _training_callbacks(params: Params, root: Path) -> "list[TrainerCallback]":
     """Log the training in MLflow, unless `tracking.enabled` is off."""
+    from cmt.tracking.runs import Tracker
+
     return [Tracker(params.tracking, root).log_training(params)] if params.tracking.enabled else []
