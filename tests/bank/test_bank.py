@@ -338,7 +338,7 @@ def test_an_index_that_finds_no_space_in_the_temporary_folder_names_it_and_harms
 
 
 def write_documents(uri: str, start: int, barrier: Any) -> None:
-    barrier.wait()
+    barrier.wait(120)
     bank = open_bank(BankLocation(uri), schema=SCHEMA)
     for n in range(start, start + 3):
         # Each supersedes a document of the other process.
