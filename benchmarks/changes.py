@@ -73,10 +73,14 @@ class Stories:
 
     def group(self, question: dict[str, Any]) -> str:
         """Whether `question` is asked at the end, between the dates, or on a trap."""
-        story = self.story_of[question["doc_id"]]
-        if story["kind"].startswith("trap"):
-            return "trap"
-        return "end" if question["doc_id"] == story["documents"][-1] else "between"
+        return when_asked(question, self.story_of[question["doc_id"]])
+
+
+def when_asked(question: dict[str, Any], story: dict[str, Any]) -> str:
+    """Whether `question` is asked at the end of its story, between its dates, or on a trap."""
+    if story["kind"].startswith("trap"):
+        return "trap"
+    return "end" if question["doc_id"] == story["documents"][-1] else "between"
 
 
 def main(
@@ -112,16 +116,29 @@ def measure(part: Stories, bank: TemporaryBank) -> None:
     """Print the answers and the detected changes of one writer."""
     with bank.answerer() as answerer:
         found = without_rivals(find_changes(answerer, bank.rows))
-
-        def changes_of(doc_ids: set[str] | None) -> list[Change]:
-            return [
-                change
-                for change in found
-                if doc_ids is None or not doc_ids.isdisjoint(change.doc_ids)
-            ]
-
-        write_answers(part, replace(answerer, changes_of=changes_of), bank.rows)
+        write_answers(part, knowing(answerer, found), bank.rows)
     write_changes(part, {change.doc_ids for change in found})
+
+
+def knowing(answerer: Answerer, found: Sequence[Change]) -> Answerer:
+    """`answerer` as if a round had recorded the changes `found`."""
+
+    def changes_of(doc_ids: set[str] | None) -> list[Change]:
+        if doc_ids is None:
+            return list(found)
+        return [change for change in found if not doc_ids.isdisjoint(change.doc_ids)]
+
+    return replace(answerer, changes_of=changes_of)
+
+
+def asked_at(question: dict[str, Any]) -> datetime:
+    """The end of the day on which `question` is asked."""
+    return datetime.fromisoformat(question["asked_at"]).replace(hour=23, tzinfo=UTC)
+
+
+def gives(text: str, values: list[str]) -> bool:
+    """Whether an answer gives one of the values."""
+    return bool(values) and f1(text, values) >= RIGHT and not contradicts(text, values)
 
 
 class TrainingPair(NamedTuple):
@@ -140,7 +157,7 @@ def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[TrainingPair]
     judge = Judge(bank.model.cross_encoder)
     with bank.answerer() as answerer:
         for question in part.questions:
-            as_of = datetime.fromisoformat(question["asked_at"]).replace(hour=23, tzinfo=UTC)
+            as_of = asked_at(question)
             right, story = rows[question["doc_id"]], part.story_of[question["doc_id"]]
             found = answerer.bank.search(
                 key=np.array(right["key"]), text=right["text"], k=2, as_of=as_of
@@ -176,24 +193,18 @@ def write_answers(part: Stories, answerer: Answerer, rows: pa.Table) -> None:
     "span right": whether ψ's best span in the document with the answer, read alone, is right.
     """
     questions = [question["question"] for question in part.questions]
-    dates = [
-        datetime.fromisoformat(question["asked_at"]).replace(hour=23, tzinfo=UTC)
-        for question in part.questions
-    ]
+    dates = [asked_at(question) for question in part.questions]
     answers = answerer.answer(questions, as_of=dates)
     row_of = {row["doc_id"]: row for row in rows.to_pylist()}
     spans = answerer.statements(
         questions, [row_of[question["doc_id"]] for question in part.questions]
     )
 
-    def right(text: str, question: dict[str, Any]) -> bool:
-        return f1(text, question["answers"]) >= RIGHT and not contradicts(text, question["answers"])
-
     outcomes = defaultdict(list)
     for question, answer, span in zip(part.questions, answers, spans, strict=True):
-        is_right = right(answer.text if answer.known else "", question)
+        is_right = gives(answer.text if answer.known else "", question["answers"])
         wrong = answer.verdict == "likely" and not is_right
-        span_right = right(span.answer, question)
+        span_right = gives(span.answer, question["answers"])
         outcomes[part.group(question)].append(
             (is_right, wrong, answer.verdict == "unsure", span_right)
         )

@@ -47,25 +47,6 @@ def test_a_story_changes_with_each_document_or_as_it_declares(tmp_path: Path) ->
     assert "b-2" not in data.documents["doc_id"].to_pylist()
 
 
-def test_groups_keep_a_fixed_part_of_the_stories_apart(tmp_path: Path) -> None:
-    names = [f"g{n}" for n in range(200)]
-    assert 0.1 < sum(map(SCRIPT.kept_apart, names)) / len(names) < 0.3
-    apart = next(name for name in names if SCRIPT.kept_apart(name))
-    seen = next(name for name in names if not SCRIPT.kept_apart(name))
-    links = [
-        {"story": "a", "kind": "change:team", "documents": ["a-0", "a-1"]},
-        {"story": "b", "kind": "change:team", "documents": ["b-0", "b-1"]},
-    ]
-    groups = [{"story": "a", "group": apart}, {"story": "b", "group": seen}]
-    questions = [question("a-1"), question("b-1")]
-    folder = write(tmp_path, documents=DOCUMENTS, questions=questions, links=links, groups=groups)
-
-    data = SCRIPT.DataSet.read(folder, folder / "groups.jsonl")
-
-    assert [row["doc_id"] for row in data.questions] == ["a-1"]
-    assert data.declared == {("a-0", "a-1")}
-
-
 @pytest.mark.parametrize(
     ("text", "outcome"),
     [
