@@ -355,9 +355,9 @@ def test_two_processes_that_write_at_once_leave_one_consistent_bank(tmp_path: Pa
     ):
         pass
     assert [first.exitcode, second.exitcode] == [0, 0]
-    alone = open_bank(BankLocation(str(tmp_path / "alone")), schema=SCHEMA)
+    one_writer = open_bank(BankLocation(str(tmp_path / "one_writer")), schema=SCHEMA)
     documents = [document(f"e{n}", at=n, supersedes=f"d{(n + 3) % 6}") for n in range(6)]
-    alone.upsert(table(*map(lettered, [*range(6), 50]), *documents))
+    one_writer.upsert(table(*map(lettered, [*range(6), 50]), *documents))
     bank = open_bank(BankLocation(both))
     assert problems(bank) == []
-    assert (bank.digest(), bm25(bank)) == (alone.digest(), bm25(alone))
+    assert (bank.digest(), bm25(bank)) == (one_writer.digest(), bm25(one_writer))
