@@ -44,7 +44,8 @@ class Project:
     ) -> None:
         self.declared, self.root, self.state = params, root, state_folder(params, root)
         self.store = SliceStore(path=params.stream.path, quarantine=params.stream.quarantine)
-        self.authority = Authority(params.stream.authority, params.stream.peers)
+        unnamed = {source.name for source in params.sources if source.publisher is None}
+        self.authority = Authority(params.stream.authority, params.stream.peers, unnamed)
         self.lease = HeldLease(params.bank.uri)
         self.bank_location = BankLocation(
             params.bank.uri, params.bank.exact_below, self.lease.check

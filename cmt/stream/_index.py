@@ -122,6 +122,11 @@ class SliceIndex:
         for slice_ in sorted(slices, key=attrgetter("period", "seq")):
             yield read_rows(slice_, table, columns=columns)
 
+    def publishers(self, prefix: str) -> set[str]:
+        """The publishers whose names begin with `prefix`."""
+        query = "SELECT DISTINCT source FROM versions WHERE substr(source, 1, ?) = ?"
+        return {source for (source,) in self.select(query, len(prefix), prefix)}
+
     def units(self) -> set[str]:
         """The units of the periods of all slices, see `unit_of`."""
         return {unit for (unit,) in self.select("SELECT DISTINCT unit FROM slices")}

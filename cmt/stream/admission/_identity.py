@@ -9,6 +9,7 @@ from operator import attrgetter
 from cmt.common.arrow import rows_of
 from cmt.common.digests import sha256_hex
 from cmt.stream._urls import url_identity
+from cmt.stream.admission.authority import series
 from cmt.stream.rows import ValidatedRows
 from cmt.stream.schema import normalise
 from cmt.text.display import FILE_PREFIX
@@ -29,7 +30,8 @@ def split_ids(
     documents: ValidatedRows, questions: ValidatedRows, find: Find
 ) -> tuple[ValidatedRows, ValidatedRows]:
     """Give a document with the doc_id of its text one of publisher and text, if another publisher
-    has the same text. `find`: finds the versions of the store.
+    has the same text. `find`: finds the versions of the store. Files of one `series` have one
+    publisher.
     """
     rows = list(rows_of(documents.table, "doc_id", "source", "sha256"))
     by_text = {doc_id for doc_id, _, sha256 in rows if doc_id == sha256[:16]}
@@ -38,12 +40,12 @@ def split_ids(
     # 1. the first publisher of each text
     publishers = dict[str, str | None]()
     for version in sorted(find(by_text, ()), key=attrgetter("order")):
-        publishers.setdefault(version.doc_id, version.source)
+        publishers.setdefault(version.doc_id, series(version.source))
     # 2. another doc_id for the documents of other publishers
     renamed, doc_ids = dict[str, str](), list[str]()
     for doc_id, publisher, sha256 in rows:
-        by_its_text = doc_id == sha256[:16]
-        if by_its_text and publishers.setdefault(doc_id, publisher) != publisher:
+        by_its_text, own = doc_id == sha256[:16], series(publisher)
+        if by_its_text and publishers.setdefault(doc_id, own) != own:
             renamed[doc_id] = doc_id = sha256_hex(publisher, sha256)[:16]
         doc_ids.append(doc_id)
     # 3. the questions about them

@@ -30,9 +30,9 @@ from cmt.stream.admission._forgotten import reject_forgotten, reject_waiting
 from cmt.stream.admission._identity import publisher_of, resolve_addresses, split_ids
 from cmt.stream.admission._near_copies import excess_near_duplicates
 from cmt.stream.admission._waiting import WaitingRow, by_publisher, read_waiting, write_waiting
-from cmt.stream.admission.authority import Authority, check_publisher
+from cmt.stream.admission.authority import Authority, check_publisher, is_file
 from cmt.stream.admission.intake import IDENTITY, NEW, StoredRows, select, versions_of
-from cmt.stream.admission.report import IngestReport, notices
+from cmt.stream.admission.report import IngestReport, file_publishers, notices
 from cmt.stream.columns import Columns, Kind
 from cmt.stream.limits import Limits
 from cmt.stream.periods import newest_apart, period_unit, split
@@ -43,7 +43,7 @@ from cmt.stream.schema import Checks, Notes, Rejected, one_line
 from cmt.stream.slices import Slice
 from cmt.stream.store import SliceStore
 from cmt.text.date_formats import DateReader
-from cmt.text.display import counted
+from cmt.text.display import FILE_PREFIX, counted
 from cmt.timeline import Version, in_memory, related
 
 log = logging.getLogger(__name__)
@@ -280,6 +280,7 @@ def admit(
         stored=stored,
         authority=Authority(params.authority),
     )
+    files = index.publishers(FILE_PREFIX)
     parts = list(split(intake.documents, intake.questions, period=params.period))
     parts = newest_apart(parts) if options.newest else parts
     # 2. quarantine rejected rows first, so that an ingest that fails shows why; then write a slice
@@ -295,7 +296,9 @@ def admit(
         if rows.waiting != rows.waited:
             write_waiting(store.quarantine, rows.waiting)
     # 3. report
-    lines = notices(documents, intake, columns, notes, waiting=len(rows.waiting))
+    lines = [*notices(documents, intake, columns, notes, waiting=len(rows.waiting))]
+    if added_files := {*filter(is_file, intake.documents["source"].to_pylist())}:
+        lines += file_publishers(added_files, files | added_files)
     return IngestReport(
         slices=tuple(slices),
         accepted=intake.documents.num_rows,

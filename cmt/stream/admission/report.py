@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 from cmt.common.arrow import rows_of
 from cmt.config import Column
 from cmt.stream._languages import SAMPLE, language_notice
+from cmt.stream.admission.authority import series
 from cmt.stream.admission.intake import Intake
 from cmt.stream.columns import Columns
 from cmt.stream.readers._squad import RELEASED_AT
 from cmt.stream.rows import ValidatedRows
 from cmt.stream.schema import Notes, Rejected
 from cmt.stream.slices import Slice
-from cmt.text.display import counted
+from cmt.text.display import FILE_PREFIX, counted
 from cmt.text.shingles import shingles, words
 
 _LISTED = 3  # files in a notice
@@ -150,6 +151,24 @@ def notices(
         yield notice
     if len({origin.file for origin in documents.origins}) > 1:
         yield from _shared_ids(documents)
+
+
+def file_publishers(added: Collection[str], files: Collection[str]) -> Iterator[str]:
+    """How `added` files without a publisher were taken, if there are other such `files`."""
+    own = min(added)
+    alike = sorted(file for file in files if series(file) == series(own) and file != own)
+    others = alike or sorted(set(files) - {own})
+    if others:
+        names = [name.removeprefix(FILE_PREFIX) for name in (own, others[0])]
+        yield (
+            f"{' and '.join(names)} have no --source: "
+            + (
+                "they count as files of one publisher, and correct each other's documents"
+                if alike
+                else "a later one may change what the other states"
+            )
+            + "; if that is wrong, name their publishers with --source"
+        )
 
 
 def _shared_ids(documents: ValidatedRows) -> Iterator[str]:

@@ -104,6 +104,47 @@ def test_peers_may_change_each_others_facts_but_not_documents() -> None:
     assert Authority(peers="*").may_change("Mallory", "Courier")
 
 
+def test_what_is_added_without_a_publisher_is_of_peers() -> None:
+    authority = Authority(unnamed={"posts", "wiki"})
+    for pair in (("posts", "wiki"), ("file:a.md", "posts"), ("file:a.csv", "file:b.csv")):
+        assert authority.may_change(*pair) and not authority.covers(*pair)
+    for stranger in ("Courier", "feeds", "", None):
+        assert not authority.may_change(stranger, "posts")
+        assert not authority.may_change("file:a.md", stranger)
+
+
+def test_files_of_one_series_have_one_publisher(ingest: Ingest, store: SliceStore) -> None:
+    ingest([HONEST], name="fares-2031-01.jsonl")
+    assert ingest([UPDATE, CORRECTION], name="Fares-2031-Feb.jsonl").rejected == ()
+    copy = make_document(text="The same.")
+    del copy["doc_id"]
+    for month, accepted in (("01", 1), ("02", 0)):
+        report = ingest([copy], name=f"notes {month}.jsonl")
+        assert (report.accepted, report.duplicates) == (accepted, 1 - accepted)
+    for other in ("fares.jsonl", "fares-2031-02.json", "marches-2031-01.jsonl"):
+        assert "'file:fares-2031-01.jsonl'" in refusal(ingest, CORRECTION, name=other)
+
+
+def test_the_numbers_of_rows_are_no_ids_of_a_series(ingest: Ingest) -> None:
+    ingest([make_document("1", text="The ferry costs six crowns.")], name="a-01.jsonl")
+    row = make_document("1", text="The bridge is closed.", published_at=LATER)
+    assert "--source NAME" in refusal(ingest, row, name="a-02.jsonl")
+    assert ingest([row | {"text": "Free."}], name="a-01.jsonl").versions == 1
+
+
+def test_an_ingest_says_how_files_without_a_publisher_are_taken(ingest: Ingest) -> None:
+    def noticed(name: str, **options: Any) -> list[str]:
+        report = ingest([make_document(name)], name=name, **options)
+        return [line for line in report.notices if "--source" in line]
+
+    assert noticed("fares-01.jsonl") == []
+    assert noticed("news.jsonl", publisher="Courier") == []
+    (peers,) = noticed("notes.jsonl")
+    assert "notes.jsonl" in peers and "fares-01.jsonl" in peers
+    (one,) = noticed("fares-02.jsonl")
+    assert "fares-02.jsonl" in one and "fares-01.jsonl" in one and "notes" not in one
+
+
 def test_nothing_supersedes_what_is_younger(ingest: Ingest, store: SliceStore) -> None:
     early = UPDATE | {"published_at": "2031-01-01T06:00:00Z"}
     (refused,) = ingest([early, HONEST]).rejected
