@@ -309,8 +309,9 @@ class Sync:
                 if one.error and not one.error.startswith(one.where)
                 else one.error
             )
+            fields = {} if error else one.fields
             numbered.append(
-                Record({} if error else one.fields, f"{item.key} row {number}", error, one.left_out)
+                one._replace(fields=fields, where=f"{item.key} row {number}", error=error)
             )
             for part in one.left_out:
                 report.add_problem(
@@ -454,7 +455,8 @@ class Sync:
 
     @cached_property
     def _columns(self) -> Columns:
-        return Columns({**self.stream.columns, **self.source.columns})
+        used = (self.source.key, self.source.updated_at)
+        return Columns({**self.stream.columns, **self.source.columns}, used=used)
 
     @property
     def _publisher(self) -> str:

@@ -2,6 +2,7 @@
 
 A row with a question is a question, any other a document. Each row is matched by the columns that
 it fills. Between two columns that may both hold the text nothing is guessed: the row is rejected.
+Columns without a role are read by `cmt.stream._unnamed_columns`.
 """
 
 import difflib
@@ -13,6 +14,14 @@ from typing import Any, Literal, NamedTuple, get_args
 from unicodedata import combining, normalize
 
 from cmt.config import Column
+from cmt.stream._unnamed_columns import (
+    MOST_LINES,
+    Others,
+    id_of,
+    may_be_id,
+    may_have_line,
+    told,
+)
 from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Notes, is_blank, unwrap
 from cmt.text.date_formats import WITHOUT_ZONE
 
@@ -107,6 +116,16 @@ class Record(NamedTuple):
     error: str | None = None  # why the record could not be read, and what to do
     left_out: tuple[str, ...] = ()
     """Parts of the file that are not documents; one record of the file lists them all."""
+    is_row: bool = True
+    """Whether its fields are columns of a table, not the front matter of a text."""
+
+
+class Match(NamedTuple):
+    """A row, matched with the schema."""
+
+    kind: Kind
+    values: Mapping[str, Any]  # column of the schema → value
+    others: Others = Others()
 
 
 def column_of(key: str) -> str | None:
@@ -141,27 +160,33 @@ def _word(value: Any) -> str:
 class Columns:
     """Matches the rows of an ingest and counts what was matched."""
 
-    def __init__(self, chosen: Mapping[Any, str] | None = None) -> None:
+    def __init__(
+        self, chosen: Mapping[Any, str] | None = None, *, used: Collection[str | None] = ()
+    ) -> None:
         """`chosen`: column of the schema → column of the source, `fields.body` inside an object;
-        blank: not read.
+        blank: not read. Of the text, several columns with commas between them. `used`: columns that
+        serve the source itself, such as its cursor; they become no lines of the text.
         """
         self._chosen: dict[str, str] = {**(chosen or {})}
+        self._used = used
         self._found: set[str] = set()
         self._match = lru_cache(maxsize=1_000)(self._match_shape)
         self._matched: Counter[tuple[str, str]] = Counter()
         self._unread: Counter[str] = Counter()
+        self._lines: Counter[str] = Counter()
+        self._apart = 0
 
-    def match(self, fields: Mapping[str, Any]) -> tuple[Kind, Mapping[str, Any]]:
-        """The kind of a row, and its values by column of the schema. Raises ValueError if it has no
-        text, or two.
+    def match(self, fields: Mapping[str, Any], *, is_row: bool = True) -> Match:
+        """The kind of a row, its values by column of the schema, and its columns without a role, if
+        it `is_row`. Raises ValueError if it has no text, or two.
         """
         if not self._chosen and fields.keys() <= _OWN:
             is_question = "question" in fields and not (
                 "text" in fields and is_blank(fields["question"])
             )
-            return "question" if is_question else "document", fields
+            return Match("question" if is_question else "document", fields)
         filled = _flat(fields)
-        kind, keys, unread, rivals = self._match(tuple(filled))
+        kind, keys, unread, rivals, lines = self._match(tuple(filled))
         if len({str(filled[key]) for key in rivals}) > 1:
             raise ValueError(
                 f"the text may be {_listed(rivals, ' or ')}: choose one with --map text="
@@ -173,9 +198,23 @@ class Columns:
                 f"no text in its columns, {names or 'which are empty'}: name one with --map "
                 "text=COLUMN"
             )
+        others = Others()
+        if is_row and kind == "document":
+            given = {key: text for key in lines if (text := told(filled[key]))}
+            ids = {key: value for key in unread if may_be_id(key) and (value := id_of(filled[key]))}
+            others = Others(given, {} if "doc_id" in self._chosen else ids)
         self._matched.update(keys.items())
-        self._unread.update(unread)
-        return kind, {column: filled[key] for column, key in keys.items()}
+        self._lines.update(others.lines.keys())
+        self._unread.update(key for key in unread if key not in others.lines)
+        return Match(kind, {column: filled[key] for column, key in keys.items()}, others)
+
+    def note(self, rows: int, id_column: str | None, apart: int) -> None:
+        """Count the rows of a file whose ids are from `id_column`, and those that only their title
+        tells apart.
+        """
+        if id_column:
+            self._matched["doc_id", id_column] += rows
+        self._apart += apart
 
     def matched(self, notes: Notes) -> str:
         """What was read from which column, and in which form its dates were; blank for the columns
@@ -197,6 +236,9 @@ class Columns:
         `stream.columns`.
         """
         commonest = dict(reversed([pair for pair, _ in self._matched.most_common()]))
+        if self._lines and "text" in commonest:
+            lines = [key for key in sorted(self._lines) if "," not in key]
+            commonest["text"] = ",".join([commonest["text"], *lines])
         return {
             column: commonest[column]
             for column in get_args(Column)
@@ -211,17 +253,27 @@ class Columns:
         if self._unread:
             unread = [key for key, _ in self._unread.most_common()]
             for number, key in enumerate(unread[:_LISTED]):
-                close = difflib.get_close_matches(
-                    key[:_LONGEST].casefold(), sorted(_OWN), n=1, cutoff=0.8
-                )
-                if close and _name(close[0]) != _name(key):
-                    unread[number] = f"{key} (did you mean {close[0]}?)"
+                if meant := _meant(key):
+                    unread[number] = f"{key} (did you mean {meant}?)"
             lines.append(f"not read: {_listed(unread)}")
+        if self._lines:
+            told_columns = [key for key, _ in self._lines.most_common()]
+            lines.append(f"read as lines of the text: {_listed(told_columns)}")
+        if self._apart:
+            lines.append(
+                f"{self._apart:,} × a row without an id has the text of another row with another "
+                "title, and is a document of its own; name a column of ids with --map "
+                "doc_id=COLUMN"
+            )
         lines += [
             f"{count:,} × {change}, such as {notes.examples[change]}"
             for change, count in notes.changes.items()
         ]
-        if missing := sorted({key for key in self._chosen.values() if key} - self._found):
+        wanted = {key for key in self._chosen.values() if key}
+        texts = self._chosen.get("text", "")
+        if texts not in self._found and self._found.intersection(map(str.strip, texts.split(","))):
+            wanted = wanted - {texts} | {name.strip() for name in texts.split(",")}
+        if missing := sorted(wanted - self._found):
             lines.append(
                 f"no row has the column {_listed(missing)}, which --map or stream.columns names"
             )
@@ -233,13 +285,17 @@ class Columns:
 
     def _match_shape(
         self, shape: tuple[str, ...]
-    ) -> tuple[Kind, dict[str, str], list[str], list[str]]:
+    ) -> tuple[Kind, dict[str, str], list[str], list[str], list[str]]:
         """The kind of the rows with these columns, column of the schema → column, unread columns,
-        and rival texts.
+        rival texts, and the columns that become lines of the text.
         """
         # 1. the columns that the user chose, which serve no other purpose
         chosen = {column: key for column, key in self._chosen.items() if key in shape}
-        self._found.update(chosen.values())
+        named = [] if "text" in chosen else self._chosen.get("text", "").split(",")
+        texts = [name for name in map(str.strip, named) if name in shape]
+        if texts and texts[0] == named[0].strip():
+            chosen["text"] = texts[0]
+        self._found.update(chosen.values(), texts)
         rest = [key for key in shape if key not in chosen.values()]
         by_name = {_name(key): key for key in reversed(rest)}
         is_question = "question" in by_name or "question" in chosen
@@ -252,17 +308,39 @@ class Columns:
         if kind == "document" and "text" not in {*keys, *unwanted}:
             title, rivals = _text_columns(rest)
             keys = {**title, **keys}
-            if rivals:
-                keys["text"] = rivals[0]
+            if rivals or texts:
+                keys["text"] = (rivals or texts)[0]
         # 3. the other columns by their names
         _add_by_name(keys, by_name, _NAMES[kind], unwanted)
-        return kind, keys, _unread(shape, (*keys.values(), *rivals)), rivals
+        # 4. the lines of the text: those that the user named after it, or else the rest
+        unread = _unread(shape, (*keys.values(), *rivals))
+        if self._chosen.get("text"):
+            return kind, keys, unread, rivals, [key for key in texts if key != keys.get("text")]
+        others = [key for key in shape if key not in (*keys.values(), *rivals)]
+        if self._chosen.get("doc_id") in shape:
+            others.append(self._chosen["doc_id"])
+        lines = [key for key in others if _has_no_role(key) and key not in self._used]
+        return kind, keys, unread, rivals, lines[:MOST_LINES]
 
 
 def _unread(shape: Sequence[str], keys: Collection[str]) -> list[str]:
     """The columns of `shape` of which nothing is in `keys`."""
-    used = {key.partition(".")[0] for key in keys}
-    return [key for key in shape if "." not in key and key not in used]
+    used = {*keys, *(key.partition(".")[0] for key in keys)}
+    return [key for key in shape if not key.partition(".")[2] and key not in used]
+
+
+def _has_no_role(key: str) -> bool:
+    """Whether a column, by its name, may be read as a line of the text."""
+    outer, _, inner = key.partition(".")
+    if inner and outer.casefold() not in _CONTAINERS:
+        return False
+    return column_of(key) is None and may_have_line(key) and not _meant(key)
+
+
+def _meant(key: str) -> str | None:
+    """The column of the schema of which `key` is a misspelling."""
+    close = difflib.get_close_matches(key[:_LONGEST].casefold(), sorted(_OWN), n=1, cutoff=0.8)
+    return close[0] if close and _name(close[0]) != _name(key) else None
 
 
 def _add_by_name(

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from cmt.common.arrow import replace_column, take
 from cmt.errors import StreamError
+from cmt.stream._unnamed_columns import Others, named
 from cmt.stream.columns import Columns, Record
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.readers._squad import RELEASED_AT
@@ -93,8 +95,8 @@ def collect(
     one, and of SQuAD.
     """
     documents, questions, rejected = list[RawRow](), list[RawRow](), list[Rejected]()
-    digest = hashlib.sha256()
-    for fields, where, error, left_out in found:
+    others, digest = list[Others](), hashlib.sha256()
+    for fields, where, error, left_out, is_row in found:
         digest.update(f"{fields}{error or ''}".encode("utf-8", "backslashreplace"))
         file, found_number, number = where.rpartition(" row ")
         file, row = (file, int(number)) if found_number and number.isdecimal() else (where, 1)
@@ -104,7 +106,7 @@ def collect(
         if left_out and not fields:
             continue
         try:
-            kind, values = columns.match(fields)
+            kind, values, of_row = columns.match(fields, is_row=is_row)
         except ValueError as problem:
             rejected.append(Rejected(file, row, str(problem), raw_text(fields)))
             continue
@@ -112,8 +114,28 @@ def collect(
         value = values.get(column)
         if published_at and (is_blank(value) or value is RELEASED_AT):
             values = {**values, column: published_at}
-        (documents if kind == "document" else questions).append(RawRow(file, row, values))
+        if kind == "document":
+            documents.append(RawRow(file, row, values))
+            others.append(of_row)
+        else:
+            questions.append(RawRow(file, row, values))
+    documents = _with_others(documents, others, columns)
     return RawRows(documents, questions, rejected, digest.hexdigest())
+
+
+def _with_others(
+    documents: list[RawRow], others: Sequence[Others], columns: Columns
+) -> list[RawRow]:
+    """The documents of each file with the ids and lines of their columns without a role."""
+    result = list[RawRow]()
+    pairs = zip(documents, others, strict=True)
+    for _, rows in groupby(pairs, key=lambda pair: pair[0].file):
+        part = list(rows)
+        values, id_column, apart = named([(row.values, of_row) for row, of_row in part])
+        columns.note(len(part), id_column, apart)
+        for (row, _), given in zip(part, values, strict=True):
+            result.append(row._replace(values=given))
+    return result
 
 
 def concat(parts: Sequence[ValidatedRows]) -> ValidatedRows:

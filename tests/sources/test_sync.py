@@ -223,7 +223,7 @@ def follow_database(
             for id_, _ in there - now:
                 connection.execute(text("DELETE FROM news WHERE id = :id"), {"id": id_})
             for id_, words in now - there:
-                row = {"id": id_, "text": words, "changed": next(ticks)}
+                row = {"id": id_, "text": words, "changed": next(ticks) if updated_at else None}
                 connection.execute(
                     text("INSERT INTO news VALUES (:id, :text, '2031-01-02', :changed)"), row
                 )

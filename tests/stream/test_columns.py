@@ -74,7 +74,7 @@ from cmt.text.date_formats import WITHOUT_ZONE
 def test_the_columns_of_a_document_are_matched(
     fields: dict[str, Any], values: dict[str, Any]
 ) -> None:
-    assert Columns().match(fields) == ("document", values)
+    assert Columns().match(fields)[:2] == ("document", values)
 
 
 def test_the_id_of_a_question_is_no_document() -> None:
@@ -86,7 +86,7 @@ def test_the_id_of_a_question_is_no_document() -> None:
         "answers": "noon",
         "asked_at": "d",
     }
-    assert Columns().match(row) == ("question", expected)
+    assert Columns().match(row)[:2] == ("question", expected)
 
 
 def test_a_row_without_a_text_names_its_columns() -> None:
@@ -126,10 +126,54 @@ def test_what_was_matched_and_what_is_not_read_is_told_once() -> None:
         f"published_at ← timestamp (epoch seconds, ISO 8601{WITHOUT_ZONE}), text ← body"
     )
     assert columns.notices(notes) == [
-        "not read: supersede (did you mean supersedes?), author, Answers",
+        "not read: supersede (did you mean supersedes?)",
+        "read as lines of the text: author, Answers",
         "1 × title is left out, because it is no string, such as {'a': 1}",
         "1 × a date has no time zone and is read in stream.timezone",
     ]
+
+
+def test_short_values_of_columns_without_a_role_are_lines_of_the_text() -> None:
+    fields = {
+        "Ticket ID": "HD-7",
+        "Description": "It jams.",
+        "Resolution": "Cleaned.\nTested.",
+        "labels": ["tray", "jam"],
+        "Notes": "x" * 400,
+        "avatarUrl": "https://a.example/1.png",
+        "lang": "en",
+        "is_hidden": True,
+        "fields": {"sectionName": "Office"},
+        "author": {"name": "Ada"},
+        "updated_at": "2031-01-02",
+    }
+    lines = {
+        "Ticket ID": "HD-7",
+        "Resolution": "Cleaned. Tested.",
+        "labels": "tray, jam",
+        "fields.sectionName": "Office",
+        "author": "Ada",
+    }
+    columns = Columns()
+    match = columns.match(fields)
+    assert (match.others.lines, match.others.ids) == (lines, {"Ticket ID": "HD-7"})
+    assert columns.match(fields, is_row=False).others.lines == {}
+    assert Columns(columns.chosen()).match(fields).others.lines == lines
+
+
+def test_several_columns_may_be_the_text() -> None:
+    columns = Columns({"text": "Problem, Resolution,Missing"})
+    rows = [
+        {"Problem": "It jams.", "Resolution": "Cleaned.", "Queue": "IT"},
+        {"Resolution": "None.", "Queue": "IT"},
+        {"Resolution": "None.", "body": "It smokes."},
+    ]
+    matches = [columns.match(row) for row in rows]
+    assert [match.values["text"] for match in matches] == ["It jams.", "None.", "It smokes."]
+    lines = [match.others.lines for match in matches]
+    assert lines == [{"Resolution": "Cleaned."}, {}, {"Resolution": "None."}]
+    notices = columns.notices(Notes())
+    assert any("Missing" in line and "Problem" not in line for line in notices)
 
 
 def test_rows_with_ever_other_columns_are_counted_in_bounded_memory() -> None:

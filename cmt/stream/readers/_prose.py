@@ -68,11 +68,12 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
                 "text": release,
                 "published_at": day,
             }
-            yield Record(values, f"{name} row {number}", left_out=left_out if number == 1 else ())
+            parts = left_out if number == 1 else ()
+            yield Record(values, f"{name} row {number}", left_out=parts, is_row=False)
         return
     heading = re.match(r"#{1,2} +(.+?)[ #]*$|(.+)\n=+$", text, re.MULTILINE)
     titles = {"title": heading[1] or heading[2]} if heading else {}
-    yield Record({**titles, **fields, "text": text}, name)
+    yield Record({**titles, **fields, "text": text}, name, is_row=False)
 
 
 def _releases(text: str, name: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]:

@@ -13,7 +13,16 @@ from cmt.stream._index import FILE
 from cmt.stream.admission.ingest import Options
 from cmt.stream.admission.ingest import ingest as ingest_into
 from cmt.stream.store import SliceStore
-from tests.helpers.rows import NOW, Ingest, Row, doc_ids, make_document, make_question, write_lines
+from tests.helpers.rows import (
+    NOW,
+    Ingest,
+    Row,
+    doc_ids,
+    make_document,
+    make_question,
+    write_csv,
+    write_lines,
+)
 
 
 def test_ingesting_a_source_again_adds_nothing_and_reports_duplicates(
@@ -254,3 +263,20 @@ def test_the_index_of_a_stream_decides_as_one_that_is_made_again(
                 )
         assert results[0] == results[1]
     assert store.all_documents().num_rows > 6
+
+
+def test_tickets_of_different_customers_are_no_versions_of_each_other(
+    store: SliceStore, tmp_path: Path
+) -> None:
+    header = ["Ticket ID", "Created", "Subject", "Description", "Organization", "Resolution"]
+    rows = [
+        [f"HD-{number}", f"2031-01-{number:02d}", "VPN", "The VPN drops.", f"Firm {number}", "New"]
+        for number in range(1, 10)
+    ]
+    path = write_csv(tmp_path / "tickets.csv", header, rows)
+    report = ingest_into(store, path, options=Options(now=NOW))
+    assert (report.accepted, report.versions, report.repeats, report.rejected) == (9, 0, 0, ())
+    rows[0][-1] = "Replaced"
+    write_csv(tmp_path / "tickets.csv", header, rows)
+    again = ingest_into(store, path, options=Options(now=NOW))
+    assert (again.accepted, again.versions, again.duplicates) == (1, 1, 8)
