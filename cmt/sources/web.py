@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from html import escape, unescape
+from html import unescape
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -23,6 +23,7 @@ from cmt.common.digests import sha256_hex
 from cmt.common.version import __version__
 from cmt.config import SourceParams
 from cmt.errors import ConfigError, StreamError
+from cmt.sources import _sitemap
 from cmt.sources._robots import Robots
 from cmt.sources.connector import Connector, Item, Response, Setting, Unchanged, instant_of
 from cmt.stream.columns import Record
@@ -35,6 +36,7 @@ ATTEMPTS, REDIRECTS = 4, 5
 TIMEOUT = httpx.Timeout(30, connect=10)  # seconds without a byte
 LONGEST = 300.0  # seconds for one response, and for one pause between two attempts or two pages
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
+_HREF = re.compile(r"""\bhref\s*=\s*["']?([^"'>\s]+)""", re.IGNORECASE)
 _FIRST_PAUSE = 0.5  # seconds; doubles with each attempt
 _WEAK = timedelta(seconds=2)  # a file may change again within the second that `Last-Modified` names
 
@@ -222,9 +224,7 @@ class WebSource(Connector):
         yield from self._setting.read(urlsplit(response.url).path, [response.body], self._format)
 
     def _links(self, response: Response) -> Iterator[tuple[str, str | None]]:
-        for href in re.findall(
-            r"""(?i)\bhref\s*=\s*["']?([^"'>\s]+)""", response.body.decode("utf-8", "replace")
-        ):
+        for href in _HREF.findall(response.body.decode("utf-8", "replace")):
             try:
                 url = urljoin(response.url, unescape(href)).partition("#")[0]
             except ValueError:  # no address, such as http://[server]/
@@ -240,19 +240,13 @@ class WebSource(Connector):
         if compression_of(body) == "gz":
             body = decompress(body, "gz", response.url, limits.file_bytes, limits)
         text = body.decode("utf-8", "replace")
-        if not re.search(r"<(?:\w+:)?(?:urlset|sitemapindex)\b", text[:2000]):
+        if not _sitemap.is_sitemap(text):
             return
-        text = re.sub(r"<!\[CDATA\[(.*?)]]>", lambda found: escape(found[1]), text, flags=re.DOTALL)
-        for prefix, kind, entry in re.findall(
-            r"<((?:\w+:)?)(url|sitemap)>(.*?)</\1\2>", text, re.DOTALL
-        ):
-            # other prefixes are of images, videos and news
-            fields = re.findall(rf"<{prefix}(loc|lastmod)>\s*(.*?)\s*<", entry)
-            found = {name: unescape(value) for name, value in reversed(fields)}
-            if kind == "url" and "loc" in found:
-                yield found["loc"], found.get("lastmod")
-            elif "loc" in found and depth == 0:
-                yield from self._sitemap(self.web.get(found["loc"]), depth + 1)
+        for entry in _sitemap.entries(text):
+            if entry.kind == "url":
+                yield entry.address, entry.changed
+            elif depth == 0:
+                yield from self._sitemap(self.web.get(entry.address), depth + 1)
 
     def _page(self, url: str, changed: str | None) -> Iterator[Item]:
         """The item of a page, unless it is gone."""

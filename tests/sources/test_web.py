@@ -159,6 +159,21 @@ def test_a_sitemap_may_be_packed_have_images_and_quote_its_addresses() -> None:
         ]
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "markup",
+    [f"<url><loc>{' ' * 100_000}", "<url>" * 20_000, "<![CDATA[" * 10_000, "<url><loc>" * 10_000],
+    ids=["blanks", "url", "cdata", "loc"],
+)
+def test_markup_without_an_end_takes_no_time(markup: str) -> None:
+    with site() as found:
+        good = f"<url><loc>{found.address}/a.html</loc><lastmod>2031-01-05</lastmod></url>"
+        found.pages["/sitemap.xml"] = f"<urlset>{good}{markup}"
+        began = time.process_time()
+        assert list(listed(connect(f"{found.address}/sitemap.xml"))) == [f"{found.address}/a.html"]
+        assert time.process_time() - began < 1
+
+
 def test_a_page_cannot_ask_for_a_variable_and_a_bad_link_stops_no_other() -> None:
     with site(**{"": '<a href="http://[server]/x"> <a href="a.jsonl?x=${TOKEN}">'}) as found:
         found.pages["/a.jsonl?x=${TOKEN}"] = found.pages["/a.jsonl?x=$%7BTOKEN%7D"] = ROW

@@ -10,7 +10,9 @@ from cmt.stream.columns import Record
 from cmt.stream.limits import Limits
 from cmt.stream.readers._text import decode, plain_text
 
-FROM_LINE = re.compile(rb"^From \S+ .*\d\d:\d\d.*\d{4}.*\r?\n", re.MULTILINE)
+FROM_LINE = re.compile(
+    rb"^From \S++ (?>.*?\d\d:\d\d)(?>.*?\d{4}).*+\n", re.MULTILINE
+)  # the first time and the first year after it; no other ones are tried
 
 
 def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:

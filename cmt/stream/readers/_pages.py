@@ -185,10 +185,13 @@ def read_wiki(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the articles that WikiExtractor writes, `<doc id="…" url="…" title="…">` before each
     text.
     """
-    articles = re.finditer(r"<doc ([^>]*)>\n?(.*?)\n?(?:</doc>|\Z)", decode(data)[0], re.DOTALL)
+    articles = re.finditer(
+        r"<doc ([^>]{0,2000})>\n?(.*?)\n?(?:</doc>|\Z)", decode(data)[0], re.DOTALL
+    )
     for number, (attributes, text) in enumerate((match.groups() for match in articles), 1):
         values = {
-            key: without_markup(value) for key, value in re.findall(r'(\w+)="([^"]*)"', attributes)
+            key: without_markup(value)
+            for key, value in re.findall(r'\b(\w++)="([^"]*)"', attributes)
         }
         title = values.get("title", "")
         text = text.removeprefix(title).strip() if title else text.strip()

@@ -27,7 +27,10 @@ MARKDOWN = {".md", ".markdown", ".mdx"}  # suffixes
 PAGES = {".html", ".htm"}  # suffixes of a page with front matter, as Jekyll has
 _HEADING = re.compile(r"^(##?) .*$", re.MULTILINE)
 _VERSION = re.compile(
-    r"##? \[?(?:v\d|v?\d+\.\d)[\w.+-]*\]?(?:\(\S*\))?[^\w\n]+(\d{4}-\d\d-\d\d)\b", re.IGNORECASE
+    r"##? \[?(?:v\d|v?\d+\.\d)[\w.+-]*\]?"
+    r"(?:\((?:[^\s()]++|\([^\s()]*+\))*+\))?"  # a link, which may have one pair of parentheses
+    r"[^\w\n]{1,50}+(\d{4}-\d\d-\d\d)\b",
+    re.IGNORECASE,
 )
 """The heading of a release in any file: `## [1.2.0](link) - 2026-03-05`."""
 _CHANGELOG = re.compile(r"change[-_ ]?log|release[-_ ]?notes|releases", re.IGNORECASE)
@@ -71,8 +74,8 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
             parts = left_out if number == 1 else ()
             yield Record(values, f"{name} row {number}", left_out=parts, is_row=False)
         return
-    heading = re.match(r"#{1,2} +(.+?)[ #]*$|(.+)\n=+$", text, re.MULTILINE)
-    titles = {"title": heading[1] or heading[2]} if heading else {}
+    heading = re.match(r"#{1,2} +(.+)|(.+)\n=+$", text, re.MULTILINE)
+    titles = {"title": heading[2] or heading[1].rstrip(" #")} if heading else {}
     yield Record({**titles, **fields, "text": text}, name, is_row=False)
 
 

@@ -29,6 +29,7 @@ from cmt.stream.readers.files import (
     walk,
 )
 from cmt.stream.schema import Notes, is_blank, raw_text
+from cmt.text.markup import replace_between
 
 _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
     "jsonl": _tabular.read_json_lines,
@@ -95,7 +96,9 @@ _DATE_IN_NAME = re.compile(
     r"(?P<day>0[1-9]|[12]\d|3[01])(?!\d)"
 )
 """With one separator, or a folder for one of its parts: CVE-2021-0304 is a number."""
-_IN_ARCHIVE = re.compile(r".*\.(?:zip|tar|tgz|txz|tbz2?|gz|xz|bz2|zst)/", re.IGNORECASE)
+_IN_ARCHIVE = re.compile(
+    r"\A.*\.(?:zip|tar|tgz|txz|tbz2?|gz|xz|bz2|zst)/", re.IGNORECASE | re.DOTALL
+)
 _DATE_KEY = re.compile(
     r"date|(?<!sen)time|publi(?!sher|cation$)|pubbl|(?:created|posted)(?!.?by)|^ts$|datum|^fecha|ver(?:ö|oe)ffentlicht|erschien",
     re.IGNORECASE,
@@ -250,7 +253,9 @@ def _markup(head: str, *, markdown: bool) -> str | None:
     """The format of a file that begins with `<`; None for XML of another kind, and for `markdown`
     with HTML in it.
     """
-    start = re.sub(r"<\?.*?\?>|<!--.*?-->|\s+", " ", head[:20_000], flags=re.DOTALL).lstrip()
+    start = replace_between(head[:20_000], "<!--", "-->", lambda comment: " ")
+    start = replace_between(start, "<?", "?>", lambda instruction: " ")
+    start = " ".join(start.split())
     start = re.sub(
         r"^<!doctype (?!html)[^\[>]*(\[.*?\]\s*)?>\s*", "", start, flags=re.DOTALL | re.IGNORECASE
     )
