@@ -242,8 +242,10 @@ class SourceParams(Section):
     """Share of the known items or documents, 0–1, that may vanish; above it `expire` and `forget`
     stop.
     """
-    allow_private: bool = False
-    """Whether a page or a feed may be on a private network, such as 127.0.0.1 or 10.0.0.0/8."""
+    allow_private: bool | tuple[Annotated[str, AfterValidator(_network)], ...] = False
+    """Private addresses that a page or a feed may have. `true`: those of the host of `address`; a
+    list: those of its networks, such as 10.0.0.0/8, too.
+    """
     headers: dict[str, Annotated[str, AfterValidator(_secrets_by_name)]] = {}
     """Headers of requests to the host of `address`, such as `Authorization: Bearer ${TOKEN}`."""
     query: str | None = None

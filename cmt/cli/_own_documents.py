@@ -2,7 +2,6 @@
 questions on them.
 """
 
-import ipaddress
 import re
 import shlex
 import shutil
@@ -25,6 +24,7 @@ from cmt.common.secrets import has_secrets
 from cmt.config import Column, SourceParams, StreamParams, sections_of
 from cmt.errors import CmtError, ConfigError, StreamError
 from cmt.sources.connector import Response, Setting
+from cmt.sources.network import is_private
 from cmt.sources.web import Web
 from cmt.stream.admission.ingest import Options, ingest, source_paths
 from cmt.stream.admission.report import IngestReport
@@ -227,7 +227,7 @@ def web_source(
         )
     # 2. the user may read a private host by naming it; a feed is recognised by its content
     try:
-        private = host == "localhost" or not ipaddress.ip_address(host).is_global
+        private = host == "localhost" or is_private(host)
     except ValueError:  # a name, which is not looked up
         private = False
     source |= {"allow_private": True} if private else {}

@@ -3,20 +3,16 @@ allowed.
 """
 
 import fnmatch
-import ipaddress
 import json
 import re
-import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from html import unescape
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import httpcore
 import httpx
 
 from cmt.common.digests import sha256_hex
@@ -26,6 +22,7 @@ from cmt.errors import ConfigError, StreamError
 from cmt.sources import _sitemap
 from cmt.sources._robots import Robots
 from cmt.sources.connector import Connector, Item, Response, Setting, Unchanged, instant_of
+from cmt.sources.network import Network
 from cmt.stream.columns import Record
 from cmt.stream.readers.detection import NO_DOCUMENTS
 from cmt.stream.readers.files import compression_of, decompress
@@ -34,7 +31,7 @@ from cmt.text.display import counted
 AGENT = f"cmt/{__version__}"
 ATTEMPTS, REDIRECTS = 4, 5
 TIMEOUT = httpx.Timeout(30, connect=10)  # seconds without a byte
-LONGEST = 300.0  # seconds for one response, and for one pause between two attempts or two pages
+LONGEST = 300.0  # seconds for one response, with all attempts, and for one pause between two pages
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
 _HREF = re.compile(r"""\bhref\s*=\s*["']?([^"'>\s]+)""", re.IGNORECASE)
 _FIRST_PAUSE = 0.5  # seconds; doubles with each attempt
@@ -49,40 +46,16 @@ class StatusError(StreamError):
         self.status = status
 
 
-class _CheckedNetwork(httpcore.SyncBackend):
-    """Connects only to addresses of the public network. A name is resolved once, so its address
-    cannot change between the check and the connection."""
-
-    def connect_tcp(
-        self, host: str, port: int, *args: Any, **kwargs: Any
-    ) -> httpcore.NetworkStream:
-        try:
-            found = [
-                str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            ]
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(f"{host} has no address: {error}") from None
-        if private := [address for address in found if not ipaddress.ip_address(address).is_global]:
-            raise StreamError(
-                f"{host} is {private[0]}, an address of a private network: set allow_private in "
-                "its source of "
-                "params.yaml if it may be read"
-            )
-        for address in found[:-1]:
-            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return super().connect_tcp(address, port, *args, **kwargs)
-        return super().connect_tcp(found[-1], port, *args, **kwargs)
-
-
 class Web:
     """Requests for one source, without proxies; its headers go only to the host of its address."""
 
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         self._headers = {name: setting.expand(value) for name, value in source.headers.items()}
         self._origin, self._limits = httpx.URL(setting.expand(source.address)), setting.limits
-        transport = httpx.HTTPTransport()
-        if not source.allow_private:
-            transport._pool._network_backend = _CheckedNetwork()  # httpx has no option for it
+        own = self._origin.raw_host.decode("ascii") if source.allow_private else None
+        networks = source.allow_private if isinstance(source.allow_private, tuple) else ()
+        self._network, transport = Network(own, networks), httpx.HTTPTransport()
+        transport._pool._network_backend = self._network  # httpx has no option for it
         self._client = httpx.Client(transport=transport, timeout=TIMEOUT, trust_env=False)
         self._fetched = dict(setting.fetched)
         self._robots: dict[str, Robots] = {}
@@ -96,6 +69,7 @@ class Web:
         """
         if method == "GET" and url in self._fetched:
             return self._fetched.pop(url)
+        self._network.deadline = until = time.monotonic() + LONGEST
         for attempt in range(1, ATTEMPTS + 1):
             wanted = ""
             try:
@@ -108,11 +82,13 @@ class Web:
                 wanted = response.headers.get("retry-after", "")
             except httpx.HTTPError as error:
                 reason = str(error) or type(error).__name__
-            if attempt < ATTEMPTS:
-                time.sleep(
-                    min(float(wanted), LONGEST) if wanted.isdecimal() else _FIRST_PAUSE * 2**attempt
-                )
-        raise StreamError(f"{url} cannot be read: {reason}, after {ATTEMPTS} attempts")
+            except (httpx.InvalidURL, ValueError) as error:  # of a link or a redirect
+                raise StreamError(f"{url} leads to no address: {error}") from None
+            pause = float(wanted) if wanted.isdecimal() else _FIRST_PAUSE * 2**attempt
+            if attempt == ATTEMPTS or time.monotonic() + pause > until:
+                break
+            time.sleep(pause)
+        raise StreamError(f"{url} cannot be read: {reason}, after {counted(attempt, 'attempt')}")
 
     def get_changed(self, url: str, cursor: Mapping[str, str]) -> Response:
         """`get`, but raises Unchanged if the response would be that of the validators
@@ -134,7 +110,6 @@ class Web:
         return self.get(url, method=method)
 
     def _follow(self, url: str, method: str, conditions: Mapping[str, str]) -> Response:
-        until = time.monotonic() + LONGEST
         for _ in range(REDIRECTS + 1):
             target = httpx.URL(url)
             if target.scheme not in ("http", "https"):
@@ -145,21 +120,30 @@ class Web:
             )
             if same and not target.userinfo:
                 target = target.copy_with(userinfo=self._origin.userinfo)
-            headers = {"User-Agent": AGENT, **conditions, **(self._headers if same else {})}
+            headers = {"User-Agent": AGENT, "Accept-Encoding": "gzip", **conditions}
+            headers |= self._headers if same else {}
             with self._client.stream(method, target, headers=headers) as response:
                 if response.has_redirect_location:
                     url = urljoin(url, response.headers["location"])
                     continue
-                body = bytearray()
-                for block in response.iter_bytes():
-                    body += block
-                    if len(body) > self._limits.file_bytes or time.monotonic() > until:
-                        raise StreamError(
-                            f"{url} is larger than stream.file_megabytes, or takes over "
-                            f"{LONGEST:g} s"
-                        )
-                return Response(url, response.status_code, response.headers, bytes(body))
+                body = self._body(url, response)
+                return Response(url, response.status_code, response.headers, body)
         raise StreamError(f"{url} redirects more than {REDIRECTS} times")
+
+    def _body(self, url: str, response: httpx.Response) -> bytes:
+        """The content of a response, whose compression is undone once. Raises StreamError above
+        the limit.
+        """
+        encoding, body = response.headers.get("content-encoding", "").strip().lower(), bytearray()
+        if encoding not in ("", "identity", "gzip", "x-gzip"):
+            raise StreamError(f"{url} has the Content-Encoding {encoding[:50]!r}, not only gzip")
+        for block in response.iter_raw():
+            body += block
+            if len(body) > self._limits.file_bytes:
+                raise self._limits.too_large(url)
+        if "gzip" not in encoding or not body:
+            return bytes(body)
+        return decompress(bytes(body), "gz", url, self._limits.file_bytes, self._limits)
 
     def robots_of(self, url: str) -> Robots:
         """The rules of the host of `url`: no rules without a file, nothing allowed if the request

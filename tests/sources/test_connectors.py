@@ -6,13 +6,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from cmt.config import SourceParams
+from cmt.config import SourceParams, StreamParams
 from cmt.errors import StreamError
+from cmt.sources import _sql
 from cmt.sources._folder import FolderSource
 from cmt.sources._remote import StorageSource
 from cmt.sources._sql import SqlSource
 from cmt.sources.connector import Setting
-from cmt.stream.limits import DEFAULT_LIMITS
+from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from tests.helpers.permissions import deny_listing
 
 SETTING = Setting(DEFAULT_LIMITS)
@@ -86,3 +87,25 @@ def test_a_row_without_a_date_of_change_is_compared_with_each_sync(tmp_path: Pat
         name="a", kind="sql", address=address, query=query, key="id", updated_at="updated_at"
     )
     assert [item.fingerprint for item in SqlSource(params, SETTING).list()] == ["2031-03-01", ""]
+
+
+@pytest.mark.parametrize(
+    ("select", "reason"),
+    [
+        ("SELECT n AS id FROM c", "more than 1,000 rows"),
+        ("SELECT n AS id, zeroblob(10000) AS text FROM c", "more than 1 MB"),
+        ("SELECT max(n) AS id FROM c", "takes over 0.2 s"),
+    ],
+    ids=["rows", "bytes", "seconds"],
+)
+def test_a_query_without_end_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select: str, reason: str
+) -> None:
+    monkeypatch.setattr(_sql, "LONGEST", 0.2 if "max" in select else 900.0)
+    endless = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) "
+    params = SourceParams(
+        name="a", kind="sql", address=f"sqlite:///{tmp_path}/a.db", query=endless + select, key="id"
+    )
+    setting = Setting(Limits(StreamParams(file_rows=1_000, file_megabytes=1)))
+    with pytest.raises(StreamError, match=reason):
+        list(SqlSource(params, setting).list())

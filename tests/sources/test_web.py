@@ -6,14 +6,15 @@ import gzip
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import BaseRequestHandler
+from threading import Event
 from typing import Any
 
-import httpcore
 import pytest
 
 from cmt.config import SourceParams, StreamParams
@@ -21,6 +22,7 @@ from cmt.errors import ConfigError, StreamError
 from cmt.sources import web
 from cmt.sources.connector import Connector, Setting, Unchanged
 from cmt.sources.kinds import open_connector
+from cmt.sources.network import is_public
 from cmt.sources.web import Web
 from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from tests.helpers.sources import Project, atom, atom_entry, serving, source
@@ -309,48 +311,71 @@ def test_transient_failures_are_repeated_with_pauses(fast: list[float]) -> None:
         listed(connect(f"{found.address}/news.jsonl"))
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "127.0.0.1",
-        "localhost",
-        "127.1",
-        "[::1]",
-        "0.0.0.0",  # noqa: S104
-        "169.254.169.254",
-        "10.1.2.3",
-    ],
-)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "[::1]", "10.1.2.3"])
 def test_a_private_address_is_refused(host: str) -> None:
     connector = connect(f"http://{host}:9/news.jsonl", allow_private=False)
     with pytest.raises(StreamError, match=r"private network: set allow_private|has no address"):
         listed(connector)
 
 
-def test_a_redirect_to_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with site(feed={"status": "302", "Location": "http://127.0.0.1:9/secret"}) as found:
-        # a public name whose server is this one
-        connect_tcp = httpcore.SyncBackend.connect_tcp
-        checked = web._CheckedNetwork.connect_tcp
+@pytest.mark.parametrize(
+    "host",
+    [
+        "0.0.0.0",  # noqa: S104
+        "169.254.169.254",
+        "224.0.0.1",
+        "100.100.100.200",
+        "[fe80::1]",
+        "[fec0::1]",
+        "[::ffff:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+    ],
+)
+def test_a_special_address_is_refused_whatever_is_allowed(host: str) -> None:
+    for allowed in (True, ["0.0.0.0/0", "::/0"]):
+        with pytest.raises(StreamError, match="no source may read|has no address"):
+            listed(connect(f"http://{host}:9/news.jsonl", allow_private=allowed))
 
-        def to_this_machine(
-            self: Any, host: str, port: int, *args: Any, **kwargs: Any
-        ) -> httpcore.NetworkStream:
-            if host == "news.example":
-                return connect_tcp(self, "127.0.0.1", port, *args, **kwargs)
-            return checked(self, host, port, *args, **kwargs)
 
-        monkeypatch.setattr(web._CheckedNetwork, "connect_tcp", to_this_machine)
-        address = found.address.replace("127.0.0.1", "news.example")
+def test_public_is_a_list_of_what_is() -> None:
+    public = ["9.9.9.9", "192.0.1.1", "223.255.255.255", "2606:4700::1111"]
+    other = ["192.0.0.8", "192.88.99.1", "100.64.0.1", "240.0.0.1", "255.255.255.255", "239.1.1.1"]
+    other += ["fec0::1", "64:ff9b::808:808", "2002:808:808::1", "2001::1", "::ffff:9.9.9.9", "::"]
+    other += ["168.63.129.16", "2001:db8::1", "ff02::1"]
+    assert [is_public(address) for address in public + other] == [True] * 4 + [False] * len(other)
+
+
+def test_only_the_host_of_the_address_and_listed_networks_may_be_private() -> None:
+    with site(**{"news.jsonl": ROW}) as other, site() as own:
+        own.pages["/feed"] = {"status": "302", "Location": f"{other.address}/news.jsonl"}
+        address = own.address.replace("127.0.0.1", "localhost")
         with pytest.raises(StreamError, match=r"127\.0\.0\.1, an address of a private network"):
-            listed(connect(f"{address}/feed", allow_private=False))
-        assert found.paths() == ["/feed"]
-        found.pages["/feed"] = {"status": "302", "Location": "file:///etc/passwd"}
+            listed(connect(f"{address}/feed"))
+        assert own.paths() == ["/feed"] and not other.asked
+        assert len(listed(connect(f"{address}/feed", allow_private=["127.0.0.0/8"]))) == 1
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["data:,x", "http://①②⑦.⓪.⓪.①/", "http://[x/", "http://a:99999999/", f"http://{'a' * 300}/"],
+)
+def test_a_redirect_to_no_address_is_an_error(location: str) -> None:
+    value = location.encode().decode("latin-1")
+    with site(feed={"status": "302", "Location": value}) as found, pytest.raises(StreamError):
+        listed(connect(f"{found.address}/feed"))
+
+
+def test_redirects_stay_on_the_web_and_end() -> None:
+    with site(feed={"status": "302", "Location": "file:///etc/passwd"}) as found:
+        client = Web(source(kind="remote", address=found.address), Setting(DEFAULT_LIMITS))
+        with pytest.raises(StreamError, match="leads to no address"):
+            client.get("http://a\r\n.example/")
         with pytest.raises(StreamError, match="neither http nor https"):
-            listed(connect(f"{address}/feed", allow_private=False))
+            listed(connect(f"{found.address}/feed"))
         found.pages["/feed"] = {"status": "302", "Location": "/feed"}
         with pytest.raises(StreamError, match="redirects more than 5 times"):
-            listed(connect(f"{address}/feed", allow_private=False))
+            listed(connect(f"{found.address}/feed"))
 
 
 def test_headers_go_to_their_own_host_alone() -> None:
@@ -376,10 +401,67 @@ def test_no_credential_is_in_a_key_or_a_message(tmp_path: Path) -> None:
 def test_a_large_response_is_cut_off() -> None:
     limits = Limits(StreamParams(file_megabytes=1))
     with site(**{"news.jsonl": "x" * 1_200_000}) as found:
-        with pytest.raises(StreamError, match="larger than stream.file_megabytes"):
+        with pytest.raises(StreamError, match="more than 1 MB"):
             listed(connect(f"{found.address}/news.jsonl", limits))
         client = Web(
             source(kind="remote", address=found.address, allow_private=True),
             Setting(DEFAULT_LIMITS),
         )
         assert len(client.get(f"{found.address}/news.jsonl").body) == 1_200_000
+
+
+def test_one_layer_of_compression_is_undone_within_the_limit() -> None:
+    limits = Limits(StreamParams(file_megabytes=1))
+    bomb = gzip.compress(bytes(20_000_000))
+    with site() as found:
+        for name, encoding, body in (
+            ("row", "gzip", gzip.compress(ROW.encode())),
+            ("bomb", "gzip", bomb),
+            ("twice", "gzip, gzip", gzip.compress(bomb)),
+            ("cut", "gzip", gzip.compress(ROW.encode())[:-9]),
+        ):
+            found.pages[f"/{name}.jsonl"] = {"Content-Encoding": encoding, "": body}
+        assert len(listed(connect(f"{found.address}/row.jsonl", limits))) == 1
+        assert found.asked[-1][2]["accept-encoding"] == "gzip"
+        for name, reason in (
+            ("bomb", "more than 1 MB"),
+            ("twice", "not only gzip"),
+            ("cut", "damaged"),
+        ):
+            with pytest.raises(StreamError, match=reason):
+                listed(connect(f"{found.address}/{name}.jsonl", limits))
+
+
+BEGIN = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "repeated"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"", b""),
+        (BEGIN, b"X"),
+        (BEGIN + b"Content-Length: 100000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /\r\nX: ", b"x"),
+    ],
+    ids=["continue", "silence", "headers", "body", "redirect"],
+)
+def test_no_server_outlives_the_deadline(
+    monkeypatch: pytest.MonkeyPatch, begin: bytes, repeated: bytes
+) -> None:
+    monkeypatch.setattr(web, "LONGEST", 0.5)
+    ended = Event()
+
+    class Dripping(BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.sendall(begin)
+                while not ended.wait(0.02):
+                    self.request.sendall(repeated)
+
+    with serving(Dripping) as address:
+        began = time.monotonic()
+        with pytest.raises(StreamError, match="cannot be read"):
+            listed(connect(f"{address}/feed.xml"))
+        ended.set()
+        assert time.monotonic() - began < 5
