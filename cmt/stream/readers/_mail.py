@@ -10,6 +10,21 @@ from cmt.stream.columns import Record
 from cmt.stream.limits import Limits
 from cmt.stream.readers._text import decode, plain_text
 
+_ATTRIBUTION = re.compile(
+    r"^(?:on|am|le|el|il|op|em)\b[^\n]{0,300}(?:\n[^\n>]{0,100})?"
+    r"\b(?:wrote|schrieb|écrit|escribió|scritto|schreef|escreveu)\b[^\n]{0,100}:[ \t]*\n\s*(?=>)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""The line before a quoted message: `On Mon, 2 Nov 2026 at 09:00, Nora <n@example.org> wrote:`."""
+_HEADER = re.compile(
+    r"\*?(from|von|de|da|van|sent|gesendet|date|datum|envoyé|enviado|inviato|"
+    r"verzonden|subject|betreff|objet|asunto|oggetto|onderwerp|assunto)\b ?:",
+    re.IGNORECASE,
+)
+_SENDERS = {"from", "von", "de", "da", "van"}
+_DIVIDER = re.compile(r"(?:[-_*]{2,}.{0,60}[-_*]{2,}|_{10,})[ \t]*")
+_FORWARDED = re.compile(r"forwarded message|weitergeleitete nachricht|message transféré", re.I)
+
 FROM_LINE = re.compile(
     rb"^From \S++ (?>.*?\d\d:\d\d)(?>.*?\d{4}).*+\n", re.MULTILINE
 )  # the first time and the first year after it; no other ones are tried
@@ -28,6 +43,9 @@ def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
         raise ValueError(f"{name} is a message of too deeply nested parts") from None
     if not text:
         raise ValueError(f"{name} is a message without text")
+    own = without_quotes(text)
+    if own != text:
+        text, attached = own, (*attached, f"the quoted text in {headers['subject'][:100]!r}")
     fields = {
         "doc_id": headers["message-id"].strip().strip("<>"),
         "title": headers["subject"],
@@ -35,6 +53,32 @@ def read_message(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
         "published_at": headers["date"],
     }
     yield Record({key: value for key, value in fields.items() if value}, name, left_out=attached)
+
+
+def without_quotes(text: str) -> str:
+    """What a message adds to the earlier messages that it quotes; a message that adds nothing, and
+    one that forwards another, as it is.
+    """
+    # 1. lines with `>`, and the line before them that says who wrote them
+    lines = _ATTRIBUTION.sub("", text).split("\n")
+    lines = [line for line in lines if not line.startswith(">")]
+    # 2. an earlier message below its headers, at the end
+    for number, line in enumerate(lines):
+        header = _HEADER.match(line)
+        if not header or header[1].lower() not in _SENDERS:
+            continue
+        headers = {
+            found[1].lower()
+            for below in lines[number : number + 6]
+            if (found := _HEADER.match(below))
+        }
+        before = [one for one in lines[max(0, number - 4) : number] if one.strip()]
+        if len(headers) >= 3 and before and not any(map(_FORWARDED.search, before[-2:])):
+            lines = lines[:number]
+            break
+    while lines and (not lines[-1].strip() or _DIVIDER.fullmatch(lines[-1])):
+        lines.pop()
+    return "\n".join(lines).strip() or text
 
 
 def _parts(message: EmailMessage) -> tuple[list[MIMEPart], tuple[str, ...]]:

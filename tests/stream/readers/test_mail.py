@@ -1,8 +1,10 @@
+import time
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
 
+from cmt.stream.readers._mail import without_quotes
 from cmt.stream.readers.detection import records
 
 
@@ -72,3 +74,51 @@ def test_the_text_goes_on_after_a_picture_and_has_no_attachment_or_footer(
     (tmp_path / "a.eml").write_bytes(b"\n--b\n".join((head, *parts)) + b"\n--b--\n")
     [mail] = records(tmp_path / "a.eml")
     assert (mail.fields["text"], mail.left_out) == (text, left_out)
+
+
+QUOTED = "Hi all,\nthe offsite is on 12 December.\nNora"
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        (
+            "It is on 19 December.\n\nOn Mon, 2 Nov 2026 at 09:00, Nora <n@a.example>\nwrote:\n\n> "
+            + QUOTED.replace("\n", "\n> "),
+            "It is on 19 December.",
+        ),
+        ("> When?\n\nOn 19 December.\n\n> Where?\n\nHere.", "On 19 December.\n\n\nHere."),
+        (
+            "Great!\n\n________________\nVon: Nora\nGesendet: 2. November\nAn: team\n"
+            f"Betreff: Offsite\n\n{QUOTED}",
+            "Great!",
+        ),
+        (
+            f"See.\n\n---Original Message---\nFrom: Nora\nSent: Monday\nSubject: Off\n\n{QUOTED}",
+            "See.",
+        ),
+    ],
+)
+def test_an_earlier_message_below_a_message_is_left_out(text: str, own: str) -> None:
+    assert without_quotes(text) == own
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Please read.\n\n---------- Forwarded message ---------\nFrom: Nora\nDate: Monday\n"
+        f"Subject: Offsite\n\n{QUOTED}",
+        "> All of it is quoted.",
+        "From: the station to the hall.\nDate: Monday.",
+        "On Monday Nora wrote:\nThe offsite is off.",
+    ],
+)
+def test_a_forwarded_message_and_own_words_stay(text: str) -> None:
+    assert without_quotes(text) == text
+
+
+@pytest.mark.parametrize("part", ["On wrote:\n", "on ", "From: a\n", "_", "-- ", ">\n", "\n"])
+def test_no_message_takes_more_than_linear_time(part: str) -> None:
+    started = time.process_time()
+    without_quotes(part * (100_000 // len(part)))
+    assert time.process_time() - started < 1
