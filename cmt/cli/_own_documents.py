@@ -141,7 +141,7 @@ def _plan(
     if "://" in address:
         source, fetched = web_source(address, columns)
         return _Plan(sources=[source], fetched=fetched)
-    seen = _look(folder, address, params, columns=columns, published_at=published_at)
+    seen = look(folder, address, params, columns=columns, published_at=published_at)
     plan, path = _Plan(matched=seen.matched, notices=[*seen.notices]), Path(address).absolute()
     mapping = {"columns": {**seen.columns, **columns}} if seen.columns or columns else {}
     # of a folder an edited file becomes a new version, which needs the state of a source
@@ -168,6 +168,12 @@ def _ingest(
     problems = report.problems[:_SHOWN]
     if not report.documents:
         raise StreamError("\n  ".join([f"{report.source}: no document can be taken", *problems]))
+    if report.undated:
+        problems.append(
+            f"{counted(report.undated, 'document')} without a date: the time of the file counts; "
+            "to correct it, write `date: 2031-02-15` into the front matter, or the date into the "
+            "name of the file"
+        )
     return report.summary(), problems
 
 
@@ -280,7 +286,7 @@ def answered_questions(
     return list(reversed(best_of_document.values()))[:QUESTIONS]
 
 
-def _look(
+def look(
     folder: Path,
     address: str,
     params: StreamParams,
@@ -289,16 +295,19 @@ def _look(
     published_at: str | None,
 ) -> IngestReport:
     """A dry run. Raises StreamError if it would take no document."""
+    # a sync gives the time of the file to documents without a date
+    undated = f"{params.now():%Y-%m-%d}" if Path(address).is_dir() else None
     seen = ingest(
         SliceStore(folder / "data/stream", folder / "data/quarantine"),
         source_paths([address]),
         columns=columns,
-        published_at=published_at,
+        published_at=published_at or undated,
         options=Options(params, dry_run=True),
     )
     if not seen.accepted:
-        advice = "parameters of the new project come first: cmt --set stream.day_first=true init …"
-        lines = [f"{address}: no document can be taken", *seen.first_reasons(_SHOWN), advice]
+        advice = "Parameters of the new project come first: cmt --set stream.day_first=true init …"
+        reasons = [f"{reason}." for reason in seen.first_reasons(_SHOWN)]
+        lines = [f"{address}: no document can be taken.", *reasons, advice]
         raise StreamError("\n  ".join(lines))
     return seen
 

@@ -63,6 +63,7 @@ class SyncReport:
     vanished: int = 0
     documents: int = 0
     versions: int = 0
+    undated: int = 0  # number of documents that got the date of their item, such as of a file
     expired: int = 0
     forgotten: int = 0
     refused: int = 0  # number of rows in the quarantine, of items that were read now
@@ -241,6 +242,7 @@ class Sync:
             rejected = list(taken.rejected)
             report.documents += taken.accepted
             report.versions += taken.versions
+            report.undated += len(batch.undated)
             report.add(taken, {item.key for item in batch.items})
             # 2. Record.
             final |= self._record(batch.items, state, rejected, before, doc_ids_of)

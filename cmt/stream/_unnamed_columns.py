@@ -31,6 +31,8 @@ _TECHNICAL = {
     "template",
     "token",
 }
+_KINDS = {"article", "document", "entry", "item", "message", "news", "page", "post"}
+"""Values that say what every row is."""
 _UNREADABLE = re.compile(r"[a-z][\w+.-]*:/\S+|[0-9a-f-]{16,}|\d{9,}|[^\s@]{41,}|\W*", re.IGNORECASE)
 """Addresses, digests, seconds since 1970, tokens, and values without a letter or digit."""
 
@@ -72,7 +74,9 @@ def told(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
     line = " ".join(str(value).split())
-    return "" if len(line) > _SHORT or _UNREADABLE.fullmatch(line) else line
+    if len(line) > _SHORT or line.casefold() in _KINDS or _UNREADABLE.fullmatch(line):
+        return ""
+    return line
 
 
 def id_of(value: Any) -> str:

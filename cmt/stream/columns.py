@@ -22,7 +22,7 @@ from cmt.stream._unnamed_columns import (
     may_have_line,
     told,
 )
-from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Notes, is_blank, unwrap
+from cmt.stream.schema import DOCUMENT_SCHEMA, QUESTION_SCHEMA, Notes, is_blank, joined, unwrap
 from cmt.text.date_formats import WITHOUT_ZONE
 
 Kind = Literal["document", "question"]
@@ -35,7 +35,7 @@ _TEXT = (
     "textcontent story plaintext "
     "inhalt volltext texte contenu texto contenido cuerpo testo tekst",
     "contentencoded contenthtml bodyhtml html",
-    "context message post paragraph transcript",
+    "context message post leadparagraph paragraph transcript",
     "description summary abstract snippet excerpt standfirst teaser trailtext highlights",
     "comment",
 )
@@ -54,7 +54,7 @@ _NAMES = {  # in this order
         "updatedat updated updatedate datemodified modified modifiedat lastmodified lastmod",
         "title": "title headline webtitle heading subject ogtitle dctitle titel titre titulo "
         "titolo uberschrift "
-        "ueberschrift schlagzeile",
+        "ueberschrift schlagzeile name",
         "url": (
             "url link weburl htmlurl permalink canonicalurl articleurl articlelink pageurl "
             "sourceurl href uri"
@@ -206,7 +206,10 @@ class Columns:
         self._matched.update(keys.items())
         self._lines.update(others.lines.keys())
         self._unread.update(key for key in unread if key not in others.lines)
-        return Match(kind, {column: filled[key] for column, key in keys.items()}, others)
+        values = {column: filled[key] for column, key in keys.items()}
+        if "text" in values:
+            values["text"] = joined(values["text"])
+        return Match(kind, values, others)
 
     def note(self, rows: int, id_column: str | None, apart: int) -> None:
         """Count the rows of a file whose ids are from `id_column`, and those that only their title

@@ -56,6 +56,7 @@ _LINE_END = re.compile("\r\n|[\r\x0b\x0c\x85]")
 _CUT_AT_SOURCE = re.compile(r"\[\+\d+ chars\]$")  # of NewsAPI
 _WRAPPERS = (
     "name",
+    "main",
     "rendered",
     "value",
     "$oid",
@@ -214,6 +215,16 @@ def unwrap(value: Any) -> Any:
     return value
 
 
+def joined(value: Any) -> Any:
+    """The text of a list of strings and of objects with a text, as Telegram writes links and bold
+    words; any other value unchanged.
+    """
+    if not (isinstance(value, list) and value):
+        return value
+    parts = [part.get("text") if isinstance(part, Mapping) else part for part in value]
+    return "".join(parts) if all(isinstance(part, str) for part in parts) else value
+
+
 def raw_text(values: object) -> str:
     """`values` as text for the quarantine, at most RAW_LENGTH characters of JSON."""
     try:
@@ -245,7 +256,7 @@ def _answers(values: Mapping[str, Any], checks: Checks) -> list[str]:
 
 
 def _required(values: Mapping[str, Any], key: str, checks: Checks) -> str:
-    value = values.get(key)
+    value = joined(values.get(key))
     if isinstance(value, str):
         checks.limits.check_length(key, value)
         return value

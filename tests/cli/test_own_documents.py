@@ -1,11 +1,13 @@
 """The source that `cmt init --from` makes of an address."""
 
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 
-from cmt.cli._own_documents import web_source
-from cmt.config import SourceParams
+from cmt.cli._own_documents import look, web_source
+from cmt.config import SourceParams, StreamParams
+from cmt.errors import StreamError
 from cmt.sources.connector import Setting
 from cmt.sources.kinds import open_connector
 from cmt.stream.limits import DEFAULT_LIMITS
@@ -46,3 +48,18 @@ def test_an_address_is_requested_once_until_its_documents_are_read() -> None:
         [record] = connector.fetch(item.key)
         assert record.fields["text"] == "One." and requested == ["/news.jsonl"]
         assert [again.key for again in connector.list()] == [item.key] and len(requested) == 2
+
+
+def test_a_folder_of_undated_notes_is_taken_and_a_file_without_dates_is_not(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "boat.md").write_text("# Boat\n\nThe boat of Melk needs two litres of oil.")
+
+    def accepted(address: Path) -> int:
+        project = tmp_path / "project"
+        seen = look(project, str(address), StreamParams(), columns={}, published_at=None)
+        return seen.accepted
+
+    assert accepted(notes) == 1
+    with pytest.raises(StreamError, match="no published_at"):
+        accepted(notes / "boat.md")

@@ -260,6 +260,17 @@ def test_entries_of_a_feed(
         play(project, feed, show, monkeypatch, seed=5)
 
 
+def test_documents_with_the_date_of_their_file_are_counted(
+    project: Project, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for name in ("07 Nov 2026.md", "25-11-2026.md", "05-11-2026.md", "boat.md"):
+        (notes / name).write_text(f"The boat needs oil, says {name}.")
+    report = project.sync(source(kind="folder", address=str(notes)))
+    assert (report.documents, report.undated) == (4, 2)
+
+
 def test_a_later_date_makes_a_version_the_same_one_a_correction(project: Project) -> None:
     scripted = files(a={"d": "First text."})
     project.sync(source(), scripted)

@@ -115,8 +115,9 @@ def ingest(
     options = options or Options()
     options = replace(options, waits=options.params.clock == "system")
     period_unit(options.params.period)
-    limits, notes = Limits(options.params), Notes()
-    matching = Columns({**options.params.columns, **(columns or {})})
+    chosen = {**options.params.columns, **(columns or {})}
+    limits, notes = Limits(options.params.model_copy(update={"columns": chosen})), Notes()
+    matching = Columns(chosen)
     paths = [path] if isinstance(path, Path) else path
     sources, unread, n_rows = list[tuple[str, RawRows]](), list[Rejected](), 0
     for one in paths:

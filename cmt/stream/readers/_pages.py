@@ -4,13 +4,14 @@ import io
 import logging
 import re
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 import feedparser
 
 from cmt.errors import StreamError
+from cmt.stream._urls import url_identity
 from cmt.stream.columns import Record
 from cmt.stream.limits import Limits, check_xml
 from cmt.stream.readers._text import decode, plain_text, without_markup
@@ -116,9 +117,9 @@ def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     """Yield the items of an RSS or Atom feed, each with the longer one of its content and its
     summary.
 
-    Items that share an id are versions of one document, dated by their update. Items that are not
-    published are left out. If the feed is cut off, an error follows its complete items. Raises
-    StreamError if it is not a feed.
+    Items that share an id are versions of one document, dated by their update; if their links
+    differ, the id is none. Items that are not published are left out. If the feed is cut off, an
+    error follows its complete items. Raises StreamError if it is not a feed.
     """
     check_xml(data, name)
     with warnings.catch_warnings():
@@ -134,6 +135,9 @@ def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     if cut:
         items = items[: len(re.findall(rb"(?i)</(?:\w+:)?(?:item|entry)\s*>", markup))]
     shared = Counter(item["id"] for item in items if "id" in item)
+    links = defaultdict[str, set[str | None]](set)
+    for item in items:
+        links[item.get("id", "")].add(url_identity(item.get("link")))
     source = without_markup(feed.feed.get("title", ""))
     left_out: tuple[str, ...] = ()
     for item in items:
@@ -142,6 +146,9 @@ def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     for number, item in enumerate(items, 1):
         if not _is_unpublished(item):
             fields = _item_fields(item, source, has_versions=shared[item.get("id")] > 1)
+            if len(links[item.get("id", "")]) > 1:  # a mistake of the publisher's software
+                fields = _item_fields(item, source, has_versions=False)
+                fields.pop("doc_id", None)
             yield Record(fields, f"{name} row {number}", left_out=left_out)
             left_out = ()
     if left_out:

@@ -69,18 +69,25 @@ def read_json(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     ):
         yield from _squad.rows_of(articles, name)
         return
-    items, left_out = _items(content)
+    items, left_out = _items(content, limits.stream.columns.values())
     for number, value in enumerate(items, 1):
         if not isinstance(value, dict):
             reason = (
                 f"not a JSON object but {type(value).__name__}; write an object for each document"
             )
             yield Record({"raw": raw_text(value)}, f"{name} row {number}", reason, left_out)
-        elif value.get("type") != "message" or value.get("subtype") not in _NOTICES:
+        elif not _is_notice(value):
             yield Record(value, f"{name} row {number}", left_out=left_out)
         else:
             continue
         left_out = ()
+
+
+def _is_notice(message: dict[str, Any]) -> bool:
+    """Whether a message of Slack or Telegram only says that somebody joined or changed a name."""
+    kind = message.get("type")
+    joined = kind == "message" and message.get("subtype") in _NOTICES
+    return joined or (kind == "service" and "action" in message and not message.get("text"))
 
 
 def _json_line(line: bytes, where: str, limits: Limits, *, first: bool) -> Record:
@@ -121,17 +128,23 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _items(content: Any) -> tuple[list[Any], tuple[str, ...]]:
+def _items(content: Any, chosen: Iterable[str]) -> tuple[list[Any], tuple[str, ...]]:
     """Return the objects that are documents, and the names of the parts of `content` that are not.
 
-    The documents are the array with the longest text and the arrays that share half of its keys, or
-    `content` itself.
+    The documents are the array whose objects have most of the `chosen` columns, or else the array
+    with the longest text; and the arrays that share half of its keys, or `content` itself.
     """
     if not isinstance(content, dict):
         return content if isinstance(content, list) else [content], ()
     # 1. the objects, and the arrays of objects, at any key
     objects, arrays = _objects_and_arrays(content)
-    # 2. the array with the longest text; a summary outside it describes the file
+    keys = [_keys(array) for _, array in arrays]
+    # 2. the array whose objects have most of the chosen columns
+    wanted = {name.strip().partition(".")[0] for names in chosen for name in names.split(",")}
+    with_most = max(keys, key=lambda of: len(wanted & of), default=set[str]())
+    if len(wanted & with_most) > len(wanted & content.keys()):
+        return _like(with_most, arrays, keys)
+    # 3. the array with the longest text; a summary outside it describes the file
     lengths = [_longest(_with_inner(array)) for _, array in arrays]
     best = max(
         lengths,
@@ -144,15 +157,23 @@ def _items(content: Any) -> tuple[list[Any], tuple[str, ...]]:
         rivals = [of_file["text"], of_file[None]]
     if max(best.values(), default=0) <= max(rivals, default=0):
         return [content], ()
-    # 3. the arrays that share most keys with it
-    keys = [_keys(array) for _, array in arrays]
-    chosen, items, left_out = keys[lengths.index(best)], list[Any](), list[str]()
+    items, left_out = _like(keys[lengths.index(best)], arrays, keys)
+    of_texts = [column for column in ("text", "summary") if of_file[column]]
+    return items, (*left_out, *(f"the {column} of the file" for column in of_texts))
+
+
+def _like(
+    best: set[str], arrays: list[tuple[str, list[Any]]], keys: list[set[str]]
+) -> tuple[list[Any], tuple[str, ...]]:
+    """The items of the arrays that share half of their keys with the keys `best`, and the names of
+    the others.
+    """
+    items, left_out = list[Any](), list[str]()
     for (key, array), of in zip(arrays, keys, strict=True):
-        if 2 * len(chosen & of) >= len(chosen | of):
+        if 2 * len(best & of) >= len(best | of):
             items += array
         else:
             left_out.append(f"the array {key[:100]}")
-    left_out += [f"the {column} of the file" for column in ("text", "summary") if of_file[column]]
     return items, tuple(left_out)
 
 

@@ -29,6 +29,7 @@ from cmt.stream.readers.files import (
     walk,
 )
 from cmt.stream.schema import Notes, is_blank, raw_text
+from cmt.text.date_formats import DateReader
 from cmt.text.markup import replace_between
 
 _READERS: dict[str, Callable[[bytes, str, Limits], Iterable[Record]]] = {
@@ -96,6 +97,9 @@ _DATE_IN_NAME = re.compile(
     r"(?P<day>0[1-9]|[12]\d|3[01])(?!\d)"
 )
 """With one separator, or a folder for one of its parts: CVE-2021-0304 is a number."""
+_DAY_IN_NAME = re.compile(
+    r"(?<![\d.])\d{1,2}(?:([-.])\d{1,2}\1|[-. _]?[^\W\d_]{3,9}[-. _]?)(?:19|20)\d\d(?!\.?\d)"
+)
 _IN_ARCHIVE = re.compile(
     r"\A.*\.(?:zip|tar|tgz|txz|tbz2?|gz|xz|bz2|zst)/", re.IGNORECASE | re.DOTALL
 )
@@ -377,7 +381,8 @@ def _finished(
     if too long.
     """
     inside, longest = _IN_ARCHIVE.sub("", name), limits.stream.document_characters
-    dates = _days(PurePosixPath(inside).name)[:1] or _days(inside)[-1:]
+    own_name = PurePosixPath(inside).name
+    dates = _days(own_name)[:1] or _day_first(own_name, limits) or _days(inside)[-1:]
     for record in read:
         record = _checked(record)
         for part in record.left_out:
@@ -460,6 +465,15 @@ def _days(name: str) -> list[str]:
         with suppress(ValueError):  # such as 30 February
             found.append(date(*map(int, match.group("year", "month", "day"))).isoformat())
     return found
+
+
+def _day_first(name: str, limits: Limits) -> list[str]:
+    """The date that a name writes with the day first: `25-11-2026`, `7 Nov 2026`."""
+    found = _DAY_IN_NAME.search(name)
+    reader = DateReader(day_first=limits.stream.day_first)
+    with suppress(ValueError):  # 05-11-2026 may be in May
+        return [reader.read(found[0]).start.date().isoformat()] if found else []
+    return []
 
 
 def _other_byte(fields: dict[str, Any]) -> re.Match[str] | None:

@@ -14,7 +14,7 @@ from cmt.config import StreamParams
 from cmt.errors import ConfigError, StreamError
 from cmt.stream.columns import Record
 from cmt.stream.limits import Limits
-from cmt.stream.readers.detection import detect, records
+from cmt.stream.readers.detection import detect, records, records_of
 from cmt.stream.schema import Notes
 from tests.helpers.permissions import deny_listing
 from tests.helpers.rows import write_lines
@@ -248,6 +248,26 @@ def test_a_file_dates_its_records_by_its_name_unless_they_have_a_date(tmp_path: 
     assert post.fields == {"text": "The bus is late.", "published_at": "2026-04-04"}
     assert {row.fields["published_at"] for row in (first, second, *others)} == {"2026-04-05"}
     assert len(others) == 2 and "published_at" not in dated.fields | impossible.fields
+
+
+@pytest.mark.parametrize(
+    ("name", "day_first", "day"),
+    [
+        ("07 Nov 2026", None, "2026-11-07"),
+        ("boat-25.11.2026", None, "2026-11-25"),
+        ("05-11-2026", None, None),
+        ("05-11-2026", True, "2026-11-05"),
+        ("05-11-2026", False, "2026-05-11"),
+        ("1.2.5-2026", None, None),
+        ("7 boats 2026", None, None),
+    ],
+)
+def test_the_day_may_come_first_in_the_name_of_a_file(
+    name: str, day_first: bool | None, day: str | None
+) -> None:
+    limits = Limits(StreamParams(day_first=day_first))
+    (record,) = records_of(b"The boat needs oil.", f"{name}.md", limits=limits)
+    assert record.fields.get("published_at") == day
 
 
 @pytest.mark.parametrize(

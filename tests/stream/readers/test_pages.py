@@ -153,3 +153,11 @@ def test_items_that_are_not_published_are_left_out(tmp_path: Path) -> None:
     assert list(records(tmp_path / "a.xml")) == [
         Record({}, "a.xml", None, ("the unpublished item 'trash'",))
     ]
+
+
+def test_an_id_that_items_with_other_links_share_is_none() -> None:
+    item = "<item><guid>g</guid><link>https://a.example/{0}</link><description>{0}</description></item>"
+    for links, ids in ((("one", "two"), [None, None]), (("one", "one"), ["g", "g"])):
+        feed = f"<rss version='2.0'><channel>{''.join(map(item.format, links))}</channel></rss>"
+        read = list(records_of(feed.encode(), "feed.xml", format="feed"))
+        assert [record.fields.get("doc_id") for record in read] == ids

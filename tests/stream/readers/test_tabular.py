@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cmt.config import Column, StreamParams
 from cmt.stream.columns import Columns, Record
-from cmt.stream.limits import DEFAULT_LIMITS
+from cmt.stream.limits import DEFAULT_LIMITS, Limits
 from cmt.stream.readers._decoding import read_parquet
 from cmt.stream.readers._tabular import read_csv, read_json, read_json_lines
 from cmt.stream.readers.detection import records
-from cmt.stream.rows import collect, validate_rows
+from cmt.stream.rows import ValidatedRows, collect, validate_rows
 from cmt.stream.schema import Checks, Notes
 from tests.helpers.rows import NOW
 
@@ -193,11 +195,15 @@ def test_blank_rows_before_the_header_of_csv_are_skipped() -> None:
     ]
 
 
-def parquet_rows(**columns: pa.Array) -> Any:
+def parquet_rows(**columns: pa.Array) -> ValidatedRows:
     """The documents of a Parquet file, validated."""
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)
-    records = read_parquet(sink.getvalue(), "a.parquet", DEFAULT_LIMITS)
+    return validated(read_parquet(sink.getvalue(), "a.parquet", DEFAULT_LIMITS))
+
+
+def validated(records: Iterable[Record]) -> ValidatedRows:
+    """The documents of some records."""
     return validate_rows(collect(records, Columns()), Checks(NOW))[0]
 
 
@@ -230,3 +236,50 @@ def test_only_the_row_with_an_unreadable_value_of_parquet_is_rejected() -> None:
         "text must be a string",
         "published_at: an unreadable value is not a date-time; write 2031-02-15T06:00:00Z",
     ]
+
+
+def test_the_array_with_the_chosen_columns_is_read_behind_a_longer_text() -> None:
+    content: dict[str, Any] = {
+        "meta": {
+            "disclaimer": "Do not rely on these data. " * 5,
+            "pages": [{"reason": "next", "rel": "a", "href": "b"}],
+        },
+        "results": [{"reason": "Undeclared walnuts.", "report_date": "20310106"}],
+    }
+    columns: dict[Column, str] = {"text": "reason", "published_at": "report_date"}
+    limits = Limits(StreamParams(columns=columns))
+    (record,) = read_json(json.dumps(content).encode(), "a.json", limits)
+    assert record.fields == content["results"][0]
+    assert record.left_out == ("the array pages",)
+
+
+def test_a_message_of_telegram_is_read_with_its_links_and_author() -> None:
+    parts = ["The trip on the ", {"type": "bold", "text": "Luna"}, " is off."]
+    message = {"id": 2, "type": "message", "date": "2031-01-02", "from": "Pim", "text": parts}
+    joined = {"id": 3, "type": "service", "action": "join", "actor": "Ola", "text": ""}
+    content = {"name": "Club", "messages": [message, joined, {**message, "id": 4, "text": "Yes"}]}
+    records = list(read_json(json.dumps(content).encode(), "a.json", DEFAULT_LIMITS))
+    table = validated(records).table
+    assert table["text"].to_pylist() == [
+        "The trip on the Luna is off.\n\nFrom: Pim",
+        "Yes\n\nFrom: Pim",
+    ]
+
+
+def test_fields_of_news_and_releases_have_a_role() -> None:
+    article = {
+        "headline": {"main": "Slow to Show", "kicker": "Docs"},
+        "snippet": "Cars.",
+        "lead_paragraph": "Cars that fly.",
+        "pub_date": "2031-01-02",
+    }
+    release = {
+        "name": "v2.0.3",
+        "tag_name": "2.0.3",
+        "body": "Fixed.",
+        "published_at": "2031-01-02",
+    }
+    records = [Record(article, "a.json row 1"), Record(release, "b.json row 1")]
+    table = validated(records).table
+    assert table["title"].to_pylist() == ["Slow to Show", "v2.0.3"]
+    assert table["text"].to_pylist() == ["Cars that fly.", "Fixed.\n\nTag name: 2.0.3"]
