@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
+from cmt.text.markdown import is_sentence, prose
 from cmt.text.names import NAME
 from cmt.text.numbers import DATE, NUMBER
 from cmt.text.sentences import sentences
@@ -61,7 +62,7 @@ def question_on(text: str, answer: str) -> str | None:
 
 
 def _made(text: str) -> Iterator[tuple[str, str]]:
-    for sentence in sentences(text):
+    for sentence in _own_sentences(text):
         if len(sentence.split()) not in _WORDS or sentence.startswith(
             ("A ", "An ")
         ):  # one event of many
@@ -74,6 +75,14 @@ def _made(text: str) -> Iterator[tuple[str, str]]:
                     continue
                 if re.search(NAME, f"{sentence[:start]}–{sentence[end:]}"):
                     yield _question(sentence, start, end, word), match["gap"]
+
+
+def _own_sentences(text: str) -> Iterator[str]:
+    """The sentences of `text` without markup; a label, a heading and a row of a table are none."""
+    for line in prose(text):
+        for sentence in sentences(line):
+            if is_sentence(sentence):
+                yield sentence
 
 
 def _question(sentence: str, start: int, end: int, word: str) -> str:

@@ -16,6 +16,7 @@ from cmt.questions._spans import FUNCTION_WORD, PAST_VERB, Span, spans
 from cmt.questions._words import QuestionWords
 from cmt.questions.generation import AUXILIARIES, VERB_BEHIND, content_words, with_verb_first
 from cmt.questions.word_knowledge import WordKnowledge
+from cmt.text.markdown import prose
 from cmt.text.words import PRONOUNS
 
 _LEAST_CONTENT = 3  # content words of a question
@@ -44,7 +45,7 @@ def plain_questions(documents: pa.Table, knowledge: WordKnowledge) -> list[Plain
     # 1. the subjects and dates of clauses, and what their names mean
     asked_for = list[tuple[str, Span]]()
     for row in documents.select(["doc_id", "text"]).to_pylist():
-        for span in spans(row["text"]):
+        for span in spans("\n".join(prose(row["text"]))):
             if span.kind in ("name", "when"):
                 asked_for.append((row["doc_id"], span))
     names = [span for _, span in asked_for if span.kind == "name"]

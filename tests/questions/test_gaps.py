@@ -26,6 +26,13 @@ from cmt.questions.gaps import PER_TEXT, made_questions, question_on
         ),
         ("Ines Vell lives in Port Ellery.", [("Ines Vell lives in who or what?", "Port Ellery")]),
         ("The meeting took 90 minutes at least.", []),  # which meeting
+        (
+            "- **Lisbon**: opened on 4 May 2027 at Rua da Prata 80.\n"
+            "| Lisbon office of Skerry | 80 seats for Ann. |\n"
+            "# The Lisbon office has 80 seats.\n\n"
+            "* The [Lisbon office](lisbon.md) has **80** seats.\nSeats in Lisbon: 80",
+            [("The Lisbon office has how many seats?", "80")],
+        ),
         ("A choir of 40 sang for Port Ellery.", []),  # one of many
         ("Ines Vell greeted Moss in Port Ellery.", []),  # and others elsewhere
     ],

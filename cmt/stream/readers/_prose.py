@@ -21,6 +21,7 @@ from cmt.stream.columns import Record, is_draft
 from cmt.stream.limits import Limits, check_xml
 from cmt.stream.readers._text import decode, plain_text, table_lines, without_markup
 from cmt.stream.readers.files import part_of, read_member
+from cmt.text.markdown import without_marks
 
 _FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 MARKDOWN = {".md", ".markdown", ".mdx"}  # suffixes
@@ -38,6 +39,7 @@ _DATED = re.compile(r"##? [^\d\n]*\d.*\b(\d{4}-\d\d-\d\d)\b")
 """The heading of a release in a file whose name or first line says `_CHANGELOG`: `## Ferry 5, May
 (2026-03-05)`.
 """
+_UNDERLINED = re.compile(r"^(\w[^\n]*)\n([=\-+~^*\"'])\2{2,}[ \t]*$", re.MULTILINE)
 _TABLE = re.compile(r"^\|.+\|[ \t]*\n\|[ \t:|-]+\|[ \t]*\n(?:\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
 
 
@@ -58,25 +60,44 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
             return
         text = plain_text(text) if suffix in PAGES else text
     text = without_markup(text, markdown=True) if suffix in MARKDOWN else text
+    text = _underlined_as_marked(text) if suffix in {*MARKDOWN, ".rst"} else text
     text = _TABLE.sub(lambda table: "\n".join(table_lines(_cells(table[0]))) + "\n", text).strip()
     if not text:
         raise ValueError(f"{name} has no text")
     releases, left_out = _releases(text, name)
     if len(releases) > 1:
         for number, (release, day) in enumerate(releases, 1):
-            title = release.partition("\n")[0].strip()
+            title = without_marks(release.partition("\n")[0])
             values = {
                 **part_of(fields, title),
                 "title": title,
-                "text": release,
+                "text": without_marks(release),
                 "published_at": day,
             }
             parts = left_out if number == 1 else ()
             yield Record(values, f"{name} row {number}", left_out=parts, is_row=False)
         return
     heading = re.match(r"#{1,2} +(.+)|(.+)\n=+$", text, re.MULTILINE)
-    titles = {"title": heading[2] or heading[1].rstrip(" #")} if heading else {}
+    titles = dict[str, Any]()
+    if heading:
+        titles["title"] = without_marks(heading[1].rstrip(" #") if heading[1] else heading[2])
+        if titles["title"] == {**titles, **fields}["title"]:  # which the models read, too
+            text = text[heading.end() :].strip() or text
+    text = without_marks(text) if suffix in {*MARKDOWN, ".rst"} else text
     yield Record({**titles, **fields, "text": text}, name, is_row=False)
+
+
+def _underlined_as_marked(text: str) -> str:
+    """Underlined headings as `# Title`, and `## Section` below the first kind of underline."""
+    kinds = list[str]()
+
+    def marked(heading: re.Match[str]) -> str:
+        title, kind = heading[1], heading[2]
+        if kind not in kinds:
+            kinds.append(kind)
+        return f"{'#' * min(kinds.index(kind) + 1, 6)} {title}"
+
+    return _UNDERLINED.sub(marked, text)
 
 
 def _releases(text: str, name: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]:

@@ -16,17 +16,18 @@ def test_the_first_heading_is_the_title_and_tables_are_lines(tmp_path: Path) -> 
     [post] = read(
         tmp_path / "post.md", "# Bus #\n\n| Line | Delay |\n|---|---|\n| 7 | 9 min |\n\nEnd\n"
     )
-    assert post.fields == {"title": "Bus", "text": "# Bus #\n\n7: Delay 9 min\n\nEnd"}
+    assert post.fields == {"title": "Bus", "text": "7: Delay 9 min\n\nEnd"}
 
 
-def test_html_in_markdown_is_removed_and_the_markdown_stays(tmp_path: Path) -> None:
+def test_the_marks_of_markdown_and_html_in_it_are_removed_and_code_stays(tmp_path: Path) -> None:
     logo = '<h1 align="center">\n  <img src="logo.png">\n  Ferry &amp; Co\n</h1>\n<!-- badges -->\n'
     text = (
         "[Docs](https://a.example)\n\n## Start\n\n- Run `<ferry> <b>`\n  - or"
         " wait\n\n```html\n<p>\n  7\n</p>\n```"
     )
     [post] = read(tmp_path / "README.md", f'{logo}\n<div align="center">\n\n{text}\n\n</div>\n')
-    assert post.fields == {"title": "Ferry & Co", "text": f"# Ferry & Co\n\n{text}"}
+    plain = "Docs\n\nStart\n\nRun <ferry> <b>\n  or wait\n\n```html\n<p>\n  7\n</p>\n```"
+    assert post.fields == {"title": "Ferry & Co", "text": plain}
 
 
 def test_a_release_ends_at_a_heading_of_its_level_or_at_another_release(tmp_path: Path) -> None:
@@ -38,9 +39,9 @@ def test_a_release_ends_at_a_heading_of_its_level_or_at_another_release(tmp_path
         tmp_path / "CHANGELOG.md", text + "# 1.9.0 (2026-02-05)\n- A bus\n\n# Licence\nMIT\n"
     )
     assert [(one.fields["published_at"], one.fields["text"]) for one in read_] == [
-        ("2026-03-05", "2.0.0 (2026-03-05)\n\n## Added\n- A ferry"),
-        ("2026-02-06", "1.9.1 (2026-02-06)\n- A tram"),
-        ("2026-02-05", "1.9.0 (2026-02-05)\n- A bus"),
+        ("2026-03-05", "2.0.0 (2026-03-05)\n\nAdded\nA ferry"),
+        ("2026-02-06", "1.9.1 (2026-02-06)\nA tram"),
+        ("2026-02-05", "1.9.0 (2026-02-05)\nA bus"),
     ]
     assert [one.left_out for one in read_] == [("the section Notes", "the section Licence"), (), ()]
 
@@ -52,8 +53,9 @@ def test_a_text_with_dates_in_its_headings_is_no_changelog_unless_its_name_says_
         "# Plan\nNews.\n\n## Phase 1: until 2026-03-05\nA.\n\n## Budget\nB.\n\n## Phase 2: until"
         " 2026-04-05\nC."
     )
+    plain = text.removeprefix("# Plan\n").replace("## ", "")
     assert [one.fields for one in read(tmp_path / "plan.md", text)] == [
-        {"title": "Plan", "text": text}
+        {"title": "Plan", "text": plain}
     ]
     first, second = read(tmp_path / "release-notes.md", text)
     assert first.fields["text"] == "Phase 1: until 2026-03-05\nA."
@@ -80,7 +82,7 @@ def test_each_release_has_an_id_of_its_own(
 @pytest.mark.parametrize(
     ("text", "taken"),
     [
-        ("---\nThe toll.\n---\nMore.", "---\nThe toll.\n---\nMore."),
+        ("---\nThe toll.\n---\nMore.", "The toll.\nMore."),
         ("---\n# None yet\n---\nMore.", "More."),
     ],
 )
@@ -139,3 +141,13 @@ def test_a_page_with_front_matter_is_a_post_without_its_tags_also_in_a_folder(
     }
     (tmp_path / "part.html").write_text("Home {{ title }}\n")
     assert [one.fields.get("text") for one in records(tmp_path)] == [post.fields["text"], None]
+
+
+def test_each_release_of_a_history_in_restructuredtext_is_a_document(tmp_path: Path) -> None:
+    text = "History\n-------\n\n3.2.0 (2026-10-01)\n+++++++\n\n- Needs **3.12**.\n\n"
+    text += "3.1.0 (2026-06-20)\n+++++++\n\n- Needs 3.10.\n"
+    read_ = read(tmp_path / "HISTORY.rst", text)
+    assert [(one.fields["published_at"], one.fields["text"]) for one in read_] == [
+        ("2026-10-01", "3.2.0 (2026-10-01)\n\nNeeds 3.12."),
+        ("2026-06-20", "3.1.0 (2026-06-20)\n\nNeeds 3.10."),
+    ]
