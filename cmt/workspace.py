@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmt.bank.rounds import Round
+from cmt.common.dates import parse_end
 from cmt.common.progress import NullProgress, OnProgress, Progress
 from cmt.common.scratch import remove_dead
 from cmt.config import Column, Params, SourceParams, load_params
@@ -405,9 +406,10 @@ class Workspace:
         return [document for doc_id, document in found.items() if doc_id not in left_out]
 
     def ask(
-        self, question: str, *, as_of: datetime | None = None, closed_book: bool = False
+        self, question: str, *, as_of: datetime | str | None = None, closed_book: bool = False
     ) -> "Answer":
-        """Answer a question as of a date (None: now), with the sources of the answer.
+        """Answer a question as of a date (None: now), with the sources of the answer. A string is
+        read as `cmt ask --as-of` reads it: a plain date is the end of that day in UTC.
 
         With `closed_book` the answer of the LM without memory is added. Raises BankError if there
         is no bank of the compressor in use, and ConfigError if `as_of` is no date-time with a zone,
@@ -415,9 +417,10 @@ class Workspace:
         """
         from cmt.answering.answer import check_length, clean_question
 
-        if as_of is not None and not isinstance(as_of, datetime):
+        if as_of is not None and not isinstance(as_of, datetime | str):
             raise ConfigError(f"as_of must be a date-time with a time zone, not {as_of!r}")
         try:
+            as_of = parse_end(as_of) if isinstance(as_of, str) else as_of
             question = clean_question(question)
             check_length(question, longest=self.project.declared.serving.question_characters)
         except ValueError as error:

@@ -1,6 +1,6 @@
 """The workspace: from the raw source to answers and scores."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -26,10 +26,11 @@ def test_ask_answers_as_of_a_date_and_closed_book_on_request(adapted: Workspace)
     assert "mayor-2" not in {source.doc_id for source in earlier.sources}
     with pytest.raises(cmt.ConfigError, match="has no time zone"):
         adapted.ask(question, as_of=datetime(2031, 1, 31))
-    with pytest.raises(
-        cmt.ConfigError, match="must be a date-time with a time zone, not '2031-01-31'"
-    ):
-        adapted.ask(question, as_of="2031-01-31")  # type: ignore[arg-type]
+    on_the_day = adapted.ask(question, as_of="2031-01-31")
+    assert on_the_day.sources == earlier.sources
+    for wrong in ("January", date(2031, 1, 31)):
+        with pytest.raises(cmt.ConfigError, match="date-time"):
+            adapted.ask(question, as_of=wrong)  # type: ignore[arg-type]
 
 
 def test_an_empty_list_of_files_is_not_the_file_of_the_parameters(adapted: Workspace) -> None:

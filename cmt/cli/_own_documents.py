@@ -2,6 +2,7 @@
 questions on them.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -142,14 +143,15 @@ def _plan(
         source, fetched = web_source(address, columns)
         return _Plan(sources=[source], fetched=fetched)
     seen = look(folder, address, params, columns=columns, published_at=published_at)
-    plan, path = _Plan(matched=seen.matched, notices=[*seen.notices]), Path(address).absolute()
+    plan, path = _Plan(matched=seen.matched, notices=[*seen.notices]), Path(address)
+    own_path = os.path.relpath(path, folder)  # of params.yaml, so that both can be moved
     mapping = {"columns": {**seen.columns, **columns}} if seen.columns or columns else {}
     # of a folder an edited file becomes a new version, which needs the state of a source
     if path.is_dir() and not seen.questions and published_at is None:
-        source = {"name": _source_name(path.name), "kind": "folder", "address": str(path)}
+        source = {"name": _source_name(path.absolute().name), "kind": "folder", "address": own_path}
         plan.sources.append(source | mapping)
     else:
-        plan.stream = {"source": str(path)} | mapping
+        plan.stream = {"source": own_path} | mapping
     return plan
 
 

@@ -483,7 +483,12 @@ def _agreed(candidates: "Sequence[Candidate]", *, yes: bool, purge: bool, as_jso
     """Print the documents that a search found; return whether they may be forgotten."""
     if candidates and not as_json:
         rows = [
-            [each.published_at.date(), each.doc_id, each.title or "", each.source or MISSING]
+            [
+                each.published_at.date(),
+                each.doc_id,
+                each.title or each.begins,
+                each.source or MISSING,
+            ]
             for each in candidates
         ]
         output.write_table(["date", "doc_id", "title", "source"], rows, left=4)

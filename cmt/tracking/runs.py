@@ -42,9 +42,10 @@ class Tracker:
         stream, bank = relative(params.stream.path, self.root), relative(params.bank.uri, self.root)
         metrics = round_metrics(round_)
         with session.translate_errors():
-            # 1. the parent: one run for stream and bank, named after the source
+            # 1. the parent: one run for stream and bank, named after the sources
+            names = [source.name for source in params.sources] or [params.stream.source.name]
             parent = session.run(
-                f"{Path(params.stream.source).name} ({stream})",
+                f"{', '.join(names)} ({stream})",
                 tags={"cmt.stream": stream, "cmt.bank": bank},
                 key=sha256_hex("stream", stream, bank),
             )

@@ -203,6 +203,7 @@ def test_documents_are_shown_before_they_are_forgotten(adapted: Path) -> None:
         False,
     )
     assert {row["source"] for row in preview["documents"]} == {"file:news"}
+    assert all("mayor" in row["begins"] for row in preview["documents"])
     assert "mayor-1" in run(adapted, "forget", "--matching", "mayor ellery").stdout
     assert read(adapted, "forget", "--matching", "mayor raft")["documents"] == []
     done = run(adapted, "forget", "--matching", "mayor ellery", "--yes", "--purge").stdout

@@ -105,7 +105,7 @@ def test_of_a_large_table_the_newest_documents_are_adapted(
         == NEWEST_DOCUMENTS
     )
     stream = yaml.safe_load((tmp_path / "project/params.yaml").read_text())["stream"]
-    assert stream["source"] == str(tmp_path / "news.csv")
+    assert stream["source"] == "../news.csv"
     assert stream["columns"] == {"title": "headline", "published_at": "timestamp", "text": "story"}
 
 

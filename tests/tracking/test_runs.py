@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cmt.bank.rounds import Round
-from cmt.config import Params, TrackingParams, load_params
+from cmt.config import Params, SourceParams, TrackingParams, load_params
 from cmt.errors import ServiceError
 from cmt.tracking._payload import round_metrics
 from cmt.tracking.runs import Tracker
@@ -92,6 +92,16 @@ def runs(client: MlflowClient, condition: str = "") -> list[Any]:
             [experiment.experiment_id], condition, order_by=["attributes.start_time"]
         )
     )
+
+
+def test_the_run_of_a_stream_is_named_after_its_sources(
+    tracker: Tracker, project: Params, client: MlflowClient
+) -> None:
+    posts = SourceParams(name="posts", kind="folder", address="posts")
+    own = project.model_copy(update={"sources": (posts,)})
+    child = client.get_run(log(tracker, FIRST, own))
+    parent = client.get_run(child.data.tags["mlflow.parentRunId"])
+    assert parent.info.run_name == "posts (data/news)"
 
 
 def test_a_round_becomes_a_child_of_its_stream_with_metrics_tags_and_files(

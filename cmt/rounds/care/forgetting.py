@@ -3,6 +3,7 @@
 `cmt.rounds.erasure` does what was announced, also after a kill.
 """
 
+import textwrap
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -17,6 +18,8 @@ from cmt.rounds.erasure import ForgetReport, Journal, banks_of, finish
 from cmt.stream.forgotten import Forgotten
 from cmt.text.display import without_publisher
 from cmt.text.words import words
+
+_BEGINNING = 60  # characters of a text that a list shows
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Candidate:
     published_at: datetime
     title: str | None
     source: str | None
+    begins: str  # the first words of its text
 
 
 def forget(
@@ -127,10 +131,10 @@ def candidates(
     if source is not None:
         rows = (
             project.store.all_documents()
-            .select(["doc_id", "published_at", "title", "source"])
+            .select(["doc_id", "published_at", "title", "source", "text"])
             .to_pylist()
         )
-        found |= {row["doc_id"]: Candidate(**row) for row in rows if row["source"] == source}
+        found |= {row["doc_id"]: _candidate(row) for row in rows if row["source"] == source}
     if matching is not None:
         if not project.params.bank.keep_text:
             raise BankError(
@@ -140,13 +144,18 @@ def candidates(
         bank = project.active.stored()
         doc_ids = bank.with_all_words(matching)
         rows = bank.documents(set(doc_ids)).to_pylist()
-        columns = ("doc_id", "published_at", "title", "source")
-        matches = {
-            row["doc_id"]: Candidate(**{name: row[name] for name in columns}) for row in rows
-        }
+        matches = {row["doc_id"]: _candidate(row) for row in rows}
         by_text = {row["doc_id"] for row in rows if _is_own(matching, row)}
         found |= {doc_id: matches[doc_id] for doc_id in doc_ids if doc_id in by_text}
     return found
+
+
+def _candidate(row: Mapping[str, Any]) -> Candidate:
+    """The document of a row of the stream or of the bank."""
+    columns = ("doc_id", "published_at", "title", "source")
+    own = without_publisher(row).removeprefix(row["title"] or "")
+    begins = textwrap.shorten(own, _BEGINNING, placeholder=" …")
+    return Candidate(**{name: row[name] for name in columns}, begins=begins)
 
 
 def _is_own(query: str, memory: Mapping[str, Any]) -> bool:
