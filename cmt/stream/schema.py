@@ -222,7 +222,8 @@ def joined(value: Any) -> Any:
     if not (isinstance(value, list) and value):
         return value
     parts = [part.get("text") if isinstance(part, Mapping) else part for part in value]
-    return "".join(parts) if all(isinstance(part, str) for part in parts) else value
+    texts = [part for part in parts if isinstance(part, str)]
+    return "".join(texts) if len(texts) == len(parts) else value
 
 
 def raw_text(values: object) -> str:

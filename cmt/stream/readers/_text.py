@@ -3,8 +3,9 @@
 import html
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
+from itertools import zip_longest
 
 from charset_normalizer import from_bytes
 
@@ -80,6 +81,7 @@ _CHAPTER = re.compile(
     r"\n(?=#{1,3} |(?:chapter|part|kapitel|teil|chapitre|cap[ií]tulo)\b)", re.IGNORECASE
 )
 _PARAGRAPH = re.compile(r"\n\s*\n")
+_MOST_SPANNED = 50  # columns or rows of one cell
 _LAYOUT_CELL = 200  # characters; a longer cell is a column of a page, not of a table
 
 
@@ -225,6 +227,49 @@ def chapters(text: str, limit: int) -> Iterator[str]:
     yield text
 
 
+class _Table:
+    """A table that is being read, as rows of cells of parts. A cell that spans columns or rows
+    leaves them blank.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[list[list[str]]] = []
+        self._reach: dict[int, int] = {}  # column → rows below that a cell reaches into
+        self._blanks = 0  # columns to the right that the last cell spans
+
+    def start_row(self) -> None:
+        self.end_row()
+        self.rows.append([])
+
+    def start_cell(self, attributes: Mapping[str, str | None]) -> None:
+        if not self.rows:
+            self.start_row()
+        row = self.rows[-1]
+        self._fill(row)
+        wide, high = (_span(attributes.get(name)) for name in ("colspan", "rowspan"))
+        for column in range(len(row), len(row) + wide):
+            self._reach[column] = high - 1
+        row.append([])
+        self._blanks = wide - 1
+
+    def end_row(self) -> None:
+        if self.rows and self.rows[-1]:
+            self._fill(self.rows[-1])
+
+    def _fill(self, row: list[list[str]]) -> None:
+        """Add the columns that are spanned from the left and from above."""
+        row += [[] for _ in range(self._blanks)]
+        self._blanks = 0
+        while self._reach.get(len(row), 0) > 0:
+            self._reach[len(row)] -= 1
+            row.append([])
+
+
+def _span(value: str | None) -> int:
+    """The columns or rows of a cell: 1 to _MOST_SPANNED."""
+    return min(int(value[:9]), _MOST_SPANNED) or 1 if value and value.isdecimal() else 1
+
+
 class _Text(HTMLParser):
     """Collects the text of HTML. Its stack of tables is a list, so that no depth is too deep."""
 
@@ -233,25 +278,24 @@ class _Text(HTMLParser):
         self._keep_lines, self._preformatted = keep_lines, 0
         self._hidden: list[str] = []
         self._outer: list[str] = []
-        self._tables: list[list[list[list[str]]]] = []  # that are open, as rows of cells of parts
+        self._tables: list[_Table] = []  # that are open
 
     def text(self) -> str:
         while self._tables:
             self._end_table()
         return "".join(self._outer)
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if self._hidden:
             self._hidden += [tag] if tag == self._hidden[0] else []
         elif tag in _INVISIBLE:
             self._hidden.append(tag)
         elif tag == "table":
-            self._tables.append([])
+            self._tables.append(_Table())
         elif tag == "tr" and self._tables:
-            self._tables[-1].append([])
+            self._tables[-1].start_row()
         elif tag in ("td", "th") and self._tables:
-            self._tables[-1] += [[]] if not self._tables[-1] else []
-            self._tables[-1][-1].append([])
+            self._tables[-1].start_cell(dict(attrs))
         elif tag in _BLOCKS:
             self._preformatted += tag == "pre"
             self._write("\n" if tag in ("br", "li", "div", "dt", "dd") else "\n\n")
@@ -272,28 +316,55 @@ class _Text(HTMLParser):
             )
 
     def _write(self, text: str) -> None:
-        row = self._tables[-1][-1] if self._tables and self._tables[-1] else []
+        row = self._tables[-1].rows[-1] if self._tables and self._tables[-1].rows else []
         (row[-1] if row else self._outer).append(text)
 
     def _end_table(self) -> None:
-        rows = [
-            [" ".join("".join(cell).split()) for cell in row] for row in self._tables.pop() if row
-        ]
+        table = self._tables.pop()
+        table.end_row()
+        rows = [[" ".join("".join(cell).split()) for cell in row] for row in table.rows if row]
         self._write("\n" + "\n".join(table_lines(rows)) + "\n")
 
 
 def table_lines(rows: list[list[str]]) -> Iterator[str]:
     """Yield the lines `row: column value, column value` of a table whose first row names its
-    columns.
+    columns, or its first two rows.
+
+    A cell that spans others leaves them blank: the names above the second row hold until the next
+    one, and a row without a name has the name of the row above it.
     """
-    named = len(rows) > 1 and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows)
+    width = len(rows[0]) if rows else 0
+    alike = [row for row in rows[1:] if len(row) == width]
+    named = width > 1 and alike and 2 * len(alike) >= len(rows) - 1
     if not named or any(len(cell) > _LAYOUT_CELL for row in rows for cell in row):
         yield from (", ".join(filter(None, row)) for row in rows if any(row))
         return
-    for row in rows[1:]:
+    names, body, label = rows[0][1:], rows[1:], ""
+    if _is_second_header(rows):
+        names, body = list(_joint_names(rows[0], rows[1])), rows[2:]
+    for row in body:
         values = [
             f"{name} {value}".strip()
-            for name, value in zip(rows[0][1:], row[1:], strict=True)
+            for name, value in zip_longest(names, row[1:], fillvalue="")
             if value
         ]
-        yield f"{row[0]}: {', '.join(values)}"
+        label = row[0] or label
+        if values:
+            yield f"{label}: {', '.join(values)}"
+        elif row[0]:
+            yield row[0]
+
+
+def _is_second_header(rows: list[list[str]]) -> bool:
+    """Whether the second row names the columns below names that span several of them."""
+    first, second = rows[0], rows[1]
+    spans = "" in first[1:] and len(rows) > 2 and len(second) == len(first) and not second[0]
+    return spans and all(one or other for one, other in zip(first[1:], second[1:], strict=True))
+
+
+def _joint_names(first: list[str], second: list[str]) -> Iterator[str]:
+    """`Day shift Starter`, `Day shift Trained` of a name and the two below it."""
+    above = ""
+    for name, below in zip(first[1:], second[1:], strict=True):
+        above = name or above
+        yield f"{above} {below}".strip()

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from cmt.stream.readers._text import chapters, decode, plain_text, table_lines, without_markup
@@ -103,6 +105,46 @@ def test_a_table_is_a_line_a_row_with_the_names_of_its_columns() -> None:
     assert list(table_lines(rows)) == ["Adult: Price 14, Hours 2", "Child: Price 6"]
     assert list(table_lines([["a", "b"], ["c"]])) == ["a, b", "c"]
     assert list(table_lines([["Long", "x" * 300], ["a", "b"]])) == [f"Long, {'x' * 300}", "a, b"]
+
+
+def test_a_table_with_spans_is_a_line_a_row_with_both_names_of_a_column() -> None:
+    markup = (
+        '<table><tr><th rowspan="2">Grade</th><th colspan="2">Day</th><th colspan="2">Night</th>'
+        "</tr><tr><th>Starter</th><th>Trained</th><th>Starter</th><th>Trained</th></tr>"
+        '<tr><td rowspan="2">Weaver</td><td>15</td><td>17</td><td>18</td><td>21</td></tr>'
+        "<tr><td>16</td><td>18</td><td>19</td><td>22</td></tr></table>"
+    )
+    lines = [
+        f"Weaver: Day Starter {a}, Day Trained {b}, Night Starter {c}, Night Trained {d}"
+        for a, b, c, d in ((15, 17, 18, 21), (16, 18, 19, 22))
+    ]
+    assert plain_text(markup).splitlines() == lines
+    # as trafilatura writes the same table
+    rows = [["Grade", "Day", "", "Night", ""], ["", "Starter", "Trained", "Starter", "Trained"]]
+    rows += [["Weaver", "15", "17", "18", "21"], ["", "16", "18", "19", "22"]]
+    assert list(table_lines(rows)) == lines
+
+
+def test_rows_wider_or_shorter_than_the_header_keep_the_names_of_the_others() -> None:
+    rows = [
+        ["Line", "Fare"],
+        ["Tram", "3"],
+        ["Bus", "2", "children free"],
+        ["Trips"],
+        ["Boat", "9"],
+    ]
+    assert list(table_lines(rows)) == [
+        "Tram: Fare 3",
+        "Bus: Fare 2, children free",
+        "Trips",
+        "Boat: Fare 9",
+    ]
+
+
+def test_a_table_of_wide_cells_is_read_in_linear_time() -> None:
+    started = time.process_time()
+    plain_text("<table><tr>" + '<td colspan="9999" rowspan="9999">' * 3_000 + "a")
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(
