@@ -39,6 +39,14 @@ _DATED = re.compile(r"##? [^\d\n]*\d.*\b(\d{4}-\d\d-\d\d)\b")
 """The heading of a release in a file whose name or first line says `_CHANGELOG`: `## Ferry 5, May
 (2026-03-05)`.
 """
+_RESULT = re.compile(
+    r"^[ \t]*(?:\d\d[.:]\d\d[ \t]+)?(?P<home>\w[\w.'’&/ -]{1,40}?)[ \t]+"
+    r"(?P<goals>\d{1,3})[-–:](?P<against>\d{1,3})"
+    r"(?:[ \t]+\((?P<half>\d{1,3}[-–:]\d{1,3})\))?[ \t]+(?P<away>\w[\w.'’&/ -]{1,40})$",
+    re.MULTILINE,
+)
+"""A match in a list of results, as football.txt has it: `Harle Town  2-1 (1-0)  Dunmore`."""
+_RESULTS = 3  # fewest of a list
 _UNDERLINED = re.compile(r"^(\w[^\n]*)\n([=\-+~^*\"'])\2{2,}[ \t]*$", re.MULTILINE)
 _TABLE = re.compile(r"^\|.+\|[ \t]*\n\|[ \t:|-]+\|[ \t]*\n(?:\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
 
@@ -64,6 +72,8 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
     text = _TABLE.sub(lambda table: "\n".join(table_lines(_cells(table[0]))) + "\n", text).strip()
     if not text:
         raise ValueError(f"{name} has no text")
+    if len(_RESULT.findall(text)) >= _RESULTS:
+        text = _RESULT.sub(_told_result, text)
     releases, left_out = _releases(text, name)
     if len(releases) > 1:
         for number, (release, day) in enumerate(releases, 1):
@@ -85,6 +95,15 @@ def read_text(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
             text = text[heading.end() :].strip() or text
     text = without_marks(text) if suffix in {*MARKDOWN, ".rst"} else text
     yield Record({**titles, **fields, "text": text}, name, is_row=False)
+
+
+def _told_result(match: re.Match[str]) -> str:
+    """`Harle Town won 2-1 against Dunmore Athletic (1-0 at half-time).`"""
+    home, away, half = match["home"], match["away"].strip(), match["half"]
+    goals, against = int(match["goals"]), int(match["against"])
+    verb = "won" if goals > against else "lost" if goals < against else "drew"
+    at_half = f" ({half} at half-time)" if half else ""
+    return f"{home} {verb} {goals}-{against} against {away}{at_half}."
 
 
 def _underlined_as_marked(text: str) -> str:

@@ -151,3 +151,19 @@ def test_each_release_of_a_history_in_restructuredtext_is_a_document(tmp_path: P
         ("2026-10-01", "3.2.0 (2026-10-01)\n\nNeeds 3.12."),
         ("2026-06-20", "3.1.0 (2026-06-20)\n\nNeeds 3.10."),
     ]
+
+
+def test_a_list_of_results_is_told_in_sentences(tmp_path: Path) -> None:
+    text = (
+        "= Northern League 2026/27\n\nMatchday 10\n[Sat Oct 31]\n"
+        "  Harle Town       2-1 (1-0)  Dunmore Athletic\n  Skipton Rovers   0-0   Wexley City\n"
+        "  15.30 Tarn United 3-4 (2-2)  1. FC Ossett\n"
+    )
+    (league,) = read(tmp_path / "2026-10-31-league.txt", text)
+    assert league.fields["text"].splitlines()[4:] == [
+        "Harle Town won 2-1 against Dunmore Athletic (1-0 at half-time).",
+        "Skipton Rovers drew 0-0 against Wexley City.",
+        "Tarn United lost 3-4 against 1. FC Ossett (2-2 at half-time).",
+    ]
+    (other,) = read(tmp_path / "2026-11-01-votes.txt", "Ayes 2-1 Noes\nIt was so.\n")
+    assert other.fields["text"] == "Ayes 2-1 Noes\nIt was so."
