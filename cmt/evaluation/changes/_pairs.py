@@ -2,8 +2,10 @@
 like it.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from heapq import nlargest
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ from cmt.text.overlap import SAMPLE, WordWeights
 
 # share of the bank's texts from which the name of their publisher says nothing about a text
 FREQUENT = 0.1
+OF_DOCUMENT = COMPARED + 1  # pairs of a new document at most, however many memories it has
 
 Memory = dict[str, Any]
 """A row of the bank."""
@@ -40,6 +43,7 @@ def similar_pairs(answerer: Answerer, rows: pa.Table) -> list[Pair]:
     1. Search visible memories like each of `rows`, by key and by words, as of its date.
     2. Keep those of earlier documents that it does not supersede and that share names with it.
     3. Of these, keep the COMPARED whose words it has most of, and of which it has enough.
+    4. Of all memories of a document, keep the OF_DOCUMENT pairs that share most words.
     """
     rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
     sample = answerer.bank.sample(SAMPLE)
@@ -60,7 +64,7 @@ def similar_pairs(answerer: Answerer, rows: pa.Table) -> list[Pair]:
         k=4 * COMPARED,
         as_of=rows["published_at"].to_pylist(),
     )
-    pairs = []
+    by_document = defaultdict[str, list[tuple[float, Pair]]](list)
     for row, text, candidates in zip(new, texts, similar, strict=True):
         # 2. Leave out other versions, declared updates and other names.
         related = []
@@ -74,5 +78,10 @@ def similar_pairs(answerer: Answerer, rows: pa.Table) -> list[Pair]:
         # 3. Keep the nearest.
         nearest = sorted(related, key=lambda pair: -pair[0])[:COMPARED]
         fewest = max([FEWEST_SHARED, *(LEAST_OF_BEST * share for share, _ in nearest)])
-        pairs += [Pair(memory, row) for share, memory in nearest if share >= fewest]
+        found = [(share, Pair(memory, row)) for share, memory in nearest if share >= fewest]
+        by_document[row["doc_id"]] += found
+    # 4. Keep the nearest of each document.
+    pairs = []
+    for found in by_document.values():
+        pairs += [pair for _, pair in nlargest(OF_DOCUMENT, found, key=itemgetter(0))]
     return pairs
