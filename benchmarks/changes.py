@@ -40,6 +40,7 @@ from cmt.evaluation.changes.detection import find_changes
 from cmt.evaluation.gate.canary import RIGHT, contradicts
 from cmt.evaluation.metrics import f1
 from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.modeling.cross_encoder import Odds
 from cmt.text.overlap import coverage
 
 # share of the earlier text's words in the later one from which a pair of two stories is fitted to
@@ -144,7 +145,7 @@ def gives(text: str, values: list[str]) -> bool:
 class TrainingPair(NamedTuple):
     """Two statements on a question."""
 
-    cross: float  # log-odds of the cross-encoder that the later one holds
+    odds: Odds  # of the cross-encoder
     lead: float  # nats by which ψ scores the later answer higher
     later_holds: bool
 
@@ -176,13 +177,13 @@ def training_pairs(part: Stories, bank: TemporaryBank) -> Iterator[TrainingPair]
                 )
                 same = other["doc_id"] in story["documents"]
                 if same or coverage(earlier.text, later.text) >= SHARED:
-                    odds = judge.read(text, earlier, later).holds
+                    odds = judge.read(text, earlier, later)
                     yield TrainingPair(odds, lead(earlier, later), later is statements[0])
 
 
 def calibration(pairs: Sequence[TrainingPair]) -> list[float]:
-    """Constant, and weights of the cross-encoder's log-odds and of the lead."""
-    values = [(pair.cross, pair.lead) for pair in pairs]
+    """Constant, and weights of the cross-encoder's two log-odds and of the lead."""
+    values = [(*pair.odds, pair.lead) for pair in pairs]
     model = LogisticRegression().fit(values, [pair.later_holds for pair in pairs])
     return [round(float(value), 2) for value in (model.intercept_[0], *model.coef_[0])]
 
