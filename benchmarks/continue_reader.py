@@ -338,7 +338,7 @@ class Training:
         self._merge()
         window = random.Random(number).choices(list(WINDOWS), list(WINDOWS.values()))[0]
         loss = span_loss(*self._scores(batch, window))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(list(self.named.values()), 1.0)
         # 2. the step
         self.optimizer.step()
