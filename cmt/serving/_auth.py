@@ -39,6 +39,8 @@ class AccessControl:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         # 1. the token, which the state of the request keeps
+        if len(Headers(scope=scope).getlist("authorization")) > 1:
+            return problem(400, "the request has two Authorization headers: send one")
         is_open = (
             not self.tokens or scope["path"] in _OPEN or scope["path"].startswith(_OPEN_FOLDER)
         )

@@ -18,6 +18,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",  # answers and documents stay in no cache
 }
 
 
@@ -75,15 +76,24 @@ class BodyLimit:
 
 
 class SecurityHeaders:
-    """Adds HEADERS to every response."""
+    """Adds HEADERS to every response. A request with two lengths ends its connection (RFC 9112,
+    6.1), because a proxy may have taken the other one.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_two_lengths = scope["type"] == "http" and {
+            "content-length",
+            "transfer-encoding",
+        } <= set(Headers(scope=scope).keys())
+
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
+                if has_two_lengths:
+                    MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
         await self.app(scope, receive, with_headers)

@@ -116,7 +116,7 @@ async def complete(request: Completion, http_request: Request, batcher: ReadyBat
     _check_name(request.model)
     check_request(http_request, batcher, request.question, field="messages")
     if request.stream:
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # /ask/stream has both
+        headers = {"X-Accel-Buffering": "no"}  # /ask/stream has it, too
         return EventSourceResponse(_stream(request, batcher), headers=headers)
     served = await batcher.answer(request.question, request.as_of)
     message = {"role": "assistant", "content": served.answered.answer, "refusal": None}

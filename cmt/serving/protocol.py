@@ -18,11 +18,12 @@ _FILES = 64  # descriptors that the server needs for other things
 
 
 class TimedProtocol(H11Protocol):
-    """Closes a connection whose request takes too long to arrive; if there are too many, the one
-    that waits longest.
+    """Closes a connection whose request takes too long to arrive, or that stops reading its answer;
+    if there are too many, the one that waits longest.
     """
 
-    header_seconds, body_seconds = 10.0, 60.0
+    header_seconds, body_seconds, unread_seconds = 10.0, 60.0, 60.0
+    _unread_timer: asyncio.TimerHandle | None = None
     _timer: asyncio.TimerHandle | None = None
     _since = 0.0  # time at which the wait began
     _state: Any = None  # of h11 while the timer runs: IDLE waits for headers, SEND_BODY for a body
@@ -45,6 +46,7 @@ class TimedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for the next request; uvicorn limits the time until its first byte."""
         self._stop()
+        self._watch_unread()
         super().on_response_complete()
         if (
             self.conn.their_state is h11.SEND_BODY
@@ -54,7 +56,30 @@ class TimedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop()
+        if self._unread_timer:
+            self._unread_timer.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._watch_unread()
+
+    def _watch_unread(self) -> None:
+        """Begin to wait until the client has read what was written."""
+        if not self._unread_timer:
+            self._close_if_unread(0)
+
+    def _close_if_unread(self, before: int) -> None:
+        """Close if `before` bytes still wait, else look again after a while."""
+        waiting = self.transport.get_write_buffer_size()
+        self._unread_timer = None
+        if waiting and waiting == before:
+            self._close()
+        elif waiting:
+            self._unread_timer = self.loop.call_later(
+                self.unread_seconds, self._close_if_unread, waiting
+            )
 
     def _watch(self) -> None:
         state = self.conn.their_state

@@ -24,8 +24,8 @@ _STAMP = re.compile(
     r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?"
 )
 _DOTTED_TIME = re.compile(r"(?<=[\d,][T ])(\d\d)\.(\d\d)(?![\d.])")
-# an interval, or hours with a fraction
-_NO_INSTANT = re.compile(r"\d{4}-\d\d-\d\d/|\d[T ]\d\d[.,]\d")
+# an interval, hours with a fraction, or a sign without its number
+_NO_INSTANT = re.compile(r"\d{4}-\d\d-\d\d/|\d[T ]\d\d[.,]\d|^[-+/–—]\d|\d[-+/–—]$")
 _RFC_2822 = re.compile(
     r"([A-Z][a-z]{2}, +)?\d{1,2} [A-Z][a-z]{2} (?:\d\d)?\d\d \d{1,2}:\d\d(:\d\d)? "
     r"([+-]\d{4}|GMT|UTC?|[ECMP][SD]T)"

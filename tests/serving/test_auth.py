@@ -114,6 +114,14 @@ def test_openais_client_sends_the_token_as_its_api_key(guarded: Guarded) -> None
         client.models.list()
 
 
+def test_two_authorization_headers_are_refused(guarded: Guarded) -> None:
+    """A proxy in front of the server may have checked the other one."""
+    own = guarded.ask.headers["Authorization"]
+    headers = [("Authorization", "Bearer other"), ("Authorization", own)]
+    assert guarded.nobody.get("/range", headers=headers).status_code == 400
+    assert guarded.nobody.get("/range", headers=headers[1:]).status_code == 200
+
+
 def test_administration_needs_its_scope(guarded: Guarded) -> None:
     for path in ("/ingest", "/forget"):
         response = guarded.ask.post(path, json={"doc_ids": ["ferry"]})

@@ -25,4 +25,5 @@ def test_every_response_has_the_security_headers(client: httpx.Client) -> None:
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
         assert "access-control-allow-origin" not in headers

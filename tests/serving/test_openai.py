@@ -93,7 +93,7 @@ def test_no_proxy_holds_a_streamed_completion_back(client: httpx.Client) -> None
         ("/v1/chat/completions", chat_body(MAYOR, stream=True)),
     ):
         headers = client.post(path, json=body).headers
-        assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
+        assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-store", "no")
 
 
 def test_the_one_model_is_cmt(chat: OpenAI) -> None:

@@ -123,6 +123,9 @@ def test_whether_the_day_or_the_month_is_first_is_never_guessed() -> None:
             (value, ".")
             for value in (
                 "2027-02-29",
+                "-2031-01-01",
+                "2031-01-01-",
+                "2031-01-01–",
                 "2100-02-29T12:00:00Z",
                 "2031-06-30T23:59:60Z",
                 "1" * 100_000,
