@@ -37,9 +37,9 @@ from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import load_checkpoint
 from cmt.modeling.loading import load_memory_model, new_memory_model
 from cmt.modeling.lora import LORA_SCALE
-from cmt.training._losses import span_loss
 from cmt.training.data import hold_out
 from cmt.training.dataset import occurrences
+from cmt.training.losses import span_loss
 
 LONGEST = 200  # tokens of a text; the rest is cut off
 WINDOWS = {1: 0.66, 2: 0.05, 4: 0.2, 8: 0.05, 16: 0.04}  # tokens a vector → share of the steps

@@ -23,8 +23,8 @@ from cmt.modeling.span_decoding import (
     neighbours_at,
     token_log_probabilities,
 )
-from cmt.training._losses import in_batch_contrastive_loss, memory_aware_loss, span_loss
 from cmt.training.dataset import TrainingQuestion
+from cmt.training.losses import in_batch_contrastive_loss, memory_aware_loss, span_loss
 
 HARD_NEGATIVES = 1  # the most similar other memories, which ψ sees in addition to the gold one
 NO_NEGATIVES_RATE = 0.5  # of the questions: ψ sees only the gold memory

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmt.training._losses import in_batch_contrastive_loss, memory_aware_loss, span_loss
+from cmt.training.losses import in_batch_contrastive_loss, memory_aware_loss, span_loss
 
 TEN = torch.tensor(10.0)
 
