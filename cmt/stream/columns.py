@@ -212,8 +212,8 @@ class Columns:
         return Match(kind, values, others)
 
     def note(self, rows: int, id_column: str | None, apart: int) -> None:
-        """Count the rows of a file whose ids are from `id_column`, and those that only their title
-        tells apart.
+        """Count the rows of a file with ids from `id_column`, and the rows that differ only in
+        their titles.
         """
         if id_column:
             self._matched["doc_id", id_column] += rows
@@ -315,7 +315,7 @@ class Columns:
                 keys["text"] = (rivals or texts)[0]
         # 3. the other columns by their names
         _add_by_name(keys, by_name, _NAMES[kind], unwanted)
-        # 4. the lines of the text: those that the user named after it, or else the rest
+        # 4. columns that become lines of the text: the user's choice, or else all without a role
         unread = _unread(shape, (*keys.values(), *rivals))
         if self._chosen.get("text"):
             return kind, keys, unread, rivals, [key for key in texts if key != keys.get("text")]
