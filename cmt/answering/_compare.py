@@ -7,6 +7,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ from cmt.answering._related import MayChange, anyone
 from cmt.answering.answer import OtherValue
 from cmt.answering.confidence import log_odds
 from cmt.answering.judge import (
+    ANNOUNCED,
     COMPARED,
     CORROBORATION,
+    DATED,
     LARGEST_GAP,
     LARGEST_LEAD,
     OPEN,
@@ -32,6 +35,7 @@ from cmt.answering.judge import (
 from cmt.modeling.token_scores import TokenScores
 from cmt.retrieval.selector import Selection
 from cmt.text.answers import same_value
+from cmt.text.effect_dates import asks_ahead
 from cmt.text.overlap import coverage, names_covered
 
 
@@ -45,6 +49,7 @@ class Reading:
     scores: TokenScores  # of all questions of the batch
     row: int  # of this question in the batch
     offsets: Offsets
+    as_of: datetime
     may_change: MayChange = anyone
 
     def statements(self) -> list[Statement]:
@@ -59,6 +64,14 @@ class Reading:
         """What the memory `later` says without the value of the memory `earlier`."""
         span = self.scores.span_without(self.row, later, earlier)
         return Statement.of(self.selection.rows[later], self.texts[later], span, self.offsets)
+
+    def starts_at(self, statement: Statement) -> date | None:
+        """The day from which `statement` holds, if it does not hold yet and the question does not
+        ask for what is announced.
+        """
+        if statement.holds_from <= self.as_of or asks_ahead(self.question):
+            return None
+        return statement.period.start
 
     def same_fact(self, first: int, second: int) -> SameFact:
         """Whether two memories are about one fact.
@@ -156,7 +169,7 @@ def compare(reading: Reading, judge: Judge) -> Compared:
     contenders = [best, *_rivals(reading, statements, scores, best)]
     # 2. in the order of the dates, compare each with the statement in force
     in_force, *followers = sorted(
-        contenders, key=lambda memory: (statements[memory].published_at, memory)
+        contenders, key=lambda memory: (statements[memory].holds_from, memory)
     )
     for later in followers:
         pair = _pair(reading, judge, statements, in_force, best, later)
@@ -209,13 +222,13 @@ def _pair(
     statement = statements[later]
     # 1. choose the earlier text
     like, relation = in_force, reading.same_fact(in_force, later)
-    if relation == "no" and statements[best].published_at < statement.published_at:
+    if relation == "no" and statements[best].holds_from < statement.holds_from:
         like, relation = best, reading.same_fact(best, later)
     if same_value(statements[like].answer, statement.answer):
         like = in_force
     if relation not in ("yes", "perhaps"):
         return None
-    if not statements[in_force].published_at < statement.published_at:
+    if not statements[in_force].holds_from < statement.holds_from:
         return None
     # 2. read the later text once more
     earlier, second = statements[like], None
@@ -228,4 +241,21 @@ def _pair(
             return None
     # 3. decide
     outcome = judge.judge(reading.question, earlier, second or statement)
-    return Pair(in_force, later, outcome.holds, second) if outcome.changed >= least else None
+    if outcome.changed < least:
+        return None
+    holds = _by_period(outcome.holds, earlier, second or statement, reading)
+    return Pair(in_force, later, holds, second)
+
+
+def _by_period(holds: float, earlier: Statement, later: Statement, reading: Reading) -> float:
+    """P(the later statement holds), given the dates of effect in both texts.
+
+    A question that asks for what is announced, or names a date itself, is left to the judge.
+    """
+    if asks_ahead(reading.question):
+        return holds
+    if not later.holds_at(reading.as_of):
+        return min(holds, DATED)
+    if later.period.end or not earlier.holds_at(reading.as_of):
+        return max(holds, 1 - DATED)
+    return max(holds, ANNOUNCED) if later.period.start and later.period.firm else holds

@@ -120,6 +120,10 @@ class Answer:
     """The value before a change, or a value that may have replaced the answer; None if no document
     states one.
     """
+    holds_from: date | None = field(default=None, kw_only=True)
+    """The day from which the answer holds, if its document announces it for a day after the asked
+    one; such an answer is at most unsure.
+    """
     missing: tuple[str, ...] = field(default=(), kw_only=True)
     """Names and numbers of the question that the document of the answer lacks
     (`cmt.text.names`).

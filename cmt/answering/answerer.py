@@ -11,7 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ from cmt.lm.prompt import padded_length
 from cmt.lm.streaming import StreamingDetokenizer
 from cmt.modeling.compressor import Encoding
 from cmt.modeling.model import MemoryModel, ReaderOutput
+from cmt.modeling.span_decoding import TokenSpan
 from cmt.modeling.token_scores import ReadSpan, RetrievedMemory
 from cmt.retrieval.indexer import retrieved_memory
 from cmt.retrieval.selector import Key, Selection, select_memories
@@ -59,6 +60,7 @@ class Query(NamedTuple):
     position: int  # among the caller's questions
     text: str
     tokens: list[int]
+    as_of: datetime
 
 
 class Margins(NamedTuple):
@@ -112,7 +114,7 @@ class Answerer:
             if selections is None
             else lambda index, _key: selections[index]
         )
-        answers = self._answer_all(self._queries(questions), search, on_progress)
+        answers = self._answer_all(self._queries(questions, as_of), search, on_progress)
         answers = [
             identified(answer, as_of=date, compressor=self.model.digest, bank_version=bank_version)
             for answer, date in zip(answers, as_of, strict=True)
@@ -134,7 +136,7 @@ class Answerer:
         """
         bank_version = self.bank.version
         ((answer, _),) = self._answer_batch(
-            self._queries([question]), partial(self._select, [question], [as_of]), on_text
+            self._queries([question], [as_of]), partial(self._select, [question], [as_of]), on_text
         )
         return identified(
             answer, as_of=as_of, compressor=self.model.digest, bank_version=bank_version
@@ -211,11 +213,15 @@ class Answerer:
         keys: Key = encoding.key.float().cpu().numpy()
         return keys
 
-    def _queries(self, questions: Sequence[str]) -> list[Query]:
-        return [
-            Query(index, question, self.lm.tokenize(" " + question.strip())[:MAX_QUESTION_TOKENS])
-            for index, question in enumerate(questions)
-        ]
+    def _queries(
+        self, questions: Sequence[str], as_of: Sequence[datetime | None] = ()
+    ) -> list[Query]:
+        now, queries = self.params.stream.now(), []
+        for index, question in enumerate(questions):
+            tokens = self.lm.tokenize(" " + question.strip())[:MAX_QUESTION_TOKENS]
+            date = as_of[index] if as_of else None
+            queries.append(Query(index, question, tokens, date or now))
+        return queries
 
     def _select(
         self, questions: Sequence[str], as_of: Sequence[datetime | None], index: int, key: Key
@@ -308,11 +314,9 @@ class Answerer:
             for row, memory in zip(selection.rows, memories[number], strict=True):
                 # without a text, decoded from the vectors
                 texts.append(row["text"] or self.lm.decode(memory.tokens))
-            readings.append(
-                Reading(
-                    query.text, selection, texts, scores, number, self.lm.offsets, self.may_change
-                )
-            )
+            of_memories = scores, number, self.lm.offsets
+            reading = Reading(query.text, selection, texts, *of_memories, query.as_of)
+            readings.append(replace(reading, may_change=self.may_change))
         return readings
 
     def _compare(self, readings: Sequence[Reading]) -> list[Compared]:
@@ -392,8 +396,10 @@ class Answerer:
         verdict: Verdict = "not_in_memory"
         if selection.rows:
             verdict = verdict_of(confidence, calibrated, self.params.selection, names)
-        other_value = None
+        other_value = holds_from = None
         if quote and verdict != "not_in_memory":
+            holds_from = self._announced(reading, quote.span)
+            verdict = "unsure" if holds_from else verdict
             other_value = compared.other_value(quote.span.memory)
             verdict = "unsure" if compared.contested(quote.span.memory) else verdict
         # 3. sources; the calibration is fitted on given answers only
@@ -407,8 +413,15 @@ class Answerer:
             attribute_sources(selection.rows, begin_probability, spans, quote, self.lm.offsets),
             uncalibrated=confidence,
             other_value=other_value,
+            holds_from=holds_from,
             missing=names.missing,
         )
+
+    def _announced(self, reading: Reading, span: TokenSpan) -> date | None:
+        """The day from which the quoted `span` holds, if it does not hold yet."""
+        row, text = reading.selection.rows[span.memory], reading.texts[span.memory]
+        read = ReadSpan(span.first, span.last, 0.0, 0.0)
+        return reading.starts_at(Statement.of(row, text, read, self.lm.offsets))
 
     def _find_names(self, compared: Compared, memory: int) -> NamesFound:
         """The names of the question in the document of the selected `memory`.

@@ -11,7 +11,7 @@ its rules and its constants:
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from cmt.answering._attribution import Offsets
 from cmt.modeling.cross_encoder import CrossEncoder, DatedText, Odds
 from cmt.modeling.token_scores import ReadSpan
 from cmt.text.display import without_publisher
+from cmt.text.effect_dates import ALWAYS, Period, period_of
 from cmt.text.overlap import coverage, names_covered
 from cmt.text.sentences import sentence_starts
 
@@ -48,6 +49,8 @@ CHANGED_WITH_RIVAL = 0.9  # … a round records it if the document may also chan
 
 # 3. Probability that the later statement holds.
 OPEN = 0.15  # from it on, and up to 1 − OPEN, it is open which statement holds
+DATED = 0.05  # of a later statement whose dates of effect say that it does not hold at the date
+ANNOUNCED = 0.7  # of one that was announced for a day that has come, at least
 NEWEST_HOLDS = 0.6  # without a cross-encoder: the newest statement leads, and stays open
 
 # 4. Confidence (0–1, uncalibrated) of a document, read by itself (docs/reliability.md); chosen on
@@ -85,6 +88,7 @@ class Statement:
     score: float  # ψ's log-score of the answer against "nowhere", in nats
     published_at: datetime
     prior: float = 0.0  # what the selection adds to the score, in nats
+    period: Period = ALWAYS  # dates of effect in the text
 
     @classmethod
     def of(
@@ -101,12 +105,26 @@ class Statement:
         last = token_offsets[min(span.last, len(token_offsets) - 1)][1]
         words = text[first:last]
         first += len(words) - len(words.lstrip())
-        return cls(text, first, first + len(words.strip()), span.score, published_at, span.prior)
+        last = first + len(words.strip())
+        period = period_of(text, first, last, published_at.date())
+        return cls(text, first, last, span.score, published_at, span.prior, period)
 
     @property
     def answer(self) -> str:
         """The answer, a part of the text."""
         return self.text[self.first : self.last]
+
+    @property
+    def holds_from(self) -> datetime:
+        """The date of the document, or a later date of effect."""
+        if self.period.start is None:
+            return self.published_at
+        return max(self.published_at, datetime.combine(self.period.start, time.min, UTC))
+
+    def holds_at(self, date: datetime) -> bool:
+        """Whether `date` is in the period that the text names."""
+        end = self.period.end
+        return self.holds_from <= date and (end is None or date.astimezone(UTC).date() <= end)
 
 
 class Judgement(NamedTuple):
@@ -136,7 +154,7 @@ class Judge:
         """Log-odds of the cross-encoder, which reads the sentences around both answers."""
         assert self.cross_encoder  # noqa: S101 - narrows the type
         texts = [
-            DatedText(excerpt(statement), statement.published_at.date())
+            DatedText(excerpt(statement), statement.holds_from.date())
             for statement in (earlier, later)
         ]
         return self.cross_encoder.odds(question, *texts)

@@ -88,6 +88,8 @@ def answer_line(answer: "Answer") -> str:
     text = answer.text or "(an empty answer)"
     if answer.day:
         text += f" ({answer.day.isoformat()})"
+    if answer.holds_from:
+        text += f" (from {answer.holds_from.isoformat()})"
     if other := answer.other_value:
         since = f"{other.published_at.date()}, {other.doc_id}"
         text += (

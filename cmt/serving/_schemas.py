@@ -69,6 +69,8 @@ class Answered(BaseModel):
     uncalibrated: float  # confidence before calibration; used for abstention
     # the day that a relative date in the answer names, such as "yesterday"; null without one
     day: date | None
+    # the day from which the answer holds, if that is after the asked one; else null
+    holds_from: date | None
     other_value: OtherValue | None
     """The value before a change, or a value that may have replaced the answer; null if no document
     states one.
@@ -82,8 +84,8 @@ class Answered(BaseModel):
     @classmethod
     def of(cls, answer: Answer, as_of: datetime | None, *, compressor: str) -> "Answered":
         """The response form of `answer` from the bank of `compressor`."""
-        names = ("id", "question", "verdict", "known", "day", "other_value", "missing", "sources")
-        values = {name: getattr(answer, name) for name in names}
+        names = ("id", "question", "verdict", "known", "day", "holds_from", "other_value")
+        values = {name: getattr(answer, name) for name in (*names, "missing", "sources")}
         values |= {name: round(getattr(answer, name), 4) for name in ("confidence", "uncalibrated")}
         return cls(**values, as_of=as_of, answer=answer.text, compressor=compressor[:12])
 

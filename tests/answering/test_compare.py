@@ -5,7 +5,7 @@ shown.
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,11 +16,15 @@ from cmt.answering._related import MayChange, anyone
 from cmt.answering.judge import COMPARED, CORROBORATION, Judge, SameFact, Statement
 from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.lm.model import FrozenLM
 from cmt.modeling.token_scores import ReadSpan
 from cmt.retrieval.selector import Selection
+from cmt.text.effect_dates import period_of
 from tests.helpers.encoders import FixedEncoder
 from tests.helpers.fares import JULY, MARCH, NEW, OLD, QUESTION, stated
+from tests.helpers.shipped import shipped_bank
 
+NOW = JULY + timedelta(days=365)
 SURE = Judge(FixedEncoder(holds=8.0, changed=8.0))
 
 
@@ -28,6 +32,7 @@ def reading(
     *statements: Statement,
     same_fact: Callable[[int, int], SameFact] = lambda _first, _second: "yes",
     second: Statement | None = None,
+    as_of: datetime = NOW,
 ) -> Any:
     """A reading with these statements; `second`: the second one of every memory."""
 
@@ -36,6 +41,7 @@ def reading(
 
     return SimpleNamespace(
         question=QUESTION,
+        as_of=as_of,
         selection=Selection([{} for _ in statements]),
         texts=[statement.text for statement in statements],
         statements=lambda: list(statements),
@@ -220,6 +226,28 @@ def test_one_memory_is_not_compared() -> None:
     assert (compared.pairs, compared.shifts, compared.margin) == ([], [], math.inf)
 
 
+@pytest.mark.parametrize(
+    ("text", "days", "expected"),
+    [
+        ("From 1 August a ticket on the Saltby ferry costs 11 crowns.", 10, 0),
+        ("From 1 August a ticket on the Saltby ferry costs 11 crowns.", 40, 1),
+        ("Until 20 July a ticket on the Saltby ferry costs 11 crowns.", 10, 1),
+        ("Until 20 July a ticket on the Saltby ferry costs 11 crowns.", 40, 0),
+    ],
+)
+def test_an_announced_value_holds_from_its_day_and_until_its_end(
+    text: str, days: int, expected: int
+) -> None:
+    first = text.index("11 crowns")
+    announced = replace(
+        stated(text, "11 crowns", JULY),
+        period=period_of(text, first, first + len("11 crowns"), JULY.date()),
+    )
+    both = reading(stated(OLD, "8 crowns", MARCH), announced, as_of=JULY + timedelta(days=days))
+    scores = scores_of(compare(both, SURE))
+    assert scores.index(max(scores)) == expected
+
+
 def of_rows(
     changes: tuple[Change, ...] = (), may_change: MayChange = anyone, **later: Any
 ) -> Compared:
@@ -236,7 +264,9 @@ def of_rows(
 
     scores: Any = SimpleNamespace(spans=lambda _row: spans)
     selection = Selection(rows, changes=changes)
-    return compare(Reading(QUESTION, selection, [OLD, NEW], scores, 0, offsets, may_change), SURE)
+    return compare(
+        Reading(QUESTION, selection, [OLD, NEW], scores, 0, offsets, NOW, may_change), SURE
+    )
 
 
 def change(state: Any) -> Change:
@@ -277,6 +307,38 @@ def test_a_source_that_may_not_change_a_fact_needs_a_recorded_change() -> None:
     assert of_rows(may_change=not_mallory, source="Mallory").pairs == []
     assert of_rows(may_change=not_mallory, source="Desk").pairs
     assert of_rows(recorded, may_change=not_mallory, source="Mallory").pairs
+
+
+def test_the_trained_reader_answers_with_an_announced_price_from_its_day(
+    real_lm: FrozenLM,
+) -> None:
+    rise = "From 1 November a day ticket on the Orlen tram costs 5 crowns."
+    rows = [
+        ("old", MARCH, "A day ticket on the Orlen tram costs 4 crowns. Children travel free."),
+        ("rise", JULY, rise),
+        ("mill", JULY, "From 1 September the Tarn mill is open until six."),
+    ]
+    documents = [
+        {"doc_id": name, "published_at": at.isoformat(), "title": "Notes", "text": text}
+        for name, at, text in rows
+    ]
+    question = "What does a day ticket on the Orlen tram cost?"
+    ahead = "What will a day ticket on the Orlen tram cost from 1 November?"
+    november = JULY + timedelta(days=125)
+    bank = shipped_bank(real_lm, documents)
+    with bank.answerer() as answerer:
+        before, later, asked_ahead = answerer.answer(
+            [question, question, ahead], as_of=[JULY, november, JULY]
+        )
+    with bank.answerer({"rise", "mill"}) as answerer:
+        only, in_force = answerer.answer([question] * 2, as_of=[JULY, november])
+    assert [one.text for one in (before, later, asked_ahead)] == [
+        "4 crowns",
+        "5 crowns",
+        "5 crowns",
+    ]
+    assert (only.text, only.verdict, only.holds_from) == ("5 crowns", "unsure", date(2031, 11, 1))
+    assert (in_force.text, in_force.holds_from) == ("5 crowns", None)
 
 
 def test_the_trained_reader_answers_with_the_value_in_force(fares: TemporaryBank) -> None:

@@ -4,7 +4,7 @@ parser reads.
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -154,6 +154,11 @@ def test_the_other_value_and_the_day_of_a_relative_date_are_beside_the_answer(
         "later": later,
     }
     assert record["day"] == ("2031-02-14" if "yesterday" in text else None)
+
+
+def test_an_answer_that_does_not_hold_yet_says_from_when() -> None:
+    announced = replace(answer(), text="3 crowns", holds_from=date(2031, 11, 1))
+    assert answer_line(announced) == "3 crowns (from 2031-11-01)"
 
 
 def test_rounds_show_adapting_and_measuring_apart(capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,7 +115,7 @@ def _change(answered: _Answered, probability: float) -> Change:
     return Change(
         ValueSpan.of(earlier, old.first, old.last),
         ValueSpan.of(later, new.first, new.last),
-        holds_from=new.published_at,
+        holds_from=new.holds_from,
         confidence=round(probability, 4),
     )
 

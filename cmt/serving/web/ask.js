@@ -112,7 +112,8 @@ async function* events(response) {
 }
 
 function present(found, on) {
-  $("text").textContent = (found.answer || "(an empty answer)") + (found.day ? ` (${found.day})` : "");
+  $("text").textContent = (found.answer || "(an empty answer)") + (found.day ? ` (${found.day})` : "")
+    + (found.holds_from ? ` (from ${found.holds_from})` : "");
   $("answer").classList.toggle("unknown", !found.known);
   const verdict = found.verdict.replaceAll("_", " ");
   $("grounds").textContent = `${verdict} · as of ${dateOf(on)} · confidence ${percent(found.confidence)}${besides(found.other_value)}${absent(found.missing)}`;
