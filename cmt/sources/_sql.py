@@ -26,6 +26,8 @@ class SqlSource(Connector):
     to compare them.
     """
 
+    dates_changes = True
+
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         self._name, self._key, self._updated_at = source.name, source.key or "", source.updated_at
         self._keys: dict[str, Any] = {}

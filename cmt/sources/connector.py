@@ -41,6 +41,8 @@ class Connector(Protocol):
     """With it `list` asks only for changes. Stored after a sync without failures and set again
     before `list`.
     """
+    # whether `Item.order` is when the source says that an item changed, so that it dates a new text
+    dates_changes: bool = False
     problems: Sequence[str] = ()  # what `list` left out, a line each
 
     def list(self) -> Iterator[Item]:

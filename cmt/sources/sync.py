@@ -25,7 +25,7 @@ from cmt.sources._state import Entry, SourceState
 from cmt.sources.connector import Connector, Item, Unchanged
 from cmt.stream.admission.ingest import Options, admit, identify, validate
 from cmt.stream.admission.report import IngestReport
-from cmt.stream.columns import Columns, Record
+from cmt.stream.columns import MODIFIED_AT, Columns, Record
 from cmt.stream.limits import LONGEST
 from cmt.stream.quarantine import read_lines, write_quarantine
 from cmt.stream.rows import RawRow, RawRows, ValidatedRows, collect
@@ -293,6 +293,8 @@ class Sync:
                 report.failed += 1
                 report.add_problem(self.conceal(f"{item.key}: {_message(error)}"))
                 continue
+            if self.connector.dates_changes and item.order:
+                rows.documents[:] = [_changed_at(row, item.order) for row in rows.documents]
             batch.add(item, rows, now=self.stream.now())
             if len(batch.rows.documents) >= _BATCH_ROWS or batch.characters >= _BATCH_CHARACTERS:
                 yield batch
@@ -534,6 +536,11 @@ def revised_dates(
         if version.sha256 != hashes[row] and (doc_id, dates[row], hashes[row]) in known:
             dates[row] = version.published_at + timedelta(microseconds=1)
     return dates
+
+
+def _changed_at(row: RawRow, date: datetime) -> RawRow:
+    """`row` with the date of its change, unless it states one."""
+    return row._replace(values={MODIFIED_AT: date, **row.values})
 
 
 def withdrawn(doc_id: str) -> str:

@@ -166,6 +166,8 @@ class WebSource(Connector):
     `robots.txt` allows.
     """
 
+    dates_changes = True
+
     def __init__(self, source: SourceParams, setting: Setting) -> None:
         self._address, self._format, self._setting = source.address, source.format, setting
         url = setting.expand(source.address)

@@ -39,6 +39,9 @@ _TEXT = (
     "description summary abstract snippet excerpt standfirst teaser trailtext highlights",
     "comment",
 )
+MODIFIED_AT = "modified_at"
+"""Key of the value, not a column of the schema, that says when the document of a row changed."""
+_MODIFIED = "updatedat updated updatedate datemodified modified modifiedat lastmodified lastmod"
 _NAMES = {  # in this order
     "document": {
         "published_at": "publishedat published datepublished publisheddate publicationdate "
@@ -51,7 +54,7 @@ _NAMES = {  # in this order
         "fechapublicacion publicado "
         "datapublicacao pubblicato datapubblicazione gepubliceerd publicerad "
         "datecreated createdtime createdon createdutc dateadded "
-        "updatedat updated updatedate datemodified modified modifiedat lastmodified lastmod",
+        f"{_MODIFIED}",
         "title": "title headline webtitle heading subject ogtitle dctitle titel titre titulo "
         "titolo uberschrift "
         "ueberschrift schlagzeile name",
@@ -62,6 +65,7 @@ _NAMES = {  # in this order
         "doc_id": "docid id documentid articleid guid uuid identifier dcidentifier externalid",
         "supersedes": "supersedes replaces supersedesid replacesid corrects correctionof",
         "source": "source publisher publication outlet sitename newspaper",
+        MODIFIED_AT: _MODIFIED,
     },
     "question": {
         "question": "question",
@@ -180,7 +184,7 @@ class Columns:
         """The kind of a row, its values by column of the schema, and its columns without a role, if
         it `is_row`. Raises ValueError if it has no text, or two.
         """
-        if not self._chosen and fields.keys() <= _OWN:
+        if not self._chosen and fields.keys() <= _OWN | {MODIFIED_AT}:
             is_question = "question" in fields and not (
                 "text" in fields and is_blank(fields["question"])
             )

@@ -297,6 +297,34 @@ def test_a_later_date_makes_a_version_the_same_one_a_correction(project: Project
     assert project.texts() == {"d": "Redated text."}
 
 
+def test_a_row_of_a_database_holds_from_its_update(project: Project, tmp_path: Path) -> None:
+    database = create_engine(f"sqlite:///{tmp_path / 'fees.db'}")
+    rows = [("The fee is 3 crowns.", "2031-01-02"), ("The fee is 4 crowns.", "2031-01-09")]
+    with database.begin() as connection:
+        connection.execute(text("CREATE TABLE fees (id, published_at, text, changed)"))
+        connection.execute(text("INSERT INTO fees (id, published_at) VALUES (1, '2031-01-02')"))
+    fees = source(
+        kind="sql",
+        address=f"sqlite:///{tmp_path / 'fees.db'}",
+        query="SELECT * FROM fees",
+        key="id",
+        updated_at="changed",
+    )
+    for body, changed in rows:
+        with database.begin() as connection:
+            connection.execute(
+                text("UPDATE fees SET text = :body, changed = :changed"),
+                {"body": body, "changed": changed},
+            )
+        project.sync(fees)
+        project.sync(fees, everything=True)
+    found = {
+        (row["text"], row["published_at"].date().isoformat())
+        for row in project.store.all_documents().to_pylist()
+    }
+    assert found == {*rows}
+
+
 @pytest.mark.parametrize(
     ("doc_id", "text"),
     [(UUID(int=7), str(UUID(int=7))), (Decimal("7.00"), "7"), (Decimal(10**30), str(10**30))],

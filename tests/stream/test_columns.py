@@ -63,7 +63,7 @@ from cmt.text.date_formats import WITHOUT_ZONE
         ),
         (
             {"Date Modified": "m", "Date Created": "d", "text": "x"},
-            {"published_at": "d", "text": "x"},
+            {"published_at": "d", "text": "x", "modified_at": "m"},
         ),
         (
             {"created": {"$date": "d"}, "published": False, "text": "x"},

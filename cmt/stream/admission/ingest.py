@@ -29,6 +29,7 @@ from cmt.stream._index import SliceIndex
 from cmt.stream.admission._forgotten import reject_forgotten, reject_waiting
 from cmt.stream.admission._identity import publisher_of, resolve_addresses, split_ids
 from cmt.stream.admission._near_copies import excess_near_duplicates
+from cmt.stream.admission._revisions import dated_by_change
 from cmt.stream.admission._waiting import WaitingRow, by_publisher, read_waiting, write_waiting
 from cmt.stream.admission.authority import Authority, check_publisher, is_file
 from cmt.stream.admission.intake import IDENTITY, NEW, StoredRows, select, versions_of
@@ -240,7 +241,11 @@ def identify(
     # 2. the ids
     documents, questions = split_ids(rows.documents, rows.questions, index.find)
     documents, questions = resolve_addresses(documents, questions, index.find)
-    # 3. forgotten documents
+    # 3. the dates of texts that were changed in place
+    dates = DateReader(ZoneInfo(options.params.timezone), options.params.day_first)
+    now = options.now or options.params.now()
+    documents = dated_by_change(documents, index.find, dates=dates, now=now)
+    # 4. forgotten documents
     forgotten, unread, waiting = index.forgotten, [*rows.unread], [*rows.waiting]
     if forgotten.doc_ids:
         documents, questions = reject_forgotten(documents, questions, forgotten)

@@ -12,7 +12,7 @@ import feedparser
 
 from cmt.errors import StreamError
 from cmt.stream._urls import url_identity
-from cmt.stream.columns import Record
+from cmt.stream.columns import MODIFIED_AT, Record
 from cmt.stream.limits import Limits, check_xml
 from cmt.stream.readers._text import decode, plain_text, without_markup
 from cmt.text.display import counted
@@ -29,6 +29,8 @@ _OUTSIDE_MAIN = (
 _UNPUBLISHED = {"draft", "auto-draft", "pending", "private", "trash"}  # statuses of WordPress
 # difference in length, 0–1, of an article and its text; a text that JSON declares is longer
 _SIMILAR = 0.1
+_MODIFIED = re.compile(r"(?:article:modified_time|og:updated_time|dateModified)[\"']")
+_CONTENT = re.compile(r"""\bcontent\s*=\s*["']([^"']{1,64})""", re.IGNORECASE)
 _DAY_AND_MONTH = re.compile(r"(?<!\d)(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?!\d)")
 
 
@@ -71,8 +73,18 @@ def page(data: bytes, name: str) -> dict[str, Any]:
         "published_at": date,
         "url": found.url,
         "source": found.sitename,
+        MODIFIED_AT: _modified(decode(data)[0]),
     }
     return {key: value for key, value in fields.items() if value}
+
+
+def _modified(html: str) -> str | None:
+    """When the page says that it last changed, by Open Graph or schema.org."""
+    for tag in re.finditer(r"<meta\b([^>]{0,500})>", html, re.IGNORECASE):
+        if _MODIFIED.search(tag[1]) and (content := _CONTENT.search(tag[1])):
+            return content[1]
+    declared = re.search(r'"dateModified"\s*:\s*"([^"]{1,64})"', html)
+    return declared[1] if declared else None
 
 
 def _own_lines(found: Any, data: bytes) -> str:
@@ -161,13 +173,15 @@ def read_feed(data: bytes, name: str, limits: Limits) -> Iterator[Record]:
 
 def _item_fields(item: dict[str, Any], source: str, *, has_versions: bool) -> dict[str, Any]:
     """The fields of an item; one of several versions has the date of its update."""
-    dates = [item[key] for key in ("published", "updated") if key in item and item[key]]
+    stated = {key: item[key] for key in ("published", "updated") if key in item and item[key]}
+    dates = list(stated.values())
     texts = [*(content.value for content in item.get("content", ())), item.get("summary", "")]
     fields = {
         "doc_id": item.get("id"),
         "title": without_markup(item.get("title", "")),
         "text": max(map(without_markup, texts), key=len),
         "published_at": dates and dates[-1 if has_versions else 0],
+        MODIFIED_AT: stated.get("updated"),
         "url": item.get("link"),
         "source": source,
     }
