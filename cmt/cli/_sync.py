@@ -10,11 +10,10 @@ import typer
 from cmt.cli import output
 from cmt.cli.context import Json, print_result
 from cmt.common.secrets import mask_secrets
-from cmt.errors import CmtError, StreamError
+from cmt.errors import StreamError
 from cmt.text.display import counted
 
 if TYPE_CHECKING:
-    from cmt.sources.sync import SyncReport
     from cmt.workspace import Workspace
 
 
@@ -53,34 +52,37 @@ def sync(
             "takes neither --dry-run, --all nor --accept-vanished: sync with them before",
             param_hint="--watch",
         )
+    from cmt.sources.turns import Turns
+
     workspace: Workspace = ctx.obj.workspace
     if not workspace.params.sources:
         raise StreamError("no source: add one to `sources` in params.yaml, see docs/sources.md")
     names = [name] if name else [source.name for source in workspace.params.sources]
     if watch:
         return _watch(ctx, names, as_json=as_json)
-    reports: list[SyncReport] = []
-    errors: list[CmtError] = []
     with ctx.obj.progress as progress:
+        turns = Turns(
+            lambda each, steps: workspace.sync(
+                each,
+                dry_run=dry_run,
+                everything=everything,
+                accept_vanished=accept_vanished,
+                progress=steps,
+            )
+        )
         for each in names:
             progress.title = each
-            try:
-                report = workspace.sync(
-                    each,
-                    dry_run=dry_run,
-                    everything=everything,
-                    accept_vanished=accept_vanished,
-                    progress=progress,
-                )
-                reports.append(report)
-            except CmtError as error:
-                errors.append(error)
+            turns.start(each, progress)
+        outcomes = dict(turns.all_ended())
+    of_sources = [outcomes[each] for each in names]
+    reports = [one for one in of_sources if not isinstance(one, Exception)]
+    errors = [one for one in of_sources if isinstance(one, Exception)]
     shown = {"sources": reports, "errors": [str(error) for error in errors]}
     print_result(shown, lambda: output.write_synced(reports), as_json=as_json)
     _raise_last(errors, failed=sum(report.failed for report in reports))
 
 
-def _raise_last(errors: Sequence[CmtError], *, failed: int) -> None:
+def _raise_last(errors: Sequence[Exception], *, failed: int) -> None:
     """Print all errors but the last one, which is raised; or raise if items `failed`."""
     for earlier in errors[:-1]:
         output.write_line(f"error: {earlier}", style="red", stderr=True)
@@ -96,22 +98,27 @@ def _watch(ctx: typer.Context, names: list[str], *, as_json: bool) -> None:
     Prints each sync that changed the stream, and the problems that the source did not have at its
     last sync.
     """
+    from cmt.sources.turns import Turns
     from cmt.sources.watch import WatchedSource, wait
 
-    sources = [WatchedSource(*ctx.obj.workspace.open_source(name)[:2]) for name in names]
+    workspace: Workspace = ctx.obj.workspace
+    opened = [WatchedSource(*workspace.open_source(name)[:2]) for name in names]
+    sources = {source.name: source for source in opened}
+    turns = Turns(
+        lambda name, steps: workspace.sync(name, settled=sources[name].settled, progress=steps)
+    )
     output.write_line(f"watching {', '.join(names)} until Ctrl-C", stderr=True)
     shown: dict[str, list[str]] = {}
     while True:
         ctx.obj.progress.current = "watch"
-        for source in wait(sources):
-            name, report = source.name, None
-            progress = None if name in shown else ctx.obj.progress  # the first sync may take long
-            try:
-                with progress or nullcontext():
-                    report = ctx.obj.workspace.sync(name, settled=source.settled, progress=progress)
-                problems = report.problems
-            except (CmtError, OSError) as error:
-                problems = [f"error: {mask_secrets(str(error))}"]
+        idle = [source for source in opened if source.name not in turns.running]
+        for source in wait(idle, once=len(idle) < len(opened)):
+            progress = None if source.name in shown else ctx.obj.progress  # the first takes long
+            with progress or nullcontext():
+                turns.start(source.name, progress)
+        for name, outcome in turns.ended():
+            report = None if isinstance(outcome, Exception) else outcome
+            problems = report.problems if report else [f"error: {mask_secrets(str(outcome))}"]
             changed = report and (report.slices or report.forgotten)
             if changed or problems != shown.get(name, []):
                 for problem in problems:

@@ -7,6 +7,7 @@ the clock nor the order of a listing matters.
 """
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,7 @@ _BATCH_ROWS, _BATCH_CHARACTERS = (
     10_000,
     50_000_000,
 )  # after either of them a batch is ingested and recorded
+STALLED = 900.0  # seconds without an item after which the others are left to the next sync
 _PROBLEMS = 20  # that a report has in words
 _WITHDRAWN_ROWS = "withdrawn documents"  # in place of the key of an item
 
@@ -284,15 +286,20 @@ class Sync:
 
     def _batches(self, todo: list[Item], report: SyncReport) -> Iterator["_Batch"]:
         """Fetch the items `todo`. An item that fails is counted in `report` and left out."""
-        batch = _Batch()
-        for item in todo:
+        batch, last = _Batch(), time.monotonic()
+        for number, item in enumerate(todo, 1):
             self.progress.advance(1)
             try:
                 rows = self._rows(item, self.connector.fetch(item.key), report)
             except Exception as error:  # bad items never stop good ones
                 report.failed += 1
                 report.add_problem(self.conceal(f"{item.key}: {_message(error)}"))
+                if time.monotonic() - last > STALLED:
+                    report.failed += len(todo) - number
+                    report.add_problem(f"nothing came for {STALLED / 60:g} minutes: given up")
+                    break
                 continue
+            last = time.monotonic()
             if self.connector.dates_changes and item.order:
                 rows.documents[:] = [_changed_at(row, item.order) for row in rows.documents]
             batch.add(item, rows, now=self.stream.now())

@@ -58,12 +58,13 @@ class WatchedSource:
             return {}
 
 
-def wait(sources: Sequence[WatchedSource]) -> list[WatchedSource]:
-    """Sleep until some of `sources` are due, and return them."""
+def wait(sources: Sequence[WatchedSource], *, once: bool = False) -> list[WatchedSource]:
+    """Sleep until some of `sources` are due, and return them. `once`: look after one pause only."""
     pause = _PAUSE
     while True:
         time.sleep(pause)
         started = time.monotonic()
-        if due := [source for source in sources if source.is_due(datetime.now(UTC))]:
+        due = [source for source in sources if source.is_due(datetime.now(UTC))]
+        if due or once:
             return due
         pause = max(_PAUSE, (time.monotonic() - started) / _LISTING_SHARE)

@@ -2,6 +2,7 @@
 documents.
 """
 
+import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ from cmt.stream.slices import (
     write_slice,
 )
 from cmt.timeline import Timeline, Version, related
+
+_TURNS: dict[Path, threading.RLock] = defaultdict(threading.RLock)
+"""Folder of a store → what the threads of this process that read or write it wait for."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +281,10 @@ class SliceStore:
             if not self.path.exists():
                 yield
                 return
-            with filelock.FileLock(lock, timeout=self.lock_timeout):
+            with (
+                _TURNS[self.path.absolute()],
+                filelock.FileLock(lock, timeout=self.lock_timeout),
+            ):
                 yield
         except filelock.Timeout:
             raise StreamError(

@@ -5,17 +5,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from socketserver import BaseRequestHandler
+from threading import Event
 from typing import Any
 
 import pytest
 
+from cmt.sources import turns, web
 from cmt.sources.watch import WatchedSource
 from cmt.workspace import Workspace
 from tests.helpers.cli import read, run
-from tests.helpers.sources import Project
+from tests.helpers.sources import Project, serving
 
 
 @pytest.fixture
@@ -59,6 +62,34 @@ def test_a_source_without_its_secret_does_not_stop_the_others(project: Path) -> 
     assert [
         line.split()[-1] for line in result.stdout.splitlines() if line.startswith("missing")
     ] == ["2"]
+
+
+def test_a_server_that_drips_does_not_delay_the_rows_of_another_source(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server drips until the stream has the rows of the source behind it."""
+    monkeypatch.setattr(turns, "PATIENCE", 0.1)
+    monkeypatch.setattr(web, "ATTEMPTS", 1)
+    stream, seen = project / "data/stream", Event()
+
+    class Dripping(BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                while not seen.wait(0.02):
+                    self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    if [*stream.rglob("*.parquet")]:
+                        seen.set()
+
+    with serving(Dripping) as address:
+        feed = {"name": "hostile", "kind": "feed", "address": address, "allow_private": True}
+        params = project / "params.yaml"
+        params.write_text(
+            params.read_text().replace("sources: [", f"sources: [{json.dumps(feed)}, ")
+        )
+        result = run(project, "sync", status=1)
+    assert seen.is_set()
+    assert "hostile" in result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()[2:]] == ["posts"]
 
 
 def test_what_vanished_is_asked_for(project: Path) -> None:
@@ -150,7 +181,7 @@ def scripted_wait(monkeypatch: pytest.MonkeyPatch, *steps: Callable[[], Any]) ->
     """
     left = iter(steps)
 
-    def wait(sources: list[WatchedSource]) -> list[WatchedSource]:
+    def wait(sources: list[WatchedSource], **_: bool) -> list[WatchedSource]:
         next(left, lambda: signal.raise_signal(signal.SIGINT))()
         now = datetime.now(UTC)
         return [one for one in sources if [one.is_due(now), one.is_due(now)] != [False, False]]
