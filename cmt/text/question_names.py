@@ -18,6 +18,7 @@ from cmt.text.numbers import COMPOUND, MONTHS, VALUES
 from cmt.text.words import STEM, is_function_word, stem, words
 
 SMALLEST_NUMBER = 13  # texts write or imply smaller numbers in many ways
+LONG = 7  # letters of a word from which a typo is told from another word
 MISSPELT = 0.8  # similarity of a name and its misspelling (`difflib`)
 _OPENERS = frozenset(["name", "give", "list", "today"])
 """Words that begin a question and no name, in addition to function words."""
@@ -70,6 +71,16 @@ _ENDINGS = frozenset(
 _NUMBER = re.compile(r"(\d[\d.:]*)(?:st|nd|rd|th|s)?")
 _CENTURY = re.compile(r"\b\d+(?:st|nd|rd|th)(?=(?:(?: and| or| to|,) \d+th)* centur)")
 _NAME = re.compile(rf"{RUN}|(?<!\w)\d\w*(?:[.:]\d\w*)*")
+_GREETING = re.compile(
+    r"\s*(?:(?:Hi|Hello|Hey|Dear|Good (?:morning|afternoon|evening)|Please(?: help)?|Help|Sorry"
+    r"|Excuse me|Quick question|Question)\b[^?!,:.\n]{0,30}[!,:.]+\s*)+",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(
+    r"(?<=[?.!])\s*(?:Thanks|Thank you|Many thanks|Cheers|(?:Best |Kind |Warm )?regards|Best wishes"
+    r"|Yours|Sincerely|Please help)\b.*\Z",
+    re.IGNORECASE | re.DOTALL,
+)
 _PAST = re.compile(r"\b(?:last|previous|past|ago|earlier|before)\b")
 _FUTURE = re.compile(r"\b(?:next|coming|will)\b")
 
@@ -102,6 +113,7 @@ def find_names(
     """
     searched = _Document(_plain(document), day)
     found, doubtful, missing = list[str](), list[str](), list[str]()
+    question = without_courtesy(question)
     for name in _names(_plain(question), [document, *others]):
         decisive = [word for word in name if word.lower() not in _KINDS] or name
         present = [searched.has(word) for word in decisive]
@@ -113,6 +125,15 @@ def find_names(
             group = missing
         group.append(" ".join(name))
     return NamesFound(tuple(found), tuple(doubtful), tuple(missing))
+
+
+def without_courtesy(question: str) -> str:
+    """`question` without its greeting and closing, in which no name is asked for: "Hello Tom, …",
+    "… Thanks a lot, Ada".
+    """
+    greeting = _GREETING.match(question)
+    rest = question[greeting.end() :] if greeting else question
+    return _CLOSING.sub("", rest) or question
 
 
 class _Document:
@@ -153,10 +174,15 @@ class _Document:
         return len(name) > 1 and "".join(word[0] for word in name) in self._words
 
     def has_misspelt(self, name: Sequence[str]) -> bool:
-        """Whether the document has a capitalised word that is nearly a word of `name`."""
+        """Whether the document has a capitalised word that is nearly a word of `name`, or any word
+        that a typo makes of a long one.
+        """
         capitalised = sorted({word for word in self._words if word[0].isupper()})
+        if any(get_close_matches(word, capitalised, 1, MISSPELT) for word in name if len(word) > 4):
+            return True
+        long = {one.lower() for one in self._words if len(one) >= LONG and one.isalpha()}
         return any(
-            get_close_matches(word, capitalised, 1, MISSPELT) for word in name if len(word) > 4
+            one_typo(word.lower(), other) for word in name if len(word) >= LONG for other in long
         )
 
 
@@ -224,6 +250,18 @@ def _form(word: str) -> str:
     if (number := _NUMBER.fullmatch(word)) and not word.endswith("0s"):
         return number[1]
     return str(VALUES[word]) if word in VALUES else stem(_SAME.get(word, word))
+
+
+def one_typo(word: str, other: str) -> bool:
+    """Whether the words differ in one letter, one more letter, or two exchanged neighbours."""
+    start = len(commonprefix([word, other]))
+    first, second = word[start:], other[start:]
+    shift = len(second) - len(first)
+    if shift == 0 and first[:2] == second[:2][::-1]:
+        return first[2:] == second[2:]
+    if abs(shift) > 1:
+        return False
+    return first[shift <= 0 :] == second[shift >= 0 :]
 
 
 def _related(word: str, other: str) -> bool:

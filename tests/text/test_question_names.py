@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from cmt.text.question_names import find_names
+from cmt.text.question_names import find_names, one_typo
 
 MAYOR = "Town hall\nMarguerite Osei, the mayor of Port Ellery, opened the ferry to Saltby."
 
@@ -66,6 +66,43 @@ def test_another_name_is_missing(question: str, missing: tuple[str, ...]) -> Non
 def test_a_part_a_misspelling_an_acronym_and_a_kind_are_doubtful(name: str) -> None:
     names = find_names(f"What did {name} open?", MAYOR)
     assert names.doubtful and not names.missing
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Hi! Could you please tell me who the mayor of Port Ellery is? Thanks a lot.",
+        "Who is the mayor of Port Ellery? Regards, Tom",
+        "Please Help: who is the mayor of Port Ellery?",
+        "Hello Tom, who is the mayor of Port Ellery? Thank you! Ada",
+        "Good morning, who opened the ferry to Saltby?\nKind regards\nAda Lund",
+    ],
+)
+def test_a_greeting_and_a_closing_have_no_names(question: str) -> None:
+    names = find_names(question, MAYOR)
+    assert names.found and not names.missing and not names.doubtful
+
+
+@pytest.mark.parametrize("word", ["Harbour", "Habrour", "Harbuor", "Harbor", "Harboour"])
+def test_one_typo_in_a_long_word_is_doubtful_and_not_missing(word: str) -> None:
+    names = find_names(f"When is the {word}fest?", "The harbourfest begins at nine.")
+    assert not names.missing
+
+
+@pytest.mark.parametrize(
+    ("word", "other", "expected"),
+    [
+        ("dentist", "dentists", True),
+        ("apointment", "appointment", True),
+        ("harbuor", "harbour", True),
+        ("harbour", "harbous", True),
+        ("harbour", "harbour", True),
+        ("harbour", "barbors", False),
+        ("harbour", "harburro", False),
+    ],
+)
+def test_one_typo(word: str, other: str, expected: bool) -> None:
+    assert one_typo(word, other) == one_typo(other, word) == expected
 
 
 def test_the_date_of_a_document_supplies_years_and_months() -> None:
