@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from cmt.answering.answer import Answer
+    from cmt.answering.fact_history import FactHistory
     from cmt.evaluation.evaluate import Evaluation, SystemScores
     from cmt.modeling.codebook import Codebook
     from cmt.rounds.care.forgetting import Candidate, ForgottenDocument
@@ -415,19 +416,35 @@ class Workspace:
         is no bank of the compressor in use, and ConfigError if `as_of` is no date-time with a zone,
         or `question` is empty or too long.
         """
+        question, instant = self._checked(question, as_of)
+        return self.project.active.answerer().answer(
+            [question], as_of=[instant], closed_book=closed_book
+        )[0]
+
+    def history(self, question: str, *, as_of: datetime | str | None = None) -> "FactHistory":
+        """The values of the fact that a question asks for, each with the dates between which it
+        holds and its documents, as of a date (None: now); superseded documents are read, too.
+
+        Raises as `ask`.
+        """
+        from cmt.answering.fact_history import fact_history
+
+        question, instant = self._checked(question, as_of)
+        return fact_history(self.project.active.answerer(), question, as_of=instant)
+
+    def _checked(self, question: str, as_of: datetime | str | None) -> tuple[str, datetime | None]:
+        """A question and its date, as the answerer takes them. Raises ConfigError."""
         from cmt.answering.answer import check_length, clean_question
 
         if as_of is not None and not isinstance(as_of, datetime | str):
             raise ConfigError(f"as_of must be a date-time with a time zone, not {as_of!r}")
         try:
-            as_of = parse_end(as_of) if isinstance(as_of, str) else as_of
+            instant = parse_end(as_of) if isinstance(as_of, str) else as_of
             question = clean_question(question)
             check_length(question, longest=self.project.declared.serving.question_characters)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        return self.project.active.answerer().answer(
-            [question], as_of=[as_of], closed_book=closed_book
-        )[0]
+        return question, instant
 
     def evaluate(
         self, *, limit: int | None = None, on_progress: OnProgress | None = None

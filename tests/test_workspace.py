@@ -44,8 +44,9 @@ def test_ask_checks_the_question_as_the_cli_and_the_server_do(adapted: Workspace
         ("\x00 ", "the question is empty"),
         ("x" * 2_001, "has 2,001 characters: shorten it"),
     ):
-        with pytest.raises(cmt.ConfigError, match=reason):
-            adapted.ask(question)
+        for method in (adapted.ask, adapted.history):
+            with pytest.raises(cmt.ConfigError, match=reason):
+                method(question)
 
 
 def test_evaluate_asks_all_questions_or_a_seeded_sample(adapted: Workspace) -> None:

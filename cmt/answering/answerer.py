@@ -51,6 +51,7 @@ from cmt.text.question_names import NO_NAMES, NamesFound, find_names
 Select = Callable[[int, Key], Selection]  # index of a question and its key (p,) → its memories
 
 NOT_READ = ReadSpan(0, 0, -math.inf, 0.0)  # of a ψ that scores no tokens
+MOST_READ = 100  # memories that a history reads at once
 TIE_MARGIN = 0.02  # nats; rounding depends on the shape of the batch and may reverse a smaller lead
 
 
@@ -183,6 +184,22 @@ class Answerer:
                 text = row["text"] or self.lm.decode(memories[query.position].tokens)
                 statements[query.position] = Statement.of(row, text, span, self.lm.offsets)
         return [statements[index] for index in range(len(questions))]
+
+    @torch.no_grad()
+    def read(
+        self, question: str, select: Callable[[Key], Selection], *, as_of: datetime | None
+    ) -> Reading:
+        """What ψ reads in the memories that `select` returns for the key of one question, each read
+        with a vector for each token.
+        """
+
+        def search(_index: int, key: Key) -> Selection:
+            return select(key)
+
+        selection = {"expanded_memories": MOST_READ}
+        answerer = replace(self, params=self.params.with_values(selection=selection))
+        with self.model.autocast():
+            return answerer._score(self._queries([question], [as_of]), search)[0]
 
     @torch.no_grad()
     def select(
@@ -389,7 +406,7 @@ class Answerer:
             confidence = max((row["similarity"] for row in selection.rows), default=0.0)
         else:
             signs = evidence(question, selection, reading.texts, begin_probability, quote)
-            names = self._find_names(compared, quote.span.memory)
+            names = self.find_names(compared, quote.span.memory)
             confidence = confidence_of(signs, names)
         calibrated = self.calibration.apply(confidence)
         # 2. verdict, and the other value
@@ -423,7 +440,7 @@ class Answerer:
         read = ReadSpan(span.first, span.last, 0.0, 0.0)
         return reading.starts_at(Statement.of(row, text, read, self.lm.offsets))
 
-    def _find_names(self, compared: Compared, memory: int) -> NamesFound:
+    def find_names(self, compared: Compared, memory: int) -> NamesFound:
         """The names of the question in the document of the selected `memory`.
 
         If its text lacks one, the names may be in another chunk, in the document that it

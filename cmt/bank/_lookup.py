@@ -76,6 +76,14 @@ def sample(bank: MemoryTable, n: int) -> list[dict[str, Any]]:
         return [row for row in rows.to_pylist() if row["text"] is not None]
 
 
+def connected(bank: MemoryTable, doc_ids: Collection[str]) -> pa.Table:
+    """The rows (VERSION_COLUMNS) of these documents and of all that supersedes connects with
+    them.
+    """
+    with bank.reading():
+        return related_versions(bank.latest(), doc_ids, [])
+
+
 # Rows of a table
 
 

@@ -55,19 +55,33 @@ Hits = dict[str, Hit]
 class View:
     """The `k` best of the rows that are visible as of a date, without the documents `excluded`.
 
-    Raises ConfigError if `as_of` has no time zone.
+    `past`: also those that were visible at an earlier date. Raises ConfigError if `as_of` has no
+    time zone.
     """
 
-    def __init__(self, k: int, as_of: datetime | None, excluded: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        k: int,
+        as_of: datetime | None,
+        excluded: Collection[str] = (),
+        *,
+        past: bool = False,
+    ) -> None:
         if as_of is not None and as_of.tzinfo is None:
             date = as_of.isoformat()
             raise ConfigError(f"the date {date} has no time zone: write {date}Z for UTC")
-        self.k, self.as_of, self.excluded = k, as_of, sorted(excluded)
+        self.k, self.as_of, self.excluded, self.past = k, as_of, sorted(excluded), past
 
     def of(self, rows: pa.Table) -> pa.Table:
         """The visible ones of `rows`, which have the columns _SEEN."""
         visible = pc.is_null(rows["superseded_at"])
-        if self.as_of is not None:
+        if self.past:
+            once = pc.greater(rows["superseded_at"], rows["published_at"])
+            visible = pc.or_(visible, pc.fill_null(once, False))
+            if self.as_of is not None:
+                as_of = pa.scalar(self.as_of, TIMESTAMP)
+                visible = pc.and_(visible, pc.less_equal(rows["published_at"], as_of))
+        elif self.as_of is not None:
             as_of = pa.scalar(self.as_of, TIMESTAMP)
             later = pc.fill_null(pc.greater(rows["superseded_at"], as_of), False)
             visible = pc.and_(pc.less_equal(rows["published_at"], as_of), pc.or_(visible, later))
@@ -143,7 +157,8 @@ def probe_indexes(
 
 
 def condition(views: Sequence[View]) -> Expr:
-    """A condition that every row visible in one of `views` meets; they exclude the same documents.
+    """A condition that every row visible in one of `views` meets; they exclude the same documents,
+    and all or none have `past`.
 
     For a single view, only temporarily hidden rows also match.
     """
@@ -152,7 +167,11 @@ def condition(views: Sequence[View]) -> Expr:
     # Expr has no IS NULL. concat() is its only function that returns a value for null: the empty
     # string.
     visible = func("concat", superseded_at.cast("string")) == lit("")
-    if dates:
+    if views[0].past:
+        visible = visible | (superseded_at > col("published_at"))
+        if dates:
+            visible = visible & (col("published_at") <= lit(max(dates)))
+    elif dates:
         visible = (col("published_at") <= lit(max(dates))) & (
             visible | (superseded_at > lit(min(dates)))
         )

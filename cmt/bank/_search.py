@@ -40,7 +40,13 @@ class SearchableTable(MemoryTable):
     """
 
     def search(
-        self, *, key: np.ndarray, text: str | None, k: int, as_of: datetime | None
+        self,
+        *,
+        key: np.ndarray,
+        text: str | None,
+        k: int,
+        as_of: datetime | None,
+        past: bool = False,
     ) -> pa.Table:
         """The `k` rows nearest to `key` (p,) and, with `text`, the `k` best for its words; most
         similar first.
@@ -48,11 +54,12 @@ class SearchableTable(MemoryTable):
         Columns: those of bank_schema that an answer needs, and two scores. `similarity` is the
         cosine of the keys. `bm25` is 0 if the row has no word of `text`; word statistics are those
         of the whole bank at any `as_of`. Only rows visible at `as_of` are returned: published by
-        then and not yet superseded; None means now. Raises BankError if `key` does not fit and
-        ConfigError if `as_of` has no time zone.
+        then and not yet superseded; None means now. `past`: also those superseded by then. Raises
+        BankError if `key` does not fit and ConfigError if `as_of` has no time zone.
         """
         with self.reading():
-            table, view = self.latest(), View(k, as_of, self.excluded_doc_ids)
+            table = self.latest()
+            view = View(k, as_of, self.excluded_doc_ids, past=past)
             [key] = _checked_keys(table, [key])
             rows, by_words = self._find(table, view, key, text)
             return _with_bm25(_with_similarity(rows, key), by_words)
@@ -95,13 +102,13 @@ class SearchableTable(MemoryTable):
             return rows.sort_by([("bm25", "descending"), ("memory_id", "ascending")])
 
     def memories(
-        self, memory_ids: set[str], *, key: np.ndarray, as_of: datetime | None
+        self, memory_ids: set[str], *, key: np.ndarray, as_of: datetime | None, past: bool = False
     ) -> pa.Table:
         """The rows with these ids that are visible at `as_of`; like `search` for `key` (p,),
-        without text.
+        without text. `past`: as in `search`.
         """
         with self.reading():
-            view = View(1, as_of, self.excluded_doc_ids)
+            view = View(1, as_of, self.excluded_doc_ids, past=past)
             rows = view.of(read_checked(self.latest(), one_of("memory_id", memory_ids)))
             return _with_bm25(_with_similarity(rows, np.asarray(key, dtype=np.float64)), {})
 

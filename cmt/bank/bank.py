@@ -193,9 +193,10 @@ class Bank(SearchableTable):
                 "forget --purge`"
             )
 
-    # Reading; the first three are functions of `cmt.bank._lookup`
+    # Reading; the first four are functions of `cmt.bank._lookup`
 
     documents, memories_of, sample = _lookup.documents, _lookup.memories_of, _lookup.sample
+    connected = _lookup.connected
 
     def present(self, doc_ids: Collection[str]) -> set[str]:
         """The `doc_ids` that the bank has a memory of."""

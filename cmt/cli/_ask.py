@@ -1,4 +1,4 @@
-"""`cmt ask` and `cmt chat`: answers with their cited documents."""
+"""`cmt ask`, `cmt history` and `cmt chat`: answers with their cited documents."""
 
 import io
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cmt.answering.answer import check_length, clean_question
+from cmt.answering.answer import NOT_IN_MEMORY, check_length, clean_question
 from cmt.cli import output
 from cmt.cli.context import AsOf, Json, parse_as_of, print_result
 from cmt.text.display import plain
@@ -23,16 +23,28 @@ def ask(
     as_json: Json = False,
 ) -> None:
     """Answer a question from memory and list the cited documents."""
-    try:
-        line = clean_question(question)
-        check_length(line, longest=ctx.obj.params.serving.question_characters)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="QUESTION") from None
-    instant = parse_as_of(as_of)
+    line, instant = _clean(ctx, question), parse_as_of(as_of)
     with ctx.obj.stage("ask"):
         answer = ctx.obj.workspace.ask(line, as_of=instant, closed_book=compare)
     print_result(
         output.answer_json(answer, instant), lambda: output.write_answer(answer), as_json=as_json
+    )
+
+
+def history(
+    ctx: typer.Context,
+    question: Annotated[str, typer.Argument(metavar="QUESTION")],
+    as_of: AsOf = None,
+    as_json: Json = False,
+) -> None:
+    """List the values that answered a question over time, with their documents."""
+    line, instant = _clean(ctx, question), parse_as_of(as_of)
+    with ctx.obj.stage("history"):
+        found = ctx.obj.workspace.history(line, as_of=instant)
+    print_result(
+        output.history_json(found),
+        (lambda: output.write_history(found)) if found.values else NOT_IN_MEMORY,
+        as_json=as_json,
     )
 
 
@@ -71,6 +83,16 @@ def chat(
             output.write_short_answer(answer)
     if refused:
         raise typer.Exit(1)
+
+
+def _clean(ctx: typer.Context, question: str) -> str:
+    """The question on one line. Raises BadParameter if it is empty or too long."""
+    try:
+        line = clean_question(question)
+        check_length(line, longest=ctx.obj.params.serving.question_characters)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="QUESTION") from None
+    return line
 
 
 def _questions() -> Iterator[str]:

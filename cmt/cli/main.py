@@ -22,7 +22,7 @@ import typer
 
 import cmt
 from cmt.cli import output
-from cmt.cli._ask import ask, chat
+from cmt.cli._ask import ask, chat, history
 from cmt.cli._changes import changes
 from cmt.cli._init import init
 from cmt.cli._registry import registry
@@ -313,6 +313,7 @@ def codebook(
 
 
 app.command(epilog="Example: cmt ask 'Who is the mayor of Port Ellery?' --as-of 2031-02-15")(ask)
+app.command(epilog="Example: cmt history 'Who is the mayor of Port Ellery?'")(history)
 app.command(epilog="Example: cmt chat --as-of 2031-02-15")(chat)
 
 

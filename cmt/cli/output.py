@@ -22,6 +22,7 @@ from cmt.text.display import MISSING, counted, format_optional, plain
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
+    from cmt.answering.fact_history import FactHistory
     from cmt.bank.change_values import ChangeReport
     from cmt.bank.rounds import Round
     from cmt.evaluation.evaluate import Evaluation
@@ -114,6 +115,28 @@ def write_answer(answer: "Answer") -> None:
         write_table(["date", "title", "doc_id", "similarity"], rows, left=3)
     if answer.closed_book is not None:
         write_line(f"without memory: {answer.closed_book}", style="dim")
+
+
+def history_json(history: "FactHistory") -> dict[str, Any]:
+    """`history` as JSON without the texts of its documents."""
+    record = asdict(history)
+    for value in record["values"]:
+        for source in value["sources"]:
+            del source["text"]
+    return record
+
+
+def write_history(history: "FactHistory") -> None:
+    """Print a row for each document of each value."""
+    rows = []
+    for value in history.values:
+        perhaps = "perhaps " if value.verdict == "unsure" else ""
+        until = value.until.date() if value.until else MISSING
+        cells: list[object] = [perhaps + value.text, value.since.date(), until, value.known]
+        for source in value.sources:
+            rows.append([*cells, source.doc_id])
+            cells = [""] * len(cells)
+    write_table(["value", "from", "until", "known", "document"], rows, left=5)
 
 
 def write_short_answer(answer: "Answer", *, indent: int = 0) -> None:

@@ -53,6 +53,7 @@ def select_memories(
     question: str,
     key: Key,
     as_of: datetime | None,
+    past: bool = False,
 ) -> Selection:
     """Select at most `top_k` memories within `max_logprob_gap` of the first, by log-probability
     (`prior`).
@@ -60,7 +61,7 @@ def select_memories(
     prior = log-softmax over the candidates of temperature · cosine + full_text_weight · words /
     max(words), where `words` is the BM25 score of the text or, in a bank without text, of the
     sketches of the nearest memories. `key` (p,): search key of the question. `as_of`: only memories
-    visible at this date; None: now.
+    visible at this date; None: now. `past`: also those superseded by then.
     """
     # 1. Search the candidates.
     by_words = bool(selection.full_text_weight)
@@ -70,6 +71,7 @@ def select_memories(
         text=question if by_words and not by_sketch else None,
         k=CANDIDATES if by_sketch else 2 * selection.top_k,
         as_of=as_of,
+        past=past,
     )
     rows = candidates.to_pylist()
     if not rows:

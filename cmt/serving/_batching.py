@@ -17,6 +17,7 @@ import anyio
 from anyio import from_thread, to_thread
 from starlette.exceptions import HTTPException
 
+from cmt.answering.fact_history import FactHistory, fact_history
 from cmt.project import Project
 from cmt.serving._metrics import Metrics
 from cmt.serving._schemas import Answered
@@ -102,6 +103,15 @@ class DynamicBatcher:
             yield await task
         finally:
             self._withdraw(request)
+
+    async def history(self, question: str, as_of: datetime | None) -> FactHistory:
+        """The history of a question, between two batches. Raises BankError as above."""
+
+        def read() -> FactHistory:
+            return fact_history(self.project.active.answerer(), question, as_of=as_of)
+
+        async with self._turn:
+            return await to_thread.run_sync(read)
 
     async def _process(self, request: _Request) -> ServedAnswer:
         """Queue a request and answer batches until it is done; the holder of the lock answers for

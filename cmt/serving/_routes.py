@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from cmt import __version__
 from cmt.answering import answer as answers
+from cmt.answering.fact_history import FactHistory
 from cmt.serving._batching import DynamicBatcher
 from cmt.serving._documents import DocumentBrowser
 from cmt.serving._errors import stream_message
@@ -19,11 +20,13 @@ from cmt.serving._schemas import (
     Alive,
     Answered,
     Ask,
+    AsOf,
     ChangeEntry,
     Document,
     Health,
     Page,
     Problem,
+    QuestionText,
     Range,
     Since,
     Until,
@@ -119,6 +122,15 @@ async def ask_stream(request: Question, batcher: ReadyBatcher) -> AsyncIterator[
 def _event(name: str, data: Any) -> ServerSentEvent:
     """An event in ASCII, because some clients end a line at every line separator of Unicode."""
     return ServerSentEvent(event=name, raw_data=json.dumps(data))
+
+
+@router.get("/history", tags=["answers"])
+async def history(
+    request: Request, batcher: Batcher, question: QuestionText, as_of: AsOf = None
+) -> FactHistory:
+    """The values that answered a question over time, each with the dates between which it holds."""
+    check_request(request, batcher, question, field="question")
+    return await batcher.history(question, as_of)
 
 
 @router.get("/range", tags=["bank"])

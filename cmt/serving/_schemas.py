@@ -25,7 +25,7 @@ def _date_schema(meaning: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "description": meaning, "examples": [EXAMPLE_DATE]})
 
 
-Question = Annotated[
+QuestionText = Annotated[
     str, AfterValidator(clean_question), Field(examples=["Who is the mayor of Port Ellery?"])
 ]
 AsOf = Annotated[
@@ -48,7 +48,7 @@ class Ask(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    question: Question
+    question: QuestionText
     as_of: AsOf = None
 
 

@@ -46,12 +46,19 @@ _SPELLED = (
     rf"|{'|'.join(_TO_NINETEEN[2:])})\b"
 )  # "one" is mostly a pronoun
 _MULTIPLE = "hundred|thousand|million|billion|trillion"
-_UNITS = """
-    percent euro dollar pound cent crown franc yen rupee peso km mile kilometer kilometre meter
-    metre foot feet inch inches acre hectare kg kilogram ton tonne liter litre gallon barrel degree
-    °C volt watt megawatt second minute hour day week month year decade
-""".split()  # noqa: SIM905
-_UNIT = rf"(?:{'|'.join(_UNITS)})"
+_DIMENSIONS = {
+    "share": "percent",
+    "money": "euro dollar pound cent crown franc yen rupee peso",
+    "length": "km mile kilometer kilometre meter metre foot feet inch inches",
+    "area": "acre hectare",
+    "weight": "kg kilogram ton tonne",
+    "volume": "liter litre gallon barrel",
+    "temperature": "degree °C",
+    "voltage": "volt",
+    "power": "watt megawatt",
+    "duration": "second minute hour day week month year decade",
+}
+_UNIT = rf"(?:{'|'.join(' '.join(_DIMENSIONS.values()).split())})"
 QUANTITY = (
     rf"(?:[$£€] ?)?(?:{NUMBER}|{_SPELLED}(?!-))(?:[- ]?%| (?:{_MULTIPLE})\b)*"
     rf"(?: {_UNIT}s?\b)?"
@@ -62,6 +69,19 @@ MEASURED = re.compile(
     rf"(?:(?P<sign>%)|[ -](?P<unit>{_MULTIPLE}|{_UNIT})s?\b)"
 )
 """The end of a number and its unit, which a quote must not separate."""
+
+
+_ENDING_UNIT = re.compile(rf" ({_UNIT})s?$")
+
+
+def dimension(quantity: str) -> str:
+    """What the unit at the end of `quantity` measures, such as "money" of "3 million crowns"; ""
+    without one.
+    """
+    unit = _ENDING_UNIT.search(quantity)
+    if not unit:
+        return ""
+    return next(name for name, units in _DIMENSIONS.items() if unit[1] in units.split())
 
 
 def value_of(text: str) -> float:

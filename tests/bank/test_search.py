@@ -70,6 +70,26 @@ def test_a_search_as_of_a_date_returns_what_was_published_and_not_yet_superseded
         assert set(names(story.full_text(text="plain", k=9, as_of=as_of))) == expected, as_of
 
 
+def test_a_search_of_the_past_returns_superseded_rows_as_well(story: Bank) -> None:
+    story.upsert(table(document("repeat", at=6, sha="same"), document("first", at=0, sha="same")))
+    for as_of, expected in (
+        (day(1), {"first#0", "a#0"}),
+        (day(7), {"first#0", "a#0", "b#0", "other#0"}),  # a repeat is never visible itself
+        (None, {"first#0", "a#0", "b#0", "other#0"}),
+    ):
+        found = story.search(key=key_of("a"), text="plain", k=9, as_of=as_of, past=True)
+        assert set(names(found)) == expected
+        by_id = story.memories({"a#0", "b#0"}, key=key_of("a"), as_of=as_of, past=True)
+        assert set(names(by_id)) == expected & {"a#0", "b#0"}
+    hidden = story.excluding(["a"]).search(key=key_of("a"), text=None, k=9, as_of=None, past=True)
+    assert set(names(hidden)) == {"first#0", "b#0", "other#0"}
+
+
+def test_documents_are_connected_by_what_they_supersede(story: Bank) -> None:
+    assert set(story.connected({"a"})["doc_id"].to_pylist()) == {"a", "b"}
+    assert set(story.connected({"other"})["doc_id"].to_pylist()) == {"other"}
+
+
 def test_a_date_without_a_time_zone_is_refused_with_advice(story: Bank) -> None:
     with pytest.raises(
         ConfigError, match="2031-02-15T06:00:00 has no time zone: write 2031-02-15T06:00:00Z"

@@ -1,4 +1,4 @@
-"""`cmt ask` and `cmt chat`."""
+"""`cmt ask`, `cmt history` and `cmt chat`."""
 
 import json
 import os
@@ -122,3 +122,20 @@ def test_an_empty_or_overlong_question_is_refused(adapted_project: Path) -> None
     refused_line, answer = map(json.loads, chat.stdout.splitlines())
     assert refused_line.keys() == {"question", "error"} and refused_line["question"] == "x" * 61
     assert "the question has 61 characters" in refused_line["error"] and answer["question"] == MAYOR
+
+
+def test_a_history_lists_its_values_with_their_documents(adapted_project: Path) -> None:
+    history = read(adapted_project, "history", MAYOR, "--as-of", "2031-02-15")
+    assert (history["question"], history["as_of"]) == (MAYOR, "2031-02-15T23:59:59.999999Z")
+    printed = run(adapted_project, "history", MAYOR, "--as-of", "2031-02-15").stdout
+    assert history["values"]
+    for value in history["values"]:
+        assert value.keys() == {
+            "text", "since", "until", "known", "confidence", "verdict", "sources"
+        }  # fmt: skip
+        for source in value["sources"]:
+            assert "text" not in source
+            assert source["doc_id"] in printed
+            assert source["published_at"] < history["as_of"]
+    nothing = run(adapted_project, "history", MAYOR, "--as-of", "2030-12-31")
+    assert nothing.stdout == "not in memory\n"

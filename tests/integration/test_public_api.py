@@ -38,7 +38,7 @@ PUBLIC = [
 ]  # fmt: skip
 METHODS = [
     "activate_if_complete", "ask", "evaluate", "fit_codebook", "forget", "forget_all",
-    "forgettable", "forgotten_documents", "ingest",
+    "forgettable", "forgotten_documents", "history", "ingest",
     "open_source", "params", "pending", "plan_training", "project", "pull", "rollback", "rounds",
     "sync", "train", "update", "verify",
 ]  # fmt: skip

@@ -48,8 +48,8 @@ def test_pages_and_scripts_refer_to_this_server_only(client: httpx.Client) -> No
 def test_openapi_describes_every_operation(client: httpx.Client) -> None:
     api = client.get("/openapi.json").json()
     assert set(api["paths"]) == {
-        "/ask", "/ask/stream", "/range", "/documents", "/document", "/changes", "/health",
-        "/healthz",
+        "/ask", "/ask/stream", "/history", "/range", "/documents", "/document", "/changes",
+        "/health", "/healthz",
         "/metrics",
         "/v1/models", "/v1/models/{name}", "/v1/chat/completions",
     }  # fmt: skip

@@ -46,6 +46,17 @@ def test_as_of_selects_the_documents_published_until_then(client: httpx.Client) 
     ]
 
 
+def test_a_history_is_that_of_the_workspace(client: httpx.Client, project: Path) -> None:
+    response = client.get("/history", params={"question": MAYOR, "as_of": "2031-02-15"})
+    assert response.status_code == 200
+    history = response.json()
+    direct = cmt.open(params=project / "params.yaml").history(MAYOR, as_of="2031-02-15")
+    assert [value["text"] for value in history["values"]] == [one.text for one in direct.values]
+    assert history["values"] and "mayor-2" not in response.text
+    for wrong in ({}, {"question": " "}, {"question": MAYOR, "as_of": "January"}):
+        assert client.get("/history", params=wrong).status_code == 422
+
+
 def test_a_stream_has_the_answer_in_pieces_and_then_complete(client: httpx.Client) -> None:
     response = client.post("/ask/stream", json={"question": MAYOR, "as_of": "2031-02-15"})
     assert response.headers["content-type"].startswith("text/event-stream")
