@@ -21,6 +21,7 @@ import torch
 from cmt.answering import prompting
 from cmt.answering._attribution import attribute_sources
 from cmt.answering._compare import Compared, Reading, compare
+from cmt.answering._grounding import HeldText, grounded
 from cmt.answering._related import ChangesOf, MayChange, add_related, anyone, no_changes
 from cmt.answering.answer import MAX_QUESTION_TOKENS, NOT_IN_MEMORY, Answer, Verdict, identified
 from cmt.answering.confidence import (
@@ -356,11 +357,12 @@ class Answerer:
     ) -> list[tuple[Answer, bool]]:
         """Confidence, verdict and sources of each answer, and its text by the LM."""
         drafts = [self._draft(outcome, output, row) for row, outcome in enumerate(compared)]
+        held = HeldText(on_text) if on_text else None
         if on_text and not drafts[0].known:
             on_text(NOT_IN_MEMORY)
             texts, token_margins = [""], [math.inf]
         else:
-            texts, token_margins = self._generate(output, on_text)
+            texts, token_margins = self._generate(output, held)
         read_margins = output.margins or [math.inf] * len(drafts)
         answers = []
         for row, draft in enumerate(drafts):
@@ -369,7 +371,13 @@ class Answerer:
                 min(read_margins[row], compared[row].margin),
                 token_margins[row],
             )
-            answers.append(self._assemble(draft, texts[row], margins))
+            passed, read = held.passed if held else "", compared[row].reading.texts
+            answer, stable = self._assemble(draft, texts[row], margins)
+            if answer.known:
+                answer = grounded(answer, answer.text, read, passed=passed)
+            if held and draft.known:
+                held.end(answer.text)
+            answers.append((answer, stable))
         return answers
 
     def _encode_and_select(

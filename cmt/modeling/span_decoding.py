@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cmt.text.numbers import MEASURED
+from cmt.text.numbers import CURRENCY, MEASURED, NUMBER
 from cmt.text.sentences import sentence_starts
 from cmt.text.words import ARTICLES, PREPOSITIONS, WORD, words
 
@@ -23,6 +23,9 @@ MAX_SPAN_TOKENS = 16
 # best spans that are searched for the best one with other tokens, for the margin
 SPAN_CANDIDATES = 32
 _PAIRED = re.compile(r"[\n()\[\]{}“”«»\"]")
+_ADDRESS = re.compile(r"\bhttps?://[^\s<>\"]*[^\s<>\".,;:!?)\]]")
+_COUNTED = re.compile(r"\bhow many ([a-z]+)", re.IGNORECASE)
+_MONEY = re.compile(rf"[$£€] ?{NUMBER}|{NUMBER}(?: (?:thousand|[mb]illion))? {CURRENCY}s?\b")
 _SMALL_WORDS = ARTICLES | PREPOSITIONS | {"and"}
 
 
@@ -62,7 +65,8 @@ class QuoteLimits(NamedTuple):
     both of a pair of brackets or quotation marks, or neither. It does not end between a number and
     its unit, unless the question names the unit. It has a word that the question lacks, unless the
     question has an "or": without "or", 0.4 % of 87,599 answers in SQuAD train consist of words of
-    their question.
+    their question. It begins with no sum of money if the question asks how many other things there
+    are. A quote that ends inside a web address goes on to its end.
     """
 
     begins: list[bool]  # (n,) whether a quote may begin with a token
@@ -75,6 +79,7 @@ class QuoteLimits(NamedTuple):
     new: list[
         bool
     ]  # (n,) whether a token belongs to a word that the question lacks; a quote has at least one
+    whole: list[int]  # (n,) last token of the address that a token is in, or else the token itself
 
     @classmethod
     def of(cls, token_texts: Sequence[str], question: str) -> "QuoteLimits":
@@ -97,15 +102,17 @@ class QuoteLimits(NamedTuple):
             if not {found["unit"], f"{found['unit']}s"} & question_words
         ]
         no_end = in_word | _inner_characters(quantities)
+        money = _sums_of_money(text, question)
         # 2. characters without new content, starts of sentences, and open brackets
         old = _known_characters(text, found_words, question_words)
         new_sentence, opened = sentence_starts(text), _opened(text)
         # 3. the limits of each token, from its characters start, …, end − 1
-        limits, end, sentence, now_open = cls([], [], [], [], [], []), 0, 0, 0
+        limits, end, sentence, now_open = cls([], [], [], [], [], [], []), 0, 0, 0
         for token_text in token_texts:
             start, end = end, end + len(token_text)
             characters, blank = range(start, end), not token_text.strip()
-            limits.begins.append(start not in in_word and not blank)
+            first = end - len(token_text.lstrip())
+            limits.begins.append(start not in in_word and first not in money and not blank)
             limits.ends.append(end not in no_end and not blank)
             limits.new.append(not old.issuperset(characters))
             limits.sentences.append(
@@ -115,7 +122,31 @@ class QuoteLimits(NamedTuple):
             for index in characters:
                 now_open = opened.get(index, now_open)
             limits.open_after.append(now_open)
+        # 4. the tokens of each address
+        limits.whole.extend(_address_ends(text, token_texts))
         return limits
+
+
+def _address_ends(text: str, token_texts: Sequence[str]) -> list[int]:
+    """For each token the last token of the web address that it is in, or else itself."""
+    ends = list(range(len(token_texts)))
+    starts = np.cumsum([0, *map(len, token_texts)])
+    for address in _ADDRESS.finditer(text):
+        first, last = np.searchsorted(starts, [address.start(), address.end()], side="right") - 1
+        if starts[last] == address.end():  # the token behind it
+            last -= 1
+        ends[first : last + 1] = [int(last)] * int(last + 1 - first)
+    return ends
+
+
+def _sums_of_money(text: str, question: str) -> set[int]:
+    """Indices of the characters of sums of money if `question` asks how many of other things there
+    are.
+    """
+    counted = _COUNTED.search(question)
+    if not counted or re.fullmatch(rf"{CURRENCY}s?", counted[1], re.IGNORECASE):
+        return set()
+    return {index for sum_ in _MONEY.finditer(text) for index in range(*sum_.span())}
 
 
 def _inner_characters(matches: Sequence[re.Match[str]]) -> set[int]:
@@ -206,6 +237,12 @@ def best_answer_span(
             *np.unravel_index(indices.cpu().numpy(), scores.shape), strict=True
         )
     ]
+    spans = [
+        replace(span, last=limits[span.memory].whole[span.last])
+        if span.last < len(limits[span.memory].whole)
+        else span
+        for span in spans
+    ]
     tokens = [tuple(span.tokens_of(texts)) for span in spans]
     equal = torch.tensor([candidate == tokens[0] for candidate in tokens], device=values.device)
     # 2. probability: beginnings and ends are scored apart, so the pairs that form a span are
@@ -232,11 +269,11 @@ def quote_log_probabilities(log_probability: Tensor, limits: Sequence[QuoteLimit
     """
     spans = span_log_probabilities(log_probability)
     shape = spans.shape  # (m, S, n)
-    fields = torch.zeros(len(QuoteLimits._fields), *shape[1:], dtype=torch.long)
+    fields = torch.zeros(len(QuoteLimits._fields) - 1, *shape[1:], dtype=torch.long)
     for memory, limit in enumerate(limits):
         count = min(len(limit.sentences), shape[2])
         fields[:, memory, :count] = torch.tensor(
-            [field[:count] for field in limit], dtype=torch.long
+            [field[:count] for field in limit[:-1]], dtype=torch.long
         )
     begins, ends, sentences, before, after, new = fields  # (S, n) each
     last = torch.arange(shape[2]) + torch.arange(shape[0])[:, None]  # (m, n)

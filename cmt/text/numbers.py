@@ -59,6 +59,7 @@ _DIMENSIONS = {
     "duration": "second minute hour day week month year decade",
 }
 _UNIT = rf"(?:{'|'.join(' '.join(_DIMENSIONS.values()).split())})"
+CURRENCY = rf"(?:{_DIMENSIONS['money'].replace(' ', '|')})"
 QUANTITY = (
     rf"(?:[$£€] ?)?(?:{NUMBER}|{_SPELLED}(?!-))(?:[- ]?%| (?:{_MULTIPLE})\b)*"
     rf"(?: {_UNIT}s?\b)?"

@@ -29,7 +29,13 @@ def quote_of(probability: Tensor, texts: list[list[int]]) -> AnswerSpan:
     """The quote where every token is a word of the same sentence."""
     free = [
         QuoteLimits(
-            begins=every, ends=every, sentences=none, open_before=none, open_after=none, new=every
+            begins=every,
+            ends=every,
+            sentences=none,
+            open_before=none,
+            open_after=none,
+            new=every,
+            whole=list(range(len(every))),
         )
         for every, none in (([True] * len(text), [0] * len(text)) for text in texts)
     ]
@@ -192,6 +198,29 @@ def test_a_quote_ends_with_its_words_and_stays_in_a_sentence(
     assert (quote.span == TokenSpan(0, first, last)) is allowed
     inside = tokens[quote.span.first : quote.span.last + 1]
     assert "\n" not in "".join(inside)
+
+
+def test_a_quote_in_an_address_goes_on_to_its_end() -> None:
+    tokens = [" at", " https", "://", "a", ".example", *"/bcdefghijklmnopqr", " before", " May"]
+    probability = torch.full((1, len(tokens), 2), -9.0)
+    probability[0, 1, 0] = probability[0, 4, 1] = -0.1
+    quote = best_answer_span(
+        probability, [list(range(len(tokens)))], [QuoteLimits.of(tokens, "Where?")]
+    )
+    assert "".join(tokens[quote.span.first : quote.span.last + 1]) == (
+        " https://a.example/bcdefghijklmnopqr"
+    )
+    assert list(quote.tokens) == list(range(1, len(tokens) - 2))
+
+
+@pytest.mark.parametrize(
+    ("question", "begins"),
+    [("How many projects are closed?", False), ("How many crowns?", True), ("How much?", True)],
+)
+def test_other_things_than_money_are_not_counted_in_money(question: str, begins: bool) -> None:
+    limits = QuoteLimits.of([" 20,000", " crowns", " for", " 3", " teams"], question)
+    assert limits.begins[0] is begins
+    assert limits.begins[3]
 
 
 def test_a_memory_without_an_allowed_quote_has_the_likeliest_one() -> None:
