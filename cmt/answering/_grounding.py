@@ -43,15 +43,17 @@ def grounded(draft: Answer, text: str, texts: Sequence[str], *, passed: str = ""
        question for a time has a quote without one, there is none. `passed`: the beginning that a
        caller has already, which stays.
     """
-    read = (source.text[s.first : s.last] for source in draft.sources if (s := source.quote))
-    quote = next(filter(None, read), "") if all(source.text for source in draft.sources) else ""
+    quote = ""
+    for source in draft.sources:
+        if source.quote and source.text:
+            quote = source.text[source.quote.first : source.quote.last]
     if quote.startswith(text) and "://" in quote and not re.search(r"\s", quote[len(text) :]):
         return replace(draft, text=quote)
     if not quote or passed or numbers([text]) <= numbers([*texts, draft.question]):
         return replace(draft, text=text)
     if _WHEN.match(draft.question) and not _is_time(quote, draft):
-        unknown = {"text": NOT_IN_MEMORY, "verdict": "not_in_memory", "other_value": None}
-        return replace(draft, **unknown, confidence=draft.uncalibrated)
+        unknown = replace(draft, text=NOT_IN_MEMORY, verdict="not_in_memory", other_value=None)
+        return replace(unknown, confidence=draft.uncalibrated)
     return replace(draft, text=quote, verdict="unsure")
 
 
