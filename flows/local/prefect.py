@@ -28,7 +28,7 @@ from uuid import uuid4
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from cmt.cli.output import console
+from cmt.cli.output import console, write_line
 from cmt.errors import RoundError, ServiceError
 from cmt.text.display import plain
 
@@ -99,6 +99,19 @@ class LocalPrefect:
         del self.running[name]
         if process.returncode:
             raise ServiceError(f"prefect {shlex.join(arguments)} failed:\n{self._tail(name)}")
+
+    def deploy(self) -> None:
+        """Create the deployments, once more if the server was too busy (status 503). Raises
+        ServiceError.
+        """
+        arguments = "deploy", "--no-prompt", "deploy", "--all"
+        try:
+            self.call(*arguments)
+        except ServiceError as error:
+            if str(SERVICE_UNAVAILABLE) not in str(error):
+                raise
+            write_line("the Prefect server was busy (503): deploying once more", stderr=True)
+            self.call(*arguments)
 
     def check(self) -> None:
         """ServiceError when the server or the worker was started and has ended."""
@@ -265,7 +278,7 @@ def local_prefect(*, root: Path, home: Path, params: Path | None = None) -> Iter
         if not empty.exists():
             copy_database(home / "prefect.db", empty)
         prefect.start_worker("worker", pool="cmt")
-        prefect.call("deploy", "--no-prompt", "deploy", "--all")
+        prefect.deploy()
         yield prefect
     finally:
         previous = signal.signal(

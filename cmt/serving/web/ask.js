@@ -65,6 +65,7 @@ async function ask() {
   $("answer").hidden = false;
   $("fault").hidden = true;
   busy(true);
+  if (!asked.answers.size) $("text").textContent = "reading the memories …";
   try {
     await readRange({ signal: mine.signal }); // rounds may have added documents
     const on = day();

@@ -42,7 +42,10 @@ match sys.argv[1:]:
     case ["worker", "start", *_]:
         subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"])
     case ["--no-prompt", "deploy", "--all"]:
-        pass
+        busy = pathlib.Path("busy")
+        if busy.exists():
+            busy.unlink()
+            sys.exit("prefect.exceptions.PrefectHTTPStatusError: Server error '503'")
     case command:
         sys.exit(f"no such command: {command}")
 """
@@ -95,6 +98,17 @@ def test_the_server_address_is_configured_so_that_no_command_starts_a_server(
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     assert Settings().api.url == "http://127.0.0.1:4200/api"
+
+
+def test_a_server_that_is_busy_while_deploying_is_asked_once_more(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "busy").touch()
+    with local_prefect(root=folder, home=folder / ".prefect/demo"):
+        pass
+    assert [line for line in capsys.readouterr().err.splitlines() if "503" in line] == [
+        "the Prefect server was busy (503): deploying once more"
+    ]
 
 
 def test_a_flow_run_that_fails_is_reported_with_the_errors_of_its_log(folder: Path) -> None:
