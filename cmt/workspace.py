@@ -197,8 +197,9 @@ class Workspace:
         if name not in sources:
             known = ", ".join(sources) or "none: add one to `sources` in params.yaml"
             raise NotFoundError(f"no source {name!r}; there are: {known}")
+        columns = {**self.params.stream.columns, **sources[name].columns}
         setting = Setting(
-            Limits(self.params.stream),
+            Limits(self.params.stream.model_copy(update={"columns": columns})),
             {**os.environ, **(secrets or {})},
             sources[name].secret_names,
             fetched or {},

@@ -18,7 +18,7 @@ from cmt.common.dates import INSTANT_OR_DATE, to_utc
 WITHOUT_ZONE = " without a time zone"
 _LONGEST = 64  # characters of a date
 _DAY = timedelta(days=1, microseconds=-1)
-_NUMERIC = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})(?!\d)(.*)", re.DOTALL)
+_NUMERIC = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4}|\d\d)(?!\d)(.*)", re.DOTALL)
 _YEAR_FIRST = re.compile(r"(\d{4})([./-])(\d{1,2})\2(\d{1,2})(?!\d)(.*)", re.DOTALL)
 _STAMP = re.compile(
     r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?"
@@ -145,6 +145,8 @@ class DateReader:
             text = _joined(value, year, month, day, rest)
         elif match := _NUMERIC.fullmatch(text):
             first, separator, second, year, rest = match.groups()
+            if len(year) == 2:
+                year = self._century(value, year)
             month, day, order = self._ordered(value, first, second)
             form, text = order.replace("/", separator), _joined(value, year, month, day, rest)
         if form != "names of months" and (found := self._iso(text)):
@@ -189,6 +191,14 @@ class DateReader:
             return None
         plain = len(text) <= len("2031-02-15")
         return _day(instant.date(), "plain date") if plain else self._instant(instant, "ISO 8601")
+
+    def _century(self, value: str, year: str) -> str:
+        """A year of two digits with its century, as in POSIX: 1969 to 2068."""
+        if self.day_first is None:
+            raise ValueError(
+                f"{value[:40]!r} has a year of two digits; set stream.day_first to true or to false"
+            )
+        return f"{'19' if int(year) >= 69 else '20'}{year}"
 
     def _ordered(self, value: str, first: str, second: str) -> tuple[str, str, str]:
         """Month, day and the form of a date of which the month's place is open."""

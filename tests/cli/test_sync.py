@@ -92,6 +92,22 @@ def test_a_server_that_drips_does_not_delay_the_rows_of_another_source(
     assert [line.split()[0] for line in result.stdout.splitlines()[2:]] == ["posts"]
 
 
+def test_the_columns_of_a_source_choose_the_array_of_a_json_file(project: Path) -> None:
+    params = project / "params.yaml"
+    columns = json.dumps({"text": "note", "published_at": "day"})
+    params.write_text(params.read_text().replace('"posts",', f'"posts", "columns": {columns},', 1))
+    content = {
+        "adverts": [{"text": "An advert that is longer than the note."}],
+        "notes": [{"note": "The mill is shut.", "day": "2031-03-02"}],
+    }
+    for path in (project / "posts").iterdir():
+        path.unlink()
+    (project / "posts/notes.json").write_text(json.dumps(content))
+    run(project, "sync", "posts")
+    texts = Project(project / "data").store.all_documents()["text"].to_pylist()
+    assert texts == ["The mill is shut."]
+
+
 def test_what_vanished_is_asked_for(project: Path) -> None:
     run(project, "sync", "posts")
     (project / "posts/one.jsonl").unlink()

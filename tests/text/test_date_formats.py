@@ -77,6 +77,10 @@ def test_whether_the_day_or_the_month_is_first_is_never_guessed() -> None:
         ValueError, match="'05/03/2026' may begin with the day or the month; set stream.day_first"
     ):
         DateReader().read("05/03/2026")
+    with pytest.raises(ValueError, match="two digits; set stream.day_first"):
+        DateReader().read("05/03/26")
+    for text, year in (("31.12.68", 2068), ("31/12/69 14:30", 1969)):
+        assert DateReader(day_first=True).read(text).start.year == year
     assert DateReader(day_first=True).read("05.03.2026 14:30").start == datetime(
         2026, 3, 5, 14, 30, tzinfo=UTC
     )
