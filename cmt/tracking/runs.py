@@ -65,7 +65,7 @@ class Tracker:
                 ),
                 started=round_.started_at,
             )
-            # 3. metrics, lineage and files
+            # 3. metrics, lineage, the slice and files
             session.log(
                 child,
                 metrics,
@@ -73,6 +73,9 @@ class Tracker:
                 at=round_.finished_at,
                 params=flat_params(params),
                 tags=lineage(round_) | describe([round_]),
+            )
+            session.log_dataset(
+                child, name=round_.slice_id, digest=round_.slice_digest, folder=stream
             )
             tags = describe(
                 [r for r in history if r.number <= round_.number and r.state == "committed"]

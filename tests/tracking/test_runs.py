@@ -128,6 +128,10 @@ def test_a_round_becomes_a_child_of_its_stream_with_metrics_tags_and_files(
     }
     assert tags.items() <= child.data.tags.items()
     assert (child.data.params["selection.top_k"], child.data.params["seed"]) == ("8", "0")
+    log(tracker, FIRST, project)
+    again = client.get_run(child.info.run_id).inputs.dataset_inputs
+    assert [one.dataset.name for one in again] == ["2031-01/0001"]
+    assert FIRST.slice_digest.startswith(again[0].dataset.digest)
     # 3. their files, below the project
     assert {file.path for file in client.list_artifacts(child.info.run_id)} == {"answers.parquet"}
     assert (
