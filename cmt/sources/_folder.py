@@ -10,7 +10,7 @@ from cmt.config import SourceParams
 from cmt.errors import StreamError
 from cmt.sources.connector import Connector, Item, Setting
 from cmt.stream.columns import Record
-from cmt.stream.readers.detection import records_of
+from cmt.stream.readers.detection import people_in, records_of
 from cmt.stream.readers.files import read_regular, walk
 
 
@@ -57,7 +57,10 @@ class FolderSource(Connector):
         data = read_regular(
             self._root / key, key, self._limits
         )  # raises, so that the next sync tries again
-        yield from records_of(data, key, format=self._format, limits=self._limits, inside=True)
+        people = people_in(self._root, self._limits)
+        yield from records_of(
+            data, key, format=self._format, limits=self._limits, inside=True, people=people
+        )
 
 
 def _matches(parts: Sequence[str], pattern: Sequence[str], *, below: bool = False) -> bool:

@@ -18,6 +18,7 @@ from cmt.errors import ConfigError, StreamError
 from cmt.stream.columns import Record, column_of, is_draft, is_flag
 from cmt.stream.limits import DEFAULT_LIMITS, MAX_NESTING, Limits
 from cmt.stream.readers import _datasets, _decoding, _mail, _pages, _prose, _tabular
+from cmt.stream.readers._chats import LISTS, PEOPLE, People, people_of, with_people
 from cmt.stream.readers._text import chapters, decode, without_markup
 from cmt.stream.readers.files import (
     COMPRESSIONS,
@@ -143,7 +144,10 @@ def records(
     yield from problems
     if not (files or problems):
         raise StreamError(f"{path} has no files; hidden ones are left out")
+    people = people_in(path, limits) if inside else {}
     for file in files:
+        if people and file.name in LISTS and file.parent == path:
+            continue
         name = file.relative_to(path).as_posix() if inside else file.name
         try:
             data = read_regular(file, name, limits)
@@ -151,8 +155,23 @@ def records(
             yield Record({}, name, str(error))
         else:
             yield from records_of(
-                data, name, format=format, limits=limits, notes=notes, inside=inside
+                data,
+                name,
+                format=format,
+                limits=limits,
+                notes=notes,
+                inside=inside,
+                people=people,
             )
+
+
+def people_in(folder: Path, limits: Limits) -> People:
+    """The people of an export of Slack in `folder`; none if it is not one."""
+    file = folder / PEOPLE
+    try:
+        return people_of(read_regular(file, PEOPLE, limits)) if file.is_file() else {}
+    except StreamError:
+        return {}
 
 
 def _files_in(folder: Path, notes: Notes) -> tuple[list[Path], list[Record]]:
@@ -184,13 +203,14 @@ def records_of(
     limits: Limits = DEFAULT_LIMITS,
     notes: Notes | None = None,
     inside: bool = False,
+    people: People | None = None,
 ) -> Iterator[Record]:
     """Yield the records of the file `name`, as `records` does. `inside`: whether it is in a
-    folder.
+    folder. `people`: of the chat of which it is a part.
     """
     if format not in (None, *_READERS):
         raise ConfigError(f"unknown format {format!r}: use {', '.join(_READERS)}")
-    reading = _Reading(limits, format, notes or Notes(), inside, limits.file_bytes)
+    reading = _Reading(limits, format, notes or Notes(), inside, limits.file_bytes, people or {})
     yield from reading.read(data, name)
 
 
@@ -290,6 +310,7 @@ class _Reading:
     notes: Notes
     inside: bool  # whether the file is in a folder or an archive
     left: int  # bytes that may still be unpacked
+    people: People  # of the chat of which the file is a part
     found: str | None = None  # the format of the present file
 
     def read(self, data: bytes, name: str, nesting: int = 0) -> Iterator[Record]:
@@ -345,17 +366,23 @@ class _Reading:
                     "CSV"
                 )
             self.notes.files[name] = (form, decode(data)[1] if form in _ENCODED else "")
-            yield from _finished(
-                _READERS[form](data, name, self.limits), name, form, self.limits, self.notes
-            )
+            found = _READERS[form](data, name, self.limits)
+            if form == "json" and self.people:
+                found = with_people(found, name, self.people)
+            yield from _finished(found, name, form, self.limits, self.notes)
 
     def _unpacked(self, data: bytes, name: str, form: str, nesting: int) -> Iterator[Record]:
         self.inside, is_book = True, False
+        for member in members(data, form):
+            if PurePosixPath(member.name).name == PEOPLE and member.size <= self.left:
+                with suppress(*UNPACKING):
+                    self.people = people_of(member.read())
         for number, member in enumerate(members(data, form), 1):
             self.limits.check_rows(name, number)
             path = PurePosixPath(member.name.replace("\\", "/"))
             where = f"{name}/{member.name.removeprefix('./')}"
-            if _hidden(path) and ".." not in path.parts:
+            is_list = self.people and path.name in LISTS
+            if is_list or (_hidden(path) and ".." not in path.parts):
                 continue
             if path.is_absolute() or ".." in path.parts:
                 yield Record({}, where, f"{where} leads out of the archive; pack it again")
