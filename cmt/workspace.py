@@ -417,10 +417,15 @@ class Workspace:
         is no bank of the compressor in use, and ConfigError if `as_of` is no date-time with a zone,
         or `question` is empty or too long.
         """
+        from cmt.answering.over_time import answer_over_time
+
         question, instant = self._checked(question, as_of)
-        return self.project.active.answerer().answer(
-            [question], as_of=[instant], closed_book=closed_book
-        )[0]
+        answerer = self.project.active.answerer()
+        over_time = answer_over_time(answerer, question, as_of=instant)
+        if over_time and not closed_book:
+            return over_time
+        [answer] = answerer.answer([question], as_of=[instant], closed_book=closed_book)
+        return replace(over_time, closed_book=answer.closed_book) if over_time else answer
 
     def history(self, question: str, *, as_of: datetime | str | None = None) -> "FactHistory":
         """The values of the fact that a question asks for, each with the dates between which it

@@ -35,7 +35,8 @@ HowKnown = Literal["stated", "corrected", "declared", "found", "compared"]
 class ReadDocument:
     """What one memory says about the question."""
 
-    row: dict[str, Any]  # of the bank, with its text
+    row: dict[str, Any]  # of the bank, with its text, which may be decoded
+    has_text: bool  # whether the bank has the text
     statement: Statement
     confidence: float  # uncalibrated, of this memory read by itself
 
@@ -56,7 +57,7 @@ class ReadDocument:
 
     @property
     def source(self) -> Source:
-        """The document as a source, with its value as the quote."""
+        """The document as a source, with its value as the quote if the bank has its text."""
         row, statement = self.row, self.statement
         confidence = round(self.confidence, 4)
         return Source(
@@ -65,8 +66,8 @@ class ReadDocument:
             row["published_at"],
             row["similarity"],
             confidence,
-            statement.text,
-            quote=Span(statement.first, statement.last, confidence),
+            statement.text if self.has_text else None,
+            quote=Span(statement.first, statement.last, confidence) if self.has_text else None,
             supersedes=row["supersedes"],
         )
 
@@ -96,7 +97,8 @@ def read_documents(
             quote,
         )
         confidence = confidence_of(signs, names)
-        documents.append(ReadDocument({**row, "text": text}, statements[memory], confidence))
+        has_text, row = row["text"] is not None, {**row, "text": text}
+        documents.append(ReadDocument(row, has_text, statements[memory], confidence))
     return documents
 
 

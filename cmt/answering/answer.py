@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from cmt.common.digests import sha256_hex
+from cmt.questions.forms import Form
 from cmt.text.display import plain
 from cmt.text.relative_dates import resolve
 
@@ -124,6 +125,8 @@ class Answer:
     """The day from which the answer holds, if its document announces it for a day after the asked
     one; such an answer is at most unsure.
     """
+    form: Form = field(default="plain", kw_only=True)
+    """What the question was recognised to ask for."""
     missing: tuple[str, ...] = field(default=(), kw_only=True)
     """Names and numbers of the question that the document of the answer lacks
     (`cmt.text.names`).

@@ -17,7 +17,9 @@ import anyio
 from anyio import from_thread, to_thread
 from starlette.exceptions import HTTPException
 
+from cmt.answering.answer import Answer
 from cmt.answering.fact_history import FactHistory, fact_history
+from cmt.answering.over_time import answer_over_time
 from cmt.project import Project
 from cmt.serving._metrics import Metrics
 from cmt.serving._schemas import Answered
@@ -153,14 +155,28 @@ class DynamicBatcher:
         questions = [request.question for request in batch]
         dates = [request.as_of for request in batch]
         answerer = self.project.active.answerer()
+        # 1. questions over time, each by itself
+        found: dict[int, Answer] = {}
+        for number, (question, date) in enumerate(zip(questions, dates, strict=True)):
+            if over_time := answer_over_time(answerer, question, as_of=date):
+                found[number] = over_time
+        # 2. the plain ones
+        plain = [number for number in range(len(batch)) if number not in found]
         if on_text := batch[0].on_text:
 
             def send(piece: str) -> None:
                 from_thread.run_sync(on_text, piece)
 
-            answers = [answerer.stream(questions[0], as_of=dates[0], on_text=send)]
+            if plain:
+                found[0] = answerer.stream(questions[0], as_of=dates[0], on_text=send)
+            else:
+                send(found[0].text)
         else:
-            answers = answerer.answer(questions, as_of=dates)
+            given = answerer.answer(
+                [questions[number] for number in plain], as_of=[dates[number] for number in plain]
+            )
+            found |= dict(zip(plain, given, strict=True))
+        answers = [found[number] for number in range(len(batch))]
         tokenize = self.project.lm.tokenize  # in this thread: it is not thread-safe
         answered = [
             Answered.of(answer, as_of, compressor=answerer.model.digest)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from cmt.answering.answer import Answer, OtherValue, Source, Verdict, clean_question
 from cmt.bank.changes import ChangeState
 from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
+from cmt.questions.forms import Form
 from cmt.stream.admission.report import IngestReport
 
 _LISTED_ROWS = 100
@@ -67,6 +68,8 @@ class Answered(BaseModel):
     known: bool
     confidence: float
     uncalibrated: float  # confidence before calibration; used for abstention
+    # what the question was recognised to ask for: a fact, or its value "at" a time
+    form: Form
     # the day that a relative date in the answer names, such as "yesterday"; null without one
     day: date | None
     # the day from which the answer holds, if that is after the asked one; else null
@@ -84,7 +87,7 @@ class Answered(BaseModel):
     @classmethod
     def of(cls, answer: Answer, as_of: datetime | None, *, compressor: str) -> "Answered":
         """The response form of `answer` from the bank of `compressor`."""
-        names = ("id", "question", "verdict", "known", "day", "holds_from", "other_value")
+        names = ("id", "question", "verdict", "known", "form", "day", "holds_from", "other_value")
         values = {name: getattr(answer, name) for name in (*names, "missing", "sources")}
         values |= {name: round(getattr(answer, name), 4) for name in ("confidence", "uncalibrated")}
         return cls(**values, as_of=as_of, answer=answer.text, compressor=compressor[:12])

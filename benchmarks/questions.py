@@ -1,0 +1,77 @@
+"""Measure questions of several forms on one folder of documents.
+
+    python benchmarks/questions.py data/courier FILE…
+
+The folder has `documents.jsonl`. A line of a FILE is a question with its `form`, `as_of` and
+`answers`, any of which is right; none if the documents do not have the answer. Prints for each form
+how many questions are right, wrong and likely, and not in memory, and how many are recognised as
+"at" a time.
+"""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from protocol import ROOT, lines_file, valid_rows
+
+import cmt
+from cmt.answering.answer import Answer
+from cmt.answering.answerer import Answerer
+from cmt.answering.over_time import answer_over_time
+from cmt.cli.context import run_script
+from cmt.cli.output import write_table
+from cmt.common.dates import parse_end
+from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.questions.forms import form_of
+from cmt.text.answers import same_value
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="Folder of the documents.")],
+    files: Annotated[list[Path], typer.Argument(help="Files of questions.")],
+) -> None:
+    """Measure questions by their form."""
+    workspace = cmt.open(params=ROOT / "params.yaml")
+    documents = valid_rows(lines_file(folder, "documents")).documents
+    params = workspace.params
+    bank = TemporaryBank.of(
+        params.compressor.path, lm=workspace.project.lm, documents=documents, params=params
+    )
+    outcomes = defaultdict(list)
+    with bank.answerer() as answerer:
+        for file in files:
+            for line in file.read_text(encoding="utf-8").splitlines():
+                question = json.loads(line)
+                outcomes[question["form"]].append(outcome(answerer, question))
+    table = [
+        [form, len(shares), *(f"{100 * share:.1f}" for share in np.mean(shares, axis=0))]
+        for form, shares in sorted(outcomes.items())
+    ]
+    names = ("right", "wrong and likely", "not in memory", "recognised as at")
+    write_table(["form", "questions", *names], table, left=1)
+
+
+def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
+    """Whether the answer is right, wrong and likely, or missing, and the form is "at"."""
+    text, as_of = question["question"], parse_end(question["as_of"])
+    answer = answer_over_time(answerer, text, as_of=as_of)
+    if answer is None:
+        [answer] = answerer.answer([text], as_of=[as_of])
+    right = is_right(answer, question["answers"])
+    likely = answer.verdict == "likely"
+    asked = form_of(text, as_of.date())
+    return right, likely and not right, not answer.known, asked.form == "at"
+
+
+def is_right(answer: Answer, answers: list[str]) -> bool:
+    """Whether an answer gives one of `answers`, or rightly none."""
+    if not answers:
+        return not answer.known
+    return answer.known and any(same_value(answer.text, one) for one in answers)
+
+
+if __name__ == "__main__":
+    run_script(main)

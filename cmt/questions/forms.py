@@ -1,0 +1,54 @@
+"""The form of a question: does it ask for a fact as it is, or at another time?
+
+Rules recognise the form. What they do not recognise surely is a plain question.
+"""
+
+import re
+from datetime import date
+from typing import Literal, NamedTuple
+
+from cmt.text.question_dates import QuestionTime, time_of
+
+Form = Literal["plain", "at"]
+"""What a question asks for.
+
+"plain": a fact, as of the asked date. "at": the value in force at a time that it names ("in May").
+"""
+
+RECENT = 2  # years before the asked date; an earlier time belongs to an event: "in May 1953"
+
+
+class AskedForm(NamedTuple):
+    """A question of a form, taken apart."""
+
+    form: Form
+    fact: str  # the question without its time: "What did the ferry cost?" of "… in May?"
+    time: QuestionTime | None = None  # of "at"
+
+
+_PLAIN = re.compile(
+    r"\s*(?:when|why|list|name|which (?:day|date|month|year)|what happened)\b"
+    r"|.*\b(?:will|next|all|every|how often|how many times)\b",
+    re.IGNORECASE,
+)
+# the time belongs to what a clause describes: "the crane that was in pieces in February"
+_CLAUSE = re.compile(r"\w+ \w+ .*\b(?:that|who|which|whose|when)\b", re.IGNORECASE)
+_SENTENCE = re.compile(
+    r"\b(?:what|which|who|whose|whom|when|where|how|why|is|are|was|were|do|does|did)\b",
+    re.IGNORECASE,
+)
+
+
+def form_of(question: str, today: date) -> AskedForm:
+    """The form of `question`, asked on `today`."""
+    time = time_of(question, today)
+    if not time or _PLAIN.match(question) or _CLAUSE.match(question[: time.begin]):
+        return AskedForm("plain", question)
+    if time.last >= today or time.last.year < today.year - RECENT:
+        return AskedForm("plain", question)
+    fact = re.sub(r"\s+(?=[?,.])", "", f"{question[: time.begin]} {question[time.end :]}")
+    fact = " ".join(fact.split()).strip(" ,")
+    # a few key words are read better as a sentence
+    if not _SENTENCE.search(fact):
+        fact = f"What is the {fact.rstrip(' ?.')}?"
+    return AskedForm("at", fact, time)

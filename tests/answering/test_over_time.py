@@ -1,0 +1,59 @@
+"""Questions that name a time."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from cmt.answering.answer import Answer
+from cmt.answering.over_time import answer_over_time
+from cmt.evaluation.temporary_bank import TemporaryBank
+from tests.helpers.fares import JULY
+
+AUGUST = datetime(2031, 8, 2, tzinfo=UTC)
+
+
+def asked(bank: TemporaryBank, question: str, as_of: datetime = AUGUST) -> Answer | None:
+    with bank.answerer() as answerer:
+        return answer_over_time(answerer, question, as_of=as_of)
+
+
+@pytest.mark.parametrize(
+    ("when", "value", "doc_id"),
+    [("in May", "8 crowns", "a1"), ("on 5 July", "8 crowns", "a1"), ("in July", "11 crowns", "a2")],
+)
+def test_the_answer_is_the_value_in_force_at_the_time(
+    fares: TemporaryBank, when: str, value: str, doc_id: str
+) -> None:
+    question = f"What did a single ticket on the Saltby ferry cost {when}?"
+    answer = asked(fares, question)
+    assert answer
+    assert (answer.question, answer.text, answer.form) == (question, value, "at")
+    [source] = answer.sources
+    assert source.doc_id == doc_id and source.quote
+    assert answer.id.count("-") == 2
+
+
+@pytest.mark.parametrize(
+    ("question", "as_of"),
+    [
+        ("What does a single ticket on the Saltby ferry cost?", AUGUST),
+        # before the first value
+        ("What did a single ticket on the Saltby ferry cost in February?", AUGUST),
+        # one value
+        ("What did a single ticket on the Saltby ferry cost in May?", JULY.replace(day=1)),
+        ("What did a single ticket on the tram in Paris cost in May?", AUGUST),
+    ],
+)
+def test_other_questions_are_left_to_the_plain_answer(
+    fares: TemporaryBank, question: str, as_of: datetime
+) -> None:
+    assert asked(fares, question, as_of) is None
+
+
+def test_without_a_date_the_question_is_asked_now(fares: TemporaryBank) -> None:
+    question = "What did a single ticket on the Saltby ferry cost in May?"
+    with fares.answerer() as answerer:
+        clock = answerer.params.with_values(stream={"clock": AUGUST.isoformat()})
+        answer = answer_over_time(replace(answerer, params=clock), question, as_of=None)
+    assert answer and answer.text == "8 crowns"

@@ -1,0 +1,46 @@
+"""The form of a question."""
+
+from datetime import date
+
+import pytest
+
+from cmt.questions.forms import form_of
+
+TODAY = date(2031, 9, 1)
+
+
+@pytest.mark.parametrize(
+    ("question", "fact"),
+    [
+        ("What did a single ticket cost in May?", "What did a single ticket cost?"),
+        ("in july, what was the opening day", "what was the opening day"),
+        ("director of the museum in february", "What is the director of the museum?"),
+        ("Base rate on 1 June?", "What is the Base rate?"),
+    ],
+)
+def test_the_fact_of_a_question_at_a_time_is_asked_without_the_time(
+    question: str, fact: str
+) -> None:
+    asked = form_of(question, TODAY)
+    assert (asked.form, asked.fact) == ("at", fact)
+    assert asked.time and asked.time.last < TODAY
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What does a single ticket cost?",
+        "When did the bridge open in May?",
+        "Why did the court stop it in June?",
+        "Who was executed in October 1912?",
+        "What will the rate be in December?",
+        "How many new cases were counted last week?",
+        "Which films were shot this year?",
+        "What was the first ferry?",
+        "Who painted the crane that was still in pieces in February?",
+        "On which day does the museum open late in September?",
+    ],
+)
+def test_other_questions_are_plain(question: str) -> None:
+    asked = form_of(question, TODAY)
+    assert (asked.form, asked.fact, asked.time) == ("plain", question, None)
