@@ -91,7 +91,6 @@ def read_documents(
         quote = best_answer_span(log_probability, [tokens], [limits])
         signs = evidence(
             reading.question,
-            reading.selection._replace(rows=[row]),
             [text],
             log_probability[..., 0].exp(),
             quote,

@@ -156,8 +156,7 @@ class Answerer:
                 {"similarity": float(np.dot(row["key"], key)), "prior": 0.0} | row
                 for row in memories[index]
             ]
-            # the lead of a memory if no other memory shares a word with the question
-            return Selection(rows, self.params.selection.full_text_weight)
+            return Selection(rows)
 
         return self._answer_all(self._queries(questions), select_given)
 
@@ -413,7 +412,7 @@ class Answerer:
         if begin_probability is None or quote is None:
             confidence = max((row["similarity"] for row in selection.rows), default=0.0)
         else:
-            signs = evidence(question, selection, reading.texts, begin_probability, quote)
+            signs = evidence(question, reading.texts, begin_probability, quote)
             names = self.find_names(compared, quote.span.memory)
             confidence = confidence_of(signs, names)
         calibrated = self.calibration.apply(confidence)

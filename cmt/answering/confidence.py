@@ -10,7 +10,6 @@ from torch import Tensor
 from cmt.answering.answer import Verdict
 from cmt.config import SelectionParams
 from cmt.modeling.span_decoding import AnswerSpan
-from cmt.retrieval.selector import Selection
 from cmt.text.overlap import coverage, names_covered
 from cmt.text.question_names import NO_NAMES, NamesFound
 
@@ -24,7 +23,6 @@ class Evidence(NamedTuple):
     coverage: float  # share of the question's words in the memory of the quote, 0–1
     # share of the question's names and numbers in it, 0–1; 1 for a question without any
     names: float
-    lead: float  # lead of the selection's first memory, a difference of log-probabilities
 
 
 class Calibration(NamedTuple):
@@ -47,46 +45,20 @@ class Calibration(NamedTuple):
 NO_CALIBRATION = Calibration(slope=1.0, shift=0.0)  # the identity
 
 
-class Basis(NamedTuple):
-    """The inputs of an earlier answer, by which a later round decides whether the answer still
-    holds.
-    """
-
-    selection: str  # `Selection.digest`
-    lead: float  # `Selection.lead`
-    confidence: float  # confidence in the answer before calibration, 0–1
-
-    def confidence_in(self, selection: Selection, *, threshold: float) -> float | None:
-        """The confidence with which `selection` gives the same answer; None if it may give another
-        one.
-
-        Of two selections with equal digests, only `lead` changes the confidence. `threshold`: the
-        confidence below which the answer is "not in memory".
-        """
-        if selection.digest != self.selection:
-            return None
-        confidence = _sigmoid(
-            log_odds(self.confidence) + WEIGHTS.lead * (selection.lead - self.lead)
-        )
-        return confidence if (confidence < threshold) == (self.confidence < threshold) else None
-
-
 # Fitted on held-out training articles by benchmarks/fit_confidence.py.
-WEIGHTS = Evidence(reader=0.064, agreement=0.286, coverage=0.696, names=0.255, lead=0.053)
-CONSTANT = -1.824
+WEIGHTS = Evidence(reader=0.105, agreement=0.538, coverage=1.306, names=0.336)
+CONSTANT = -2.259
 # nats by which the confidence falls if the document of the answer lacks a name of the question
 MISSING_NAME = 2.0
 
 
 def evidence(
     question: str,
-    selection: Selection,
     texts: Sequence[str],
     begin_probability: Tensor,
     quote: AnswerSpan,
 ) -> Evidence:
-    """The evidence for the answer to `question` from the selected memories, whose texts are
-    `texts`.
+    """The evidence for the answer to `question` from memories with the `texts`.
 
     `begin_probability` (S, n): probability that the answer begins with each token.
     """
@@ -96,7 +68,6 @@ def evidence(
         agreement=log_odds(quote.agreement),
         coverage=coverage(question, text),
         names=names_covered(question, text),
-        lead=selection.lead,
     )
 
 

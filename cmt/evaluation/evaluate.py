@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cmt.answering.answerer import Answerer
-from cmt.answering.confidence import Basis
 from cmt.answering.prompting import Prediction, closed_book, rag
 from cmt.bank.rounds import SCORE_NAMES
 from cmt.common.arrow import take
@@ -44,10 +43,8 @@ RECORD_SCHEMA = pa.schema(
         ),  # doc_id is among the first selection.top_k sources
         pa.field("confidence", pa.float64(), nullable=False),
         pa.field("uncalibrated", pa.float64(), nullable=False),  # the confidence before calibration
-        pa.field(
-            "selection", pa.string()
-        ),  # this and the next: what the answer of a round rests on, see `Basis`
-        pa.field("lead", pa.float64()),
+        # `Selection.digest` of the memories from which a round gives the answer
+        pa.field("selection", pa.string()),
         pa.field("closed", pa.string()),
         pa.field("closed_f1", pa.float64()),
         pa.field("rag", pa.string()),
@@ -220,10 +217,7 @@ def evaluate(
         for name in ("confidence", "uncalibrated")
     }
     if selections:
-        columns |= {
-            "selection": [selection.digest for selection in selections],
-            "lead": [selection.lead for selection in selections],
-        }
+        columns["selection"] = [selection.digest for selection in selections]
     nulls = [None] * asked.num_rows
     records = pa.table(
         [columns.get(name, nulls) for name in RECORD_SCHEMA.names], schema=RECORD_SCHEMA
@@ -288,10 +282,8 @@ def _kept_answer(
     answerer: Answerer, row: dict[str, Any], selection: Selection
 ) -> RecordedAnswer | None:
     """The answer of an earlier `row` (RECORD_SCHEMA); None if `selection` may give another one."""
-    threshold = answerer.params.selection.abstain_below
-    basis = Basis(row.get("selection") or "", row.get("lead") or 0.0, row["uncalibrated"])
-    confidence = basis.confidence_in(selection, threshold=threshold)
-    if confidence is None or not (row["cmt"] or confidence < threshold):
+    threshold, confidence = answerer.params.selection.abstain_below, row["uncalibrated"]
+    if row.get("selection") != selection.digest or not (row["cmt"] or confidence < threshold):
         return None
     shown = confidence if confidence < threshold else answerer.calibration.apply(confidence)
     return RecordedAnswer(row["cmt"], tuple(row["sources"]), shown, confidence)

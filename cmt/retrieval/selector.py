@@ -16,7 +16,6 @@ from cmt.common.digests import sha256_hex
 from cmt.config import SelectionParams
 from cmt.modeling.model import MemoryModel
 
-LEAD_RANK = 5  # the lead of the first candidate over this rank measures certainty
 CANDIDATES = 200  # nearest keys whose sketches are scored in a bank without text
 
 Key = NDArray[np.float32]  # (p,)
@@ -26,15 +25,13 @@ class Selection(NamedTuple):
     """The memories that were selected for a question."""
 
     rows: list[dict[str, Any]]  # rows of a search of the bank with their `prior`, best first
-    # log-probability of the first candidate minus candidate LEAD_RANK, or minus the last of fewer
-    lead: float = 0.0
     margin: float = math.inf  # smallest change in log-probability that alters the selection
     # the recorded changes that name a document of the rows, rejected ones included
     changes: tuple[Change, ...] = ()
 
     @property
     def digest(self) -> str:
-        """Identity of everything that an answer from the selection depends on, but `lead`."""
+        """Identity of everything that an answer from the selection depends on."""
         names = ("memory_id", "published_at", "supersedes", "text")
         rows = (
             " ".join([*(str(row[name]) for name in names), f"{row['prior']:.6f}"])
@@ -96,7 +93,7 @@ def select_memories(
     if model.aggregator is not None:  # ψ does not depend on the order of the selected memories
         gaps = gaps[len(selected) - 1 :]
     gaps += [abs(best - logit - selection.max_logprob_gap) for logit, _ in first[1:]]
-    return Selection(selected, best - ranked[:LEAD_RANK][-1][0], min(gaps, default=math.inf))
+    return Selection(selected, min(gaps, default=math.inf))
 
 
 def _logits(

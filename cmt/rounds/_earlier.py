@@ -47,7 +47,7 @@ class EarlierRounds:
             folder = round_folder(self._project.state, committed[-1].slice_id)
             kept = read_canaries(folder / CANARIES)
             is_alike = _answers_alike(committed[-1], started)
-        canaries = [_asked_anew(each, keep_basis=is_alike) for each in kept or () if each.best]
+        canaries = [_asked_anew(each, keep_selection=is_alike) for each in kept or () if each.best]
         # 2. The slices that no canary was drawn from.
         unseen = committed if kept is None else committed[-1:]
         slice_ids = {slice_.slice_id for slice_ in self._project.store.slices()}
@@ -113,12 +113,12 @@ def _answers_alike(one: Round, other: Round) -> bool:
     return (one.params_digest, one.dtype) == (other.params_digest, other.dtype)
 
 
-def _asked_anew(canary: Canary, *, keep_basis: bool) -> Canary:
+def _asked_anew(canary: Canary, *, keep_selection: bool) -> Canary:
     """`canary` without what the round before found out about its slice."""
     return replace(
         canary,
         fixed=False,
-        basis=canary.basis if keep_basis else None,
+        selection=canary.selection if keep_selection else None,
         before=None,
         harmed_by=(),
         set_aside=(),

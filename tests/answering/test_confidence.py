@@ -9,7 +9,6 @@ from cmt.answering.confidence import (
     CONSTANT,
     MISSING_NAME,
     WEIGHTS,
-    Basis,
     Evidence,
     confidence_of,
     evidence,
@@ -19,11 +18,9 @@ from cmt.answering.confidence import (
 )
 from cmt.config import SelectionParams
 from cmt.modeling.span_decoding import AnswerSpan, TokenSpan
-from cmt.retrieval.selector import Selection
 from cmt.text.question_names import NO_NAMES, NamesFound
 
 QUESTION = "What does the ferry to Saltby cost?"
-ROWS = [{"similarity": 0.3}, {"similarity": 0.7}]
 TEXTS = ["Moss is the mayor.", "The ferry costs six crowns."]
 
 
@@ -33,20 +30,20 @@ def quote(memory: int) -> AnswerSpan:
 
 def test_the_evidence_is_that_of_the_quoted_memory() -> None:
     begin_probability = torch.tensor([[0.1, 0.2], [0.3, 0.2]])
-    found = evidence(QUESTION, Selection(ROWS, lead=2.0), TEXTS, begin_probability, quote(1))
+    found = evidence(QUESTION, TEXTS, begin_probability, quote(1))
     assert found.reader == pytest.approx(math.log(0.8 / 0.2), rel=1e-5)
     assert found.agreement == pytest.approx(0.0)
     assert found.coverage == pytest.approx(
         5 / 15
     )  # "ferry" of the letters of "ferry", "saltby" and "cost"
-    assert (found.names, found.lead) == (0.0, 2.0)
-    other = evidence(QUESTION, Selection(ROWS, lead=2.0), TEXTS, begin_probability, quote(0))
+    assert found.names == 0.0
+    other = evidence(QUESTION, TEXTS, begin_probability, quote(0))
     assert (other.coverage, other.names) == (0.0, 0.0)
-    assert evidence("Who is it?", Selection(ROWS), TEXTS, begin_probability, quote(0)).names == 1.0
+    assert evidence("Who is it?", TEXTS, begin_probability, quote(0)).names == 1.0
 
 
 def test_the_confidence_grows_with_each_piece_of_evidence() -> None:
-    base = Evidence(reader=1.0, agreement=0.0, coverage=0.5, names=0.5, lead=1.0)
+    base = Evidence(reader=1.0, agreement=0.0, coverage=0.5, names=0.5)
     low = confidence_of(base)
     assert low == pytest.approx(
         1 / (1 + math.exp(-sum(map(math.prod, zip(WEIGHTS, base, strict=True))) - CONSTANT))
@@ -86,7 +83,7 @@ def test_an_answer_is_refused_without_all_names_and_unsure_without_some() -> Non
 
 
 def test_a_missing_name_lowers_the_confidence() -> None:
-    found = Evidence(reader=3.0, agreement=3.0, coverage=1.0, names=1.0, lead=3.0)
+    found = Evidence(reader=3.0, agreement=3.0, coverage=1.0, names=1.0)
     complete = confidence_of(found)
     assert confidence_of(found, NamesFound((), ("Osay",), ())) == complete
     lower = confidence_of(found, NamesFound(("Osei",), (), ("Paris",)))
@@ -102,37 +99,3 @@ def test_the_threshold_margin_is_the_distance_in_log_odds() -> None:
     # that of a cosine is scaled by the temperature
     assert threshold_margin(0.7, 0.5, temperature=20.0) == pytest.approx(4.0)
     assert threshold_margin(0.7, -1.0, temperature=20.0) == pytest.approx(34.0)
-
-
-def test_the_basis_of_an_answer_gives_its_confidence_at_another_lead_of_the_same_selection() -> (
-    None
-):
-    row = {
-        "memory_id": "ferry#0",
-        "published_at": None,
-        "supersedes": None,
-        "text": "6 crowns",
-        "prior": -0.1,
-    }
-    selection = Selection([row], lead=10.0)
-    found = Evidence(reader=4.0, agreement=2.0, coverage=0.8, names=1.0, lead=10.0)
-    basis = Basis(selection.digest, 10.0, confidence_of(found))
-    for lead in (4.0, 10.0, 15.0):
-        expected = confidence_of(found._replace(lead=lead))
-        assert basis.confidence_in(selection._replace(lead=lead), threshold=0.1) == pytest.approx(
-            expected
-        )
-    # an answer that is refused from now on, or was so far, is another one
-    limit = confidence_of(found._replace(lead=8.0))
-    assert basis.confidence_in(selection._replace(lead=7.0), threshold=limit) is None
-    assert (
-        basis._replace(confidence=limit - 0.01).confidence_in(
-            selection._replace(lead=20.0), threshold=limit
-        )
-        is None
-    )
-    # other memories, texts or log-probabilities are another selection; the order is none
-    for change in ({"text": "9 crowns"}, {"prior": -0.2}, {"memory_id": "ferry#1"}):
-        assert basis.confidence_in(Selection([row | change], lead=10.0), threshold=0.1) is None
-    both = [row, row | {"memory_id": "mayor#0"}]
-    assert Selection(both).digest == Selection(both[::-1]).digest != selection.digest

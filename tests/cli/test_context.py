@@ -184,6 +184,7 @@ def test_the_commands_are_complete() -> None:
         "lineage",
         "recompress",
         "changes",
+        "history",
     ]
     assert {path for path, _ in commands()} == {
         *((name,) for name in flat),

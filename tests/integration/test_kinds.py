@@ -203,7 +203,6 @@ def test_a_kind_of_question_is_answered(
     assert case.likely or answer.verdict == "unsure"
 
 
-@pytest.mark.xfail(reason="the lead over the other memories measures the size of the bank")
 @pytest.mark.parametrize("name", ["mill", "wind"])
 def test_confidence_does_not_grow_with_unrelated_documents(name: str, bank: TemporaryBank) -> None:
     question = {

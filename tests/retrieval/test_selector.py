@@ -16,7 +16,7 @@ from cmt.bank.location import BankLocation
 from cmt.bank.schema import bank_schema
 from cmt.config import SelectionParams
 from cmt.modeling.model import MemoryModel
-from cmt.retrieval.selector import LEAD_RANK, Selection, select_memories
+from cmt.retrieval.selector import Selection, select_memories
 from tests.helpers.banks import COMPRESSOR, DIM, KEY_DIM, SCHEMA, document, key_of, table
 
 TEMPERATURE = 20.0
@@ -67,7 +67,7 @@ def textless_bank(tmp_path: Path) -> Bank:
 
 def test_an_empty_bank_selects_nothing(tmp_path: Path) -> None:
     empty = open_bank(BankLocation(str(tmp_path / "empty")), schema=SCHEMA)
-    assert select(empty, key=key_of("q")) == Selection([], 0.0, math.inf)
+    assert select(empty, key=key_of("q")) == Selection([], math.inf)
 
 
 def logits_of_documents() -> dict[str, float]:
@@ -90,15 +90,6 @@ def test_priors_are_the_log_softmax_of_scaled_cosines_over_the_candidates(bank: 
     np.testing.assert_allclose(
         [row["prior"] for row in selection.rows], [logits[n] - total for n in ranked[:6]], 1e-6
     )
-
-
-def test_lead_is_the_distance_to_the_candidate_of_lead_rank(bank: Bank) -> None:
-    logits = sorted(logits_of_documents().values(), reverse=True)
-    assert select(bank, key=key_of("q"), full_text_weight=0.0).lead == pytest.approx(
-        logits[0] - logits[LEAD_RANK - 1]
-    )
-    few = select(bank, key=key_of("q"), full_text_weight=0.0, top_k=1)  # two candidates
-    assert few.lead == pytest.approx(logits[0] - logits[1])
 
 
 def test_memories_beyond_the_largest_gap_are_not_selected(bank: Bank) -> None:
@@ -141,3 +132,18 @@ def test_ties_are_ordered_by_memory_id(tmp_path: Path) -> None:
     selection = select(bank, key=key_of("same"), top_k=2)
     assert names(selection) == ["a", "b"]
     assert selection.margin == pytest.approx(0.0)
+
+
+def test_the_order_of_the_memories_does_not_change_the_digest() -> None:
+    row = {
+        "memory_id": "ferry#0",
+        "published_at": None,
+        "supersedes": None,
+        "text": "6 crowns",
+        "prior": -0.1,
+    }
+    digest = Selection([row]).digest
+    for change in ({"text": "9 crowns"}, {"prior": -0.2}, {"memory_id": "ferry#1"}):
+        assert Selection([row | change]).digest != digest
+    both = [row, row | {"memory_id": "mayor#0"}]
+    assert Selection(both).digest == Selection(both[::-1]).digest != digest

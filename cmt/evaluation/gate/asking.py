@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from cmt.answering.answerer import Answerer
-from cmt.answering.confidence import Basis
 from cmt.common.progress import OnProgress
 from cmt.config import GateParams
 from cmt.evaluation.gate.canary import Canary, Outcome
@@ -92,8 +91,8 @@ def _asked(
         earlier = before.get(canary.question_id, canary.before)
         outcomes = [outcome for outcome in (canary.best, reply.outcome, earlier) if outcome]
         best = max(outcomes, key=lambda outcome: (outcome.right, outcome.f1))  # the first of equals
-        basis = Basis(selection.digest, selection.lead, reply.confidence)
-        canary = replace(canary, best=best, now=reply.outcome, basis=basis, before=earlier)
+        canary = replace(canary, best=best, now=reply.outcome, before=earlier)
+        canary = replace(canary, selection=selection.digest)
         if canary.regressed:
             canary = explain(answerer, canary, reply, new)
         asked[canary.question_id] = canary
@@ -109,9 +108,4 @@ def _to_ask(answerer: Answerer, canary: Canary, selection: Selection, new: NewSl
         return True
     if not canary.now:
         return canary.fixed
-    if not (canary.basis and answerer.confidence_is_probability):
-        return True
-    return (
-        canary.basis.confidence_in(selection, threshold=answerer.params.selection.abstain_below)
-        is None
-    )
+    return not answerer.confidence_is_probability or canary.selection != selection.digest

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from cmt.answering.confidence import Basis
 from cmt.text.answers import words_of
 
 RIGHT = 0.5  # F1 (0–1) from which an answer is right, unless it contradicts the right ones
@@ -41,7 +40,7 @@ class Canary:
     fixed: bool = False  # whether it belongs to the fixed sample, whose first answer is needed
     best: Outcome | None = None  # the outcome with the highest F1, of this round or an earlier one
     now: Outcome | None = None  # the outcome in the bank after the round; None until it is answered
-    basis: Basis | None = None  # the inputs of `now`; None if they are unknown
+    selection: str | None = None  # `Selection.digest` of `now`; None if it is unknown
     # the outcome without the documents of the slice, or without those of unauthorised sources among
     # them (`harm`); None if the answer is right, or if none of these documents was selected
     before: Outcome | None = None

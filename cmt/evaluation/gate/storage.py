@@ -15,9 +15,6 @@ from cmt.evaluation.gate.canary import Canary
 _OUTCOME = pa.struct(
     [("answer", pa.string()), ("f1", pa.float64()), ("right", pa.bool_()), ("doc_id", pa.string())]
 )
-_BASIS = pa.struct(
-    [("selection", pa.string()), ("lead", pa.float64()), ("confidence", pa.float64())]
-)
 CANARY_SCHEMA = pa.schema(
     [
         pa.field("question_id", pa.string(), nullable=False),
@@ -29,7 +26,7 @@ CANARY_SCHEMA = pa.schema(
         pa.field("fixed", pa.bool_(), nullable=False),
         pa.field("best", _OUTCOME),
         pa.field("now", _OUTCOME),
-        pa.field("basis", _BASIS),
+        pa.field("selection", pa.string()),
         pa.field("without", _OUTCOME),
         pa.field("harmed_by", pa.list_(pa.string()), nullable=False),
         pa.field("set_aside", pa.list_(pa.string()), nullable=False),
@@ -46,8 +43,7 @@ def write_canaries(path: Path, canaries: Sequence[Canary]) -> None:
     """Write `canaries` to `path` with their digest, atomically. Raises OSError."""
     rows = []
     for canary in canaries:
-        fields = asdict(canary) | {"basis": canary.basis and canary.basis._asdict()}
-        rows.append({_COLUMNS.get(name, name): value for name, value in fields.items()})
+        rows.append({_COLUMNS.get(name, name): value for name, value in asdict(canary).items()})
     write_checked_table(path, pa.Table.from_pylist(rows, schema=CANARY_SCHEMA), _digest)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from cmt.answering.answerer import Answerer
-from cmt.answering.confidence import Basis
 from cmt.config import GateParams
 from cmt.evaluation.evaluate import RECORD_SCHEMA, evaluate
 from cmt.evaluation.gate import asking
@@ -66,8 +65,8 @@ def test_a_canary_that_selects_a_document_of_the_slice_is_asked(canary: Canary) 
 
 def test_an_outcome_of_another_selection_is_asked_for_again() -> None:
     right = Outcome("6 crowns", 1.0, True, "ferry")
-    for basis in (None, Basis("another", 0.0, 0.8)):
-        _, asked = ask([replace(FIXED, best=right, now=right, basis=basis)])
+    for selection in (None, "another"):
+        _, asked = ask([replace(FIXED, best=right, now=right, selection=selection)])
         assert asked == [FARE]
 
 
@@ -118,7 +117,7 @@ def test_kept_outcomes_are_those_of_asking_all(answerer: Answerer) -> None:
     before = asking.ask(answerer, canaries, nothing, gate=CALM, leave_out=lambda _doc_ids: None)
     new = add_later(answerer)
     found = asking.ask(answerer, before, new, gate=CALM, leave_out=lambda _doc_ids: None)
-    every = [replace(canary, fixed=True, basis=None) for canary in before]  # is asked again
+    every = [replace(canary, fixed=True, selection=None) for canary in before]  # is asked again
     full = asking.ask(answerer, every, new, gate=CALM, leave_out=lambda _doc_ids: None)
     kept = [one == earlier for one, earlier in zip(found, before, strict=True)]
     assert {True, False} == set(kept) and any(
