@@ -63,6 +63,10 @@ class WordWeights:
         """
         return max(self._names_shared(text, other), self._names_shared(other, text))
 
+    def rarity(self, name: str) -> float:
+        """Inverse document frequency of the words of a name together, in nats."""
+        return math.fsum(self._weight(word) for word in set(stems(name)))
+
     def _names_shared(self, text: str, other: str) -> float:
         names = {stem(word) for word in name_words(text) if not is_function_word(word)}
         shared = math.fsum(map(self._weight, names & set(stems(other))))

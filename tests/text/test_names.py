@@ -49,3 +49,18 @@ def test_capitalised_words_are_names_unless_they_begin_a_sentence(
     text: str, found: list[str]
 ) -> None:
     assert names.name_words(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "shared"),
+    [
+        ("Wales defender Oren Pell signed.", "OREN PELL JOINS SALTBY TOWN", ["Oren Pell"]),
+        ("Pell loves life at Saltby.", "Oren Pell, of Dunmarrow, has signed.", ["Pell"]),
+        ("The Bank of Tarn rose.", "It was the Bank of Ellery.", ["Bank"]),
+        ("No name here.", "None there.", []),
+    ],
+)
+def test_shared_names_are_the_longest_parts_that_both_texts_have(
+    text: str, other: str, shared: list[str]
+) -> None:
+    assert [name for name in names.shared_names(text, other) if name.istitle()] == shared

@@ -15,10 +15,12 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.judge import COMPARED, FEWEST_SHARED, LEAST_OF_BEST, NAMES_SHARED
 from cmt.bank.schema import key_matrix
 from cmt.text.display import without_publisher
+from cmt.text.names import shared_names
 from cmt.text.overlap import SAMPLE, WordWeights
 
 # share of the bank's texts from which the name of their publisher says nothing about a text
 FREQUENT = 0.1
+RARE_NAME = 7.0  # inverse document frequency of the words of a name, in nats, from which it is rare
 OF_DOCUMENT = COMPARED + 1  # pairs of a new document at most, however many memories it has
 
 Memory = dict[str, Any]
@@ -30,6 +32,7 @@ class Pair(NamedTuple):
 
     earlier: Memory
     later: Memory
+    subject: str = ""  # a rare name that both texts have, if they are compared for it
 
     @property
     def doc_ids(self) -> tuple[str, str]:
@@ -43,7 +46,8 @@ def similar_pairs(answerer: Answerer, rows: pa.Table) -> list[Pair]:
     1. Search visible memories like each of `rows`, by key and by words, as of its date.
     2. Keep those of earlier documents that it does not supersede and that share names with it.
     3. Of these, keep the COMPARED whose words it has most of, and of which it has enough.
-    4. Of all memories of a document, keep the OF_DOCUMENT pairs that share most words.
+    4. Of all memories of a document, keep the OF_DOCUMENT pairs that share most words, and with its
+       name the one that shares the rarest.
     """
     rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
     sample = answerer.bank.sample(SAMPLE)
@@ -65,6 +69,7 @@ def similar_pairs(answerer: Answerer, rows: pa.Table) -> list[Pair]:
         as_of=rows["published_at"].to_pylist(),
     )
     by_document = defaultdict[str, list[tuple[float, Pair]]](list)
+    named = dict[str, tuple[float, Pair]]()
     for row, text, candidates in zip(new, texts, similar, strict=True):
         # 2. Leave out other versions, declared updates and other names.
         related = []
@@ -73,15 +78,19 @@ def similar_pairs(answerer: Answerer, rows: pa.Table) -> list[Pair]:
             if same or memory["published_at"] >= row["published_at"]:
                 continue
             earlier = text_of(memory)
-            if weights.names_shared(earlier, text) >= NAMES_SHARED:
-                related.append((weights.coverage(earlier, text), memory))
+            if weights.names_shared(earlier, text) < NAMES_SHARED:
+                continue
+            related.append((weights.coverage(earlier, text), Pair(memory, row)))
+            for name in shared_names(earlier, text):
+                rarity = weights.rarity(name)
+                if rarity >= max(RARE_NAME, named.get(row["doc_id"], (0.0,))[0]):
+                    named[row["doc_id"]] = rarity, Pair(memory, row, name)
         # 3. Keep the nearest.
         nearest = sorted(related, key=lambda pair: -pair[0])[:COMPARED]
         fewest = max([FEWEST_SHARED, *(LEAST_OF_BEST * share for share, _ in nearest)])
-        found = [(share, Pair(memory, row)) for share, memory in nearest if share >= fewest]
-        by_document[row["doc_id"]] += found
-    # 4. Keep the nearest of each document.
-    pairs = []
+        by_document[row["doc_id"]] += [pair for pair in nearest if pair[0] >= fewest]
+    # 4. Keep the nearest of each document, and the one with the rarest name.
+    pairs = [pair for _, pair in named.values()]
     for found in by_document.values():
         pairs += [pair for _, pair in nlargest(OF_DOCUMENT, found, key=itemgetter(0))]
     return pairs

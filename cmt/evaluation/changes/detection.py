@@ -19,7 +19,7 @@ from cmt.answering.answerer import Answerer
 from cmt.answering.judge import CHANGED, CHANGED_WITH_RIVAL, POSSIBLE, Judge, Statement
 from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.changes._pairs import similar_pairs
-from cmt.evaluation.changes.questions import Probe, questions_between
+from cmt.evaluation.changes.questions import Probe, has_name, questions_between, relation_probes
 from cmt.text.answers import same_value
 from cmt.text.display import without_publisher
 
@@ -57,13 +57,19 @@ def find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
     for start in range(0, rows.num_rows, AT_ONCE):
         # 1. Pairs of documents with their questions, first those whose words both texts have.
         probes = defaultdict[DocIds, list[Probe]](list)
-        for pair in similar_pairs(answerer, rows.slice(start, AT_ONCE)):
-            texts = without_publisher(pair.earlier), without_publisher(pair.later)
-            probes[pair.doc_ids] += [Probe(made, pair) for made in questions_between(*texts)]
+        pairs = similar_pairs(answerer, rows.slice(start, AT_ONCE))
+        for pair in pairs:
+            if not pair.subject:
+                texts = without_publisher(pair.earlier), without_publisher(pair.later)
+                probes[pair.doc_ids] += [Probe(made, pair) for made in questions_between(*texts)]
         for of_pair in probes.values():
             of_pair.sort(key=lambda probe: -probe.made.share)
+        of_names = {probe.pair.doc_ids: [probe] for probe in relation_probes(answerer, pairs)}
         # 2. Read, judge and keep.
-        for change in _sure(_possible_changes(answerer, probes)):
+        possible = _possible_changes(answerer, probes)
+        for change in _possible_changes(answerer, of_names).values():
+            _keep_surer(possible, change)
+        for change in _sure(possible):
             _keep_surer(changes, change)
     return list(changes.values())
 
@@ -105,13 +111,17 @@ def _read(answerer: Answerer, probes: Sequence[Probe]) -> list[_Answered]:
     others = answerer.statements(questions, [probe.memories[1] for probe in probes], expand=False)
     answered = []
     for probe, other in zip(probes, others, strict=True):
-        if other.answer and not same_value(other.answer, probe.made.value):
+        subject = probe.pair.subject
+        if not other.answer or (subject and has_name(other.answer, subject)):
+            continue
+        if not same_value(other.answer, probe.made.value):
             answered.append(_Answered(probe, probe.stated, other))
     return answered
 
 
 def _change(answered: _Answered, probability: float) -> Change:
-    (earlier, later), (old, new) = answered.probe.pair, answered.by_date
+    earlier, later, _ = answered.probe.pair
+    old, new = answered.by_date
     return Change(
         ValueSpan.of(earlier, old.first, old.last),
         ValueSpan.of(later, new.first, new.last),

@@ -4,10 +4,12 @@ with it.
 
 import re
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from heapq import nlargest
 from operator import attrgetter
 from typing import NamedTuple
 
+from cmt.answering.answerer import Answerer
 from cmt.answering.judge import FEWEST_ASKED, Statement
 from cmt.evaluation.changes._pairs import Memory, Pair
 from cmt.questions.gaps import question_on
@@ -20,6 +22,16 @@ from cmt.text.words import stems
 
 # questions that are made of a text at most; those come first whose words the other text has most of
 QUESTIONS = 2
+RELATIONS = (
+    "Which team does {} play for?",
+    "What is the position of {}?",
+    "Who does {} work for?",
+    "Where is {} based?",
+    "Who is the {}?",
+)
+"""Questions about a name that both texts have, for facts that texts mention in passing: their
+clauses make no question that the other text answers."""
+RELATION_SHARE = 0.5  # the `share` of such a question
 FEWEST_WORDS = 6  # content words of the clauses that make a question, if the sentence has so many
 _CLAUSE_END = re.compile(r"[;:()–—]\s*| - |, ")
 _VALUE = re.compile(f"{TIME}|{QUANTITY}|{NAME}")
@@ -39,16 +51,19 @@ class Probe(NamedTuple):
 
     made: MadeQuestion
     pair: Pair
+    read: Statement | None = None  # by ψ, if the value is the answer to one of RELATIONS
 
     @property
     def memories(self) -> tuple[Memory, Memory]:
         """The memory that the question is made of, and the other one."""
-        earlier, later = self.pair
+        earlier, later = self.pair.earlier, self.pair.later
         return (earlier, later) if self.made.of_earlier else (later, earlier)
 
     @property
     def stated(self) -> Statement:
-        """The value of which the question is made, in its memory; ψ did not read it."""
+        """The value of which the question is made, in its memory."""
+        if self.read:
+            return self.read
         memory, _ = self.memories
         text = without_publisher(memory)
         skipped = len(memory["text"]) - len(text)
@@ -72,6 +87,37 @@ def questions_between(earlier: str, later: str) -> list[MadeQuestion]:
         best = nlargest(QUESTIONS, of_text, key=attrgetter("share"))
         made += [question for question in best if question.share >= FEWEST_ASKED]
     return made
+
+
+def relation_probes(answerer: Answerer, pairs: Sequence[Pair]) -> list[Probe]:
+    """For each pair that is compared for a name, the one of RELATIONS that ψ answers best in the
+    later text.
+    """
+    # 1. read each later memory with all questions about its name
+    named = {(pair.subject, pair.later["text"]): pair.later for pair in pairs if pair.subject}
+    asked = [(key, relation.format(key[0])) for key in named for relation in RELATIONS]
+    questions, rows = [question for _, question in asked], [named[key] for key, _ in asked]
+    statements = answerer.statements(questions, rows, expand=False) if asked else []
+    # 2. keep the best answer
+    best = dict[tuple[str, str], tuple[Statement, str]]()
+    for (key, question), statement in zip(asked, statements, strict=True):
+        if not statement.answer or has_name(statement.answer, key[0]):
+            continue
+        if key not in best or statement.score > best[key][0].score:
+            best[key] = statement, question
+    probes = []
+    for pair in pairs:
+        if found := best.get((pair.subject, pair.later["text"])):
+            statement, question = found
+            made = MadeQuestion(question, statement.answer, False, RELATION_SHARE)
+            probes.append(Probe(made, pair, statement))
+    return probes
+
+
+def has_name(answer: str, name: str) -> bool:
+    """Whether `answer` has the words of `name`, or only words of it, and so says nothing of it."""
+    words, of_name = set(stems(answer)), set(stems(name))
+    return words <= of_name or of_name <= words
 
 
 def _question_about(text: str, value: str) -> str | None:

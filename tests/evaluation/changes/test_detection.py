@@ -10,9 +10,9 @@ import pytest
 from cmt.answering.judge import Statement
 from cmt.common.arrow import rows_with
 from cmt.evaluation.changes import detection
-from cmt.evaluation.changes._pairs import Pair
+from cmt.evaluation.changes._pairs import Pair, similar_pairs
 from cmt.evaluation.changes.detection import AT_ONCE, find_changes
-from cmt.evaluation.changes.questions import MadeQuestion
+from cmt.evaluation.changes.questions import RELATIONS, MadeQuestion, relation_probes
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from tests.helpers.encoders import FixedEncoder
@@ -120,3 +120,27 @@ def test_declared_updates_equal_values_and_the_first_document_are_none(
 ) -> None:
     with bank.answerer(["fare", "dam", name]) as answerer:
         assert find_changes(answerer, rows_with(bank.rows, "doc_id", [name])) == []
+
+
+def test_texts_that_share_only_a_rare_name_are_asked_for_what_news_mentions(
+    real_lm: FrozenLM,
+) -> None:
+    texts = {
+        "debut": "Oren Pell marked his Dunmarrow Rovers debut with a late goal against Tarn.",
+        "fair": "The fair on the green drew three thousand visitors, the council said.",
+        "signing": "SALTBY TOWN HAVE COMPLETED THE SIGNING OF WALES DEFENDER OREN PELL.",
+    }
+    rows: list[dict[str, Any]] = [
+        {"doc_id": name, "published_at": f"2031-0{month}-01T00:00:00Z", "text": text}
+        for month, (name, text) in enumerate(texts.items(), start=1)
+    ]
+    bank = shipped_bank(real_lm, rows)
+    with bank.answerer() as answerer:
+        pairs = similar_pairs(answerer, rows_with(bank.rows, "doc_id", ["signing"]))
+        named = [pair for pair in pairs if pair.subject]
+        assert [(pair.doc_ids, pair.subject.title()) for pair in named] == [
+            (("debut", "signing"), "Oren Pell")
+        ]
+        (probe,) = relation_probes(answerer, pairs)
+    assert probe.made.question in {text.format(named[0].subject) for text in RELATIONS}
+    assert probe.stated.answer == probe.made.value != ""
