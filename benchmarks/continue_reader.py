@@ -135,25 +135,25 @@ class Scene:
         """A question on a sentence in passing, and up to two other texts."""
         # 1. draw the fact
         rng, relation = self.rng, self.relations[name]
-        subject = self._subject(name)
-        value, other, third = self._values(name, subject)
+        subject = self.subject(name)
+        value, other, third = self.values(name, subject)
         is_aside = rng.random() < ASIDES
         # 2. tell it
         pattern = rng.choice(relation["aside" if is_aside else "told"])
-        text = self._fill(pattern, name, subject, "" if is_aside else value, other, third)
+        text = self.fill(pattern, name, subject, "" if is_aside else value, other, third)
         answer = None if is_aside else _as_written(value, text)
         # 3. put it between other sentences, in other letters
-        text, answer = self._roughened(self._between(text), answer)
+        text, answer = self.roughened(self.between(text), answer)
         # 4. add other texts: the fact of another subject, and an aside
         others = []
         for _ in range(rng.choices((0, 1, 2), (0.35, 0.45, 0.2))[0]):
             drawn = rng.random()
             if drawn < 0.45:
-                pattern, about = rng.choice(relation["told"]), self._subject(name)
-                others.append(self._fill(pattern, name, about, other, third, value))
+                pattern, about = rng.choice(relation["told"]), self.subject(name)
+                others.append(self.fill(pattern, name, about, other, third, value))
             elif drawn < 0.8:
                 pattern = rng.choice(relation["aside"])
-                others.append(self._fill(pattern, name, subject, "", other, third))
+                others.append(self.fill(pattern, name, subject, "", other, third))
             else:
                 others.append(rng.choice(self.around))
         question = rng.choice(relation["questions"]).format(N=subject)
@@ -169,11 +169,11 @@ class Scene:
     def _last(self) -> str:
         return self.rng.choice(self.words["last_names"])
 
-    def _subject(self, name: str) -> str:
+    def subject(self, name: str) -> str:
         relation = self.relations[name]
         return self._person() if name in PERSONS else self.rng.choice(relation["subjects"])
 
-    def _values(self, name: str, subject: str) -> list[str]:
+    def values(self, name: str, subject: str) -> list[str]:
         """Three values of a relation."""
         relation = self.relations[name]
         if name in PERSON_VALUES:
@@ -182,7 +182,7 @@ class Scene:
             return self.rng.sample(relation["values_of_unit"][relation["units"][subject]], 3)
         return self.rng.sample([value for value in relation["values"] if value != subject], 3)
 
-    def _fill(self, pattern: str, name: str, subject: str, *values: str) -> str:
+    def fill(self, pattern: str, name: str, subject: str, *values: str) -> str:
         """The pattern with its words filled in; one in capitals stays in capitals."""
         rng, words = self.rng, dict(zip("VOP", values, strict=True))
         words |= {"N": subject, "S": subject.split()[-1], "n": str(rng.randint(2, 99))}
@@ -198,7 +198,7 @@ class Scene:
         in_capitals = bare.upper() == bare and re.search("[A-Z]{3}", bare)
         return text.upper() if in_capitals else text[0].upper() + text[1:]
 
-    def _between(self, text: str) -> str:
+    def between(self, text: str) -> str:
         rng, around = self.rng, self.around
         drawn = rng.random()
         if drawn < 0.18:
@@ -212,7 +212,7 @@ class Scene:
             return f"{', '.join(heading)}\n{text}"
         return text
 
-    def _roughened(self, text: str, answer: str | None) -> tuple[str, str | None]:
+    def roughened(self, text: str, answer: str | None) -> tuple[str, str | None]:
         drawn = self.rng.random()
         if drawn < 0.08:
             return text.upper(), answer and answer.upper()

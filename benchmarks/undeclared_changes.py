@@ -59,7 +59,7 @@ class DataSet:
         for name in ("source", "supersedes"):
             documents = replace_column(documents, name, [None] * documents.num_rows)
         questions = read_lines(folder, "questions")
-        if (folder / "changes.jsonl").exists():
+        if lines_file(folder, "changes").exists():
             changes = read_lines(folder, "changes")
             pairs = {(change["earlier"], change["later"]) for change in changes}
             return cls(documents, questions, pairs, pairs)

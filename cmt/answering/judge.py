@@ -67,7 +67,7 @@ LARGEST_LEAD = 15.0  # by which the best statement may lead one that is compared
 CORROBORATION = 3.0  # both gain it if the later one surely changes the earlier one
 # constant, weights of the cross-encoder's two log-odds and of the lead of the later statement's
 # score; fitted to real news and to paragraphs that change no fact (docs/method.md#changes)
-CALIBRATION = (1.0, 0.9, 0.3, 0.3)
+CALIBRATION = (1.5, 0.9, 0.3, 0.3)
 
 EXCERPT = 450  # characters of a text that the cross-encoder reads
 
