@@ -4,6 +4,7 @@ May", "at the end of April", "last month", "two weeks ago".
 
 import re
 from calendar import monthrange
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
@@ -77,18 +78,17 @@ def time_of(question: str, today: date) -> QuestionTime | None:
         return None
     for pattern, read in _READERS:
         for match in pattern.finditer(question):
-            if not _BORDER.search(question[: match.start()]) and (days := read(match, today)):
-                found.append(QuestionTime(match.start(), match.end(), *days))
+            if _BORDER.search(question[: match.start()]):
+                continue
+            with suppress(ValueError, OverflowError):  # 30 February, or 5,000 years ago
+                found.append(QuestionTime(match.start(), match.end(), *read(match, today)))
     return min(found, key=lambda time: (time.begin, -time.end), default=None)
 
 
-def _day(match: re.Match[str], today: date) -> tuple[date, date] | None:
+def _day(match: re.Match[str], today: date) -> tuple[date, date]:
     day, month = match["day"] or match["day_last"], match["month"] or match["month_first"]
     years = {"year": match["year"] or match["year_last"], "which": match["which"]}
-    try:
-        first = _latest(_number(month), int(day), today, **years)
-    except ValueError:  # such as 30 February
-        return None
+    first = _latest(_number(month), int(day), today, **years)
     return first, first
 
 
