@@ -575,7 +575,7 @@ class SelectionParams(Section):
     """
     abstain_below: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.12
     """Uncalibrated confidence below which the answer is "not in memory"; −1 never abstains."""
-    likely_from: Fraction = 0.65
+    likely_from: Fraction = 0.75
     """Calibrated confidence from which an answer is likely, 0–1; below it an answer is unsure."""
 
 
