@@ -5,13 +5,13 @@
 The folder has `documents.jsonl`. A line of a FILE is a question with its `form`, `as_of` and
 `answers`, any of which is right; none if the documents do not have the answer. Prints for each form
 how many questions are right, wrong and likely, and not in memory, and how many are recognised as
-"at" a time.
+each form.
 """
 
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import typer
@@ -25,8 +25,10 @@ from cmt.cli.context import run_script
 from cmt.cli.output import write_table
 from cmt.common.dates import parse_end
 from cmt.evaluation.temporary_bank import TemporaryBank
-from cmt.questions.forms import form_of
+from cmt.questions.forms import Form, form_of
 from cmt.text.answers import same_value
+
+FORMS = get_args(Form)
 
 
 def main(
@@ -50,12 +52,13 @@ def main(
         [form, len(shares), *(f"{100 * share:.1f}" for share in np.mean(shares, axis=0))]
         for form, shares in sorted(outcomes.items())
     ]
-    names = ("right", "wrong and likely", "not in memory", "recognised as at")
-    write_table(["form", "questions", *names], table, left=1)
+    names = ("right", "wrong and likely", "not in memory")
+    recognised = [f"as {form}" for form in FORMS]
+    write_table(["form", "questions", *names, *recognised], table, left=1)
 
 
 def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
-    """Whether the answer is right, wrong and likely, or missing, and the form is "at"."""
+    """Whether the answer is right, wrong and likely, or missing, and which form is recognised."""
     text, as_of = question["question"], parse_end(question["as_of"])
     answer = answer_over_time(answerer, text, as_of=as_of)
     if answer is None:
@@ -63,7 +66,8 @@ def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
     right = is_right(answer, question["answers"])
     likely = answer.verdict == "likely"
     asked = form_of(text, as_of.date())
-    return right, likely and not right, not answer.known, asked.form == "at"
+    recognised = (asked.form == form for form in FORMS)
+    return right, likely and not right, not answer.known, *recognised
 
 
 def is_right(answer: Answer, answers: list[str]) -> bool:

@@ -1,30 +1,45 @@
-"""Questions over time: the value that was in force at the time that a question names, from the
-history of its fact (docs/concepts.md#questions-over-time).
+"""Questions over time: the value that was in force at the time that a question names, or the date
+of a change, from the history of its fact (docs/concepts.md#questions-over-time).
 """
 
 from datetime import UTC, datetime, time
 
+from cmt.answering._since import answer_since
 from cmt.answering.answer import Answer, identified
 from cmt.answering.answerer import Answerer
 from cmt.answering.fact_history import fact_history
-from cmt.questions.forms import form_of
+from cmt.questions.forms import AskedForm, form_of
 
 
 def answer_over_time(answerer: Answerer, question: str, *, as_of: datetime | None) -> Answer | None:
-    """The value in force at the end of the time that `question` names.
+    """The answer to a question of another form than "plain".
 
-    None for a plain question, and if the history of its fact has no other value, or none at that
-    time: such a question is answered as a plain one.
+    None for a plain question, and if the history of its fact has no such answer: these are answered
+    as plain ones.
     """
     bank_version = answerer.bank.version
     asked = form_of(question, (as_of or answerer.params.stream.now()).date())
-    if asked.time is None:
+    views = {"at": _answer_at, "since": answer_since}
+    view = views.get(asked.form)
+    answer = view(answerer, question, asked, as_of=as_of) if view else None
+    if answer is None:
         return None
+    digest = answerer.model.digest
+    return identified(answer, as_of=as_of, compressor=digest, bank_version=bank_version)
+
+
+def _answer_at(
+    answerer: Answerer, question: str, asked: AskedForm, *, as_of: datetime | None
+) -> Answer | None:
+    """The value in force at the end of the asked time; None if the fact had only one value, or none
+    at that time.
+    """
+    assert asked.time  # noqa: S101 - narrows the type
     history = fact_history(answerer, asked.fact, as_of=as_of)
     value = history.at(datetime.combine(asked.time.last, time.max, UTC))
     if value is None or len(history.values) < 2:
         return None
-    answer = Answer(
+    return Answer(
         question,
         value.text,
         value.verdict,
@@ -33,5 +48,3 @@ def answer_over_time(answerer: Answerer, question: str, *, as_of: datetime | Non
         uncalibrated=max(source.weight for source in value.sources),
         form=asked.form,
     )
-    digest = answerer.model.digest
-    return identified(answer, as_of=as_of, compressor=digest, bank_version=bank_version)

@@ -64,6 +64,12 @@ class TokenScores:
         """
         return self._span(row, later, self._scores_without(row, later, earlier))
 
+    def span_at(self, row: int, memory: int, first: int, last: int) -> ReadSpan:
+        """The span of the tokens `first` … `last`, included, of a memory."""
+        begins, ends = self.scores[row, memory].unbind(-1)  # (n,) each
+        prior = PRIOR_WEIGHT * self.memories[row][memory].prior
+        return ReadSpan(first, last, float(begins[first] + ends[last]) - prior, prior)
+
     def adjust(
         self, row: int, shifts: Sequence[float], second_readings: Sequence[tuple[int, int]]
     ) -> None:

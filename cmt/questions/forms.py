@@ -9,13 +9,15 @@ from typing import Literal, NamedTuple
 
 from cmt.text.question_dates import QuestionTime, time_of
 
-Form = Literal["plain", "at"]
+Form = Literal["plain", "at", "since"]
 """What a question asks for.
 
 "plain": a fact, as of the asked date. "at": the value in force at a time that it names ("in May").
+"since": the moment from which, or until which, a statement holds, or for how long.
 """
 
 RECENT = 2  # years before the asked date; an earlier time belongs to an event: "in May 1953"
+LEAST_WORDS = 3  # "since when?" asks on
 
 
 class AskedForm(NamedTuple):
@@ -24,8 +26,19 @@ class AskedForm(NamedTuple):
     form: Form
     fact: str  # the question without its time: "What did the ferry cost?" of "… in May?"
     time: QuestionTime | None = None  # of "at"
+    changes: bool = False  # of "since": whether it asks when the fact changed
 
 
+_SINCE = re.compile(
+    r"\b(?:since|until|till|from) when\b|^\W*(?:for )?how long (?:has|have|had|was|were)\b",
+    re.IGNORECASE,
+)
+_CHANGE = re.compile(
+    r"^\W*when (?:did|was|were|has|have) (?P<subject>.+?) (?:last )?(?:been )?"
+    r"(?:changed?|rise|risen|raised|go(?:ne)? (?:up|down)|fall(?:en)?|drop(?:ped)?|increased?"
+    r"|reduced?|cut|lowered)\W*$",
+    re.IGNORECASE,
+)
 _PLAIN = re.compile(
     r"\s*(?:when|why|list|name|which (?:day|date|month|year)|what happened)\b"
     r"|.*\b(?:will|next|all|every|how often|how many times)\b",
@@ -41,6 +54,10 @@ _SENTENCE = re.compile(
 
 def form_of(question: str, today: date) -> AskedForm:
     """The form of `question`, asked on `today`."""
+    if _SINCE.search(question) and len(question.split()) > LEAST_WORDS:
+        return AskedForm("since", question)
+    if change := _CHANGE.match(question):
+        return AskedForm("since", f"What is {change['subject']}?", changes=True)
     time = time_of(question, today)
     if not time or _PLAIN.match(question) or _CLAUSE.match(question[: time.begin]):
         return AskedForm("plain", question)

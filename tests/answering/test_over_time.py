@@ -1,4 +1,4 @@
-"""Questions that name a time."""
+"""Questions that name a time, or ask since when."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -49,6 +49,39 @@ def test_other_questions_are_left_to_the_plain_answer(
     fares: TemporaryBank, question: str, as_of: datetime
 ) -> None:
     assert asked(fares, question, as_of) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("Since when has a single ticket on the Saltby ferry cost 11 crowns?", "6 July 2031"),
+        (
+            "When did the price of a single ticket on the Saltby ferry rise?",
+            "6 July 2031: 11 crowns",
+        ),
+    ],
+)
+def test_since_when_and_when_did_it_rise_give_the_day_of_the_change(
+    fares: TemporaryBank, question: str, text: str
+) -> None:
+    answer = asked(fares, question)
+    assert answer
+    assert (answer.question, answer.text, answer.form) == (question, text, "since")
+    [source] = answer.sources
+    assert source.doc_id == "a2" and source.quote
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "When did the price of a single ticket on the Saltby ferry rise?",  # one value
+        "Since when has the tram in Paris cost 11 crowns?",
+    ],
+)
+def test_without_a_moment_the_question_is_left_to_the_plain_answer(
+    fares: TemporaryBank, question: str
+) -> None:
+    assert asked(fares, question, JULY.replace(day=1)) is None
 
 
 def test_without_a_date_the_question_is_asked_now(fares: TemporaryBank) -> None:

@@ -27,8 +27,27 @@ def test_the_fact_of_a_question_at_a_time_is_asked_without_the_time(
 
 
 @pytest.mark.parametrize(
+    ("question", "fact"),
+    [
+        ("Since when has a ticket cost 5 crowns?", None),
+        ("until when is the bridge closed", None),
+        ("How long has Vale been the captain?", None),
+        ("When did the fare rise?", "What is the fare?"),
+        ("When was the price of a ticket last raised?", "What is the price of a ticket?"),
+    ],
+)
+def test_since_until_how_long_and_the_date_of_a_change(question: str, fact: str | None) -> None:
+    asked = form_of(question, TODAY)
+    assert (asked.form, asked.fact) == ("since", fact or question)
+    assert asked.changes == (fact is not None)
+
+
+@pytest.mark.parametrize(
     "question",
     [
+        "Since when?",
+        "How long is the bridge?",
+        "When did the bridge open?",
         "What does a single ticket cost?",
         "When did the bridge open in May?",
         "Why did the court stop it in June?",
