@@ -1,9 +1,11 @@
-"""Questions over time: the value that was in force at the time that a question names, or the date
-of a change, from the history of its fact (docs/concepts.md#questions-over-time).
+"""Questions over time: the value that was in force at the time that a question names, the value
+before another one, or the date of a change, from the history of its fact
+(docs/concepts.md#questions-over-time).
 """
 
 from datetime import UTC, datetime, time
 
+from cmt.answering._before import answer_before
 from cmt.answering._since import answer_since
 from cmt.answering.answer import Answer, identified
 from cmt.answering.answerer import Answerer
@@ -19,7 +21,7 @@ def answer_over_time(answerer: Answerer, question: str, *, as_of: datetime | Non
     """
     bank_version = answerer.bank.version
     asked = form_of(question, (as_of or answerer.params.stream.now()).date())
-    views = {"at": _answer_at, "since": answer_since}
+    views = {"at": _answer_at, "since": answer_since, "before": answer_before}
     view = views.get(asked.form)
     answer = view(answerer, question, asked, as_of=as_of) if view else None
     if answer is None:

@@ -1,4 +1,4 @@
-"""The form of a question: does it ask for a fact as it is, or at another time?
+"""The form of a question: does it ask for a fact as it is, or at another time, or for the time?
 
 Rules recognise the form. What they do not recognise surely is a plain question.
 """
@@ -9,11 +9,12 @@ from typing import Literal, NamedTuple
 
 from cmt.text.question_dates import QuestionTime, time_of
 
-Form = Literal["plain", "at", "since"]
+Form = Literal["plain", "at", "since", "before"]
 """What a question asks for.
 
 "plain": a fact, as of the asked date. "at": the value in force at a time that it names ("in May").
 "since": the moment from which, or until which, a statement holds, or for how long.
+"before": the value before another one ("the captain before Larsen", "the previous fare").
 """
 
 RECENT = 2  # years before the asked date; an earlier time belongs to an event: "in May 1953"
@@ -26,6 +27,7 @@ class AskedForm(NamedTuple):
     form: Form
     fact: str  # the question without its time: "What did the ferry cost?" of "… in May?"
     time: QuestionTime | None = None  # of "at"
+    before: str = ""  # of "before": the value that replaced it; "": the one in force
     changes: bool = False  # of "since": whether it asks when the fact changed
 
 
@@ -37,6 +39,26 @@ _CHANGE = re.compile(
     r"^\W*when (?:did|was|were|has|have) (?P<subject>.+?) (?:last )?(?:been )?"
     r"(?:changed?|rise|risen|raised|go(?:ne)? (?:up|down)|fall(?:en)?|drop(?:ped)?|increased?"
     r"|reduced?|cut|lowered)\W*$",
+    re.IGNORECASE,
+)
+_BEFORE = re.compile(
+    r"^(?P<fact>(?:who\b|which\b|(?:the )?(?!(?:what|when|where|why|how|did|was|is)\b)\w).+?)"
+    r",? before (?:it \w+ (?:up |down )?to )?(?P<value>(?:[\w&.'’-]+ ){0,2}[\w&.'’-]*\w)[\s?.]*$",
+    re.IGNORECASE,
+)
+# an event, or a clause
+_EVENT = re.compile(
+    r"^(?:the|an?|its?|his|her|their|he|she|they|that|this|we|you|him|them|in|at|on|being)\b"
+    r"|\w\wing\b|then\b|other\b|\b\w+ed\b|\b\d{4}\b",
+    re.IGNORECASE,
+)
+_PREVIOUS = re.compile(
+    r"^(?P<ask>(?:(?:who|what) (?:is|was|are|were) (?:[\w&.'’-]+ ){0,4}?|(?:the )?))"
+    r"(?:previous|former|preceding|outgoing) (?!name)(?=[a-z])",
+    re.IGNORECASE,
+)
+_TOOK_OVER = re.compile(
+    r"^\W*who did (?P<value>.+?) (?:take over from|succeed|replace|follow) as (?P<role>.+?)\W*$",
     re.IGNORECASE,
 )
 _PLAIN = re.compile(
@@ -58,6 +80,8 @@ def form_of(question: str, today: date) -> AskedForm:
         return AskedForm("since", question)
     if change := _CHANGE.match(question):
         return AskedForm("since", f"What is {change['subject']}?", changes=True)
+    if before := _before(question):
+        return before
     time = time_of(question, today)
     if not time or _PLAIN.match(question) or _CLAUSE.match(question[: time.begin]):
         return AskedForm("plain", question)
@@ -65,7 +89,22 @@ def form_of(question: str, today: date) -> AskedForm:
         return AskedForm("plain", question)
     fact = re.sub(r"\s+(?=[?,.])", "", f"{question[: time.begin]} {question[time.end :]}")
     fact = " ".join(fact.split()).strip(" ,")
-    # a few key words are read better as a sentence
-    if not _SENTENCE.search(fact):
-        fact = f"What is the {fact.rstrip(' ?.')}?"
-    return AskedForm("at", fact, time)
+    return AskedForm("at", _sentence(fact), time)
+
+
+def _before(question: str) -> AskedForm | None:
+    """The question for a value before another one; None for others, such as "before the strike"."""
+    if match := _TOOK_OVER.match(question):
+        return AskedForm("before", f"Who is the {match['role']}?", before=match["value"])
+    match = _BEFORE.match(question) if " before " in question else None
+    if match and not _PLAIN.match(question) and not _EVENT.search(match["value"]):
+        fact = re.sub(r"\bused to\b ", "", match["fact"])
+        return AskedForm("before", _sentence(fact), before=match["value"])
+    if _PREVIOUS.match(question):
+        return AskedForm("before", _sentence(_PREVIOUS.sub(r"\g<ask>", question).strip()))
+    return None
+
+
+def _sentence(fact: str) -> str:
+    """A few key words as a sentence, which is read better."""
+    return fact if _SENTENCE.search(fact) else f"What is the {fact.rstrip(' ?.')}?"

@@ -1,4 +1,4 @@
-"""Questions that name a time, or ask since when."""
+"""Questions that name a time, ask since when, or for the value before."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -82,6 +82,26 @@ def test_without_a_moment_the_question_is_left_to_the_plain_answer(
     fares: TemporaryBank, question: str
 ) -> None:
     assert asked(fares, question, JULY.replace(day=1)) is None
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What was the previous price of a single ticket on the Saltby ferry?",
+        "price of a single ticket on the Saltby ferry before it rose to 11 crowns",
+    ],
+)
+def test_the_value_before_is_that_of_the_history(fares: TemporaryBank, question: str) -> None:
+    answer = asked(fares, question)
+    assert answer
+    assert (answer.question, answer.text, answer.form) == (question, "8 crowns", "before")
+    assert [source.doc_id for source in answer.sources] == ["a1"]
+
+
+def test_without_an_earlier_value_the_plain_answer_is_given_unsure(fares: TemporaryBank) -> None:
+    question = "What was the previous price of a single ticket on the Saltby ferry?"
+    answer = asked(fares, question, JULY.replace(day=1))
+    assert answer and answer.form == "before" and answer.verdict != "likely"
 
 
 def test_without_a_date_the_question_is_asked_now(fares: TemporaryBank) -> None:

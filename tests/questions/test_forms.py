@@ -43,8 +43,30 @@ def test_since_until_how_long_and_the_date_of_a_change(question: str, fact: str 
 
 
 @pytest.mark.parametrize(
+    ("question", "fact", "before"),
+    [
+        ("Who was the captain before Larsen?", "Who was the captain", "Larsen"),
+        ("captain before larsen", "What is the captain?", "larsen"),
+        ("ticket price before it rose to 5", "What is the ticket price?", "5"),
+        ("Who did Mia Larsen succeed as captain?", "Who is the captain?", "Mia Larsen"),
+        ("What was the previous fare?", "What was the fare?", ""),
+        ("former captain of the ferry", "What is the captain of the ferry?", ""),
+    ],
+)
+def test_the_value_before_another_one(question: str, fact: str, before: str) -> None:
+    asked = form_of(question, TODAY)
+    assert (asked.form, asked.fact, asked.before) == ("before", fact, before)
+
+
+@pytest.mark.parametrize(
     "question",
     [
+        "Who led the crew before the strike?",
+        "Who sailed before he became captain?",
+        "Who owned the quay before 1910?",
+        "How old is the ferry?",
+        "Which film did the former captain make?",
+        "And before him?",
         "Since when?",
         "How long is the bridge?",
         "When did the bridge open?",
