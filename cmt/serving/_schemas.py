@@ -68,7 +68,8 @@ class Answered(BaseModel):
     known: bool
     confidence: float
     uncalibrated: float  # confidence before calibration; used for abstention
-    # what the question was recognised to ask for: a fact, or its value "at" a time
+    # what the question was recognised to ask for: a fact, its value "at" a time or "before" another
+    # one, or the moment "since" which it holds
     form: Form
     # the day that a relative date in the answer names, such as "yesterday"; null without one
     day: date | None
