@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback
 
     from cmt.answering.answer import Answer
-    from cmt.answering.fact_history import FactHistory
+    from cmt.answering.dated_values import FactHistory
     from cmt.evaluation.evaluate import Evaluation, SystemScores
     from cmt.modeling.codebook import Codebook
     from cmt.rounds.care.forgetting import Candidate, ForgottenDocument

@@ -9,7 +9,8 @@ from itertools import pairwise
 
 from cmt.answering.answer import Answer
 from cmt.answering.answerer import Answerer
-from cmt.answering.fact_history import DatedValue, fact_history
+from cmt.answering.dated_values import DatedValue
+from cmt.answering.fact_history import fact_history
 from cmt.questions.forms import AskedForm
 from cmt.text.answers import same_value, words_of
 from cmt.text.words import is_function_word

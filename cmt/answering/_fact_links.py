@@ -5,12 +5,13 @@ and those whose texts the judge finds to change each other.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from cmt.answering._compare import Reading
 from cmt.answering.answer import Source, Span
 from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import confidence_of, evidence
+from cmt.answering.dated_values import HowKnown
 from cmt.answering.judge import PROBABLE, UPDATE, Judge, Statement, same_fact
 from cmt.bank.changes import Change, ValueSpan
 from cmt.bank.memory_ids import memory_id
@@ -22,13 +23,6 @@ from cmt.text.question_names import NamesFound
 
 CONNECTED = 32  # memories that are read in addition to the near ones, the newest ones
 LEAST = 0.3  # confidence, 0–1, from which a document of the fact states a value
-
-HowKnown = Literal["stated", "corrected", "declared", "found", "compared"]
-"""How it is known that a value replaced the one before it.
-
-"stated": it is the first one. "corrected": by a version of its document. "declared": by
-`supersedes`. "found": a round recorded the change. "compared": by reading both texts.
-"""
 
 
 @dataclass(frozen=True)

@@ -16,54 +16,17 @@ from itertools import repeat, zip_longest
 from typing import Any
 
 from cmt.answering._compare import compare
-from cmt.answering._fact_links import FactLinks, HowKnown, ReadDocument, read_documents
+from cmt.answering._fact_links import FactLinks, ReadDocument, read_documents
 from cmt.answering._related import add_related
-from cmt.answering.answer import Source, Verdict
 from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import verdict_of
+from cmt.answering.dated_values import DatedValue, FactHistory, HowKnown
 from cmt.answering.judge import OPEN, Judge, Statement
 from cmt.retrieval.selector import Key, Selection, select_memories
 from cmt.text.answers import same_value
 from cmt.text.question_names import NamesFound
 
 NEAR = 16  # memories near the question that are read
-
-
-@dataclass(frozen=True)
-class DatedValue:
-    """A value of the fact that a question asks for."""
-
-    text: str
-    since: datetime
-    """The date of the first document that states it, or a later day from which it says so."""
-    until: datetime | None
-    """The start of the next value, the end that the text names, or the date of the document that
-    supersedes its documents; None: it holds."""
-    known: HowKnown
-    confidence: float
-    """Expected F1 of the value, 0–1, calibrated as that of an answer."""
-    verdict: Verdict
-    """`likely` or `unsure`, as of an answer; also unsure if it is open whether this value replaced
-    the one before it."""
-    sources: tuple[Source, ...]
-    """The documents that state it, by date; `quote` has the characters of the value."""
-
-
-@dataclass(frozen=True)
-class FactHistory:
-    """The values of the fact that a question asks for, as of a date."""
-
-    question: str
-    as_of: datetime | None
-    values: tuple[DatedValue, ...]
-    """By date; none if it is not in memory."""
-
-    def at(self, date: datetime) -> DatedValue | None:
-        """The value that holds at `date`; None if no document states one."""
-        for value in reversed(self.values):
-            if value.since <= date and (value.until is None or date < value.until):
-                return value
-        return None
 
 
 def fact_history(answerer: Answerer, question: str, *, as_of: datetime | None) -> FactHistory:

@@ -25,6 +25,7 @@ from cmt.cli import output
 from cmt.cli._ask import ask, chat, history
 from cmt.cli._changes import changes
 from cmt.cli._init import init
+from cmt.cli._mcp import mcp
 from cmt.cli._registry import registry
 from cmt.cli._report import baselines, report
 from cmt.cli._serve import serve
@@ -609,6 +610,7 @@ def _confirmed(documents: int, *, purge: bool, as_json: bool) -> bool:
 
 # in the order of --help, after the commands above
 app.command(epilog="Example: cmt serve --port 8000")(serve)
+app.command(epilog="Example: cmt --params /home/me/news/params.yaml mcp")(mcp)
 app.command("try", epilog="Example: cmt try --port 8000")(try_newspaper)
 app.command(epilog="Example: cmt baselines --rows closed,rag-bm25-1,cmt --questions 100")(baselines)
 app.command(epilog="Example: cmt report --out report/index.html")(report)

@@ -22,7 +22,7 @@ from cmt.text.display import MISSING, counted, format_optional, plain
 
 if TYPE_CHECKING:
     from cmt.answering.answer import Answer
-    from cmt.answering.fact_history import FactHistory
+    from cmt.answering.dated_values import FactHistory
     from cmt.bank.change_values import ChangeReport
     from cmt.bank.rounds import Round
     from cmt.evaluation.evaluate import Evaluation

@@ -6,12 +6,22 @@ import sys
 from importlib.util import find_spec, module_from_spec
 from typing import Any
 
+_EXTRAS = {
+    "dvc": "pipeline",
+    "matplotlib": "pipeline",
+    "mcp": "mcp",
+    "mlflow": "pipeline",
+    "pandas": "pipeline",
+    "prefect": "pipeline",
+}
+"""Package → the extra that installs it."""
+
 
 def missing_extra(error: ImportError) -> str | None:
     """The command that installs the extra with the missing package; None if no extra has it."""
     package = (error.name or "").partition(".")[0]
-    in_pipeline = package in ("dvc", "matplotlib", "mlflow", "pandas", "prefect")
-    return "pip install 'cmt-memory[pipeline]'" if in_pipeline else None
+    extra = _EXTRAS.get(package)
+    return f"pip install 'cmt-memory[{extra}]'" if extra else None
 
 
 def defer_init(name: str) -> None:

@@ -49,25 +49,23 @@ class Admin:
         self.workspace = Workspace(Project(project.declared, project.root, follow=True))
         self.ingesting, self.forgetting = CapacityLimiter(1), CapacityLimiter(1)
 
-    def ingest(self, files: dict[str, bytes], token: Token) -> Ingested:
-        """Add the rows of `files` (name → JSON lines) to the stream; their publisher is the token's
-        source.
+    def ingest(self, files: dict[str, bytes], name: str, source: str) -> Ingested:
+        """Add the rows of `files` (name → JSON lines) to the stream. `name`: owner of the rows,
+        after whom the quarantine is named. `source`: their publisher.
 
         HTTPException (422) if no row is valid, without the path of the temporary folder.
         """
         with scratch_folder(self.workspace.project.state) as temporary:
-            folder = temporary / token.name  # the quarantine is named after it
+            folder = temporary / name
             folder.mkdir()
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
-            source = folder if len(files) > 1 else folder / next(iter(files))
+            for file, content in files.items():
+                (folder / file).write_bytes(content)
+            rows = folder if len(files) > 1 else folder / next(iter(files))
             try:
-                report = self.workspace.ingest(
-                    source=source, file_format="jsonl", publisher=token.source
-                )
+                report = self.workspace.ingest(source=rows, file_format="jsonl", publisher=source)
             except StreamError as error:
                 if not any(
-                    name in str(error) for name in (str(temporary), *files)
+                    part in str(error) for part in (str(temporary), *files)
                 ):  # it is about the stream
                     raise
                 raise HTTPException(422, public_message(error)) from None
@@ -99,7 +97,9 @@ async def ingest(request: Request, token: AdminToken) -> Ingested:
     except ClientDisconnect:
         raise HTTPException(400, "the client disconnected before the end of the body") from None
     files = _files(request.headers.get("content-type", ""), body)
-    return await to_thread.run_sync(admin.ingest, files, token, limiter=admin.ingesting)
+    return await to_thread.run_sync(
+        admin.ingest, files, token.name, token.source, limiter=admin.ingesting
+    )
 
 
 @router.post("/forget")

@@ -18,7 +18,8 @@ from anyio import from_thread, to_thread
 from starlette.exceptions import HTTPException
 
 from cmt.answering.answer import Answer
-from cmt.answering.fact_history import FactHistory, fact_history
+from cmt.answering.dated_values import FactHistory
+from cmt.answering.fact_history import fact_history
 from cmt.answering.over_time import answer_over_time
 from cmt.project import Project
 from cmt.serving._metrics import Metrics

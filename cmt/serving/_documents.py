@@ -35,10 +35,21 @@ class DocumentBrowser:
         return Range(first=first, last=last, documents=len(dates))
 
     def page(
-        self, *, since: datetime | None, until: datetime | None, offset: int, limit: int
+        self,
+        *,
+        since: datetime | None,
+        until: datetime | None,
+        offset: int,
+        limit: int,
+        doc_ids: Collection[str] | None = None,
     ) -> Page:
-        """At most `limit` documents published from `since` to `until`, newest first."""
+        """At most `limit` documents published from `since` to `until`, newest first; `doc_ids`:
+        only these.
+        """
         documents = self._newest_first()
+        if doc_ids is not None:
+            wanted = pa.array(doc_ids, pa.string())
+            documents = documents.filter(pc.is_in(documents["doc_id"], wanted))
         if since:
             documents = documents.filter(
                 pc.greater_equal(documents["published_at"], pa.scalar(since))

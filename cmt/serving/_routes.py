@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from cmt import __version__
 from cmt.answering import answer as answers
-from cmt.answering.fact_history import FactHistory
+from cmt.answering.dated_values import FactHistory
 from cmt.serving._batching import DynamicBatcher
 from cmt.serving._documents import DocumentBrowser
 from cmt.serving._errors import stream_message

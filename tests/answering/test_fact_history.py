@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cmt.answering.fact_history import FactHistory, fact_history
+from cmt.answering.dated_values import FactHistory
+from cmt.answering.fact_history import fact_history
 from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM

@@ -50,6 +50,7 @@ def test_an_imported_or_missing_package_stays_as_it_is(package: str) -> None:
 def test_the_extra_of_a_missing_package_is_named() -> None:
     missing = ModuleNotFoundError("No module named 'mlflow.entities'", name="mlflow.entities")
     assert missing_extra(missing) == "pip install 'cmt-memory[pipeline]'"
+    assert missing_extra(ModuleNotFoundError(name="mcp.types")) == "pip install 'cmt-memory[mcp]'"
     assert (
         missing_extra(ModuleNotFoundError("No module named 'cmt.nothing'", name="cmt.nothing"))
         is None
