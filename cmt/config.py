@@ -573,7 +573,7 @@ class SelectionParams(Section):
     """Likeliest memories that are encoded again with a vector for each token (arXiv 2509.01092) and
     read; 0: off.
     """
-    abstain_below: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.12
+    abstain_below: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.1
     """Uncalibrated confidence below which the answer is "not in memory"; −1 never abstains."""
     likely_from: Fraction = 0.75
     """Calibrated confidence from which an answer is likely, 0–1; below it an answer is unsure."""
