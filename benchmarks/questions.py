@@ -1,6 +1,6 @@
 """Measure questions of several forms on one folder of documents.
 
-    python benchmarks/questions.py data/courier FILE…
+    python benchmarks/questions.py data/courier data/forms/seen.jsonl.xz
 
 The folder has `documents.jsonl`. A line of a FILE is a question with its `form`, `as_of` and
 `answers`, any of which is right; none if the documents do not have the answer. Prints for each form
@@ -9,6 +9,7 @@ each form.
 """
 
 import json
+import lzma
 from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -45,9 +46,9 @@ def main(
     outcomes = defaultdict(list)
     with bank.answerer() as answerer:
         for file in files:
-            for line in file.read_text(encoding="utf-8").splitlines():
-                question = json.loads(line)
-                outcomes[question["form"]].append(outcome(answerer, question))
+            with lzma.open(file, "rt") if file.suffix == ".xz" else file.open() as lines:
+                for question in map(json.loads, lines):
+                    outcomes[question["form"]].append(outcome(answerer, question))
     table = [
         [form, len(shares), *(f"{100 * share:.1f}" for share in np.mean(shares, axis=0))]
         for form, shares in sorted(outcomes.items())
