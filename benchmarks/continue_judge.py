@@ -24,7 +24,6 @@ import lzma
 import math
 import random
 import re
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -39,11 +38,11 @@ import torch.nn.functional as F
 import typer
 import yaml
 from changes import asked_at
-from continue_reader import Scene, forward_of
-from peft.tuners.lora.layer import Linear
+from continue_reader import Scene
+from one_core import Trained, adapted_layers, merge
 from protocol import ROOT, UNSEEN, read_lines, valid_rows
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 from train_cross_encoder import LAYERS, RANK, Writer, published, report
 from undeclared_changes import DataSet
 
@@ -60,12 +59,12 @@ from cmt.lm.decoding import Generation
 from cmt.lm.model import FrozenLM
 from cmt.lm.prompt import pad
 from cmt.modeling.cross_encoder import FILE, DatedText, Odds, reading
-from cmt.modeling.lora import LORA_SCALE, layers_with_lora
+from cmt.modeling.lora import layers_with_lora
 from cmt.text.answers import same_value, words_of
 from cmt.text.names import NAME_WORD
 from cmt.training.data import hold_out
 
-TOKENS, WARMUP, MEAN, EVERY = 6_000, 20, 0.985, 600
+TOKENS = 6_000  # of all pairs in a step, with padding
 FROZEN = 9  # layers from below whose adapters stay, so that no gradient passes through them
 HELD_OUT = 20  # articles of each file, as in `train.validation_articles`
 UNKNOWN = float("nan")
@@ -388,11 +387,12 @@ def day(row: Row) -> date:
 def train(
     lm: FrozenLM, pairs: Sequence[Pair], output: Path, seconds: float, kept: float, rate: float
 ) -> None:
-    """Train for `seconds` of the processor in all, from the weights in use on."""
-    # 1. the model, and the state of the last run
+    """Train for `seconds` of the processor in all, from the weights in use on, and write them."""
+    # 1. the model, with the weights in use
     decoder = layers_with_lora(lm, 0, LAYERS, RANK)
     head = nn.Linear(lm.hidden_size, len(Odds._fields))
-    decoder.config._attn_implementation = "eager"  # type: ignore[union-attr]  # noqa: SLF001 - its gradient is faster
+    # its gradient is faster than that of the fused attention
+    decoder.config._attn_implementation = "eager"  # type: ignore[union-attr]  # noqa: SLF001
     named = {name: p for name, p in decoder.named_parameters() if p.requires_grad}
     named |= {f"head.{name}": p for name, p in head.named_parameters()}
     start = load_file(ROOT / "data/compressor" / FILE)
@@ -400,54 +400,26 @@ def train(
         weight.data = start[name].float()
         if layer := re.search(r"layers\.(\d+)\.", name):
             weight.requires_grad_(int(layer[1]) >= FROZEN)
-    mean = {name: weight.detach().clone() for name, weight in named.items()}
-    optimizer = torch.optim.AdamW(named.values(), lr=rate, weight_decay=0.0)
-    state, spent, number = output / "state.pt", 0.0, 0
-    if state.exists():
-        stored = torch.load(state, weights_only=True)
-        for name, weight in stored["named"].items():
-            named[name].data = weight
-        mean, spent, number = stored["mean"], stored["spent"], stored["number"]
-        optimizer.load_state_dict(stored["optimizer"])
-    layers = [module for module in decoder.modules() if isinstance(module, Linear)]
-    for layer in layers:
-        layer.forward = forward_of(layer)
+    trained, layers = Trained(named, output / "state.pt", rate), adapted_layers(decoder)
+
+    def loss_of(batch: Sequence[Item], _number: int) -> Tensor:
+        merge(layers)
+        ids, mask = pad([tokens for tokens, _ in batch], left=False, device=lm.device)  # (B, T)
+        with torch.autocast("cpu", torch.bfloat16):
+            states = decoder(
+                inputs_embeds=lm.embed(ids), attention_mask=mask, use_cache=False
+            ).last_hidden_state  # (B, T, D)
+        found = head(states[torch.arange(len(ids)), mask.sum(1) - 1].float())  # (B, 2)
+        return known_loss(found, torch.tensor([label for _, label in batch]))
+
+    # 2. the training
     batches = costwise([item_of(lm, pair) for pair in pairs], random.Random(2))
-    begun, saved, losses = time.process_time() - spent, time.monotonic(), list[float]()
-
-    def save_state() -> None:
-        new = state.with_suffix(".new")
-        values = {"named": named, "mean": mean, "optimizer": optimizer.state_dict()}
-        torch.save(values | {"spent": time.process_time() - begun, "number": number}, new)
-        new.replace(state)
-
-    # 2. steps
-    while time.process_time() - begun < seconds:
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1, (number + 1) / WARMUP)
-        loss = loss_of(lm, decoder, head, layers, batches[number % len(batches)])
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(list(named.values()), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        share = min(MEAN, (number + 1) / (number + 10))
-        for name, weight in named.items():
-            mean[name].lerp_(weight.detach(), 1 - share)
-        losses.append(loss.item())
-        number += 1
-        if number % 20 == 0:
-            recent = sum(losses[-60:]) / len(losses[-60:])
-            spent = time.process_time() - begun
-            console().print(f"step {number} of {len(batches)}, {spent:.0f} s: loss {recent:.3f}")
-        if time.monotonic() - saved > EVERY:
-            save_state()
-            saved = time.monotonic()
-    save_state()
-    # 3. average with the weights at the start
-    tensors = {}
-    for name, averaged in mean.items():
-        mixed = averaged.lerp(start[name].float(), kept)
-        tensors[name] = mixed.detach().to(start[name].dtype).contiguous()
+    trained.run(batches, loss_of, seconds)
+    # 3. the weights
+    tensors = {
+        name: weight.detach().to(start[name].dtype).contiguous()
+        for name, weight in trained.averaged(kept).items()
+    }
     write_bytes(output / FILE, save(tensors, {"lm_digest": lm.digest}))
 
 
@@ -470,21 +442,8 @@ def costwise(items: Sequence[Item], rng: random.Random) -> list[list[Item]]:
     return rng.sample(batches, len(batches))
 
 
-def loss_of(
-    lm: FrozenLM, decoder: nn.Module, head: nn.Module, layers: Sequence[Any], batch: Sequence[Item]
-) -> torch.Tensor:
-    """The mean loss of a batch over its known labels."""
-    with torch.no_grad():
-        for layer in layers:
-            change = LORA_SCALE * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
-            layer.whole_weight = (layer.base_layer.weight.float() + change).to(torch.bfloat16)
-    ids, mask = pad([tokens for tokens, _ in batch], left=False, device=lm.device)  # (B, T)
-    with torch.autocast("cpu", torch.bfloat16):
-        states = decoder(
-            inputs_embeds=lm.embed(ids), attention_mask=mask, use_cache=False
-        ).last_hidden_state  # (B, T, D)
-    found = head(states[torch.arange(len(ids)), mask.sum(1) - 1].float())  # (B, 2)
-    labels = torch.tensor([label for _, label in batch])  # (B, 2)
+def known_loss(found: Tensor, labels: Tensor) -> Tensor:
+    """The mean loss of the log-odds `found` (B, 2) over the labels (B, 2) that are no NaN."""
     known = ~labels.isnan()
     losses = F.binary_cross_entropy_with_logits(found, labels.nan_to_num(), reduction="none")
     return (losses * known).sum() / known.sum().clamp(min=1)

@@ -17,16 +17,14 @@ import lzma
 import random
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 import typer
 import yaml
-from peft.tuners.lora.layer import Linear
+from one_core import Trained, adapted_layers, merge
 from protocol import ROOT, read_lines, valid_rows
 from torch import Tensor
 
@@ -36,7 +34,6 @@ from cmt.cli.output import console
 from cmt.lm.model import FrozenLM
 from cmt.modeling.checkpoint import load_checkpoint
 from cmt.modeling.loading import load_memory_model, new_memory_model
-from cmt.modeling.lora import LORA_SCALE
 from cmt.training.data import hold_out
 from cmt.training.dataset import occurrences
 from cmt.training.losses import span_loss
@@ -44,8 +41,6 @@ from cmt.training.losses import span_loss
 LONGEST = 200  # tokens of a text; the rest is cut off
 WINDOWS = {1: 0.66, 2: 0.05, 4: 0.2, 8: 0.05, 16: 0.04}  # tokens a vector → share of the steps
 TOKENS = 2600  # of all pairs of a question and a text in a step
-WARMUP, MEAN = 20, 0.985  # steps; share of the mean that a step keeps
-EVERY = 600  # seconds between two checkpoints
 HELD_OUT = 20  # articles of each file, as in `train.validation_articles`
 ASIDES = 0.17  # share of the made sentences that do not state the fact
 OFTEN = {"team": 1.6, "employer": 1.6, "position": 1.6}  # weight of a relation; 0.6 of the others
@@ -287,66 +282,35 @@ class Training:
     """ψ in training."""
 
     def __init__(self, lm: FrozenLM, output: Path, rate: float) -> None:
-        self.rate, self.output, self.state = rate, output, output / "state.pt"
-        folder = ROOT / "data/compressor"
+        self.output, folder = output, ROOT / "data/compressor"
         self.encoder = load_memory_model(folder, lm=lm, merged=True)
         checkpoint = load_checkpoint(folder)
         self.model = new_memory_model(lm, checkpoint.config, trainable=True)
         self.model.load_weights(checkpoint.weights, merged=False)
         self.reader = self.model.aggregator
         named = self.reader.named_parameters()
-        self.named = {name: weight for name, weight in named if weight.requires_grad}
-        self.start = {name: weight.detach().clone() for name, weight in self.named.items()}
-        self.mean = {name: weight.float() for name, weight in self.start.items()}
-        groups = []
-        for share, is_lora in ((1.0, True), (0.5, False)):  # the heads learn at half the rate
-            weights = [w for name, w in self.named.items() if ("lora" in name) == is_lora]
-            groups.append({"params": weights, "share": share})
-        self.optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=0.0)
-        self.layers = [layer for layer in self.reader.blocks.modules() if isinstance(layer, Linear)]
-        for layer in self.layers:
-            layer.forward = forward_of(layer)
+        self.trained = Trained(
+            {name: weight for name, weight in named if weight.requires_grad},
+            output / "state.pt",
+            rate,
+            share_of=lambda name: 1.0 if "lora" in name else 0.5,
+        )
+        self.layers = adapted_layers(self.reader.blocks)
 
     def run(self, batches: Sequence[Sequence[Item]], seconds: float, kept: float) -> None:
         """Train for `seconds` of the processor in all, and write the compressor."""
-        # 1. continue where the last run ended
-        before, number = self._restore()
-        losses, saved = list[float](), time.monotonic()
-        # 2. train, and save now and then
-        while (spent := before + time.process_time()) < seconds:
-            losses.append(self._step(batches[number % len(batches)], number))
-            number += 1
-            if number % 20 == 0:
-                loss = sum(losses[-40:]) / len(losses[-40:])
-                console().print(f"step {number} of {len(batches)}, {spent:.0f} s: loss {loss:.3f}")
-            if time.monotonic() - saved > EVERY:
-                self._save(spent, number)
-                saved = time.monotonic()
-        self._save(spent, number)
-        # 3. average with the weights at the start
-        for name, weight in self.named.items():
-            weight.data = self.mean[name].lerp(self.start[name].float(), kept).to(weight.dtype)
+        self.trained.run(batches, self._loss, seconds)
+        for name, weight in self.trained.averaged(kept).items():
+            self.trained.named[name].data = weight
         self.model.save(self.output / "compressor")
         for name in ("codebooks.safetensors", "cross_encoder.safetensors"):
             shutil.copy(ROOT / "data/compressor" / name, self.output / "compressor" / name)
 
-    def _step(self, batch: Sequence[Item], number: int) -> float:
-        """A step on a batch; returns its loss. The rate is constant, and the mean counts."""
-        # 1. the gradient
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * group["share"] * min(1, (number + 1) / WARMUP)
-        self._merge()
+    def _loss(self, batch: Sequence[Item], number: int) -> Tensor:
+        """The loss of a batch; the step `number` draws its window."""
+        merge(self.layers)
         window = random.Random(number).choices(list(WINDOWS), list(WINDOWS.values()))[0]
-        loss = span_loss(*self._scores(batch, window))
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(list(self.named.values()), 1.0)
-        # 2. the step
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        kept = min(MEAN, (number + 1) / (number + 10))
-        for name, weight in self.named.items():
-            self.mean[name].lerp_(weight.detach().float(), 1 - kept)
-        return loss.item()
+        return span_loss(*self._scores(batch, window))
 
     def _scores(self, batch: Sequence[Item], window: int) -> tuple[Tensor, Tensor]:
         """ψ's scores (Q, S, n, 2) of the tokens of a batch, and the gold tokens (Q, G, 2)."""
@@ -377,62 +341,6 @@ class Training:
             spans = item.spans or [(nowhere, nowhere)]
             gold[row, : len(spans)] = torch.tensor(spans)
         return scores, gold
-
-    @torch.no_grad()
-    def _merge(self) -> None:
-        """Compute W + 2 B A of every adapted layer, once a step."""
-        for layer in self.layers:
-            change = LORA_SCALE * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
-            layer.whole_weight = (layer.base_layer.weight.float() + change).to(torch.bfloat16)
-
-    def _restore(self) -> tuple[float, int]:
-        """The seconds and steps of the checkpoint, whose weights are taken; none without one."""
-        if not self.state.exists():
-            return 0.0, 0
-        stored = torch.load(self.state, weights_only=True)
-        for name, weight in stored["named"].items():
-            self.named[name].data = weight
-        self.mean = stored["mean"]
-        self.optimizer.load_state_dict(stored["optimizer"])
-        return stored["spent"], stored["number"]
-
-    def _save(self, spent: float, number: int) -> None:
-        state = {"named": self.named, "mean": self.mean, "optimizer": self.optimizer.state_dict()}
-        new = self.state.with_suffix(".new")
-        torch.save(state | {"spent": spent, "number": number}, new)
-        new.replace(self.state)
-
-
-class AdaptedProduct(torch.autograd.Function):
-    """x · (W + 2 B A)ᵀ with gradients for x, A and B, but none for the whole product."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, whole: Tensor, down: Tensor, up: Tensor) -> Tensor:
-        """The product with `whole`, W + 2 B A."""
-        ctx.save_for_backward(x, whole, down, up)
-        return F.linear(x, whole)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of x, W (None), A and B."""
-        x, whole, down, up = ctx.saved_tensors
-        gradient, inputs = gradients[0].flatten(0, -2), x.flatten(0, -2)  # (N, out), (N, in)
-        of_down = LORA_SCALE * ((gradient @ up.to(gradient.dtype)).T @ inputs)
-        of_up = LORA_SCALE * (gradient.T @ F.linear(inputs, down.to(inputs.dtype)))
-        return gradients[0] @ whole, None, of_down.float(), of_up.float()
-
-
-def forward_of(layer: Any) -> Callable[..., Tensor]:
-    """The `forward` of an adapted layer that uses its `whole_weight`."""
-    down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-
-    def forward(x: Tensor, *_: Any, **_options: Any) -> Tensor:
-        product: Tensor = AdaptedProduct.apply(  # type: ignore[no-untyped-call]
-            x.to(torch.bfloat16), layer.whole_weight, down, up
-        )
-        return product
-
-    return forward
 
 
 if __name__ == "__main__":

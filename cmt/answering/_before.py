@@ -39,15 +39,7 @@ def answer_before(
     value = _replaced(values, named)
     if value is None:
         return replace(plain, verdict="unsure") if likely and in_force else plain
-    return Answer(
-        question,
-        value.text,
-        value.verdict,
-        value.confidence,
-        value.sources,
-        uncalibrated=max(source.weight for source in value.sources),
-        form=asked.form,
-    )
+    return value.answer(question, asked.form)
 
 
 def _replaced(values: Sequence[DatedValue], named: set[str]) -> DatedValue | None:

@@ -1,5 +1,5 @@
-"""Which documents state values of one fact: those that `supersedes` or a recorded change connects,
-and those whose texts the judge finds to change each other.
+"""Finds the documents that state values of one fact: those that `supersedes` or a recorded change
+links, and those that the judge takes for changes of each other.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,12 @@ from cmt.bank.changes import Change, ValueSpan
 from cmt.bank.memory_ids import memory_id
 from cmt.modeling.span_decoding import best_answer_span, token_log_probabilities
 from cmt.modeling.token_scores import PRIOR_WEIGHT
-from cmt.retrieval.selector import Key, Selection
+from cmt.retrieval.selector import Key, Selection, select_memories
 from cmt.text.answers import same_kind, same_value
 from cmt.text.question_names import NamesFound
 
 CONNECTED = 32  # memories that are read in addition to the near ones, the newest ones
+NEAR = 16  # memories near the question that are read
 LEAST = 0.3  # confidence, 0–1, from which a document of the fact states a value
 
 
@@ -66,6 +67,17 @@ class ReadDocument:
         )
 
 
+def near_memories(
+    answerer: Answerer, question: str, key: Key, *, as_of: datetime | None
+) -> Selection:
+    """The NEAR memories for `question`, whose search key is `key` (p,), including superseded
+    ones.
+    """
+    wider = answerer.params.selection.model_copy(update={"top_k": NEAR})
+    bank, model = answerer.bank, answerer.model
+    return select_memories(bank, model, wider, question=question, key=key, as_of=as_of, past=True)
+
+
 def read_documents(
     reading: Reading, statements: Sequence[Statement], names: NamesFound
 ) -> list[ReadDocument]:
@@ -79,16 +91,11 @@ def read_documents(
     for memory, row in enumerate(reading.selection.rows):
         text, limits = reading.texts[memory], reading.scores.limits[reading.row][memory]
         tokens = reading.scores.memories[reading.row][memory].tokens
-        # without what the selection added, half at the beginning and half at the end
-        alone = scores[None, memory : memory + 1] - PRIOR_WEIGHT * row["prior"] / 2
-        log_probability = token_log_probabilities(alone)[0]  # (1, n, 2)
+        # remove the prior of the selection, of which the scores of both ends of a span have half
+        without_prior = scores[None, memory : memory + 1] - PRIOR_WEIGHT * row["prior"] / 2
+        log_probability = token_log_probabilities(without_prior)[0]  # (1, n, 2)
         quote = best_answer_span(log_probability, [tokens], [limits])
-        signs = evidence(
-            reading.question,
-            [text],
-            log_probability[..., 0].exp(),
-            quote,
-        )
+        signs = evidence(reading.question, [text], log_probability[..., 0].exp(), quote)
         confidence = confidence_of(signs, names)
         has_text, row = row["text"] is not None, {**row, "text": text}
         documents.append(ReadDocument(row, has_text, statements[memory], confidence))
@@ -116,8 +123,8 @@ class FactLinks:
         self._changes = list(known.values())
 
     def unread(self, read: set[str]) -> set[str]:
-        """The memories that `supersedes` and recorded changes connect with the best document,
-        without those that were `read`.
+        """Ids of the memories that `supersedes` or a recorded change links with the best document,
+        except those that are already `read`.
         """
         others = [name for name in self._memory_ids if name not in read]
         for change in self._changes:

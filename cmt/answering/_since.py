@@ -8,17 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from itertools import pairwise
-from typing import Any
 
 from cmt.answering._compare import Compared, Reading
-from cmt.answering._fact_links import read_documents
+from cmt.answering._fact_links import near_memories, read_documents
 from cmt.answering.answer import Answer, Source, Span, Verdict
 from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import verdict_of
-from cmt.answering.fact_history import NEAR, fact_history
+from cmt.answering.fact_history import fact_history
 from cmt.answering.judge import LARGEST_GAP
 from cmt.questions.forms import AskedForm
-from cmt.retrieval.selector import Key, Selection, select_memories
+from cmt.retrieval.selector import Key, Selection
 from cmt.text.answers import same_value
 from cmt.text.moments import Moment, moments_of, time_between
 from cmt.text.overlap import coverage
@@ -44,7 +43,11 @@ def answer_since(
     if asked.changes:
         return _last_change(answerer, question, asked, as_of)
     # 1. read the near memories, superseded ones included
-    reading = answerer.read(question, _near(answerer, question, as_of), as_of=as_of)
+
+    def select_near(key: Key) -> Selection:
+        return near_memories(answerer, question, key, as_of=as_of)
+
+    reading = answerer.read(question, select_near, as_of=as_of)
     best = max(_candidates(reading), key=lambda one: one.score, default=None)
     statements = reading.statements()
     if best is None or best.read < statements[best.memory].score - LARGEST_GAP:
@@ -71,16 +74,6 @@ class _Candidate:
     moment: Moment
     read: float  # ψ's log-score against "nowhere", in nats
     score: float  # with the selection's and that of its sentence
-
-
-def _near(answerer: Answerer, question: str, as_of: datetime | None) -> Any:
-    wider = answerer.params.selection.model_copy(update={"top_k": NEAR})
-
-    def select(key: Key) -> Selection:
-        wanted: dict[str, Any] = {"question": question, "key": key, "as_of": as_of}
-        return select_memories(answerer.bank, answerer.model, wider, **wanted, past=True)
-
-    return select
 
 
 def _candidates(reading: Reading) -> Iterator[_Candidate]:

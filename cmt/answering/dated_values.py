@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from cmt.answering.answer import Source, Verdict
+from cmt.answering.answer import Answer, Source, Verdict
+from cmt.questions.forms import Form
 
 HowKnown = Literal["stated", "corrected", "declared", "found", "compared"]
 """How it is known that a value replaced the one before it.
@@ -32,6 +33,18 @@ class DatedValue:
     the one before it."""
     sources: tuple[Source, ...]
     """The documents that state it, by date; `quote` has the characters of the value."""
+
+    def answer(self, question: str, form: Form) -> Answer:
+        """The value as the answer to a question of this form."""
+        return Answer(
+            question,
+            self.text,
+            self.verdict,
+            self.confidence,
+            self.sources,
+            uncalibrated=max(source.weight for source in self.sources),
+            form=form,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The history of a question: its values, each with the dates between which it holds
 (docs/concepts.md#histories).
 
-    read    ψ reads the memories near the question, superseded ones included, and those that
-       │    `supersedes` and recorded changes connect with the best one; each once
+    read    ψ reads the memories near the question, including superseded ones, and the memories
+       │    that `supersedes` or a recorded change links with the best one
     keep    the statements on the fact of the best one
        │
     walk    by date: equal values become one, another value ends it
@@ -16,17 +16,15 @@ from itertools import repeat, zip_longest
 from typing import Any
 
 from cmt.answering._compare import compare
-from cmt.answering._fact_links import FactLinks, ReadDocument, read_documents
+from cmt.answering._fact_links import FactLinks, ReadDocument, near_memories, read_documents
 from cmt.answering._related import add_related
 from cmt.answering.answerer import Answerer
 from cmt.answering.confidence import verdict_of
 from cmt.answering.dated_values import DatedValue, FactHistory, HowKnown
 from cmt.answering.judge import OPEN, Judge, Statement
-from cmt.retrieval.selector import Key, Selection, select_memories
+from cmt.retrieval.selector import Key, Selection
 from cmt.text.answers import same_value
 from cmt.text.question_names import NamesFound
-
-NEAR = 16  # memories near the question that are read
 
 
 def fact_history(answerer: Answerer, question: str, *, as_of: datetime | None) -> FactHistory:
@@ -35,9 +33,8 @@ def fact_history(answerer: Answerer, question: str, *, as_of: datetime | None) -
     """
 
     def select_near(key: Key) -> Selection:
-        wider = answerer.params.selection.model_copy(update={"top_k": NEAR})
         wanted: dict[str, Any] = {"question": question, "key": key, "as_of": as_of}
-        selection = select_memories(answerer.bank, answerer.model, wider, **wanted, past=True)
+        selection = near_memories(answerer, **wanted)
         changes, may_change = answerer.changes_of, answerer.may_change
         return add_related(selection, answerer.bank, changes, may_change=may_change, **wanted)
 

@@ -19,11 +19,13 @@ def answer_over_time(answerer: Answerer, question: str, *, as_of: datetime | Non
     None for a plain question, and if the history of its fact has no such answer: these are answered
     as plain ones.
     """
-    bank_version = answerer.bank.version
     asked = form_of(question, (as_of or answerer.params.stream.now()).date())
     views = {"at": _answer_at, "since": answer_since, "before": answer_before}
     view = views.get(asked.form)
-    answer = view(answerer, question, asked, as_of=as_of) if view else None
+    if view is None:
+        return None
+    bank_version = answerer.bank.version
+    answer = view(answerer, question, asked, as_of=as_of)
     if answer is None:
         return None
     digest = answerer.model.digest
@@ -41,12 +43,4 @@ def _answer_at(
     value = history.at(datetime.combine(asked.time.last, time.max, UTC))
     if value is None or len(history.values) < 2:
         return None
-    return Answer(
-        question,
-        value.text,
-        value.verdict,
-        value.confidence,
-        value.sources,
-        uncalibrated=max(source.weight for source in value.sources),
-        form=asked.form,
-    )
+    return value.answer(question, asked.form)

@@ -55,8 +55,8 @@ Hits = dict[str, Hit]
 class View:
     """The `k` best of the rows that are visible as of a date, without the documents `excluded`.
 
-    `past`: also those that were visible at an earlier date. Raises ConfigError if `as_of` has no
-    time zone.
+    `past`: include memories that were visible at an earlier date. Raises ConfigError if `as_of` has
+    no time zone.
     """
 
     def __init__(

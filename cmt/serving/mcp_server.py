@@ -76,7 +76,7 @@ class Status(Health):
 
 
 class IngestedDocument(Ingested):
-    """Result of an ingest, and what is left to do."""
+    """An ingested document, and the command that makes it answerable."""
 
     next_step: str = _PENDING
 
