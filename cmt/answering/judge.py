@@ -95,11 +95,12 @@ class Statement:
         cls, memory: Mapping[str, Any], text: str, span: ReadSpan, offsets: Offsets
     ) -> "Statement":
         """The statement that ψ reads in `text`, that of the bank row `memory`; blanks around the
-        span are cut off.
+        span are cut off. A text decoded from the vectors may have fewer tokens than the memory: a
+        span behind its last token has no answer in it.
         """
         published_at = memory["published_at"]
         token_offsets = offsets(text) if math.isfinite(span.score) else ()
-        if not token_offsets:
+        if span.first >= len(token_offsets):
             return cls(text, 0, 0, span.score, published_at, span.prior)
         first = token_offsets[span.first][0]
         last = token_offsets[min(span.last, len(token_offsets) - 1)][1]

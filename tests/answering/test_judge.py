@@ -15,10 +15,12 @@ from cmt.answering.judge import (
     POSSIBLE,
     Judge,
     SameFact,
+    Statement,
     excerpt,
     same_fact,
 )
 from cmt.modeling.cross_encoder import DatedText
+from cmt.modeling.token_scores import ReadSpan
 from tests.helpers.encoders import FixedEncoder
 from tests.helpers.fares import JULY, MARCH, NEW, OLD, QUESTION, stated
 
@@ -49,6 +51,16 @@ def test_without_a_cross_encoder_the_newest_statement_leads_and_stays_open() -> 
     assert outcome == (NEWEST_HOLDS, 0.0)
     assert 0.5 < outcome.holds <= 1 - OPEN
     assert outcome.changed < POSSIBLE < CHANGED  # no change is recorded
+
+
+@pytest.mark.parametrize(("span", "answer"), [((1, 1), "fare"), ((1, 9), "fare"), ((2, 9), "")])
+def test_a_text_decoded_with_fewer_tokens_than_the_memory(
+    span: tuple[int, int], answer: str
+) -> None:
+    words = [(0, 3), (3, 8)]  # "The", " fare"
+    read = ReadSpan(*span, score=3.0, prior=0.0)
+    statement = Statement.of({"published_at": MARCH}, "The fare", read, lambda text: words)
+    assert (statement.answer, statement.score) == (answer, 3.0)
 
 
 def test_an_excerpt_has_the_heading_and_the_sentences_around_the_answer() -> None:
