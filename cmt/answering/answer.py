@@ -100,6 +100,15 @@ class OtherValue:
 
 
 @dataclass(frozen=True)
+class Quoted:
+    """Sentences of one document: a part of an answer that is quoted from several places."""
+
+    text: str  # with " … " between sentences that do not adjoin
+    doc_id: str
+    published_at: datetime
+
+
+@dataclass(frozen=True)
 class Answer:
     """The answer to one question, with its sources, best first."""
 
@@ -127,6 +136,8 @@ class Answer:
     """
     form: Form = field(default="plain", kw_only=True)
     """What the question was recognised to ask for."""
+    items: tuple[Quoted, ...] = field(default=(), kw_only=True)
+    """The parts of an answer in sentences, each from one document; empty for an answer in words."""
     missing: tuple[str, ...] = field(default=(), kw_only=True)
     """Names and numbers of the question that the document of the answer lacks
     (`cmt.text.names`).

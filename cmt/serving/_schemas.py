@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from cmt.answering.answer import Answer, OtherValue, Source, Verdict, clean_question
+from cmt.answering.answer import Answer, OtherValue, Quoted, Source, Verdict, clean_question
 from cmt.bank.changes import ChangeState
 from cmt.common.dates import EXAMPLE_DATE, parse_end, parse_start
 from cmt.questions.forms import Form
@@ -71,6 +71,7 @@ class Answered(BaseModel):
     # what the question was recognised to ask for: a fact, its value "at" a time or "before" another
     # one, or the moment "since" which it holds
     form: Form
+    items: tuple[Quoted, ...]  # the parts of an answer in sentences, each from one document
     # the day that a relative date in the answer names, such as "yesterday"; null without one
     day: date | None
     # the day from which the answer holds, if that is after the asked one; else null
@@ -89,7 +90,7 @@ class Answered(BaseModel):
     def of(cls, answer: Answer, as_of: datetime | None, *, compressor: str) -> "Answered":
         """The response form of `answer` from the bank of `compressor`."""
         names = ("id", "question", "verdict", "known", "form", "day", "holds_from", "other_value")
-        values = {name: getattr(answer, name) for name in (*names, "missing", "sources")}
+        values = {name: getattr(answer, name) for name in (*names, "items", "missing", "sources")}
         values |= {name: round(getattr(answer, name), 4) for name in ("confidence", "uncalibrated")}
         return cls(**values, as_of=as_of, answer=answer.text, compressor=compressor[:12])
 
