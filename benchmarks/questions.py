@@ -3,7 +3,8 @@
     python benchmarks/questions.py data/courier data/forms/seen.jsonl.xz
 
 The folder has `documents.jsonl`. A line of a FILE is a question with its `form`, `as_of` and
-`answers`, any of which is right; none if the documents do not have the answer. Prints for each form
+`answers`, any of which is right; none if the documents do not have the answer. An answer to "what
+changed" is right if it has all of them. Prints for each form
 how many questions are right, wrong and likely, and not in memory, and how many are recognised as
 each form.
 """
@@ -65,10 +66,17 @@ def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
     if answer is None:
         [answer] = answerer.answer([text], as_of=[as_of])
     right = is_right(answer, question["answers"])
+    if question["form"] == "changed":
+        right = answer.form == "changed" and gives_all(answer.text, question["answers"])
     likely = answer.verdict == "likely"
     asked = form_of(text, as_of.date())
     recognised = (asked.form == form for form in FORMS)
     return right, likely and not right, not answer.known, *recognised
+
+
+def gives_all(text: str, values: list[str]) -> bool:
+    """Whether `text` has all `values`."""
+    return all(value.lower() in text.lower() for value in values)
 
 
 def is_right(answer: Answer, answers: list[str]) -> bool:

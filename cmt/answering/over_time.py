@@ -1,11 +1,12 @@
 """Questions over time: the value that was in force at the time that a question names, the value
-before another one, or the date of a change, from the history of its fact
+before another one, or the date of a change, from the history of its fact; or what changed
 (docs/concepts.md#questions-over-time).
 """
 
 from datetime import UTC, datetime, time
 
 from cmt.answering._before import answer_before
+from cmt.answering._changed import answer_changed
 from cmt.answering._since import answer_since
 from cmt.answering.answer import Answer, identified
 from cmt.answering.answerer import Answerer
@@ -20,7 +21,12 @@ def answer_over_time(answerer: Answerer, question: str, *, as_of: datetime | Non
     as plain ones.
     """
     asked = form_of(question, (as_of or answerer.params.stream.now()).date())
-    views = {"at": _answer_at, "since": answer_since, "before": answer_before}
+    views = {
+        "at": _answer_at,
+        "since": answer_since,
+        "before": answer_before,
+        "changed": answer_changed,
+    }
     view = views.get(asked.form)
     if view is None:
         return None

@@ -55,8 +55,8 @@ Hits = dict[str, Hit]
 class View:
     """The `k` best of the rows that are visible as of a date, without the documents `excluded`.
 
-    `past`: include memories that were visible at an earlier date. Raises ConfigError if `as_of` has
-    no time zone.
+    `past`: include memories that were visible at an earlier date. `since`: only memories published
+    then or later. Raises ConfigError if a date has no time zone.
     """
 
     def __init__(
@@ -66,11 +66,14 @@ class View:
         excluded: Collection[str] = (),
         *,
         past: bool = False,
+        since: datetime | None = None,
     ) -> None:
-        if as_of is not None and as_of.tzinfo is None:
-            date = as_of.isoformat()
-            raise ConfigError(f"the date {date} has no time zone: write {date}Z for UTC")
-        self.k, self.as_of, self.excluded, self.past = k, as_of, sorted(excluded), past
+        for day in (as_of, since):
+            if day is not None and day.tzinfo is None:
+                date = day.isoformat()
+                raise ConfigError(f"the date {date} has no time zone: write {date}Z for UTC")
+        self.k, self.as_of, self.excluded = k, as_of, sorted(excluded)
+        self.past, self.since = past, since
 
     def of(self, rows: pa.Table) -> pa.Table:
         """The visible ones of `rows`, which have the columns _SEEN."""
@@ -88,6 +91,9 @@ class View:
             if rows["hidden"].null_count < len(rows):
                 hidden = [is_hidden(gaps, self.as_of) for gaps in rows["hidden"].to_pylist()]
                 visible = pc.and_(visible, pc.invert(pa.array(hidden, pa.bool_())))
+        if self.since is not None:
+            since = pa.scalar(self.since, TIMESTAMP)
+            visible = pc.and_(visible, pc.greater_equal(rows["published_at"], since))
         if self.excluded:
             visible = pc.and_(visible, pc.invert(is_in(rows["doc_id"], self.excluded)))
         return rows.filter(visible)
@@ -158,7 +164,7 @@ def probe_indexes(
 
 def condition(views: Sequence[View]) -> Expr:
     """A condition that every row visible in one of `views` meets; they exclude the same documents,
-    and all or none have `past`.
+    all or none have `past`, and all have the same `since`.
 
     For a single view, only temporarily hidden rows also match.
     """
@@ -175,6 +181,8 @@ def condition(views: Sequence[View]) -> Expr:
         visible = (col("published_at") <= lit(max(dates))) & (
             visible | (superseded_at > lit(min(dates)))
         )
+    if views[0].since is not None:
+        visible = visible & (col("published_at") >= lit(views[0].since))
     return visible & ~one_of("doc_id", views[0].excluded) if views[0].excluded else visible
 
 

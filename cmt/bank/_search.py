@@ -47,6 +47,7 @@ class SearchableTable(MemoryTable):
         k: int,
         as_of: datetime | None,
         past: bool = False,
+        since: datetime | None = None,
     ) -> pa.Table:
         """The `k` rows nearest to `key` (p,) and, with `text`, the `k` best for its words; most
         similar first.
@@ -54,12 +55,13 @@ class SearchableTable(MemoryTable):
         Columns: those of bank_schema that an answer needs, and two scores. `similarity` is the
         cosine of the keys. `bm25` is 0 if the row has no word of `text`; word statistics are those
         of the whole bank at any `as_of`. Only rows visible at `as_of` are returned: published by
-        then and not yet superseded; None means now. `past`: also those superseded by then. Raises
-        BankError if `key` does not fit and ConfigError if `as_of` has no time zone.
+        then and not yet superseded; None means now. `past`: also those superseded by then.
+        `since`: only those published then or later. Raises BankError if `key` does not fit and
+        ConfigError if a date has no time zone.
         """
         with self.reading():
             table = self.latest()
-            view = View(k, as_of, self.excluded_doc_ids, past=past)
+            view = View(k, as_of, self.excluded_doc_ids, past=past, since=since)
             [key] = _checked_keys(table, [key])
             rows, by_words = self._find(table, view, key, text)
             return _with_bm25(_with_similarity(rows, key), by_words)

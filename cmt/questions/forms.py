@@ -8,13 +8,15 @@ from datetime import date
 from typing import Literal, NamedTuple
 
 from cmt.text.question_dates import QuestionTime, time_of
+from cmt.text.question_windows import QuestionWindow, window_of
 
-Form = Literal["plain", "at", "since", "before"]
+Form = Literal["plain", "at", "since", "before", "changed"]
 """What a question asks for.
 
 "plain": a fact, as of the asked date. "at": the value in force at a time that it names ("in May").
 "since": the moment from which, or until which, a statement holds, or for how long.
 "before": the value before another one ("the captain before Larsen", "the previous fare").
+"changed": what documents of a stretch of time report about a subject ("what changed since May").
 """
 
 RECENT = 2  # years before the asked date; an earlier time belongs to an event: "in May 1953"
@@ -25,8 +27,10 @@ class AskedForm(NamedTuple):
     """A question of a form, taken apart."""
 
     form: Form
-    fact: str  # the question without its time: "What did the ferry cost?" of "… in May?"
-    time: QuestionTime | None = None  # of "at"
+    # the question without its time: "What did the ferry cost?" of "… in May?"; of "changed", the
+    # subject
+    fact: str
+    time: QuestionTime | QuestionWindow | None = None  # of "at" and "changed"
     before: str = ""  # of "before": the value that replaced it; "": the one in force
     changes: bool = False  # of "since": whether it asks when the fact changed
 
@@ -61,6 +65,23 @@ _TOOK_OVER = re.compile(
     r"^\W*who did (?P<value>.+?) (?:take over from|succeed|replace|follow) as (?P<role>.+?)\W*$",
     re.IGNORECASE,
 )
+_WHAT_CHANGED = re.compile(
+    r"\bwhat(?:['’]?s| is| has| have| else has)?(?: been)? (?:changed?|new|different)\b"
+    r"|\b(?:is there |has )?(?:anything|any|something|what) (?:has )?(?:changed?|new|different)\b"
+    r"|^\W*(?:list )?(?:the |any |all )?changes?\b"
+    r"|\b(?:changes|news)(?=\s*(?:since\b|between\b|from\b|in\b|,|$))"
+    r"|^\W*how (?:did|has|have)(?= .{1,200} (?:changed?|developed?)\b)|\b(?:changed?|developed?)\b"
+    r"|\bis different\b",
+    re.IGNORECASE,
+)
+_ONLY_CHANGED = re.compile(
+    r"^\W*what(?:['’]s| has) changed (?:about|at|in|with|on|for)\b", re.IGNORECASE
+)
+_ABOUT = re.compile(
+    r"^(?:[\s,;:?!-]+|(?:about|at|in|with|on|to|for|of|the|regarding|and|has|have|did)\b)+"
+    r"|[\s,;:?!.-]+$",
+    re.IGNORECASE,
+)
 _PLAIN = re.compile(
     r"\s*(?:when|why|list|name|which (?:day|date|month|year)|what happened)\b"
     r"|.*\b(?:will|next|all|every|how often|how many times)\b",
@@ -82,6 +103,8 @@ def form_of(question: str, today: date) -> AskedForm:
         return AskedForm("since", f"What is {change['subject']}?", changes=True)
     if before := _before(question):
         return before
+    if changed := _changed(question, today):
+        return changed
     time = time_of(question, today)
     if not time or _PLAIN.match(question) or _CLAUSE.match(question[: time.begin]):
         return AskedForm("plain", question)
@@ -90,6 +113,21 @@ def form_of(question: str, today: date) -> AskedForm:
     fact = re.sub(r"\s+(?=[?,.])", "", f"{question[: time.begin]} {question[time.end :]}")
     fact = " ".join(fact.split()).strip(" ,")
     return AskedForm("at", _sentence(fact), time)
+
+
+def _changed(question: str, today: date) -> AskedForm | None:
+    """The question for the changes of a subject; None for others.
+
+    A question that does not begin with "what has changed about" names the stretch of time.
+    """
+    window = window_of(question, today)
+    if not _WHAT_CHANGED.search(question) or not (window or _ONLY_CHANGED.match(question)):
+        return None
+    if window and window.last.year < today.year - RECENT:
+        return None
+    rest = f"{question[: window.begin]} {question[window.end :]}" if window else question
+    subject = _ABOUT.sub("", _ABOUT.sub("", " ".join(_WHAT_CHANGED.sub(" ", rest).split())))
+    return AskedForm("changed", subject, window) if subject else None
 
 
 def _before(question: str) -> AskedForm | None:

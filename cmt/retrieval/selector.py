@@ -74,7 +74,7 @@ def select_memories(
     if not rows:
         return Selection([])
     # 2. Rank them by log-probability.
-    logits = _logits(rows, question, selection, temperature=model.temperature.item())
+    logits = log_scores(rows, question, selection, temperature=model.temperature.item())
     total = float(np.logaddexp.reduce(logits))
     ranked = sorted(
         zip(logits, rows, strict=True), key=lambda pair: (-pair[0], pair[1]["memory_id"])
@@ -96,7 +96,7 @@ def select_memories(
     return Selection(selected, min(gaps, default=math.inf))
 
 
-def _logits(
+def log_scores(
     rows: Sequence[Mapping[str, Any]],
     question: str,
     selection: SelectionParams,

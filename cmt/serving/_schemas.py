@@ -69,7 +69,7 @@ class Answered(BaseModel):
     confidence: float
     uncalibrated: float  # confidence before calibration; used for abstention
     # what the question was recognised to ask for: a fact, its value "at" a time or "before" another
-    # one, or the moment "since" which it holds
+    # one, the moment "since" which it holds, or what has "changed"
     form: Form
     items: tuple[Quoted, ...]  # the parts of an answer in sentences, each from one document
     # the day that a relative date in the answer names, such as "yesterday"; null without one

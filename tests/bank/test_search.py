@@ -81,6 +81,11 @@ def test_a_search_of_the_past_returns_superseded_rows_as_well(story: Bank) -> No
         assert set(names(found)) == expected
         by_id = story.memories({"a#0", "b#0"}, key=key_of("a"), as_of=as_of, past=True)
         assert set(names(by_id)) == expected & {"a#0", "b#0"}
+    for since, expected in ((day(1), {"a#0", "b#0", "other#0"}), (day(4), {"b#0"})):
+        found = story.search(
+            key=key_of("a"), text="plain", k=9, as_of=day(7), past=True, since=since
+        )
+        assert set(names(found)) == expected
     hidden = story.excluding(["a"]).search(key=key_of("a"), text=None, k=9, as_of=None, past=True)
     assert set(names(hidden)) == {"first#0", "b#0", "other#0"}
 

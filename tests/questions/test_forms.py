@@ -59,8 +59,36 @@ def test_the_value_before_another_one(question: str, fact: str, before: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("question", "subject"),
+    [
+        ("What has changed about the Saltby ferry since March?", "Saltby ferry"),
+        ("whats new with the swing bridge since january", "swing bridge"),
+        ("Anything new about the mayor of Elm since 1 April?", "mayor of Elm"),
+        ("phone ban in schools, what has changed since may", "phone ban in schools"),
+        ("how did the water level change between may and june", "water level"),
+        ("swing bridge changes between january and march", "swing bridge"),
+        ("tidal plant news since june, what is different", "tidal plant"),
+    ],
+)
+def test_what_changed_in_a_stretch_of_time(question: str, subject: str) -> None:
+    asked = form_of(question, TODAY)
+    assert (asked.form, asked.fact) == ("changed", subject)
+    assert asked.time and asked.time.last <= TODAY
+
+
+def test_what_changed_needs_no_time_but_a_subject() -> None:
+    asked = form_of("What has changed about the ferry?", TODAY)
+    assert (asked.form, asked.fact, asked.time) == ("changed", "ferry", None)
+    assert form_of("What has changed since May?", TODAY).form == "plain"
+
+
+@pytest.mark.parametrize(
     "question",
     [
+        "What changed the role of the church in Portugal?",
+        "What changed when the bridge opened?",
+        "How did the ban change the schools since the war?",
+        "Which new ferry has sailed since March?",
         "Who led the crew before the strike?",
         "Who sailed before he became captain?",
         "Who owned the quay before 1910?",
