@@ -66,7 +66,7 @@ def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
     if answer is None:
         [answer] = answerer.answer([text], as_of=[as_of])
     right = is_right(answer, question["answers"])
-    if question["form"] == "changed":
+    if question["form"] == "changed" and question["answers"]:
         right = answer.form == "changed" and gives_all(answer.text, question["answers"])
     likely = answer.verdict == "likely"
     asked = form_of(text, as_of.date())

@@ -31,7 +31,7 @@ LISTED = 8  # documents in an answer at most, the newest ones
 LEAD = 2  # first sentences of a text, which with its heading say what it is about
 ABOUT = 0.5  # share of the subject's words in heading and lead, relative to the best document
 GAP = 14.0  # nats by which a memory may score lower than the best one
-SENTENCES = 2  # of a document
+SENTENCES = 3  # of a document
 # Points of a sentence: of the subject's words and of words of the document before, of each value
 # that this one lacks, of words that announce a change, of the place in the text, and of a value
 # that a round recorded as a change. Chosen on data/forms/seen.jsonl.xz.

@@ -69,7 +69,9 @@ _WHAT_CHANGED = re.compile(
     r"\bwhat(?:['’]?s| is| has| have| else has)?(?: been)? (?:changed?|new|different)\b"
     r"|\b(?:is there |has )?(?:anything|any|something|what) (?:has )?(?:changed?|new|different)\b"
     r"|^\W*(?:list )?(?:the |any |all )?changes?\b"
-    r"|\b(?:changes|news)(?=\s*(?:since\b|between\b|from\b|in\b|,|$))"
+    r"|\b(?:(?:what (?:(?:are|is|were) )?)?(?:the |any )?(?:latest |recent |new )?"
+    r"(?:changes|news|updates?|developments)(?: (?:are|is|were|have been) (?:there|made))?"
+    r"|what(?:['’]?s| has| have)? happened)\b"
     r"|^\W*how (?:did|has|have)(?= .{1,200} (?:changed?|developed?)\b)|\b(?:changed?|developed?)\b"
     r"|\bis different\b",
     re.IGNORECASE,
@@ -78,7 +80,8 @@ _ONLY_CHANGED = re.compile(
     r"^\W*what(?:['’]s| has) changed (?:about|at|in|with|on|for)\b", re.IGNORECASE
 )
 _ABOUT = re.compile(
-    r"^(?:[\s,;:?!-]+|(?:about|at|in|with|on|to|for|of|the|regarding|and|has|have|did)\b)+"
+    r"^(?:[\s,;:?!-]+|(?:about|at|in|with|on|to|for|of|the|regarding|and|has|have|did|please"
+    r"|(?:tell|give|show) me)\b)+"
     r"|[\s,;:?!.-]+$",
     re.IGNORECASE,
 )

@@ -68,6 +68,9 @@ def test_the_value_before_another_one(question: str, fact: str, before: str) -> 
         ("how did the water level change between may and june", "water level"),
         ("swing bridge changes between january and march", "swing bridge"),
         ("tidal plant news since june, what is different", "tidal plant"),
+        ("What changes were made to the bus fare since May?", "bus fare"),
+        ("What happened to the bridge since June?", "bridge"),
+        ("Please tell me the latest news about the museum since last week", "museum"),
     ],
 )
 def test_what_changed_in_a_stretch_of_time(question: str, subject: str) -> None:
@@ -89,6 +92,7 @@ def test_what_changed_needs_no_time_but_a_subject() -> None:
         "What changed when the bridge opened?",
         "How did the ban change the schools since the war?",
         "Which new ferry has sailed since March?",
+        "Tell me the fare since March",
         "Who led the crew before the strike?",
         "Who sailed before he became captain?",
         "Who owned the quay before 1910?",
