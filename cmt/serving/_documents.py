@@ -14,6 +14,7 @@ from cmt.bank.change_values import with_values
 from cmt.bank.schema import latest_versions
 from cmt.common.arrow import rows_without
 from cmt.project import Project
+from cmt.rounds.care import forgetting
 from cmt.serving._schemas import ChangeEntry, Document, Entry, Memory, Page, Range
 
 _COLUMNS = ["memory_id", "doc_id", "title", "published_at", "superseded_at", "supersedes"]
@@ -88,11 +89,39 @@ class DocumentBrowser:
         ]
         return Document(**matches[0], content=content, changes=self.changes([doc_id]))
 
-    def changes(self, doc_ids: Collection[str] | None = None) -> list[ChangeEntry]:
+    def with_words(self, words: str) -> list[str]:
+        """The doc_ids of the documents that have every one of `words`, best first. Raises BankError
+        if the bank keeps no texts.
+        """
+        return list(forgetting.candidates(self.project, source=None, matching=words))
+
+    def changes(
+        self,
+        doc_ids: Collection[str] | None = None,
+        *,
+        subject: str = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[ChangeEntry]:
         """The changes of `doc_ids`, or of all documents, by the date from which the new value
         holds.
+
+        `subject`: only those of which a document has every one of these words. `since`, `until`:
+        only those whose new value was published, or holds from, a date between them.
         """
         bank, changes = self.project.active.bank(), self.project.history.changes(doc_ids)
+        if subject.strip():
+            named = set(self.with_words(subject))
+            changes = [change for change in changes if not named.isdisjoint(change.doc_ids)]
+
+        def is_between(date: datetime) -> bool:
+            return (since is None or since <= date) and (until is None or date <= until)
+
+        changes = [
+            change
+            for change in changes
+            if is_between(change.holds_from) or is_between(change.new.published_at)
+        ]
         return (
             [ChangeEntry(**report.to_json()) for report in with_values(bank, changes)]
             if changes

@@ -21,6 +21,8 @@ from cmt.serving._schemas import (
     Answered,
     Ask,
     AsOf,
+    ChangedSince,
+    ChangedUntil,
     ChangeEntry,
     Document,
     Health,
@@ -167,9 +169,18 @@ def document(browser: Browser, doc_id: str) -> Document:
 
 
 @router.get("/changes", tags=["bank"])
-def changes(browser: Browser, doc_id: str | None = None) -> list[ChangeEntry]:
-    """The changes that rounds found, of one document or of all, rejected ones included."""
-    return browser.changes(None if doc_id is None else [doc_id])
+def changes(
+    browser: Browser,
+    doc_id: str | None = None,
+    subject: str = "",
+    since: ChangedSince = None,
+    until: ChangedUntil = None,
+) -> list[ChangeEntry]:
+    """The changes that rounds found, of one document or of all, rejected ones included. `subject`:
+    only changes between documents of which one has every one of these words.
+    """
+    doc_ids = None if doc_id is None else [doc_id]
+    return browser.changes(doc_ids, subject=subject, since=since, until=until)
 
 
 @router.get("/healthz", tags=["server"])

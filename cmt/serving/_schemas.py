@@ -42,6 +42,16 @@ Since = Annotated[
 Until = Annotated[
     datetime | None, _parsed_by(parse_end), _date_schema("Published on that day or earlier.")
 ]
+ChangedSince = Annotated[
+    datetime | None,
+    _parsed_by(parse_start),
+    _date_schema("The new value was published, or holds from, on that day or later."),
+]
+ChangedUntil = Annotated[
+    datetime | None,
+    _parsed_by(parse_end),
+    _date_schema("The new value was published, or holds from, on that day or earlier."),
+]
 
 
 class Ask(BaseModel):

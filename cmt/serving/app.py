@@ -1,16 +1,19 @@
 """The ASGI application: routes, error handlers, middleware and the web page."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
 from cmt import __version__
+from cmt.common.imports import missing_extra
 from cmt.project import Project
 from cmt.serving import _admin, _openai, _routes
+from cmt.serving._admin import Admin
 from cmt.serving._auth import AccessControl
 from cmt.serving._batching import DynamicBatcher
 from cmt.serving._documents import DocumentBrowser
@@ -19,6 +22,9 @@ from cmt.serving._middleware import AllowedHosts, BodyLimit, SecurityHeaders
 from cmt.serving._request_log import RequestLog, log_handler
 from cmt.serving.tokens import TokenFile
 from cmt.stream.limits import MEGABYTE
+
+if TYPE_CHECKING:
+    from cmt.serving._mcp_http import McpEndpoint
 
 WEB = Path(__file__).parent / "web"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -36,13 +42,17 @@ def create_app(project: Project, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
     if tokens:
         tokens.tokens()
     _ = project.model  # loads LM and compressor before the first question
-    batcher = DynamicBatcher(project)
+    batcher, browser, admin = DynamicBatcher(project), DocumentBrowser(project), Admin(project)
+    mcp = _mcp_endpoint(batcher, browser, admin)
     log = log_handler(serving.request_log)
 
     @asynccontextmanager
-    async def closing_log(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        log.close()
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.callback(log.close)
+            if mcp:
+                await stack.enter_async_context(mcp.running())
+            yield
 
     # 1. Routes.
     about = "Answers from the memory of a stream of documents, as of a date, with their sources."
@@ -52,14 +62,16 @@ def create_app(project: Project, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
         description=about,
         docs_url=None,
         redoc_url=None,
-        lifespan=closing_log,
+        lifespan=lifespan,
     )
-    app.state.batcher, app.state.browser = batcher, DocumentBrowser(project)
+    app.state.batcher, app.state.browser = batcher, browser
     app.include_router(_routes.router)
     app.include_router(_openai.router)
     if tokens:
-        app.state.admin = _admin.Admin(project)
+        app.state.admin = admin
         app.include_router(_admin.router)
+    if mcp:
+        app.router.routes.append(mcp.route)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     app.add_api_route("/", lambda: FileResponse(WEB / "index.html"), include_in_schema=False)
     # FastAPI's own page would load scripts from another host and send no token
@@ -77,3 +89,17 @@ def create_app(project: Project, *, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
         RequestLog, handler=log, questions=serving.log_questions, metrics=batcher.metrics
     )
     return app
+
+
+def _mcp_endpoint(
+    batcher: DynamicBatcher, browser: DocumentBrowser, admin: Admin
+) -> "McpEndpoint | None":
+    """Answers the Model Context Protocol; None without the extra `mcp`."""
+    try:
+        from cmt.serving._mcp_http import McpEndpoint
+        from cmt.serving.mcp_server import Served
+    except ImportError as error:
+        if missing_extra(error) is None:
+            raise
+        return None
+    return McpEndpoint(batcher.project, Served(batcher, browser, admin))

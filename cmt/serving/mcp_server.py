@@ -1,18 +1,20 @@
-"""The memory as a server of the Model Context Protocol: `cmt mcp` lets an assistant use the bank.
+"""The memory as a server of the Model Context Protocol: an assistant uses the bank over stdin and
+stdout (`cmt mcp`), or over HTTP (`/mcp` of `cmt serve`, see `_mcp_http`).
 
-The tools do what the HTTP routes do. The first one loads libraries and models, so that a client is
-greeted at once.
+The tools do what the HTTP routes do. In `cmt mcp` the first one loads libraries and models, so that
+a client is greeted at once.
 """
 
 import inspect
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 from anyio import to_thread
-from mcp.server.mcpserver import MCPServer, ResourceSecurity
+from mcp.server.mcpserver import Context, MCPServer, ResourceSecurity
 from mcp.server.mcpserver.exceptions import (
     ResourceError,
     ResourceNotFoundError,
@@ -29,9 +31,12 @@ from cmt.answering.dated_values import FactHistory
 from cmt.errors import CmtError, ConfigError
 from cmt.project import Project
 from cmt.serving._errors import stream_message
+from cmt.serving._middleware import request_state
 from cmt.serving._schemas import (
     Answered,
     AsOf,
+    ChangedSince,
+    ChangedUntil,
     ChangeEntry,
     Document,
     Forgotten,
@@ -44,6 +49,11 @@ from cmt.serving._schemas import (
     Until,
     explain,
 )
+
+if TYPE_CHECKING:
+    from cmt.serving._admin import Admin
+    from cmt.serving._batching import DynamicBatcher
+    from cmt.serving._documents import DocumentBrowser
 
 DOCUMENT_URI = "cmt://documents/{doc_id}"
 _UNTRUSTED = (
@@ -98,55 +108,73 @@ class MemoryServer(MCPServer[Any]):
             raise
 
 
-class _Served:
-    """What the tools share; it imports what takes seconds."""
+@dataclass(frozen=True)
+class Served:
+    """What the tools share, with each other and with the HTTP routes."""
 
-    def __init__(self, project: Project) -> None:
-        from cmt.serving import _routes
+    batcher: "DynamicBatcher"
+    browser: "DocumentBrowser"
+    admin: "Admin"
+
+    @classmethod
+    def load(cls, project: Project) -> "Served":
+        """Of a process without HTTP routes; imports what takes seconds."""
         from cmt.serving._admin import Admin
         from cmt.serving._batching import DynamicBatcher
         from cmt.serving._documents import DocumentBrowser
 
-        self.routes, self.admin = _routes, Admin(project)
-        self.batcher, self.browser = DynamicBatcher(project), DocumentBrowser(project)
+        return cls(DynamicBatcher(project), DocumentBrowser(project), Admin(project))
 
     def document(self, doc_id: str) -> Document:
         """A document. Raises HTTPException if the bank does not have it."""
-        return self.routes.document(self.browser, doc_id)
+        from cmt.serving import _routes
+
+        return _routes.document(self.browser, doc_id)
 
 
 class _Tools:
     """The tools. Docstrings are their descriptions."""
 
-    def __init__(self, project: Project, *, source: str) -> None:
-        """`source`: publisher of the documents that `ingest` adds."""
+    def __init__(self, project: Project, *, source: str, served: Served | None) -> None:
+        """`source`: publisher of the documents that `ingest` adds without a token. `served`: None
+        loads it at the first use.
+        """
         self.project, self.source = project, source
-        self._served: _Served | None = None
+        self._served = served
         self._lock = Lock()
 
-    async def ask(self, question: QuestionText, as_of: AsOf = None) -> FromDocuments[Answered]:
+    async def ask(
+        self, context: Context[Any, Any], question: QuestionText, as_of: AsOf = None
+    ) -> FromDocuments[Answered]:
         """Answer a question from the documents, as of a date, with sources. The question is
         independent of earlier ones. "not in memory" is an answer: do not guess another.
         """
-        served = await self._questioned(question)
+        served = await self._questioned(question, context)
         answer = await served.batcher.answer(question, as_of)
         return FromDocuments(untrusted=answer.answered)
 
     async def history(
-        self, question: QuestionText, as_of: AsOf = None
+        self, context: Context[Any, Any], question: QuestionText, as_of: AsOf = None
     ) -> FromDocuments[FactHistory]:
         """List the values that answered a question over time, each with its dates and documents."""
-        served = await self._questioned(question)
+        served = await self._questioned(question, context)
         return FromDocuments(untrusted=await served.batcher.history(question, as_of))
 
-    def changes(self, doc_ids: DocIds | None = None) -> FromDocuments[list[ChangeEntry]]:
+    def changes(
+        self,
+        doc_ids: DocIds | None = None,
+        subject: str = "",
+        since: ChangedSince = None,
+        until: ChangedUntil = None,
+    ) -> FromDocuments[list[ChangeEntry]]:
         """List the changes of facts that were found between documents: old and new value, and the
-        day from which the new one holds. `doc_ids`: only changes that name one of them.
+        day from which the new one holds. `doc_ids`: only changes that name one of them. `subject`:
+        only changes between documents of which one has every one of these words.
         """
-        served = self._open()
+        served, dates = self._open(), {"since": since, "until": until}
         for doc_id in doc_ids or ():
             served.document(doc_id)  # an unknown id is an error
-        return FromDocuments(untrusted=served.browser.changes(doc_ids))
+        return FromDocuments(untrusted=served.browser.changes(doc_ids, subject=subject, **dates))
 
     def documents(
         self,
@@ -158,9 +186,7 @@ class _Tools:
     ) -> FromDocuments[Page]:
         """List documents, newest first. `words`: only those whose text has every one of them."""
         served, dates = self._open(), {"since": since, "until": until}
-        found = None
-        if words.strip():
-            found = [each.doc_id for each in served.admin.workspace.forgettable(matching=words)]
+        found = served.browser.with_words(words) if words.strip() else None
         page = served.browser.page(**dates, offset=offset, limit=limit, doc_ids=found)
         return FromDocuments(untrusted=page)
 
@@ -172,15 +198,22 @@ class _Tools:
         """Say whether the memory can answer, from how many documents of which dates, and which
         slices of documents wait for a round.
         """
+        from cmt.serving import _routes
+
         served = self._open()
         return Status(
-            **served.routes.health(served.batcher).model_dump(),
+            **_routes.health(served.batcher).model_dump(),
             published=served.browser.date_range(),
             pending=self.project.history.pending(),
         )
 
     async def ingest(
-        self, text: str, title: str = "", published_at: str = "", doc_id: str = ""
+        self,
+        context: Context[Any, Any],
+        text: str,
+        title: str = "",
+        published_at: str = "",
+        doc_id: str = "",
     ) -> IngestedDocument:
         """Add a document to the stream. It is answered from after a round, which
         `cmt update --all` runs. `published_at`: a date; default: now. A known `doc_id` makes it a
@@ -191,8 +224,10 @@ class _Tools:
         row = {"published_at": datetime.now(UTC).isoformat()}
         row |= {name: value for name, value in values.items() if value}
         files = {"documents.jsonl": json.dumps(row).encode() + b"\n"}
+        token = _http_state(context).get("token")
+        name, source = (token.name, token.source) if token else ("mcp", self.source)
         ingested = await to_thread.run_sync(
-            admin.ingest, files, "mcp", self.source, limiter=admin.ingesting
+            admin.ingest, files, name, source, limiter=admin.ingesting
         )
         return IngestedDocument(**ingested.model_dump())
 
@@ -203,31 +238,48 @@ class _Tools:
         admin = (await to_thread.run_sync(self._open)).admin
         return await to_thread.run_sync(admin.forget, doc_ids, False, limiter=admin.forgetting)
 
-    def _open(self) -> _Served:
+    def _open(self) -> Served:
         with self._lock:
             if self._served is None:
-                self._served = _Served(self.project)
+                self._served = Served.load(self.project)
             return self._served
 
-    async def _questioned(self, question: str) -> _Served:
-        """Raise ConfigError if a question is too long, HTTPException if too many wait."""
+    async def _questioned(self, question: str, context: Context[Any, Any]) -> Served:
+        """Raise ConfigError if a question is too long, HTTPException if too many wait. Keeps the
+        question for the request log.
+        """
         try:
             check_length(question, longest=self.project.params.serving.question_characters)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         served = await to_thread.run_sync(self._open)
         served.batcher.check_queue()
+        _http_state(context)["question"] = question
         return served
 
 
-def create_server(project: Project, *, write: bool = False, source: str = "mcp") -> MemoryServer:
-    """The server of `project`; nothing is loaded yet.
+def _http_state(context: Context[Any, Any]) -> dict[str, Any]:
+    """The state of the HTTP request of a call (see `request_state`); an empty one without HTTP."""
+    request = context.request_context.request
+    return {} if request is None else request_state(request.scope)
 
-    `write`: also `ingest`, whose documents have the publisher `source`, and `forget`.
+
+def create_server(
+    project: Project, *, write: bool = False, source: str = "mcp", served: Served | None = None
+) -> MemoryServer:
+    """The server of `project`; nothing is loaded yet, or nothing at all with `served`.
+
+    `write`: also `ingest`, whose documents have the publisher of the token, or else `source`, and
+    `forget`.
     """
-    tools = _Tools(project, source=source)
+    tools = _Tools(project, source=source, served=served)
     server = MemoryServer(
-        "cmt", title="cmt", version=__version__, instructions=_INSTRUCTIONS, log_level="WARNING"
+        "cmt",
+        title="cmt",
+        version=__version__,
+        instructions=_INSTRUCTIONS,
+        log_level="WARNING",
+        subscriptions=False,  # nothing is announced, and a subscription keeps its connection open
     )
     # 1. the tools; a description is the docstring, and says what is untrusted
     titled: list[tuple[Callable[..., Any], str, ToolAnnotations]] = [

@@ -36,13 +36,19 @@ def serving_client(
 
 @contextmanager
 def running(
-    app: ASGIApp, *, proxies: tuple[str, ...] = (), http: type[TimedProtocol] = TimedProtocol
+    app: ASGIApp,
+    *,
+    proxies: tuple[str, ...] = (),
+    http: type[TimedProtocol] = TimedProtocol,
+    port: int = 0,
 ) -> Iterator[str]:
-    """The address of a server of `app`, which speaks `http`; `proxies`: see `serving.proxies`."""
+    """The address of a server of `app`, which speaks `http`; `proxies`: see `serving.proxies`.
+    `port`: 0 is a free one.
+    """
     config = server_config(app, proxies=proxies)
     config.http = http
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         thread = Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
