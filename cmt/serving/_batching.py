@@ -28,11 +28,13 @@ from cmt.serving._schemas import Answered
 
 @dataclass(frozen=True)
 class ServedAnswer:
-    """The body of a response, and the numbers of tokens of question and answer."""
+    """The body of a response, the number of tokens of the question, and the end of each token of
+    the answer in characters.
+    """
 
     answered: Answered
     question_tokens: int
-    answer_tokens: int
+    answer_ends: tuple[int, ...]
 
 
 @dataclass(eq=False)
@@ -178,13 +180,17 @@ class DynamicBatcher:
             )
             found |= dict(zip(plain, given, strict=True))
         answers = [found[number] for number in range(len(batch))]
-        tokenize = self.project.lm.tokenize  # in this thread: it is not thread-safe
+        lm = self.project.lm  # in this thread: its tokenizer is not thread-safe
         answered = [
             Answered.of(answer, as_of, compressor=answerer.model.digest)
             for answer, as_of in zip(answers, dates, strict=True)
         ]
         return [
-            ServedAnswer(one, len(tokenize(one.question)), len(tokenize(one.answer)))
+            ServedAnswer(
+                one,
+                question_tokens=len(lm.tokenize(one.question)),
+                answer_ends=tuple(last for _, last in lm.offsets(one.answer)),
+            )
             for one in answered
         ]
 

@@ -21,6 +21,7 @@ from cmt.answering.answer import clean_question
 from cmt.modeling.checkpoint import WEIGHTS
 from cmt.serving._batching import DynamicBatcher, ServedAnswer
 from cmt.serving._errors import UnknownModelError, stream_message
+from cmt.serving._openai_options import Options
 from cmt.serving._routes import Batcher, ReadyBatcher, check_request
 from cmt.serving._schemas import AsOf, Fault, Problem
 
@@ -32,7 +33,7 @@ router = APIRouter(
 
 
 class Part(BaseModel):
-    """A part of a message; parts other than text are ignored."""
+    """A part of a message."""
 
     type: str
     text: str | None = ""
@@ -58,7 +59,7 @@ class StreamOptions(BaseModel):
     include_usage: bool | None = False
 
 
-class Completion(BaseModel):
+class Completion(Options):
     """A request as OpenAI's clients send it; unknown fields are ignored, and null is a missing
     field.
     """
@@ -72,6 +73,13 @@ class Completion(BaseModel):
     @model_validator(mode="after")
     def _has_a_question(self) -> "Completion":
         _ = self.question
+        [*_, asked] = [message for message in self.messages if message.role == "user"]
+        for part in asked.content if isinstance(asked.content, list) else []:
+            if part.type != "text":
+                raise ValueError(
+                    f"the question has a part of the type {part.type[:40]!r}, and only text is "
+                    "read: leave it out"
+                )
         return self
 
     @property
@@ -119,9 +127,10 @@ async def complete(request: Completion, http_request: Request, batcher: ReadyBat
         headers = {"X-Accel-Buffering": "no"}  # /ask/stream has it, too
         return EventSourceResponse(_stream(request, batcher), headers=headers)
     served = await batcher.answer(request.question, request.as_of)
-    message = {"role": "assistant", "content": served.answered.answer, "refusal": None}
-    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-    extra = {"usage": _usage(served), **_provenance(served)}
+    content, finish = request.cut(served.answered.answer, served.answer_ends)
+    message = {"role": "assistant", "content": content, "refusal": None}
+    choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
+    extra = {"usage": _usage(served, content), **_provenance(served)}
     return JSONResponse({**_header(), "object": "chat.completion", "choices": [choice], **extra})
 
 
@@ -144,15 +153,22 @@ async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerato
         return _event({**header, "object": "chat.completion.chunk", "choices": choices, **extra})
 
     yield chunk({"role": "assistant", "content": ""})
+    text, sent = "", 0  # of the answer so far, and its characters that the client has
     try:
         async with aclosing(batcher.stream(request.question, request.as_of)) as parts:
             async for part in parts:
                 if isinstance(part, str):
-                    yield chunk({"content": part})
+                    text += part
+                    if piece := text[sent : request.settled(text)]:
+                        yield chunk({"content": piece})
+                        sent += len(piece)
                     continue
-                yield chunk({}, finish="stop", **_provenance(part))
+                content, finish = request.cut(part.answered.answer, part.answer_ends)
+                if rest := content[sent:]:
+                    yield chunk({"content": rest})
+                yield chunk({}, finish=finish, **_provenance(part))
                 if with_usage:
-                    yield chunk(usage=_usage(part))
+                    yield chunk(usage=_usage(part, content))
                 yield format_sse_event(data_str="[DONE]")
     except Exception as error:
         yield _event(
@@ -171,9 +187,12 @@ def _provenance(served: ServedAnswer) -> dict[str, Any]:
     return {"answer_id": answered["id"], **{name: answered[name] for name in names}}
 
 
-def _usage(served: ServedAnswer) -> dict[str, int]:
-    """Tokens of question and answer, without the tokens of memories that the LM reads."""
-    prompt, completion = served.question_tokens, served.answer_tokens
+def _usage(served: ServedAnswer, content: str) -> dict[str, int]:
+    """Tokens of the question and of the sent `content`, without those of memories that the LM
+    reads.
+    """
+    prompt = served.question_tokens
+    completion = sum(end <= len(content) for end in served.answer_ends)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
