@@ -4,14 +4,15 @@
 
 The folder has `documents.jsonl`. A line of a FILE is a question with its `form`, `as_of` and
 `answers`, any of which is right; none if the documents do not have the answer. An answer to "what
-changed" is right if it has all of them. Prints for each form
-how many questions are right, wrong and likely, and not in memory, and how many are recognised as
-each form.
+changed" is right if it has all of them. A follow-up is asked after its `first` question. Prints for
+each form how many questions are right, wrong and likely, and not in memory, and how many are
+recognised as each form.
 """
 
 import json
 import lzma
 from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -27,6 +28,7 @@ from cmt.cli.context import run_script
 from cmt.cli.output import write_table
 from cmt.common.dates import parse_end
 from cmt.evaluation.temporary_bank import TemporaryBank
+from cmt.questions.follow_up import complete
 from cmt.questions.forms import Form, form_of
 from cmt.text.answers import same_value
 
@@ -62,9 +64,12 @@ def main(
 def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
     """Whether the answer is right, wrong and likely, or missing, and which form is recognised."""
     text, as_of = question["question"], parse_end(question["as_of"])
-    answer = answer_over_time(answerer, text, as_of=as_of)
-    if answer is None:
-        [answer] = answerer.answer([text], as_of=[as_of])
+    if first := question.get("first"):
+        try:
+            text = complete(text, [(first, ask(answerer, first, as_of).text)])
+        except ValueError:
+            return False, False, True, *(form == "plain" for form in FORMS)
+    answer = ask(answerer, text, as_of)
     right = is_right(answer, question["answers"])
     if question["form"] == "changed" and question["answers"]:
         right = answer.form == "changed" and gives_all(answer.text, question["answers"])
@@ -77,6 +82,12 @@ def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
 def gives_all(text: str, values: list[str]) -> bool:
     """Whether `text` has all `values`."""
     return all(value.lower() in text.lower() for value in values)
+
+
+def ask(answerer: Answerer, question: str, as_of: datetime) -> Answer:
+    """The answer to a question of any form."""
+    over_time = answer_over_time(answerer, question, as_of=as_of)
+    return over_time or answerer.answer([question], as_of=[as_of])[0]
 
 
 def is_right(answer: Answer, answers: list[str]) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cmt.answering.dated_values import FactHistory
     from cmt.evaluation.evaluate import Evaluation, SystemScores
     from cmt.modeling.codebook import Codebook
+    from cmt.questions.follow_up import Turn
     from cmt.rounds.care.forgetting import Candidate, ForgottenDocument
     from cmt.rounds.care.verification import PartReport
     from cmt.rounds.erasure import ForgetReport
@@ -408,18 +409,25 @@ class Workspace:
         return [document for doc_id, document in found.items() if doc_id not in left_out]
 
     def ask(
-        self, question: str, *, as_of: datetime | str | None = None, closed_book: bool = False
+        self,
+        question: str,
+        *,
+        as_of: datetime | str | None = None,
+        closed_book: bool = False,
+        previous: "Sequence[Turn]" = (),
     ) -> "Answer":
         """Answer a question as of a date (None: now), with the sources of the answer. A string is
         read as `cmt ask --as-of` reads it: a plain date is the end of that day in UTC.
 
-        With `closed_book` the answer of the LM without memory is added. Raises BankError if there
-        is no bank of the compressor in use, and ConfigError if `as_of` is no date-time with a zone,
-        or `question` is empty or too long.
+        `previous`: the questions before this one and their answers, which complete a follow-up; the
+        answer's `question` is the completed one. With `closed_book` the answer of the LM without
+        memory is added. Raises BankError if there is no bank of the compressor in use, and
+        ConfigError if `as_of` is no date-time with a zone, or `question` is empty, too long, or
+        incomplete.
         """
         from cmt.answering.over_time import answer_over_time
 
-        question, instant = self._checked(question, as_of)
+        question, instant = self._checked(question, as_of, previous)
         answerer = self.project.active.answerer()
         over_time = answer_over_time(answerer, question, as_of=instant)
         if over_time and not closed_book:
@@ -438,9 +446,12 @@ class Workspace:
         question, instant = self._checked(question, as_of)
         return fact_history(self.project.active.answerer(), question, as_of=instant)
 
-    def _checked(self, question: str, as_of: datetime | str | None) -> tuple[str, datetime | None]:
-        """A question and its date, as the answerer takes them. Raises ConfigError."""
+    def _checked(
+        self, question: str, as_of: datetime | str | None, previous: "Sequence[Turn]" = ()
+    ) -> tuple[str, datetime | None]:
+        """A question, completed, and its date, as the answerer takes them. Raises ConfigError."""
         from cmt.answering.answer import check_length, clean_question
+        from cmt.questions.follow_up import complete
 
         if as_of is not None and not isinstance(as_of, datetime | str):
             raise ConfigError(f"as_of must be a date-time with a time zone, not {as_of!r}")
@@ -448,6 +459,7 @@ class Workspace:
             instant = parse_end(as_of) if isinstance(as_of, str) else as_of
             question = clean_question(question)
             check_length(question, longest=self.project.declared.serving.question_characters)
+            question = complete(question, previous)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         return question, instant

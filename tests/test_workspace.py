@@ -43,10 +43,17 @@ def test_ask_checks_the_question_as_the_cli_and_the_server_do(adapted: Workspace
     for question, reason in (
         ("\x00 ", "the question is empty"),
         ("x" * 2_001, "has 2,001 characters: shorten it"),
+        ("and before her?", "continues an earlier one that is missing.*ask it in full"),
     ):
         for method in (adapted.ask, adapted.history):
             with pytest.raises(cmt.ConfigError, match=reason):
                 method(question)
+
+
+def test_ask_completes_a_follow_up_from_the_previous_questions(adapted: Workspace) -> None:
+    previous = [("Who is the mayor of Port Ellery?", "Vell")]
+    answer = adapted.ask("And before him?", previous=previous)
+    assert answer.question == "Who was the mayor of Port Ellery before Vell?"
 
 
 def test_evaluate_asks_all_questions_or_a_seeded_sample(adapted: Workspace) -> None:

@@ -10,6 +10,7 @@ import typer
 from cmt.answering.answer import NOT_IN_MEMORY, check_length, clean_question
 from cmt.cli import output
 from cmt.cli.context import AsOf, Json, parse_as_of, print_result
+from cmt.questions.follow_up import Turn, complete
 from cmt.text.display import plain
 
 
@@ -57,8 +58,9 @@ def chat(
 ) -> None:
     """Answer one question per line and keep the model loaded; Ctrl-D or `exit` ends.
 
-    Each question is independent: this is not a conversation. With --json-lines the line of a
-    refused question has `error`, and the exit status is 1.
+    A follow-up such as "and in June?" is completed from the questions before it, and printed as it
+    is answered. With --json-lines the line of a refused question has `error`, and the exit status
+    is 1.
     """
     instant = parse_as_of(as_of)
     workspace, longest = ctx.obj.workspace, ctx.obj.params.serving.question_characters
@@ -66,9 +68,12 @@ def chat(
         ctx.obj.project.active.bank()
     progress.current = ""  # Ctrl-C at the prompt interrupts no stage
     refused = False
-    for question in _questions():
+    previous: list[Turn] = []
+    for line in _questions():
+        question = line
         try:
             check_length(question, longest=longest)
+            question = complete(question, previous)
         except ValueError as error:
             if json_lines:
                 refused = True
@@ -77,10 +82,13 @@ def chat(
                 output.write_line(f"error: {error}", style="red", stderr=True)
             continue
         answer = workspace.ask(question, as_of=instant)
+        previous.append((question, answer.text))
         if json_lines:
             output.write_json(output.answer_json(answer, instant), indent=None)
-        else:
-            output.write_short_answer(answer)
+            continue
+        if question != line:
+            output.write_line(question, indent=2, style="dim")
+        output.write_short_answer(answer)
     if refused:
         raise typer.Exit(1)
 

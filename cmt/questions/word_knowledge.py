@@ -14,6 +14,7 @@ from torch import Tensor
 from cmt.lm.decoding import shared_prefix
 from cmt.lm.model import FrozenLM
 from cmt.questions._spans import FUNCTION_WORD
+from cmt.text.verbs import IRREGULAR
 
 PERSONS = frozenset(["person", "god"])
 PLACES = frozenset([
@@ -42,17 +43,6 @@ _NEIGHBOURS = 8  # most similar words of a word
 _LEAST_SIMILARITY = 0.45
 _WORD = re.compile(r" [a-z]{3,}")
 
-# past → infinitive of the verbs of PAST_VERB that do not end in -ed
-_IRREGULAR = {
-    "became": "become", "began": "begin", "made": "make", "took": "take", "won": "win",
-    "led": "lead", "gave": "give", "found": "find", "built": "build", "wrote": "write",
-    "held": "hold", "lost": "lose", "left": "leave", "came": "come", "went": "go", "ran": "run",
-    "said": "say", "saw": "see", "grew": "grow", "fell": "fall", "met": "meet", "brought": "bring",
-    "bought": "buy", "sold": "sell", "sent": "send", "told": "tell", "taught": "teach",
-    "thought": "think", "drew": "draw", "rose": "rise", "sang": "sing", "spoke": "speak",
-    "kept": "keep", "fought": "fight",
-}  # fmt: skip
-
 
 class WordKnowledge:
     """Similar words by the LM's embeddings, and kinds of names by its predictions."""
@@ -78,8 +68,8 @@ class WordKnowledge:
 
     def infinitive(self, past: str) -> str:
         """The infinitive of a verb in the past; the verb itself if no candidate is a word."""
-        if past in _IRREGULAR:
-            return _IRREGULAR[past]
+        if past in IRREGULAR:
+            return IRREGULAR[past]
         stem, own = past.removesuffix("ed"), self._index(past)
         indices = {
             word: self._index(word) for word in (stem, stem[:-1], f"{stem}e", f"{stem[:-1]}y")

@@ -1,8 +1,8 @@
 """The part of OpenAI's HTTP interface that chat clients use: `/v1/models` and
 `/v1/chat/completions`.
 
-The last user message is the question. Earlier messages and sampling options are ignored, because
-the memory answers single questions. Sources are extra fields of the response.
+The last user message is the question; earlier questions and answers complete a follow-up. Sampling
+options are ignored. Sources and the completed question are extra fields of the response.
 """
 
 import json
@@ -19,11 +19,13 @@ from pydantic import BaseModel, Field, model_validator
 
 from cmt.answering.answer import clean_question
 from cmt.modeling.checkpoint import WEIGHTS
+from cmt.questions.follow_up import Turn
 from cmt.serving._batching import DynamicBatcher, ServedAnswer
 from cmt.serving._errors import UnknownModelError, stream_message
 from cmt.serving._openai_options import Options
 from cmt.serving._routes import Batcher, ReadyBatcher, check_request
 from cmt.serving._schemas import AsOf, Fault, Problem
+from cmt.text.display import plain
 
 MODEL = "cmt"
 
@@ -88,6 +90,19 @@ class Completion(Options):
         texts = [message.text for message in self.messages if message.role == "user"]
         return clean_question(texts[-1] if texts else "")
 
+    @property
+    def previous(self) -> list[Turn]:
+        """The user messages before the last one, each with the message of the assistant behind
+        it.
+        """
+        turns: list[Turn] = []
+        for message in self.messages:
+            if message.role == "user":
+                turns.append((plain(message.text), ""))
+            elif message.role == "assistant" and turns:
+                turns[-1] = (turns[-1][0], plain(message.text))
+        return turns[:-1]
+
 
 class Model(BaseModel):
     """An entry of `/v1/models`."""
@@ -122,11 +137,13 @@ def model(name: str, batcher: Batcher) -> Model:
 async def complete(request: Completion, http_request: Request, batcher: ReadyBatcher) -> Response:
     """Answer the last user message; `as_of` in the body sets the date."""
     _check_name(request.model)
-    check_request(http_request, batcher, request.question, field="messages")
+    question = check_request(
+        http_request, batcher, request.question, field="messages", previous=request.previous
+    )
     if request.stream:
         headers = {"X-Accel-Buffering": "no"}  # /ask/stream has it, too
-        return EventSourceResponse(_stream(request, batcher), headers=headers)
-    served = await batcher.answer(request.question, request.as_of)
+        return EventSourceResponse(_stream(request, question, batcher), headers=headers)
+    served = await batcher.answer(question, request.as_of)
     content, finish = request.cut(served.answered.answer, served.answer_ends)
     message = {"role": "assistant", "content": content, "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
@@ -134,7 +151,9 @@ async def complete(request: Completion, http_request: Request, batcher: ReadyBat
     return JSONResponse({**_header(), "object": "chat.completion", "choices": [choice], **extra})
 
 
-async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerator[bytes, None]:
+async def _stream(
+    request: Completion, question: str, batcher: DynamicBatcher
+) -> AsyncGenerator[bytes, None]:
     """The answer as OpenAI's chunks: role, pieces of text, end with sources, usage if asked for,
     [DONE].
     """
@@ -155,7 +174,7 @@ async def _stream(request: Completion, batcher: DynamicBatcher) -> AsyncGenerato
     yield chunk({"role": "assistant", "content": ""})
     text, sent = "", 0  # of the answer so far, and its characters that the client has
     try:
-        async with aclosing(batcher.stream(request.question, request.as_of)) as parts:
+        async with aclosing(batcher.stream(question, request.as_of)) as parts:
             async for part in parts:
                 if isinstance(part, str):
                     text += part
@@ -183,7 +202,7 @@ def _header() -> dict[str, Any]:
 def _provenance(served: ServedAnswer) -> dict[str, Any]:
     """Fields beyond OpenAI's interface."""
     answered = served.answered.model_dump(mode="json")
-    names = ("verdict", "known", "confidence", "as_of", "sources", "compressor")
+    names = ("question", "verdict", "known", "confidence", "as_of", "sources", "compressor")
     return {"answer_id": answered["id"], **{name: answered[name] for name in names}}
 
 

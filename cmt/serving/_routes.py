@@ -1,7 +1,7 @@
 """Routes of the web page and of `curl`: questions, documents, health and metrics."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from cmt import __version__
 from cmt.answering import answer as answers
 from cmt.answering.dated_values import FactHistory
+from cmt.questions.follow_up import Turn, complete
 from cmt.serving._batching import DynamicBatcher
 from cmt.serving._documents import DocumentBrowser
 from cmt.serving._errors import stream_message
@@ -71,26 +72,38 @@ ReadyBatcher = Annotated[DynamicBatcher, Depends(_batcher_with_bank)]
 Browser = Annotated[DocumentBrowser, Depends(_browser)]
 
 
-def check_request(request: Request, batcher: DynamicBatcher, question: str, *, field: str) -> None:
-    """Raise RequestValidationError if a question is too long, and HTTPException 429 if the queue is
-    full.
+def check_request(
+    request: Request,
+    batcher: DynamicBatcher,
+    question: str,
+    *,
+    field: str,
+    previous: Sequence[Turn] = (),
+) -> str:
+    """The question, completed from the `previous` ones. Raises RequestValidationError if it is too
+    long or incomplete, and HTTPException 429 if the queue is full.
 
     Checked before a stream starts, because its status cannot change later. Keeps the question for
     the request log.
     """
     try:
         answers.check_length(question, longest=batcher.project.params.serving.question_characters)
+        question = complete(question, previous)
     except ValueError as error:
         raise RequestValidationError(
             [{"loc": ("body", field), "msg": str(error), "type": "value_error"}]
         ) from None
     batcher.check_queue()
     request.state.question = question
+    return question
 
 
 def _checked(request: Ask, http_request: Request, batcher: Batcher) -> Ask:
-    check_request(http_request, batcher, request.question, field="question")
-    return request
+    turns = [(turn.question, turn.answer) for turn in request.previous]
+    completed = check_request(
+        http_request, batcher, request.question, field="question", previous=turns
+    )
+    return request.model_copy(update={"question": completed})
 
 
 Question = Annotated[Ask, Depends(_checked)]

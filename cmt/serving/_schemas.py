@@ -54,6 +54,25 @@ ChangedUntil = Annotated[
 ]
 
 
+class PreviousQuestion(BaseModel):
+    """A question that was asked before, and its answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: str
+    answer: str = ""
+
+
+Previous = Annotated[
+    list[PreviousQuestion],
+    Field(
+        max_length=100,
+        description="The questions before this one, the latest last; they complete a follow-up "
+        'such as "and in June?".',
+    ),
+]
+
+
 class Ask(BaseModel):
     """A question, and the date as of which to answer it."""
 
@@ -61,6 +80,7 @@ class Ask(BaseModel):
 
     question: QuestionText
     as_of: AsOf = None
+    previous: Previous = []
 
 
 class Answered(BaseModel):
@@ -71,7 +91,7 @@ class Answered(BaseModel):
     # argument of `cmt lineage`: compressor, version of the bank, and a digest of question and
     # answer
     id: str
-    question: str
+    question: str  # as it was answered: a follow-up is completed
     as_of: datetime | None
     answer: str
     verdict: Verdict

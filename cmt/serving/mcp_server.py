@@ -7,7 +7,7 @@ a client is greeted at once.
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
@@ -30,6 +30,7 @@ from cmt.answering.answer import check_length
 from cmt.answering.dated_values import FactHistory
 from cmt.errors import CmtError, ConfigError
 from cmt.project import Project
+from cmt.questions.follow_up import Turn, complete
 from cmt.serving._errors import stream_message
 from cmt.serving._middleware import request_state
 from cmt.serving._schemas import (
@@ -43,6 +44,7 @@ from cmt.serving._schemas import (
     Health,
     Ingested,
     Page,
+    Previous,
     QuestionText,
     Range,
     Since,
@@ -61,8 +63,8 @@ _UNTRUSTED = (
 )
 _PENDING = "The documents of new slices are answered after their round: run `cmt update --all`."
 _INSTRUCTIONS = (
-    "The memory of a stream of documents. `ask` answers one question that needs no context, as of "
-    f"a date; `history` shows how the answer changed. {_UNTRUSTED}"
+    "The memory of a stream of documents. `ask` answers a question as of a date, and completes a "
+    f"follow-up from `previous` ones; `history` shows how the answer changed. {_UNTRUSTED}"
 )
 _READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
@@ -144,12 +146,18 @@ class _Tools:
         self._lock = Lock()
 
     async def ask(
-        self, context: Context[Any, Any], question: QuestionText, as_of: AsOf = None
+        self,
+        context: Context[Any, Any],
+        question: QuestionText,
+        as_of: AsOf = None,
+        previous: Previous | None = None,
     ) -> FromDocuments[Answered]:
-        """Answer a question from the documents, as of a date, with sources. The question is
-        independent of earlier ones. "not in memory" is an answer: do not guess another.
+        """Answer a question from the documents, as of a date, with sources. `previous`: earlier
+        questions with their answers, to complete a follow-up; without them ask in full. "not in
+        memory" is an answer: do not guess another.
         """
-        served = await self._questioned(question, context)
+        turns = [(turn.question, turn.answer) for turn in previous or ()]
+        served, question = await self._questioned(question, context, turns)
         answer = await served.batcher.answer(question, as_of)
         return FromDocuments(untrusted=answer.answered)
 
@@ -157,7 +165,7 @@ class _Tools:
         self, context: Context[Any, Any], question: QuestionText, as_of: AsOf = None
     ) -> FromDocuments[FactHistory]:
         """List the values that answered a question over time, each with its dates and documents."""
-        served = await self._questioned(question, context)
+        served, question = await self._questioned(question, context)
         return FromDocuments(untrusted=await served.batcher.history(question, as_of))
 
     def changes(
@@ -244,18 +252,21 @@ class _Tools:
                 self._served = Served.load(self.project)
             return self._served
 
-    async def _questioned(self, question: str, context: Context[Any, Any]) -> Served:
-        """Raise ConfigError if a question is too long, HTTPException if too many wait. Keeps the
-        question for the request log.
+    async def _questioned(
+        self, question: str, context: Context[Any, Any], previous: Sequence[Turn] = ()
+    ) -> tuple[Served, str]:
+        """What the tools share, and the question, completed. Raises ConfigError if it is too long
+        or incomplete, HTTPException if too many wait. Keeps the question for the request log.
         """
         try:
             check_length(question, longest=self.project.params.serving.question_characters)
+            question = complete(question, previous)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         served = await to_thread.run_sync(self._open)
         served.batcher.check_queue()
         _http_state(context)["question"] = question
-        return served
+        return served, question
 
 
 def _http_state(context: Context[Any, Any]) -> dict[str, Any]:

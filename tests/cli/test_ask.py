@@ -139,3 +139,20 @@ def test_a_history_lists_its_values_with_their_documents(adapted_project: Path) 
             assert source["published_at"] < history["as_of"]
     nothing = run(adapted_project, "history", MAYOR, "--as-of", "2030-12-31")
     assert nothing.stdout == "not in memory\n"
+
+
+def test_chat_completes_a_follow_up_and_shows_it(adapted_project: Path) -> None:
+    completed = "Who was the mayor of Port Ellery in January?"
+    chat = run(adapted_project, "chat", stdin=f"{MAYOR}\nand in January?\n{MAYOR}\n")
+    assert chat.stdout.count(f"  {completed}\n") == 1
+    assert f"  {MAYOR}" not in chat.stdout
+    chat = run(adapted_project, "chat", "--json-lines", stdin=f"{MAYOR}\nand in January?\n")
+    assert json.loads(chat.stdout.splitlines()[1])["question"] == completed
+
+
+def test_a_follow_up_to_nothing_says_what_to_do(adapted_project: Path) -> None:
+    refused = run(adapted_project, "ask", "and in June?", status=2)
+    assert "ask it in full" in refused.output
+    chat = run(adapted_project, "chat", "--json-lines", stdin="since when?\n", status=1)
+    line = json.loads(chat.stdout)
+    assert line["question"] == "since when?" and "ask it in full" in line["error"]

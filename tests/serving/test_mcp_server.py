@@ -173,3 +173,10 @@ def test_an_ingested_document_waits_for_its_round_and_a_forgotten_one_is_gone(
     assert server.call("forget", doc_ids=["raft"]) == {"doc_ids": ["raft"], "rows": 1}
     assert server.call("status")["published"]["documents"] == status["published"]["documents"] - 1
     assert "'raft' is not in the bank" in server.error("document", doc_id="raft")
+
+
+def test_a_follow_up_is_completed_from_the_previous_questions(server: Server) -> None:
+    previous = [{"question": MAYOR, "answer": "Vell"}]
+    answer = server.call("ask", question="and in June?", previous=previous)["untrusted"]
+    assert answer["question"] == "Who was the mayor of Port Ellery in June?"
+    assert "ask it in full" in server.error("ask", question="and in June?")

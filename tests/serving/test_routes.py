@@ -93,3 +93,14 @@ def test_health_names_the_compressor_and_the_version(client: httpx.Client, proje
     model = cmt.open(params=project / "params.yaml").project.model
     assert (health["status"], health["rows"], health["compressor"]) == ("ok", 6, model.digest)
     assert health["version"] == cmt.__version__
+
+
+def test_a_follow_up_is_completed_from_the_previous_questions(client: httpx.Client) -> None:
+    previous = [{"question": MAYOR, "answer": "Vell"}]
+    answered = ask(client, "How old is he?", previous=previous)
+    assert answered["question"] == "How old is Vell?"
+    refused = client.post("/ask", json={"question": "How old is he?"})
+    assert refused.status_code == 422
+    error = refused.json()["error"]
+    assert error["param"] == "question" and "ask it in full" in error["message"]
+    assert client.get("/history", params={"question": "and in June?"}).status_code == 422

@@ -8,6 +8,7 @@ let stream = null; // day numbers of the first and the last document in the bank
 let under_way = null; // the AbortController of the running request
 let timer = 0;
 let asked = { question: "", answers: new Map() }; // answers: day → answer to `question`
+let previous = []; // the last answered question, from which the server completes a follow-up
 
 async function begin() {
   try {
@@ -70,7 +71,7 @@ async function ask() {
     await readRange({ signal: mine.signal }); // rounds may have added documents
     const on = day();
     history.replaceState(null, "", `#${new URLSearchParams({ q: question, "as-of": dateOf(on) })}`);
-    const body = JSON.stringify({ question, as_of: dateOf(on) });
+    const body = JSON.stringify({ question, as_of: dateOf(on), previous });
     const headers = { "Content-Type": "application/json" };
     const response = await request("ask/stream", { method: "POST", body, headers, signal: mine.signal });
     await read(response, on);
@@ -113,6 +114,11 @@ async function* events(response) {
 }
 
 function present(found, on) {
+  if (found.question !== asked.question && $("question").value.trim() === asked.question) {
+    asked.question = $("question").value = found.question; // a follow-up, completed
+    history.replaceState(null, "", `#${new URLSearchParams({ q: found.question, "as-of": dateOf(on) })}`);
+  }
+  previous = [{ question: found.question, answer: found.answer }];
   $("text").textContent = (found.answer || "(an empty answer)") + (found.day ? ` (${found.day})` : "")
     + (found.holds_from ? ` (from ${found.holds_from})` : "");
   $("answer").classList.toggle("unknown", !found.known);
