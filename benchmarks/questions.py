@@ -4,9 +4,9 @@
 
 The folder has `documents.jsonl`. A line of a FILE is a question with its `form`, `as_of` and
 `answers`, any of which is right; none if the documents do not have the answer. An answer to "what
-changed" is right if it has all of them. A follow-up is asked after its `first` question. Prints for
-each form how many questions are right, wrong and likely, and not in memory, and how many are
-recognised as each form.
+changed" is right if it has all of them; for "why" they are sentences, one of which it quotes. A
+follow-up is asked after its `first` question. Prints for each form how many questions are right,
+wrong and likely, and not in memory, and how many are recognised as each form.
 """
 
 import json
@@ -21,7 +21,7 @@ import typer
 from protocol import ROOT, lines_file, valid_rows
 
 import cmt
-from cmt.answering.answer import Answer
+from cmt.answering.answer import JOIN, Answer
 from cmt.answering.answerer import Answerer
 from cmt.answering.over_time import answer_over_time
 from cmt.cli.context import run_script
@@ -31,13 +31,17 @@ from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.questions.follow_up import complete
 from cmt.questions.forms import Form, form_of
 from cmt.text.answers import same_value
+from cmt.text.sentences import sentences
+from cmt.text.words import words
 
 FORMS = get_args(Form)
+SHARED = 0.8  # of the words of a sentence, from which on both are one sentence
 
 
 def main(
     folder: Annotated[Path, typer.Argument(help="Folder of the documents.")],
     files: Annotated[list[Path], typer.Argument(help="Files of questions.")],
+    only: Annotated[str, typer.Option("--form", help="Measure only this form.")] = "",
 ) -> None:
     """Measure questions by their form."""
     workspace = cmt.open(params=ROOT / "params.yaml")
@@ -51,7 +55,10 @@ def main(
         for file in files:
             with lzma.open(file, "rt") if file.suffix == ".xz" else file.open() as lines:
                 for question in map(json.loads, lines):
-                    outcomes[question["form"]].append(outcome(answerer, question))
+                    if only in ("", question["form"]):
+                        outcomes[question["form"]].append(outcome(answerer, question))
+    if not outcomes:
+        raise typer.BadParameter(f"the files have no question of the form {only!r}: name another")
     table = [
         [form, len(shares), *(f"{100 * share:.1f}" for share in np.mean(shares, axis=0))]
         for form, shares in sorted(outcomes.items())
@@ -73,6 +80,8 @@ def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
     right = is_right(answer, question["answers"])
     if question["form"] == "changed" and question["answers"]:
         right = answer.form == "changed" and gives_all(answer.text, question["answers"])
+    if question["form"] == "why" or (question["form"], answer.form) == ("follow", "why"):
+        right = quotes(answer, question["answers"])
     likely = answer.verdict == "likely"
     asked = form_of(text, as_of.date())
     recognised = (asked.form == form for form in FORMS)
@@ -95,6 +104,19 @@ def is_right(answer: Answer, answers: list[str]) -> bool:
     if not answers:
         return not answer.known
     return answer.known and any(same_value(answer.text, one) for one in answers)
+
+
+def quotes(answer: Answer, answers: list[str]) -> bool:
+    """Whether an answer quotes one of the sentences `answers`: it shares SHARED of the words of the
+    shorter one, whatever its blanks and capitals.
+    """
+    parts = (part for item in answer.items for part in item.text.split(JOIN))
+    quoted = [{*words(one.lower())} for part in parts for one in sentences(part)]
+    for expected in ({*words(one.lower())} for one in answers):
+        for given in quoted:
+            if len(given & expected) >= SHARED * min(len(given), len(expected)) > 0:
+                return True
+    return False
 
 
 if __name__ == "__main__":

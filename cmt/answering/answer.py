@@ -11,6 +11,7 @@ from cmt.text.display import plain
 from cmt.text.relative_dates import resolve
 
 NOT_IN_MEMORY = "not in memory"
+JOIN = " … "  # between quoted sentences that do not adjoin
 MAX_QUESTION_TOKENS = 256  # a longer question is cut
 
 Verdict = Literal["likely", "unsure", "not_in_memory"]
@@ -138,6 +139,8 @@ class Answer:
     """What the question was recognised to ask for."""
     items: tuple[Quoted, ...] = field(default=(), kw_only=True)
     """The parts of an answer in sentences, each from one document; empty for an answer in words."""
+    reason: str = field(default="", kw_only=True)
+    """Why no document can answer the question, in words; "" if one may."""
     missing: tuple[str, ...] = field(default=(), kw_only=True)
     """Names and numbers of the question that the document of the answer lacks
     (`cmt.text.names`).
@@ -146,8 +149,10 @@ class Answer:
     @property
     def day(self) -> date | None:
         """The day that a relative date in the answer names, from the date of the quoted document;
-        None without one.
+        None without one, or if the answer is in sentences.
         """
+        if self.items:
+            return None
         quoted = (source for source in self.sources if source.quote)
         with suppress(OverflowError):  # a day before the year 1
             return next((resolve(self.text, source.published_at.date()) for source in quoted), None)

@@ -1,6 +1,6 @@
-"""Questions over time: the value that was in force at the time that a question names, the value
-before another one, or the date of a change, from the history of its fact; or what changed
-(docs/concepts.md#questions-over-time).
+"""Questions of another form than "plain": over time, from the history of a fact, or what changed
+(docs/concepts.md#questions-over-time); for reasons, from sentences
+(docs/concepts.md#reasons-and-summaries).
 """
 
 from datetime import UTC, datetime, time
@@ -8,7 +8,8 @@ from datetime import UTC, datetime, time
 from cmt.answering._before import answer_before
 from cmt.answering._changed import answer_changed
 from cmt.answering._since import answer_since
-from cmt.answering.answer import Answer, identified
+from cmt.answering._why import answer_why
+from cmt.answering.answer import NOT_IN_MEMORY, Answer, identified
 from cmt.answering.answerer import Answerer
 from cmt.answering.fact_history import fact_history
 from cmt.questions.forms import AskedForm, form_of
@@ -26,6 +27,8 @@ def answer_over_time(answerer: Answerer, question: str, *, as_of: datetime | Non
         "since": answer_since,
         "before": answer_before,
         "changed": answer_changed,
+        "why": answer_why,
+        "none": _no_answer,
     }
     view = views.get(asked.form)
     if view is None:
@@ -50,3 +53,23 @@ def _answer_at(
     if value is None or len(history.values) < 2:
         return None
     return value.answer(question, asked.form)
+
+
+def _no_answer(
+    _answerer: Answerer,
+    question: str,
+    asked: AskedForm,
+    *,
+    as_of: datetime | None,  # noqa: ARG001
+) -> Answer:
+    """No memory is read for what no document can answer."""
+    return Answer(
+        question,
+        NOT_IN_MEMORY,
+        "not_in_memory",
+        0.0,
+        (),
+        uncalibrated=0.0,
+        form=asked.form,
+        reason=asked.reason,
+    )

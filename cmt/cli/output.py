@@ -84,9 +84,15 @@ def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
 
 
 def answer_line(answer: "Answer") -> str:
-    """The text of an answer, marked if it is unsure, with the names that its document lacks and
-    another value: an earlier one, or one that may replace it."""
+    """The text of an answer, marked if it is unsure; quoted sentences with their documents; the
+    names that the document lacks, and another value: an earlier one, or one that may replace it.
+    """
     text = answer.text or "(an empty answer)"
+    if answer.items:
+        quoted = (
+            f"{item.text} ({item.published_at.date()}, {item.doc_id})" for item in answer.items
+        )
+        text = " ".join(quoted)
     if answer.day:
         text += f" ({answer.day.isoformat()})"
     if answer.holds_from:
@@ -98,6 +104,8 @@ def answer_line(answer: "Answer") -> str:
             if other.later
             else f" (before: {other.text}, {since})"
         )
+    if answer.reason:
+        text += f" ({answer.reason})"
     if answer.missing:
         text += f" (no mention of {', '.join(answer.missing)})"
     return f"perhaps: {text}" if answer.verdict == "unsure" else text

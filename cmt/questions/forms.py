@@ -1,4 +1,5 @@
-"""The form of a question: does it ask for a fact as it is, or at another time, or for the time?
+"""The form of a question: does it ask for a fact as it is or at another time, for the time, or for
+a reason?
 
 Rules recognise the form. What they do not recognise surely is a plain question.
 """
@@ -7,16 +8,20 @@ import re
 from datetime import date
 from typing import Literal, NamedTuple
 
+from cmt.questions._reasons import asks_for_reason, summary_question
+from cmt.questions._requests import why_unanswerable
 from cmt.text.question_dates import QuestionTime, time_of
 from cmt.text.question_windows import QuestionWindow, window_of
 
-Form = Literal["plain", "at", "since", "before", "changed"]
+Form = Literal["plain", "at", "since", "before", "changed", "why", "none"]
 """What a question asks for.
 
 "plain": a fact, as of the asked date. "at": the value in force at a time that it names ("in May").
 "since": the moment from which, or until which, a statement holds, or for how long.
 "before": the value before another one ("the captain before Larsen", "the previous fare").
 "changed": what documents of a stretch of time report about a subject ("what changed since May").
+"why": a reason, a manner or a summary, which sentences answer. "none": what no document can answer,
+such as a task ("write me a poem") or advice.
 """
 
 RECENT = 2  # years before the asked date; an earlier time belongs to an event: "in May 1953"
@@ -33,6 +38,7 @@ class AskedForm(NamedTuple):
     time: QuestionTime | QuestionWindow | None = None  # of "at" and "changed"
     before: str = ""  # of "before": the value that replaced it; "": the one in force
     changes: bool = False  # of "since": whether it asks when the fact changed
+    reason: str = ""  # of "none": why no document can answer, in words
 
 
 _SINCE = re.compile(
@@ -100,13 +106,20 @@ _SENTENCE = re.compile(
 
 def form_of(question: str, today: date) -> AskedForm:
     """The form of `question`, asked on `today`."""
+    if reason := why_unanswerable(question):
+        return AskedForm("none", question, reason=reason)
+    if asks_for_reason(question):
+        return AskedForm("why", question)
     if _SINCE.search(question) and len(question.split()) > LEAST_WORDS:
         return AskedForm("since", question)
     if change := _CHANGE.match(question):
         return AskedForm("since", f"What is {change['subject']}?", changes=True)
+    changed = _changed(question, today)
+    if (summary := summary_question(question)) and not changed:
+        return AskedForm("why", summary)
     if before := _before(question):
         return before
-    if changed := _changed(question, today):
+    if changed:
         return changed
     time = time_of(question, today)
     if not time or _PLAIN.match(question) or _CLAUSE.match(question[: time.begin]):

@@ -99,7 +99,8 @@ class Answered(BaseModel):
     confidence: float
     uncalibrated: float  # confidence before calibration; used for abstention
     # what the question was recognised to ask for: a fact, its value "at" a time or "before" another
-    # one, the moment "since" which it holds, or what has "changed"
+    # one, the moment "since" which it holds, what has "changed", sentences that say "why", or what
+    # no document answers
     form: Form
     items: tuple[Quoted, ...]  # the parts of an answer in sentences, each from one document
     # the day that a relative date in the answer names, such as "yesterday"; null without one
@@ -110,6 +111,7 @@ class Answered(BaseModel):
     """The value before a change, or a value that may have replaced the answer; null if no document
     states one.
     """
+    reason: str  # why no document can answer the question, in words; "" if one may
     missing: tuple[
         str, ...
     ]  # names and numbers of the question that the document of the answer lacks
@@ -120,7 +122,10 @@ class Answered(BaseModel):
     def of(cls, answer: Answer, as_of: datetime | None, *, compressor: str) -> "Answered":
         """The response form of `answer` from the bank of `compressor`."""
         names = ("id", "question", "verdict", "known", "form", "day", "holds_from", "other_value")
-        values = {name: getattr(answer, name) for name in (*names, "items", "missing", "sources")}
+        values = {
+            name: getattr(answer, name)
+            for name in (*names, "items", "reason", "missing", "sources")
+        }
         values |= {name: round(getattr(answer, name), 4) for name in ("confidence", "uncalibrated")}
         return cls(**values, as_of=as_of, answer=answer.text, compressor=compressor[:12])
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cmt.answering.answer import NOT_IN_MEMORY, Answer, OtherValue, Source, Span, Verdict
+from cmt.answering.answer import NOT_IN_MEMORY, Answer, OtherValue, Quoted, Source, Span, Verdict
 from cmt.bank.rounds import Round
 from cmt.cli.output import (
     answer_json,
@@ -154,6 +154,21 @@ def test_the_other_value_and_the_day_of_a_relative_date_are_beside_the_answer(
         "later": later,
     }
     assert record["day"] == ("2031-02-14" if "yesterday" in text else None)
+
+
+def test_quoted_sentences_are_shown_with_their_document() -> None:
+    quoted = (Quoted("It rained. … It snowed.", "a1", AT), Quoted("It froze.", "b1", AT))
+    given = replace(answer("unsure"), text="It rained. … It snowed. … It froze.", items=quoted)
+    assert answer_line(given) == (
+        "perhaps: It rained. … It snowed. (2031-02-15, a1) It froze. (2031-02-15, b1)"
+    )
+    assert answer_json(given, AT)["items"][1]["doc_id"] == "b1"
+
+
+def test_a_request_that_no_document_answers_says_why() -> None:
+    given = replace(answer("not_in_memory"), form="none", reason="a task")
+    assert answer_line(given) == "not in memory (a task)"
+    assert answer_json(given, AT)["reason"] == "a task"
 
 
 def test_an_answer_that_does_not_hold_yet_says_from_when() -> None:

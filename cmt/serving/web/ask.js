@@ -123,7 +123,7 @@ function present(found, on) {
     + (found.holds_from ? ` (from ${found.holds_from})` : "");
   $("answer").classList.toggle("unknown", !found.known);
   const verdict = found.verdict.replaceAll("_", " ");
-  $("grounds").textContent = `${verdict} · as of ${dateOf(on)} · confidence ${percent(found.confidence)}${besides(found.other_value)}${absent(found.missing)}`;
+  $("grounds").textContent = `${verdict} · as of ${dateOf(on)} · confidence ${percent(found.confidence)}${besides(found.other_value)}${absent(found.missing)}${found.reason ? ` · ${found.reason}` : ""}`;
   asked.answers.set(on, found.answer);
   drawHistory(on);
   drawMarks(found.sources);
