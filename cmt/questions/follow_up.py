@@ -37,6 +37,7 @@ INCOMPLETE = (
 _TURNS = 8  # earlier turns that are read
 _LONGEST = 25  # words of a follow-up, and of a question that it continues
 _ANSWER_WORDS = 8  # of an answer that is repeated in a question
+_MEANING_WORDS = 12  # of what replaces a pronoun
 _FEW = 1  # words with content: a question with a pronoun and no more says too little
 _PHRASE = 5  # most words of a follow-up that only a preposition shows: "for the Team plan?"
 _ELLIPSIS = 9  # most words of a follow-up that is no sentence
@@ -292,13 +293,13 @@ def _meaning(pronoun: str, first: str, answer: str) -> str:
     elif clause.verb:
         meant = answer if asks_for_one else object_of(clause)
     elif clause.asks_for_subject:  # "what was stolen from the museum" names it best
-        meant = f"what {clause.auxiliary} {clause.predicate}" if answer else ""
+        meant = f"what {clause.auxiliary} {clause.predicate}"
     elif _WHO.match(clause.asking):
         meant = clause.subject.partition(" of ")[2]
     else:
         meant = clause.subject
     meant = re.sub("^an? ", "the ", meant)
-    if len(meant.split()) > _ANSWER_WORDS:
+    if len(meant.split()) > _MEANING_WORDS:
         return ""
     owns = _POSSESSIVE.fullmatch(pronoun)
     return f"{meant}'s" if meant and owns else meant

@@ -210,10 +210,10 @@ def test_another_subject_replaces_that_of_its_kind(
             "Who runs the new night bus from Saltby?",
         ),
         (
-            "What was stolen from the Bishop's Garden?",
-            "a bronze otter",
+            "What was stolen from the Bishop's Garden in Highcombe?",
+            "Bronze otter sawn off its rock in the Bishop's Garden",
             "Who made it?",
-            "Who made what was stolen from the Bishop's Garden?",
+            "Who made what was stolen from the Bishop's Garden in Highcombe?",
         ),
         (
             "when is the phone ban starting",
