@@ -4,9 +4,10 @@
 
 The folder has `documents.jsonl`. A line of a FILE is a question with its `form`, `as_of` and
 `answers`, any of which is right; none if the documents do not have the answer. An answer to "what
-changed" is right if it has all of them; for "why" they are sentences, one of which it quotes. A
-follow-up is asked after its `first` question. Prints for each form how many questions are right,
-wrong and likely, and not in memory, and how many are recognised as each form.
+changed" is right if it has all of them; for "why" they are sentences, one of which it quotes; for
+yes or no it quotes a document of `doc_ids`. A follow-up is asked after its `first` question. Prints
+for each form how many questions are right, wrong and likely, and not in memory, and how many are
+recognised as each form.
 """
 
 import json
@@ -82,6 +83,8 @@ def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
         right = answer.form == "changed" and gives_all(answer.text, question["answers"])
     if question["form"] == "why" or (question["form"], answer.form) == ("follow", "why"):
         right = quotes(answer, question["answers"])
+    if question["form"] == "yesno":
+        right = any(item.doc_id in question["doc_ids"] for item in answer.items)
     likely = answer.verdict == "likely"
     asked = form_of(text, as_of.date())
     recognised = (asked.form == form for form in FORMS)

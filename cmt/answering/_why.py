@@ -81,7 +81,7 @@ def answer_why(
         calibrated if known else confidence,
         sources,
         uncalibrated=confidence,
-        form="why",
+        form=asked.form,
         items=items if known else (),
         missing=names.missing,
     )

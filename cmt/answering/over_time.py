@@ -1,5 +1,5 @@
 """Questions of another form than "plain": over time, from the history of a fact, or what changed
-(docs/concepts.md#questions-over-time); for reasons, from sentences
+(docs/concepts.md#questions-over-time); for reasons and yes or no, from sentences
 (docs/concepts.md#reasons-and-summaries).
 """
 
@@ -28,6 +28,7 @@ def answer_over_time(answerer: Answerer, question: str, *, as_of: datetime | Non
         "before": answer_before,
         "changed": answer_changed,
         "why": answer_why,
+        "yesno": answer_why,
         "none": _no_answer,
     }
     view = views.get(asked.form)

@@ -13,15 +13,16 @@ from cmt.questions._requests import why_unanswerable
 from cmt.text.question_dates import QuestionTime, time_of
 from cmt.text.question_windows import QuestionWindow, window_of
 
-Form = Literal["plain", "at", "since", "before", "changed", "why", "none"]
+Form = Literal["plain", "at", "since", "before", "changed", "why", "yesno", "none"]
 """What a question asks for.
 
 "plain": a fact, as of the asked date. "at": the value in force at a time that it names ("in May").
 "since": the moment from which, or until which, a statement holds, or for how long.
 "before": the value before another one ("the captain before Larsen", "the previous fare").
 "changed": what documents of a stretch of time report about a subject ("what changed since May").
-"why": a reason, a manner or a summary, which sentences answer. "none": what no document can answer,
-such as a task ("write me a poem") or advice.
+"why": a reason, a manner or a summary, which sentences answer. "yesno": whether something holds,
+which sentences show. "none": what no document can answer, such as a task ("write me a poem") or
+advice.
 """
 
 RECENT = 2  # years before the asked date; an earlier time belongs to an event: "in May 1953"
@@ -91,6 +92,12 @@ _ABOUT = re.compile(
     r"|[\s,;:?!.-]+$",
     re.IGNORECASE,
 )
+_YES_NO = re.compile(
+    r"^\W*(?:(?:and|but|so)\W+)?(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would)"
+    r"(?:n['’]t)?\b(?! (?:you (?:know|tell)|there anything)\b)"
+    r"(?!.*\b(?:or|who|whom|whose|what|which|when|where|why|how)\b)",
+    re.IGNORECASE,
+)
 _PLAIN = re.compile(
     r"\s*(?:when|why|list|name|which (?:day|date|month|year)|what happened)\b"
     r"|.*\b(?:will|next|all|every|how often|how many times)\b",
@@ -121,6 +128,8 @@ def form_of(question: str, today: date) -> AskedForm:
         return before
     if changed:
         return changed
+    if _YES_NO.match(question) and len(question.split()) > LEAST_WORDS:
+        return AskedForm("yesno", question)
     time = time_of(question, today)
     if not time or _PLAIN.match(question) or _CLAUSE.match(question[: time.begin]):
         return AskedForm("plain", question)

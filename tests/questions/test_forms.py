@@ -79,6 +79,20 @@ def test_what_changed_in_a_stretch_of_time(question: str, subject: str) -> None:
     assert asked.time and asked.time.last <= TODAY
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Is the Alder Bridge open?",
+        "do cyclists pay on the bridge",
+        "Hasn't the strike ended?",
+        "Can I pay by card at the inn?",
+        "Was the bridge open in May?",
+    ],
+)
+def test_whether_something_holds(question: str) -> None:
+    assert form_of(question, TODAY).form == "yesno"
+
+
 def test_what_changed_needs_no_time_but_a_subject() -> None:
     asked = form_of("What has changed about the ferry?", TODAY)
     assert (asked.form, asked.fact, asked.time) == ("changed", "ferry", None)
@@ -88,6 +102,10 @@ def test_what_changed_needs_no_time_but_a_subject() -> None:
 @pytest.mark.parametrize(
     "question",
     [
+        "Is the Heron boat or the Withy boat longer?",
+        "Do you know when the bridge opened?",
+        "Can you tell me the fare?",
+        "Is it open?",
         "What changed the role of the church in Portugal?",
         "What changed when the bridge opened?",
         "How did the ban change the schools since the war?",
