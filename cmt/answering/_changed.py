@@ -28,7 +28,7 @@ from cmt.text.words import stems
 
 NEAR = 32  # memories about the subject that are searched among all, and among those of the time
 LISTED = 8  # documents in an answer at most, the newest ones
-LEAD = 2  # first sentences of a text, which with its heading say what it is about
+LEAD = 1  # sentences behind the heading, which with it say what a text is about
 ABOUT = 0.5  # share of the subject's words in heading and lead, relative to the best document
 GAP = 14.0  # nats by which a memory may score lower than the best one
 SENTENCES = 3  # of a document

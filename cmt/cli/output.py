@@ -83,16 +83,14 @@ def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
     }
 
 
-def answer_line(answer: "Answer") -> str:
-    """The text of an answer, marked if it is unsure; quoted sentences with their documents; the
-    names that the document lacks, and another value: an earlier one, or one that may replace it.
+def answer_lines(answer: "Answer") -> list[str]:
+    """The text of an answer, marked if it is unsure; quoted sentences with their document, a line
+    for each; the names that the document lacks, and another value: an earlier one, or one that may
+    replace it.
     """
-    text = answer.text or "(an empty answer)"
-    if answer.items:
-        quoted = (
-            f"{item.text} ({item.published_at.date()}, {item.doc_id})" for item in answer.items
-        )
-        text = " ".join(quoted)
+    lines = [f"{item.text} ({item.published_at.date()}, {item.doc_id})" for item in answer.items]
+    lines = lines or [answer.text or "(an empty answer)"]
+    text = ""
     if answer.day:
         text += f" ({answer.day.isoformat()})"
     if answer.holds_from:
@@ -108,14 +106,18 @@ def answer_line(answer: "Answer") -> str:
         text += f" ({answer.reason})"
     if answer.missing:
         text += f" (no mention of {', '.join(answer.missing)})"
-    return f"perhaps: {text}" if answer.verdict == "unsure" else text
+    lines[-1] += text
+    if answer.verdict == "unsure":
+        lines[0] = f"perhaps: {lines[0]}"
+    return lines
 
 
 def write_answer(answer: "Answer") -> None:
     """Print the answer, a table of its sources, and the LM's answer without memory if there is
     one.
     """
-    write_line(answer_line(answer), style="bold")
+    for line in answer_lines(answer):
+        write_line(line, style="bold")
     if answer.known:
         rows = [
             [s.published_at.date(), s.title or "", s.doc_id, s.similarity] for s in answer.sources
@@ -149,7 +151,8 @@ def write_history(history: "FactHistory") -> None:
 
 def write_short_answer(answer: "Answer", *, indent: int = 0) -> None:
     """Print the answer and a line for each source."""
-    write_line(answer_line(answer), indent=indent, style="bold")
+    for line in answer_lines(answer):
+        write_line(line, indent=indent, style="bold")
     if answer.known:
         for source in answer.sources:
             title = f"{source.title} " if source.title else ""

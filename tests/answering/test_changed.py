@@ -48,7 +48,7 @@ def test_each_document_of_the_time_gives_its_sentences_by_date(ferry: TemporaryB
     answer = asked(ferry, "What has changed about the Saltby ferry since March?")
     assert [item.doc_id for item in answer.items] == ["ferry-04", "ferry-07"]
     first, second = (item.text for item in answer.items)
-    assert "7 crowns, up from 6 crowns." in first and "mackerel" not in first
+    assert "7 crowns, up from 6 crowns." in first and len(first) < len(TEXTS["ferry-04"]) - 20
     assert second.startswith("The Saltby ferry costs 5 crowns from today. The last boat leaves")
     assert answer.text == f"2031-04-03: {first}\n2031-07-03: {second}"
     assert answer.verdict == "likely" and answer.id

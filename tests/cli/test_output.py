@@ -13,7 +13,7 @@ from cmt.answering.answer import NOT_IN_MEMORY, Answer, OtherValue, Quoted, Sour
 from cmt.bank.rounds import Round
 from cmt.cli.output import (
     answer_json,
-    answer_line,
+    answer_lines,
     write_answer,
     write_json,
     write_line,
@@ -145,7 +145,7 @@ def test_the_other_value_and_the_day_of_a_relative_date_are_beside_the_answer(
     source = replace(answer().sources[0], quote=Span(0, 2, 0.9))
     other = OtherValue("8 crowns", "a1", AT, later)
     given = replace(answer(), text=text, sources=(source,), other_value=other)
-    assert answer_line(given) == printed
+    assert answer_lines(given) == [printed]
     record = answer_json(given, AT)
     assert record["other_value"] == {
         "text": "8 crowns",
@@ -159,21 +159,22 @@ def test_the_other_value_and_the_day_of_a_relative_date_are_beside_the_answer(
 def test_quoted_sentences_are_shown_with_their_document() -> None:
     quoted = (Quoted("It rained. … It snowed.", "a1", AT), Quoted("It froze.", "b1", AT))
     given = replace(answer("unsure"), text="It rained. … It snowed. … It froze.", items=quoted)
-    assert answer_line(given) == (
-        "perhaps: It rained. … It snowed. (2031-02-15, a1) It froze. (2031-02-15, b1)"
-    )
+    assert answer_lines(given) == [
+        "perhaps: It rained. … It snowed. (2031-02-15, a1)",
+        "It froze. (2031-02-15, b1)",
+    ]
     assert answer_json(given, AT)["items"][1]["doc_id"] == "b1"
 
 
 def test_a_request_that_no_document_answers_says_why() -> None:
     given = replace(answer("not_in_memory"), form="none", reason="a task")
-    assert answer_line(given) == "not in memory (a task)"
+    assert answer_lines(given) == ["not in memory (a task)"]
     assert answer_json(given, AT)["reason"] == "a task"
 
 
 def test_an_answer_that_does_not_hold_yet_says_from_when() -> None:
     announced = replace(answer(), text="3 crowns", holds_from=date(2031, 11, 1))
-    assert answer_line(announced) == "3 crowns (from 2031-11-01)"
+    assert answer_lines(announced) == ["3 crowns (from 2031-11-01)"]
 
 
 def test_rounds_show_adapting_and_measuring_apart(capsys: pytest.CaptureFixture[str]) -> None:
