@@ -70,7 +70,7 @@ HELD_OUT = 20  # articles of each file, as in `train.validation_articles`
 UNKNOWN = float("nan")
 NOT_ASKED = Odds(0.0, 0.0)
 # relation of told.yaml → the question of a round about it
-MADE = dict(team=0, position=1, employer=2, home=3, seat=3, holder=4)
+MADE = dict(team=0, position=1, home=2, seat=2)
 OFFICE = re.compile(
     rf"(?P<former>\b[Ff]ormer |\b[Ee]x-|\b[Vv]ice[ -]|\b[Dd]eputy )?"
     rf"(?P<office>(?:{NAME_WORD} ){{0,3}}(?:President|Prime Minister|Chancellor|Premier|Governor|"

@@ -45,6 +45,7 @@ POSSIBLE = 0.05  # … a change is possible
 UPDATE = 0.3  # … a document updates the fact of a canary
 PROBABLE = 0.5  # … a second value counts in a text that also states the earlier value
 CHANGED = 0.75  # … a round records it
+CHANGED_NAMED = 0.5  # … a round records a change of what both texts say about a rare name
 CHANGED_WITH_RIVAL = 0.9  # … a round records it if the document may also change another one
 
 # 3. Probability that the later statement holds.

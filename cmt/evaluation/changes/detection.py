@@ -16,7 +16,14 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from cmt.answering.answerer import Answerer
-from cmt.answering.judge import CHANGED, CHANGED_WITH_RIVAL, POSSIBLE, Judge, Statement
+from cmt.answering.judge import (
+    CHANGED,
+    CHANGED_NAMED,
+    CHANGED_WITH_RIVAL,
+    POSSIBLE,
+    Judge,
+    Statement,
+)
 from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.changes._pairs import similar_pairs
 from cmt.evaluation.changes.questions import Probe, has_name, questions_between, relation_probes
@@ -67,9 +74,12 @@ def find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
         of_names = {probe.pair.doc_ids: [probe] for probe in relation_probes(answerer, pairs)}
         # 2. Read, judge and keep.
         possible = _possible_changes(answerer, probes)
-        for change in _possible_changes(answerer, of_names).values():
+        least = dict.fromkeys(possible, CHANGED)
+        for doc_ids, change in _possible_changes(answerer, of_names).items():
             _keep_surer(possible, change)
-        for change in _sure(possible):
+            if possible[doc_ids] is change:
+                least[doc_ids] = CHANGED_NAMED
+        for change in _sure(possible, least):
             _keep_surer(changes, change)
     return list(changes.values())
 
@@ -136,14 +146,14 @@ def _keep_surer(changes: dict[DocIds, Change], change: Change) -> None:
         changes[change.doc_ids] = change
 
 
-def _sure(changes: Mapping[DocIds, Change]) -> list[Change]:
-    """The changes that are sure enough; a later document that may change several earlier ones needs
-    more confidence.
+def _sure(changes: Mapping[DocIds, Change], least: Mapping[DocIds, float]) -> list[Change]:
+    """The changes that are at least as sure as `least` says; a later document that may change
+    several earlier ones needs more confidence.
     """
     targets = Counter(later for _, later in changes)
     sure = []
-    for (_, later), change in changes.items():
-        least = CHANGED if targets[later] == 1 else CHANGED_WITH_RIVAL
-        if change.confidence >= least:
+    for doc_ids, change in changes.items():
+        alone = targets[doc_ids[1]] == 1
+        if change.confidence >= (least[doc_ids] if alone else CHANGED_WITH_RIVAL):
             sure.append(change)
     return sure

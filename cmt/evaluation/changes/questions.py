@@ -25,9 +25,7 @@ QUESTIONS = 2
 RELATIONS = (
     "Which team does {} play for?",
     "What is the position of {}?",
-    "Who does {} work for?",
     "Where is {} based?",
-    "Who is the {}?",
 )
 """Questions about a name that both texts have, for facts that texts mention in passing: their
 clauses make no question that the other text answers."""

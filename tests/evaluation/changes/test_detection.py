@@ -144,3 +144,22 @@ def test_texts_that_share_only_a_rare_name_are_asked_for_what_news_mentions(
         (probe,) = relation_probes(answerer, pairs)
     assert probe.made.question in {text.format(named[0].subject) for text in RELATIONS}
     assert probe.stated.answer == probe.made.value != ""
+
+
+def test_a_change_about_a_rare_name_needs_less_confidence(
+    bank: TemporaryBank, real_lm: FrozenLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[dict[str, Any]] = [
+        {"doc_id": name, "published_at": f"2031-0{month}-01T00:00:00Z", "text": text}
+        for name, month, text in (
+            ("debut", 1, "Oren Pell marked his Dunmarrow Rovers debut with a goal against Tarn."),
+            ("signing", 3, "SALTBY TOWN HAVE COMPLETED THE SIGNING OF DEFENDER OREN PELL."),
+        )
+    ]
+    perhaps = FixedEncoder(holds=0.0, changed=0.5)  # σ(0.5) = 0.62
+    for banked, name, found in ((shipped_bank(real_lm, rows), "signing", 1), (bank, "rise", 0)):
+        earlier = {"debut", "fare", "dam"} & set(banked.rows["doc_id"].to_pylist())
+        with banked.answerer([*earlier, name]) as answerer:
+            monkeypatch.setattr(answerer.model, "cross_encoder", perhaps)
+            changes = find_changes(answerer, rows_with(banked.rows, "doc_id", [name]))
+        assert len(changes) == found
