@@ -24,7 +24,7 @@ from protocol import ROOT, lines_file, valid_rows
 import cmt
 from cmt.answering.answer import JOIN, Answer
 from cmt.answering.answerer import Answerer
-from cmt.answering.over_time import answer_over_time
+from cmt.answering.by_form import answer_by_form
 from cmt.cli.context import run_script
 from cmt.cli.output import write_table
 from cmt.common.dates import parse_end
@@ -98,8 +98,8 @@ def gives_all(text: str, values: list[str]) -> bool:
 
 def ask(answerer: Answerer, question: str, as_of: datetime) -> Answer:
     """The answer to a question of any form."""
-    over_time = answer_over_time(answerer, question, as_of=as_of)
-    return over_time or answerer.answer([question], as_of=[as_of])[0]
+    of_form = answer_by_form(answerer, question, as_of=as_of)
+    return of_form or answerer.answer([question], as_of=[as_of])[0]
 
 
 def is_right(answer: Answer, answers: list[str]) -> bool:

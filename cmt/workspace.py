@@ -425,15 +425,15 @@ class Workspace:
         ConfigError if `as_of` is no date-time with a zone, or `question` is empty, too long, or
         incomplete.
         """
-        from cmt.answering.over_time import answer_over_time
+        from cmt.answering.by_form import answer_by_form
 
         question, instant = self._checked(question, as_of, previous)
         answerer = self.project.active.answerer()
-        over_time = answer_over_time(answerer, question, as_of=instant)
-        if over_time and not closed_book:
-            return over_time
+        of_form = answer_by_form(answerer, question, as_of=instant)
+        if of_form and not closed_book:
+            return of_form
         [answer] = answerer.answer([question], as_of=[instant], closed_book=closed_book)
-        return replace(over_time, closed_book=answer.closed_book) if over_time else answer
+        return replace(of_form, closed_book=answer.closed_book) if of_form else answer
 
     def history(self, question: str, *, as_of: datetime | str | None = None) -> "FactHistory":
         """The values of the fact that a question asks for, each with the dates between which it

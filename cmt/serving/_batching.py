@@ -18,9 +18,9 @@ from anyio import from_thread, to_thread
 from starlette.exceptions import HTTPException
 
 from cmt.answering.answer import Answer
+from cmt.answering.by_form import answer_by_form
 from cmt.answering.dated_values import FactHistory
 from cmt.answering.fact_history import fact_history
-from cmt.answering.over_time import answer_over_time
 from cmt.project import Project
 from cmt.serving._metrics import Metrics
 from cmt.serving._schemas import Answered
@@ -161,8 +161,8 @@ class DynamicBatcher:
         # 1. questions over time, each by itself
         found: dict[int, Answer] = {}
         for number, (question, date) in enumerate(zip(questions, dates, strict=True)):
-            if over_time := answer_over_time(answerer, question, as_of=date):
-                found[number] = over_time
+            if of_form := answer_by_form(answerer, question, as_of=date):
+                found[number] = of_form
         # 2. the plain ones
         plain = [number for number in range(len(batch)) if number not in found]
         if on_text := batch[0].on_text:

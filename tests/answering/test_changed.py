@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cmt.answering.answer import Answer
-from cmt.answering.over_time import answer_over_time
+from cmt.answering.by_form import answer_by_form
 from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
@@ -39,7 +39,7 @@ def ferry(real_lm: FrozenLM) -> TemporaryBank:
 
 def asked(bank: TemporaryBank, question: str) -> Answer:
     with bank.answerer() as answerer:
-        answer = answer_over_time(answerer, question, as_of=SEPTEMBER)
+        answer = answer_by_form(answerer, question, as_of=SEPTEMBER)
     assert answer and answer.form == "changed"
     return answer
 
@@ -78,7 +78,7 @@ def test_a_subject_of_which_no_document_speaks(ferry: TemporaryBank) -> None:
 def test_a_bank_without_documents(ferry: TemporaryBank) -> None:
     with ferry.answerer(doc_ids=[]) as answerer:
         question = "What has changed about the ferry since May?"
-        answer = answer_over_time(answerer, question, as_of=SEPTEMBER)
+        answer = answer_by_form(answerer, question, as_of=SEPTEMBER)
     assert answer and not answer.known
 
 
@@ -96,6 +96,6 @@ def test_a_recorded_change_brings_its_document_and_its_sentence(ferry: Temporary
     with ferry.answerer() as answerer:
         answerer.changes_of = lambda doc_ids: [change]
         question = "What has changed about the Saltby ferry since June?"
-        answer = answer_over_time(answerer, question, as_of=SEPTEMBER)
+        answer = answer_by_form(answerer, question, as_of=SEPTEMBER)
     assert answer and [item.doc_id for item in answer.items] == ["bakery-07", "ferry-07"]
     assert answer.items[0].text.endswith("It sells buns for 2 crowns.")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cmt.answering.answer import Answer
-from cmt.answering.over_time import answer_over_time
+from cmt.answering.by_form import answer_by_form
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from tests.helpers.shipped import shipped_bank
@@ -40,7 +40,7 @@ def bank(real_lm: FrozenLM) -> TemporaryBank:
 
 def asked(bank: TemporaryBank, question: str) -> Answer:
     with bank.answerer() as answerer:
-        answer = answer_over_time(answerer, question, as_of=AUGUST)
+        answer = answer_by_form(answerer, question, as_of=AUGUST)
     assert answer
     return answer
 

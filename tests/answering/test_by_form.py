@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cmt.answering.answer import Answer
-from cmt.answering.over_time import answer_over_time
+from cmt.answering.by_form import answer_by_form
 from cmt.evaluation.temporary_bank import TemporaryBank
 from tests.helpers.fares import JULY
 
@@ -15,7 +15,7 @@ AUGUST = datetime(2031, 8, 2, tzinfo=UTC)
 
 def asked(bank: TemporaryBank, question: str, as_of: datetime = AUGUST) -> Answer | None:
     with bank.answerer() as answerer:
-        return answer_over_time(answerer, question, as_of=as_of)
+        return answer_by_form(answerer, question, as_of=as_of)
 
 
 @pytest.mark.parametrize(
@@ -108,5 +108,5 @@ def test_without_a_date_the_question_is_asked_now(fares: TemporaryBank) -> None:
     question = "What did a single ticket on the Saltby ferry cost in May?"
     with fares.answerer() as answerer:
         clock = answerer.params.with_values(stream={"clock": AUGUST.isoformat()})
-        answer = answer_over_time(replace(answerer, params=clock), question, as_of=None)
+        answer = answer_by_form(replace(answerer, params=clock), question, as_of=None)
     assert answer and answer.text == "8 crowns"

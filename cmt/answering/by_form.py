@@ -15,7 +15,7 @@ from cmt.answering.fact_history import fact_history
 from cmt.questions.forms import AskedForm, form_of
 
 
-def answer_over_time(answerer: Answerer, question: str, *, as_of: datetime | None) -> Answer | None:
+def answer_by_form(answerer: Answerer, question: str, *, as_of: datetime | None) -> Answer | None:
     """The answer to a question of another form than "plain".
 
     None for a plain question, and if the history of its fact has no such answer: these are answered
