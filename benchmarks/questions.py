@@ -83,6 +83,8 @@ def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
         right = answer.form == "changed" and gives_all(answer.text, question["answers"])
     if question["form"] == "why" or (question["form"], answer.form) == ("follow", "why"):
         right = quotes(answer, question["answers"])
+    if answer.form == "compare":  # not two numbers that were not compared
+        right = right and "; " not in answer.text
     if question["form"] == "yesno":
         right = any(item.doc_id in question["doc_ids"] for item in answer.items)
     likely = answer.verdict == "likely"

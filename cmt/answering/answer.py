@@ -138,7 +138,8 @@ class Answer:
     form: Form = field(default="plain", kw_only=True)
     """What the question was recognised to ask for."""
     items: tuple[Quoted, ...] = field(default=(), kw_only=True)
-    """The parts of an answer in sentences, each from one document; empty for an answer in words."""
+    """The parts of an answer in sentences, or the two numbers of a comparison, each from one
+    document; empty for an answer in words."""
     reason: str = field(default="", kw_only=True)
     """Why no document can answer the question, in words; "" if one may."""
     missing: tuple[str, ...] = field(default=(), kw_only=True)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, time
 
 from cmt.answering._before import answer_before
 from cmt.answering._changed import answer_changed
+from cmt.answering._comparison import answer_comparison
 from cmt.answering._since import answer_since
 from cmt.answering._why import answer_why
 from cmt.answering.answer import NOT_IN_MEMORY, Answer, identified
@@ -29,6 +30,7 @@ def answer_by_form(answerer: Answerer, question: str, *, as_of: datetime | None)
         "changed": answer_changed,
         "why": answer_why,
         "yesno": answer_why,
+        "compare": answer_comparison,
         "none": _no_answer,
     }
     view = views.get(asked.form)

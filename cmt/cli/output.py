@@ -84,12 +84,13 @@ def answer_json(answer: "Answer", as_of: datetime | None) -> dict[str, Any]:
 
 
 def answer_lines(answer: "Answer") -> list[str]:
-    """The text of an answer, marked if it is unsure; quoted sentences with their document, a line
-    for each; the names that the document lacks, and another value: an earlier one, or one that may
-    replace it.
+    """The text of an answer, marked if it is unsure; quoted sentences, or the compared numbers,
+    each on a line with its document; the names that the document lacks, and another value: an
+    earlier one, or one that may replace it.
     """
     lines = [f"{item.text} ({item.published_at.date()}, {item.doc_id})" for item in answer.items]
-    lines = lines or [answer.text or "(an empty answer)"]
+    if not lines or answer.form == "compare":
+        lines = [answer.text or "(an empty answer)", *lines]
     text = ""
     if answer.day:
         text += f" ({answer.day.isoformat()})"

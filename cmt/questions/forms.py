@@ -8,12 +8,13 @@ import re
 from datetime import date
 from typing import Literal, NamedTuple
 
+from cmt.questions._comparisons import Comparison, comparison_of
 from cmt.questions._reasons import asks_for_reason, summary_question
 from cmt.questions._requests import why_unanswerable
 from cmt.text.question_dates import QuestionTime, time_of
 from cmt.text.question_windows import QuestionWindow, window_of
 
-Form = Literal["plain", "at", "since", "before", "changed", "why", "yesno", "none"]
+Form = Literal["plain", "at", "since", "before", "changed", "why", "yesno", "compare", "none"]
 """What a question asks for.
 
 "plain": a fact, as of the asked date. "at": the value in force at a time that it names ("in May").
@@ -21,8 +22,8 @@ Form = Literal["plain", "at", "since", "before", "changed", "why", "yesno", "non
 "before": the value before another one ("the captain before Larsen", "the previous fare").
 "changed": what documents of a stretch of time report about a subject ("what changed since May").
 "why": a reason, a manner or a summary, which sentences answer. "yesno": whether something holds,
-which sentences show. "none": what no document can answer, such as a task ("write me a poem") or
-advice.
+which sentences show. "compare": which of two things has more of something, or less. "none": what
+no document can answer, such as a task ("write me a poem") or advice.
 """
 
 RECENT = 2  # years before the asked date; an earlier time belongs to an event: "in May 1953"
@@ -40,6 +41,7 @@ class AskedForm(NamedTuple):
     before: str = ""  # of "before": the value that replaced it; "": the one in force
     changes: bool = False  # of "since": whether it asks when the fact changed
     reason: str = ""  # of "none": why no document can answer, in words
+    comparison: Comparison | None = None  # of "compare"
 
 
 _SINCE = re.compile(
@@ -117,6 +119,8 @@ def form_of(question: str, today: date) -> AskedForm:
         return AskedForm("none", question, reason=reason)
     if asks_for_reason(question):
         return AskedForm("why", question)
+    if comparison := comparison_of(question):
+        return AskedForm("compare", question, comparison=comparison)
     if _SINCE.search(question) and len(question.split()) > LEAST_WORDS:
         return AskedForm("since", question)
     if change := _CHANGE.match(question):

@@ -89,3 +89,28 @@ def value_of(text: str) -> float:
     """The first number in `text`, or 0: 1500.5 of "$1,500.50"."""
     number = re.search(r"\d[\d,]*(?:\.\d+)?", text)
     return float(number[0].replace(",", "")) if number else 0.0
+
+
+def amount_of(text: str) -> float | None:
+    """The first number in `text` with its multiples, 1,900,000 of "1.9 million crowns"; None
+    without one.
+    """
+    found = re.search(QUANTITY, text)
+    if not found:
+        return None
+    number = COMPOUND.sub(
+        lambda two: str(VALUES[two["tens"].lower()] + VALUES[two["ones"].lower()]), found[0]
+    )
+    first = re.search(r"\d|[a-z]+", number, re.IGNORECASE)
+    amount = value_of(number) or float(VALUES.get(first[0].lower(), 0) if first else 0)
+    for power, multiple in zip((2, 3, 6, 9, 12), _MULTIPLE.split("|"), strict=True):
+        amount *= 10**power if re.search(rf"\b{multiple}\b", number) else 1
+    return amount
+
+
+def unit_of(quantity: str) -> str:
+    """The unit at the end of `quantity`, in the singular: "crown" of "3 million crowns"; "" without
+    one.
+    """
+    unit = _ENDING_UNIT.search(quantity)
+    return unit[1] if unit else ""

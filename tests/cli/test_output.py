@@ -166,6 +166,16 @@ def test_quoted_sentences_are_shown_with_their_document() -> None:
     assert answer_json(given, AT)["items"][1]["doc_id"] == "b1"
 
 
+def test_compared_numbers_are_shown_under_the_answer() -> None:
+    numbers = (Quoted("the sloop: 9 tonnes", "a1", AT), Quoted("the barge: 8 tonnes", "b1", AT))
+    given = replace(answer(), text="the sloop", form="compare", items=numbers)
+    assert answer_lines(given) == [
+        "the sloop",
+        "the sloop: 9 tonnes (2031-02-15, a1)",
+        "the barge: 8 tonnes (2031-02-15, b1)",
+    ]
+
+
 def test_a_request_that_no_document_answers_says_why() -> None:
     given = replace(answer("not_in_memory"), form="none", reason="a task")
     assert answer_lines(given) == ["not in memory (a task)"]

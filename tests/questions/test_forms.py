@@ -102,7 +102,7 @@ def test_what_changed_needs_no_time_but_a_subject() -> None:
 @pytest.mark.parametrize(
     "question",
     [
-        "Is the Heron boat or the Withy boat longer?",
+        "Is the Heron boat or the Withy boat in Saltby?",
         "Do you know when the bridge opened?",
         "Can you tell me the fare?",
         "Is it open?",

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from cmt.text import numbers
+from cmt.text.numbers import amount_of, unit_of
 
 TEXT = (
     "On 5 March 2031 Ada paid 1,200.50 crowns for twenty-five miles, 30% more than in the 1990s, "
@@ -40,3 +41,18 @@ def test_a_rule_finds_its_dates_or_numbers(
 )
 def test_the_value_of_a_text_is_its_first_number(text: str, value: float) -> None:
     assert numbers.value_of(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "unit"),
+    [
+        ("1.9 million crowns", 1_900_000, "crown"),
+        ("$1,500.50", 1500.5, ""),
+        ("twenty-five metres", 25, "metre"),
+        ("two hundred", 200, ""),
+        ("3 percent", 3, "percent"),
+        ("nobody", None, ""),
+    ],
+)
+def test_the_amount_and_the_unit_of_a_quantity(text: str, amount: float | None, unit: str) -> None:
+    assert (amount_of(text), unit_of(text)) == (amount, unit)
