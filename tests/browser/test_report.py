@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from selenium.webdriver import Chrome, Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
 import cmt
 from cmt.common.progress import NullProgress
@@ -70,6 +71,6 @@ def test_charts_follow_the_colour_scheme(browser: Chrome, report: str) -> None:
     browser.get(report)
     light = colours()
     coloured(browser, "dark")
-    dark = colours()
-    assert light[0] != dark[0]
-    assert light[1] != dark[1]
+    # the browser chooses the picture of the other scheme later
+    WebDriverWait(browser, 10).until(lambda _: colours()[0] != light[0])
+    assert light[1] != colours()[1]
