@@ -120,8 +120,10 @@ function present(found, on) {
   }
   previous = [{ question: found.question, answer: found.answer }];
   $("text").textContent = (found.answer || "(an empty answer)") + (found.day ? ` (${found.day})` : "")
-    + (found.holds_from ? ` (from ${found.holds_from})` : "");
+    + (found.holds_from ? ` (from ${found.holds_from})` : "")
+    + (found.form === "compare" ? found.items.map((item) => `\n${item.text}`).join("") : "");
   $("answer").classList.toggle("unknown", !found.known);
+  $("answer").classList.toggle("quoted", found.items.length > 0 && found.form !== "compare");
   const verdict = found.verdict.replaceAll("_", " ");
   $("grounds").textContent = `${verdict} · as of ${dateOf(on)} · confidence ${percent(found.confidence)}${besides(found.other_value)}${absent(found.missing)}${found.reason ? ` · ${found.reason}` : ""}`;
   asked.answers.set(on, found.answer);
