@@ -107,7 +107,7 @@ def take_page(url: str, links: list[str], path: Path, *, script: str = "") -> No
         browser.get(url)
         for link in links:
             wait = WebDriverWait(browser, SECONDS)
-            wait.until(lambda _, link=link: browser.execute_script(HAS_LINK, link))
+            wait.until(lambda page: page.execute_script(HAS_LINK, link))  # noqa: B023 - ends in this turn
             if link == links[0]:
                 browser.execute_script(script)
         time.sleep(2)  # the page moves until then
