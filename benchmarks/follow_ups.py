@@ -25,7 +25,7 @@ def main(
     """Measure how many questions are completed or refused."""
     with lzma.open(file) if file.suffix == ".xz" else file.open("rb") as content:
         articles = json.load(content)["data"]
-    total, refused, alone, completed, seconds = 0, 0, 0, list[str](), 0.0
+    total, refused, incomplete, completed, seconds = 0, 0, 0, list[str](), 0.0
     for article in articles:
         before: list[Turn] = []
         for row in (row for paragraph in article["paragraphs"] for row in paragraph["qas"]):
@@ -35,12 +35,12 @@ def main(
             seconds += perf_counter() - began
             total += 1
             refused += after is None
-            alone += outcome(question, []) is None
+            incomplete += outcome(question, []) is None
             if after not in (None, question):
                 completed.append(f"{before[-1][0]} | {question} | {after}")
             before.append((question, row["answers"][0]["text"] if row["answers"] else ""))
-    shares = [f"{100 * count / total:.2f}" for count in (len(completed), refused, alone)]
-    names = ["questions", "completed, %", "refused, %", "refused alone, %", "ms"]
+    shares = [f"{100 * count / total:.2f}" for count in (len(completed), refused, incomplete)]
+    names = ["questions", "completed, %", "refused, %", "refused as the first, %", "ms"]
     write_table(names, [[total, *shares, f"{1000 * seconds / total:.2f}"]], left=0)
     for line in completed[:examples]:
         print(line)

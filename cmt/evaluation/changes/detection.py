@@ -153,7 +153,7 @@ def _sure(changes: Mapping[DocIds, Change], least: Mapping[DocIds, float]) -> li
     targets = Counter(later for _, later in changes)
     sure = []
     for doc_ids, change in changes.items():
-        alone = targets[doc_ids[1]] == 1
-        if change.confidence >= (least[doc_ids] if alone else CHANGED_WITH_RIVAL):
+        has_rival = targets[doc_ids[1]] > 1
+        if change.confidence >= (CHANGED_WITH_RIVAL if has_rival else least[doc_ids]):
             sure.append(change)
     return sure
