@@ -42,6 +42,7 @@ LONGEST = 200  # tokens of a text; the rest is cut off
 WINDOWS = {1: 0.66, 2: 0.05, 4: 0.2, 8: 0.05, 16: 0.04}  # tokens a vector → share of the steps
 TOKENS = 2600  # of all pairs of a question and a text in a step
 HELD_OUT = 20  # articles of each file, as in `train.validation_articles`
+TYPED = 0.15  # share of the questions of articles in the letters that people type
 ASIDES = 0.17  # share of the made sentences that do not state the fact
 OFTEN = {"team": 1.6, "employer": 1.6, "position": 1.6}  # weight of a relation; 0.6 of the others
 PERSONS = ("team", "position", "employer", "home", "party", "partner")  # whose subject is a person
@@ -239,8 +240,14 @@ def asked(file: Path, number: int, rng: random.Random) -> list[Example]:
         other = rng.choice(of_title[document["title"] or ""])
         if answers and rng.random() < 0.4 and answers[0] not in other:
             read.append(heading + other)
-        examples.append(Example(row["question"], read, answers[0] if answers else None))
+        question = as_typed(row["question"]) if rng.random() < TYPED else row["question"]
+        examples.append(Example(question, read, answers[0] if answers else None))
     return examples
+
+
+def as_typed(question: str) -> str:
+    """The question in lower case and without its mark, as people type it into a search box."""
+    return question.rstrip("? ").lower()
 
 
 def reported(folder: Path, rng: random.Random) -> Iterator[Example]:
