@@ -39,6 +39,7 @@ ENOUGH_ASKED = 0.6  # from it on and with all names, they may be about the same 
 NAMES_SHARED = 0.2  # smallest share of the names of one text in the other one
 LEAST_OF_BEST = 0.7  # smallest share of words, relative to the earlier text with most
 FEWEST_ASKED = 0.2  # smallest share of a made question's words in the text that is asked
+LEAST_STATED = -3.0  # nats, of ψ: below it, a text does not state what is asked about a name
 
 # 2. Probability of a change, from which …
 POSSIBLE = 0.05  # … a change is possible
@@ -46,7 +47,8 @@ UPDATE = 0.3  # … a document updates the fact of a canary
 PROBABLE = 0.5  # … a second value counts in a text that also states the earlier value
 CHANGED = 0.75  # … a round records it
 CHANGED_NAMED = 0.5  # … a round records a change of what both texts say about a rare name
-CHANGED_WITH_RIVAL = 0.9  # … a round records it if the document may also change another one
+RIVAL = 0.3  # … a change of another document by the same one is its rival
+CHANGED_WITH_RIVAL = 0.9  # … a round records a change that has a rival
 
 # 3. Probability that the later statement holds.
 OPEN = 0.15  # from it on, and up to 1 − OPEN, it is open which statement holds

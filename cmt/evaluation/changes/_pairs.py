@@ -2,6 +2,7 @@
 like it.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from heapq import nlargest
@@ -47,7 +48,7 @@ def similar_pairs(answerer: Answerer, rows: pa.Table) -> list[Pair]:
     2. Keep those of earlier documents that it does not supersede and that share names with it.
     3. Of these, keep the COMPARED whose words it has most of, and of which it has enough.
     4. Of all memories of a document, keep the OF_DOCUMENT pairs that share most words, and with its
-       name the one that shares the rarest.
+       name the one that shares the rarest, unless a text has it only as a speaker.
     """
     rows = rows.filter(pc.greater(pc.utf8_length(rows["text"]), 0))
     sample = answerer.bank.sample(SAMPLE)
@@ -82,6 +83,8 @@ def similar_pairs(answerer: Answerer, rows: pa.Table) -> list[Pair]:
                 continue
             related.append((weights.coverage(earlier, text), Pair(memory, row)))
             for name in shared_names(earlier, text):
+                if only_speaks(name, earlier) or only_speaks(name, text):
+                    continue
                 rarity = weights.rarity(name)
                 if rarity >= max(RARE_NAME, named.get(row["doc_id"], (0.0,))[0]):
                     named[row["doc_id"]] = rarity, Pair(memory, row, name)
@@ -94,3 +97,9 @@ def similar_pairs(answerer: Answerer, rows: pa.Table) -> list[Pair]:
     for found in by_document.values():
         pairs += [pair for _, pair in nlargest(OF_DOCUMENT, found, key=itemgetter(0))]
     return pairs
+
+
+def only_speaks(name: str, text: str) -> bool:
+    """Whether `text` has `name` only as a speaker, as a chat does: "Moss: on my way"."""
+    mentions = re.findall(rf"(?<!\w){re.escape(name)}(?!\w)( ?:)?", text, re.IGNORECASE)
+    return all(mentions)

@@ -21,12 +21,13 @@ from cmt.answering.judge import (
     CHANGED_NAMED,
     CHANGED_WITH_RIVAL,
     POSSIBLE,
+    RIVAL,
     Judge,
     Statement,
 )
 from cmt.bank.changes import Change, ValueSpan
 from cmt.evaluation.changes._pairs import similar_pairs
-from cmt.evaluation.changes.questions import Probe, has_name, questions_between, relation_probes
+from cmt.evaluation.changes.questions import Probe, questions_between, relation_probes, says_of
 from cmt.text.answers import same_value
 from cmt.text.display import without_publisher
 
@@ -71,7 +72,9 @@ def find_changes(answerer: Answerer, rows: pa.Table) -> list[Change]:
                 probes[pair.doc_ids] += [Probe(made, pair) for made in questions_between(*texts)]
         for of_pair in probes.values():
             of_pair.sort(key=lambda probe: -probe.made.share)
-        of_names = {probe.pair.doc_ids: [probe] for probe in relation_probes(answerer, pairs)}
+        of_names = defaultdict[DocIds, list[Probe]](list)
+        for probe in relation_probes(answerer, pairs):
+            of_names[probe.pair.doc_ids].append(probe)
         # 2. Read, judge and keep.
         possible = _possible_changes(answerer, probes)
         least = dict.fromkeys(possible, CHANGED)
@@ -122,7 +125,7 @@ def _read(answerer: Answerer, probes: Sequence[Probe]) -> list[_Answered]:
     answered = []
     for probe, other in zip(probes, others, strict=True):
         subject = probe.pair.subject
-        if not other.answer or (subject and has_name(other.answer, subject)):
+        if not other.answer or (subject and not says_of(other, subject)):
             continue
         if not same_value(other.answer, probe.made.value):
             answered.append(_Answered(probe, probe.stated, other))
@@ -150,7 +153,8 @@ def _sure(changes: Mapping[DocIds, Change], least: Mapping[DocIds, float]) -> li
     """The changes that are at least as sure as `least` says; a later document that may change
     several earlier ones needs more confidence.
     """
-    targets = Counter(later for _, later in changes)
+    probable = [doc_ids for doc_ids, change in changes.items() if change.confidence >= RIVAL]
+    targets = Counter(later for _, later in probable)
     sure = []
     for doc_ids, change in changes.items():
         has_rival = targets[doc_ids[1]] > 1

@@ -4,13 +4,14 @@ with it.
 
 import re
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Sequence
 from heapq import nlargest
 from operator import attrgetter
 from typing import NamedTuple
 
 from cmt.answering.answerer import Answerer
-from cmt.answering.judge import FEWEST_ASKED, Statement
+from cmt.answering.judge import FEWEST_ASKED, LEAST_STATED, Statement
 from cmt.evaluation.changes._pairs import Memory, Pair
 from cmt.questions.gaps import question_on
 from cmt.text.display import without_publisher
@@ -29,6 +30,7 @@ RELATIONS = (
 )
 """Questions about a name that both texts have, for facts that texts mention in passing: their
 clauses make no question that the other text answers."""
+RELATIONS_ASKED = 2  # of them about one name at most: those that ψ answers best
 RELATION_SHARE = 0.5  # the `share` of such a question
 FEWEST_WORDS = 6  # content words of the clauses that make a question, if the sentence has so many
 _CLAUSE_END = re.compile(r"[;:()–—]\s*| - |, ")
@@ -88,28 +90,33 @@ def questions_between(earlier: str, later: str) -> list[MadeQuestion]:
 
 
 def relation_probes(answerer: Answerer, pairs: Sequence[Pair]) -> list[Probe]:
-    """For each pair that is compared for a name, the one of RELATIONS that ψ answers best in the
-    later text.
+    """For each pair that is compared for a name, the RELATIONS_ASKED questions of RELATIONS that ψ
+    answers best in the later text, the best one first.
     """
     # 1. read each later memory with all questions about its name
     named = {(pair.subject, pair.later["text"]): pair.later for pair in pairs if pair.subject}
     asked = [(key, relation.format(key[0])) for key in named for relation in RELATIONS]
     questions, rows = [question for _, question in asked], [named[key] for key, _ in asked]
     statements = answerer.statements(questions, rows, expand=False) if asked else []
-    # 2. keep the best answer
-    best = dict[tuple[str, str], tuple[Statement, str]]()
+    # 2. keep the best answers
+    answered = defaultdict[tuple[str, str], list[tuple[Statement, str]]](list)
     for (key, question), statement in zip(asked, statements, strict=True):
-        if not statement.answer or has_name(statement.answer, key[0]):
-            continue
-        if key not in best or statement.score > best[key][0].score:
-            best[key] = statement, question
+        if says_of(statement, key[0]):
+            answered[key].append((statement, question))
     probes = []
     for pair in pairs:
-        if found := best.get((pair.subject, pair.later["text"])):
-            statement, question = found
+        found = answered[pair.subject, pair.later["text"]]
+        for statement, question in nlargest(RELATIONS_ASKED, found, key=lambda one: one[0].score):
             made = MadeQuestion(question, statement.answer, False, RELATION_SHARE)
             probes.append(Probe(made, pair, statement))
     return probes
+
+
+def says_of(statement: Statement, name: str) -> bool:
+    """Whether `statement` states something of `name`, and more than the name."""
+    if not statement.answer or statement.score < LEAST_STATED:
+        return False
+    return not has_name(statement.answer, name)
 
 
 def has_name(answer: str, name: str) -> bool:

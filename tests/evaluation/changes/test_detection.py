@@ -7,12 +7,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from cmt.answering.judge import Statement
+from cmt.answering.judge import LEAST_STATED, Statement
 from cmt.common.arrow import rows_with
 from cmt.evaluation.changes import detection
 from cmt.evaluation.changes._pairs import Pair, similar_pairs
 from cmt.evaluation.changes.detection import AT_ONCE, find_changes
-from cmt.evaluation.changes.questions import RELATIONS, MadeQuestion, relation_probes
+from cmt.evaluation.changes.questions import (
+    RELATIONS,
+    RELATIONS_ASKED,
+    MadeQuestion,
+    relation_probes,
+)
 from cmt.evaluation.temporary_bank import TemporaryBank
 from cmt.lm.model import FrozenLM
 from tests.helpers.encoders import FixedEncoder
@@ -141,9 +146,13 @@ def test_texts_that_share_only_a_rare_name_are_asked_for_what_news_mentions(
         assert [(pair.doc_ids, pair.subject.title()) for pair in named] == [
             (("debut", "signing"), "Oren Pell")
         ]
-        (probe,) = relation_probes(answerer, pairs)
-    assert probe.made.question in {text.format(named[0].subject) for text in RELATIONS}
-    assert probe.stated.answer == probe.made.value != ""
+        probes = relation_probes(answerer, pairs)
+    assert 1 <= len(probes) <= RELATIONS_ASKED
+    asked = {text.format(named[0].subject) for text in RELATIONS}
+    assert asked.issuperset(probe.made.question for probe in probes)
+    assert all(probe.stated.answer == probe.made.value != "" for probe in probes)
+    scores = [probe.stated.score for probe in probes]
+    assert scores == sorted(scores, reverse=True) and scores[-1] >= LEAST_STATED
 
 
 def test_a_change_about_a_rare_name_needs_less_confidence(

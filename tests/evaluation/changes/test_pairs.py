@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 import cmt
-from cmt.evaluation.changes._pairs import OF_DOCUMENT, similar_pairs
+from cmt.evaluation.changes._pairs import OF_DOCUMENT, only_speaks, similar_pairs
 
 
 @pytest.mark.parametrize(("chunks", "documents"), [(8, 1), (4, 2)])
@@ -29,3 +29,15 @@ def test_of_a_document_with_many_memories_few_are_compared(
     assert len(by_words) == min(chunks, OF_DOCUMENT) * documents
     assert len(pairs) - len(by_words) <= documents
     assert {pair.later["doc_id"] for pair in pairs} == {row["doc_id"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("text", "speaks"),
+    [
+        ("#quay\nOren Pell: the crane is stuck\nAda Moss: again?\noren pell: yes", True),
+        ("#quay\nAda Moss: where is Oren Pell?\nOren Pell: here", False),
+        ("Oren Pell has joined Saltby Town: a debut follows.", False),
+    ],
+)
+def test_a_speaker_is_not_what_a_message_is_about(text: str, speaks: bool) -> None:
+    assert only_speaks("Oren Pell", text) == speaks
