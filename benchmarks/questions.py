@@ -4,8 +4,9 @@
 
 The folder has `documents.jsonl`. A line of a FILE is a question with its `form`, `as_of` and
 `answers`, any of which is right; none if the documents do not have the answer. An answer to "what
-changed" is right if it has all of them; for "why" they are sentences, one of which it quotes; for
-yes or no it quotes a document of `doc_ids`. A follow-up is asked after its `first` question. Prints
+changed" is right if it has all of them; for "why" they are sentences, one of which it quotes; yes
+and no are measured apart, and an answer that says neither is not right; a list counts by the F1 of
+the documents that it quotes (`doc_ids`). A follow-up is asked after its `first` question. Prints
 for each form how many questions are right, wrong and likely, and not in memory, and how many are
 recognised as each form.
 """
@@ -57,7 +58,7 @@ def main(
             with lzma.open(file, "rt") if file.suffix == ".xz" else file.open() as lines:
                 for question in map(json.loads, lines):
                     if only in ("", question["form"]):
-                        outcomes[question["form"]].append(outcome(answerer, question))
+                        outcomes[name_of(question)].append(outcome(answerer, question))
     if not outcomes:
         raise typer.BadParameter(f"the files have no question of the form {only!r}: name another")
     table = [
@@ -69,7 +70,13 @@ def main(
     write_table(["form", "questions", *names, *recognised], table, left=1)
 
 
-def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
+def name_of(question: dict[str, Any]) -> str:
+    """The form of a question; of yes or no, with the right answer."""
+    form: str = question["form"]
+    return f"{form}, {question['answers'][0]}" if form == "yesno" else form
+
+
+def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[float, ...]:
     """Whether the answer is right, wrong and likely, or missing, and which form is recognised."""
     text, as_of = question["question"], parse_end(question["as_of"])
     if first := question.get("first"):
@@ -78,7 +85,7 @@ def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
         except ValueError:
             return False, False, True, *(form == "plain" for form in FORMS)
     answer = ask(answerer, text, as_of)
-    right = is_right(answer, question["answers"])
+    right: float = is_right(answer, question["answers"])
     if question["form"] == "changed" and question["answers"]:
         right = answer.form == "changed" and gives_all(answer.text, question["answers"])
     if question["form"] == "why" or (question["form"], answer.form) == ("follow", "why"):
@@ -86,11 +93,20 @@ def outcome(answerer: Answerer, question: dict[str, Any]) -> tuple[bool, ...]:
     if answer.form == "compare":  # not two numbers that were not compared
         right = right and "; " not in answer.text
     if question["form"] == "yesno":
-        right = any(item.doc_id in question["doc_ids"] for item in answer.items)
+        right = answer.text.partition(":")[0] in question["answers"]
+    if question["form"] == "list":
+        right = f1_of_documents(answer, question["doc_ids"])
     likely = answer.verdict == "likely"
     asked = form_of(text, as_of.date())
     recognised = (asked.form == form for form in FORMS)
     return right, likely and not right, not answer.known, *recognised
+
+
+def f1_of_documents(answer: Answer, doc_ids: list[str]) -> float:
+    """F1 of the documents that a list quotes, or that an answer in words cites."""
+    quoted = [source for source in answer.sources if answer.items or source.quote]
+    found = {source.doc_id for source in quoted} if answer.known else set()
+    return 2 * len(found.intersection(doc_ids)) / (len(found) + len(set(doc_ids)))
 
 
 def gives_all(text: str, values: list[str]) -> bool:

@@ -19,18 +19,26 @@ from cmt.text.words import is_function_word
 def answer_before(
     answerer: Answerer, question: str, asked: AskedForm, *, as_of: datetime | None
 ) -> Answer:
-    """The value before the one that the question names, or before the one in force.
+    """The value before the one that the question names, or before the one in force; for "latest"
+    and "next" the value in force, and the first one that is announced.
 
     1. A likely answer of the reader stays if it is neither of both.
     2. Otherwise the history gives the value, if it is known that another one replaced it.
     3. Without such a value the answer of the reader stays; if it is the value in force, it is
-       unsure.
+       unsure, unless the latest one is asked for.
     """
     [plain] = answerer.answer([question], as_of=[as_of])
     plain = replace(plain, form=asked.form)
     history = fact_history(answerer, asked.fact, as_of=as_of)
     date = as_of or answerer.params.stream.now()
     values = [value for value in history.values if value.since <= date]
+    if asked.neighbour != "before":
+        nearest = [*values[-1:]] if asked.neighbour == "latest" else history.values[len(values) :]
+        return (
+            nearest[0].answer(question, asked.form)
+            if len(history.values) > 1 and nearest
+            else plain
+        )
     in_force = bool(values) and same_value(values[-1].text, plain.text)
     named = {word for word in words_of(asked.before) if not is_function_word(word)}
     likely = plain.verdict == "likely"

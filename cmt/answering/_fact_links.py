@@ -68,14 +68,14 @@ class ReadDocument:
 
 
 def near_memories(
-    answerer: Answerer, question: str, key: Key, *, as_of: datetime | None
+    answerer: Answerer, question: str, key: Key, *, as_of: datetime | None, past: bool = True
 ) -> Selection:
-    """The NEAR memories for `question`, whose search key is `key` (p,), including superseded
-    ones.
+    """The NEAR memories for `question`, whose search key is `key` (p,); with `past` including
+    superseded ones.
     """
     wider = answerer.params.selection.model_copy(update={"top_k": NEAR})
     bank, model = answerer.bank, answerer.model
-    return select_memories(bank, model, wider, question=question, key=key, as_of=as_of, past=True)
+    return select_memories(bank, model, wider, question=question, key=key, as_of=as_of, past=past)
 
 
 def read_documents(

@@ -39,16 +39,22 @@ _CAUSE = re.compile(
 
 
 def answer_why(
-    answerer: Answerer, question: str, asked: AskedForm, *, as_of: datetime | None
+    answerer: Answerer,
+    question: str,
+    asked: AskedForm,
+    *,
+    as_of: datetime | None,
+    past: bool = True,
 ) -> Answer | None:
     """The best sentences of the best document, and of a second one that is as sure.
 
     "not in memory" if an answer from the best document would be; None if ψ scores no tokens.
     """
-    # 1. read the near memories, superseded documents included
+    # 1. read the near memories, with `past` superseded documents included
 
     def select_near(key: Key) -> Selection:
-        return _newest_versions(near_memories(answerer, asked.fact, key, as_of=as_of))
+        near = near_memories(answerer, asked.fact, key, as_of=as_of, past=past)
+        return newest_versions(near)
 
     reading = answerer.read(asked.fact, select_near, as_of=as_of)
     statements = reading.statements()
@@ -71,7 +77,7 @@ def answer_why(
         if as_sure and documents[other].row["doc_id"] != documents[best].row["doc_id"]:
             quoted.append(other)
             break
-    parts = [_quoted(asked.fact, reading, memory, documents[memory]) for memory in quoted]
+    parts = [quote_sentences(asked.fact, reading, memory, documents[memory]) for memory in quoted]
     items, sources = zip(*parts, strict=True)
     known = verdict != "not_in_memory"
     return Answer(
@@ -96,7 +102,7 @@ class _Sentence:
     score: float
 
 
-def _newest_versions(selection: Selection) -> Selection:
+def newest_versions(selection: Selection) -> Selection:
     """Without the versions of a document that a correction replaced."""
     newest: dict[str, datetime] = {}
     for row in selection.rows:
@@ -107,15 +113,15 @@ def _newest_versions(selection: Selection) -> Selection:
     return selection._replace(rows=rows)
 
 
-def _quoted(
-    question: str, reading: Reading, memory: int, document: ReadDocument
+def quote_sentences(
+    question: str, reading: Reading, memory: int, document: ReadDocument, *, most: int = MOST
 ) -> tuple[Quoted, Source]:
-    """Up to MOST sentences of a memory, at most GAP behind the best one, in the order of the text;
-    as an item, and as a source whose quote is the best one.
+    """Up to `most` sentences of a memory, at most GAP behind the best one, in the order of the
+    text; as an item, and as a source whose quote is the best one.
     """
     text, row = reading.texts[memory], document.row
     found = _sentences(question, reading, memory, start=_start(row, text))
-    best = sorted(found, key=lambda one: one.score, reverse=True)[:MOST]
+    best = sorted(found, key=lambda one: one.score, reverse=True)[:most]
     chosen = sorted(
         (one for one in best if one.score >= best[0].score - GAP), key=lambda one: one.first
     )

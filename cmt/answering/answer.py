@@ -141,7 +141,8 @@ class Answer:
     """The parts of an answer in sentences, or the two numbers of a comparison, each from one
     document; empty for an answer in words."""
     reason: str = field(default="", kw_only=True)
-    """Why no document can answer the question, in words; "" if one may."""
+    """Why no document can answer the question, or that a list may not be complete, in words; ""
+    otherwise."""
     missing: tuple[str, ...] = field(default=(), kw_only=True)
     """Names and numbers of the question that the document of the answer lacks
     (`cmt.text.names`).

@@ -1,5 +1,5 @@
 """Questions of another form than "plain": over time, from the history of a fact, or what changed
-(docs/concepts.md#questions-over-time); for reasons and yes or no, from sentences
+(docs/concepts.md#questions-over-time); for reasons, yes or no, and lists, from sentences
 (docs/concepts.md#reasons-and-summaries).
 """
 
@@ -8,8 +8,10 @@ from datetime import UTC, datetime, time
 from cmt.answering._before import answer_before
 from cmt.answering._changed import answer_changed
 from cmt.answering._comparison import answer_comparison
+from cmt.answering._lists import answer_list
 from cmt.answering._since import answer_since
 from cmt.answering._why import answer_why
+from cmt.answering._yes_no import answer_yes_no
 from cmt.answering.answer import NOT_IN_MEMORY, Answer, identified
 from cmt.answering.answerer import Answerer
 from cmt.answering.fact_history import fact_history
@@ -29,8 +31,9 @@ def answer_by_form(answerer: Answerer, question: str, *, as_of: datetime | None)
         "before": answer_before,
         "changed": answer_changed,
         "why": answer_why,
-        "yesno": answer_why,
+        "yesno": answer_yes_no,
         "compare": answer_comparison,
+        "list": answer_list,
         "none": _no_answer,
     }
     view = views.get(asked.form)

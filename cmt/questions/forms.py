@@ -9,21 +9,26 @@ from datetime import date
 from typing import Literal, NamedTuple
 
 from cmt.questions._comparisons import Comparison, comparison_of
+from cmt.questions._lists import list_question
 from cmt.questions._reasons import asks_for_reason, summary_question
 from cmt.questions._requests import why_unanswerable
 from cmt.text.question_dates import QuestionTime, time_of
 from cmt.text.question_windows import QuestionWindow, window_of
 
-Form = Literal["plain", "at", "since", "before", "changed", "why", "yesno", "compare", "none"]
+Form = Literal[
+    "plain", "at", "since", "before", "changed", "why", "yesno", "compare", "list", "none"
+]
 """What a question asks for.
 
 "plain": a fact, as of the asked date. "at": the value in force at a time that it names ("in May").
 "since": the moment from which, or until which, a statement holds, or for how long.
-"before": the value before another one ("the captain before Larsen", "the previous fare").
+"before": the value before another one ("the captain before Larsen", "the previous fare"), the
+latest one, or the next one.
 "changed": what documents of a stretch of time report about a subject ("what changed since May").
 "why": a reason, a manner or a summary, which sentences answer. "yesno": whether something holds,
-which sentences show. "compare": which of two things has more of something, or less. "none": what
-no document can answer, such as a task ("write me a poem") or advice.
+with the sentence that says so. "compare": which of two things has more of something, or less.
+"list": all things of a kind. "none": what no document can answer, such as a task ("write me a
+poem") or advice.
 """
 
 RECENT = 2  # years before the asked date; an earlier time belongs to an event: "in May 1953"
@@ -39,13 +44,18 @@ class AskedForm(NamedTuple):
     fact: str
     time: QuestionTime | QuestionWindow | None = None  # of "at" and "changed"
     before: str = ""  # of "before": the value that replaced it; "": the one in force
+    neighbour: Literal["before", "latest", "next"] = "before"  # which value of the history
     changes: bool = False  # of "since": whether it asks when the fact changed
     reason: str = ""  # of "none": why no document can answer, in words
     comparison: Comparison | None = None  # of "compare"
 
 
 _SINCE = re.compile(
-    r"\b(?:since|until|till|from) when\b|^\W*(?:for )?how long (?:has|have|had|was|were)\b",
+    r"\b(?:since|until|till|from) when\b|^\W*(?:for )?how long (?:has|have|had|was|were)\b"
+    r"|^\W*(?:for )?how (?:much )?long(?:er)? (?:can|will)\b"
+    r"|^\W*when did .+ (?:begin|start|stop|end|close|expire|run out)\W*$"
+    r"|^\W*when did .+ take (?:over|office|charge)\b(?: \w+){0,3}\W*$"
+    r"|^\W*when did .+ become (?:the |acting )?\w+(?: (?:of|at|for) [\w .'’-]+)?\W*$",
     re.IGNORECASE,
 )
 _CHANGE = re.compile(
@@ -67,9 +77,24 @@ _EVENT = re.compile(
 )
 _PREVIOUS = re.compile(
     r"^(?P<ask>(?:(?:who|what) (?:is|was|are|were) (?:[\w&.'’-]+ ){0,4}?|(?:the )?))"
-    r"(?:previous|former|preceding|outgoing) (?!name)(?=[a-z])",
+    r"(?:(?:previous|former|preceding|outgoing) (?!name)(?=[a-z])|old (?=(?:[\w'’-]+ ){0,3}"
+    r"(?:records?|price|fare|rate|fee|toll|figure|champion|level|limit|deadline|holder)\b))",
     re.IGNORECASE,
 )
+# of who held an office, and of what a thing was, also before a clause
+_WHO_BEFORE = re.compile(
+    r"^(?P<fact>who (?:was|were|is|used|held|ran|led|did|[a-z]+ed) .{3,80}?"
+    r"|what (?:was|were) .{3,80}?),? before (?P<value>(?!.*\b\d{4}|.*\bcentury\b|\w+ing\b"
+    r"|(?:he|she|they|it|we|you|him|her|them)\b|(?:the|an?|his|her|its|their) \w+[\s?.]*$)"
+    r"(?:[\w&.'’-]+ ){0,5}[\w&.'’-]*\w)[\s?.]*$",
+    re.IGNORECASE,
+)
+_NEIGHBOUR = re.compile(
+    r"^(?P<ask>(?:(?:what|who|when) (?:is|are) )?(?:the )?)"
+    r"(?:(?P<latest>latest|most recent|newest) (?:on )?(?=[a-z])|next (?!to\b)(?=[a-z]))",
+    re.IGNORECASE,
+)
+_NEXT = re.compile(r"^(?P<ask>when (?:does|do|will|is|are) .+?) next\W*$", re.IGNORECASE)
 _TOOK_OVER = re.compile(
     r"^\W*who did (?P<value>.+?) (?:take over from|succeed|replace|follow) as (?P<role>.+?)\W*$",
     re.IGNORECASE,
@@ -134,6 +159,8 @@ def form_of(question: str, today: date) -> AskedForm:
         return changed
     if _YES_NO.match(question) and len(question.split()) > LEAST_WORDS:
         return AskedForm("yesno", question)
+    if one := list_question(question):
+        return AskedForm("list", one)
     time = time_of(question, today)
     if not time or _PLAIN.match(question) or _CLAUSE.match(question[: time.begin]):
         return AskedForm("plain", question)
@@ -167,8 +194,17 @@ def _before(question: str) -> AskedForm | None:
     if match and not _PLAIN.match(question) and not _EVENT.search(match["value"]):
         fact = re.sub(r"\bused to\b ", "", match["fact"])
         return AskedForm("before", _sentence(fact), before=match["value"])
-    if _PREVIOUS.match(question):
-        return AskedForm("before", _sentence(_PREVIOUS.sub(r"\g<ask>", question).strip()))
+    if previous := _PREVIOUS.match(question):
+        fact = question[: previous.end("ask")] + question[previous.end() :]
+        return AskedForm("before", _sentence(re.sub(r",? before .*", "?", fact).strip()))
+    if match := _WHO_BEFORE.match(question):
+        return AskedForm("before", _sentence(match["fact"]), before=match["value"])
+    if match := _NEIGHBOUR.match(question):
+        which: Literal["latest", "next"] = "latest" if match["latest"] else "next"
+        fact = match["ask"] + question[match.end() :]
+        return AskedForm("before", _sentence(fact), neighbour=which)
+    if match := _NEXT.match(question):
+        return AskedForm("before", f"{match['ask']}?", neighbour="next")
     return None
 
 

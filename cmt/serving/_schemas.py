@@ -100,8 +100,8 @@ class Answered(BaseModel):
     uncalibrated: float  # confidence before calibration; used for abstention
     # what the question was recognised to ask for: a fact, its value "at" a time or "before" another
     # one, the moment "since" which it holds, what has "changed", sentences that say "why" or
-    # whether it holds ("yesno"), which of two things has more ("compare"), or what no document
-    # answers
+    # whether it holds ("yesno"), which of two things has more ("compare"), all things of a kind
+    # ("list"), or what no document answers
     form: Form
     items: tuple[Quoted, ...]  # the parts of an answer in sentences, each from one document
     # the day that a relative date in the answer names, such as "yesterday"; null without one

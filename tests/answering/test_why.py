@@ -45,13 +45,6 @@ def asked(bank: TemporaryBank, question: str) -> Answer:
     return answer
 
 
-def test_whether_something_holds_is_shown_by_sentences(bank: TemporaryBank) -> None:
-    answer = asked(bank, "Did the Saltby ferry sail on Monday?")
-    assert answer.known and answer.form == "yesno"
-    [item] = answer.items
-    assert item.doc_id == "ferry" and "did not sail on Monday" in item.text
-
-
 def test_a_reason_is_quoted_in_the_order_of_its_document(bank: TemporaryBank) -> None:
     answer = asked(bank, "Why did the Saltby ferry not sail on Monday?")
     assert answer.known and answer.form == "why"

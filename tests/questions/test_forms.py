@@ -32,6 +32,9 @@ def test_the_fact_of_a_question_at_a_time_is_asked_without_the_time(
         ("Since when has a ticket cost 5 crowns?", None),
         ("until when is the bridge closed", None),
         ("How long has Vale been the captain?", None),
+        ("How long will the repairs take?", None),
+        ("When did the strike begin?", None),
+        ("When did Vale become captain of the ferry?", None),
         ("When did the fare rise?", "What is the fare?"),
         ("When was the price of a ticket last raised?", "What is the price of a ticket?"),
     ],
@@ -51,11 +54,44 @@ def test_since_until_how_long_and_the_date_of_a_change(question: str, fact: str 
         ("Who did Mia Larsen succeed as captain?", "Who is the captain?", "Mia Larsen"),
         ("What was the previous fare?", "What was the fare?", ""),
         ("former captain of the ferry", "What is the captain of the ferry?", ""),
+        ("old ferry record", "What is the ferry record?", ""),
+        ("What was the old fare before the 5 crowns?", "What was the fare?", ""),
+        ("what was at the rock before the iron beacon", "what was at the rock", "the iron beacon"),
     ],
 )
 def test_the_value_before_another_one(question: str, fact: str, before: str) -> None:
     asked = form_of(question, TODAY)
     assert (asked.form, asked.fact, asked.before) == ("before", fact, before)
+
+
+@pytest.mark.parametrize(
+    ("question", "fact", "neighbour"),
+    [
+        ("What is the latest fare?", "What is the fare?", "latest"),
+        ("latest head count for the town", "What is the head count for the town?", "latest"),
+        ("What is the next date of the fair?", "What is the date of the fair?", "next"),
+        ("when does the council meet next", "when does the council meet?", "next"),
+    ],
+)
+def test_the_latest_and_the_next_value(question: str, fact: str, neighbour: str) -> None:
+    asked = form_of(question, TODAY)
+    assert (asked.form, asked.fact, asked.neighbour) == ("before", fact, neighbour)
+
+
+@pytest.mark.parametrize(
+    ("question", "one"),
+    [
+        ("Which films were shot this year?", "Which film was shot this year?"),
+        ("Which ferries have a bar?", "Which ferry has a bar?"),
+        ("Which firms in Saltby make buttons?", "Which firm in Saltby make buttons?"),
+        ("list all pencil makers", "pencil makers"),
+        ("kite festivals, which ones", "kite festivals, which ones"),
+        ("dogs that won a prize", "dogs that won a prize"),
+    ],
+)
+def test_all_things_of_a_kind(question: str, one: str) -> None:
+    asked = form_of(question, TODAY)
+    assert (asked.form, asked.fact) == ("list", one)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +161,12 @@ def test_what_changed_needs_no_time_but_a_subject() -> None:
         "Who was executed in October 1912?",
         "What will the rate be in December?",
         "How many new cases were counted last week?",
-        "Which films were shot this year?",
+        "Which film was shot this year?",
+        "Which two films were shot in May 1953?",
+        "What stripes does the ferry have?",
+        "Which birds did Vale keep?",
+        "When does the phone ban begin?",
+        "Cells that carry pain are called what?",
         "What was the first ferry?",
         "Who painted the crane that was still in pieces in February?",
         "On which day does the museum open late in September?",
