@@ -26,6 +26,7 @@ from cmt.text.sentences import sentence_starts
 SAME_SENTENCE = 10.0  # nats for a moment in a sentence with all words of the question
 _AHEAD = re.compile(r"\b(?:will|does|do|is|are|can|may)\b", re.IGNORECASE)
 _UNTIL = re.compile(r"\b(?:until|till) when\b", re.IGNORECASE)
+_WHEN = re.compile(r"\W*when\b", re.IGNORECASE)
 _HOW_LONG = re.compile(r"\bhow long\b", re.IGNORECASE)
 # words before a moment that make it an end, or the other side of a comparison
 _OF_END = re.compile(r"\b(?:until|till|than(?: on)?|before)(?: the)? $", re.IGNORECASE)
@@ -59,7 +60,9 @@ def answer_since(
     verdict = verdict_of(document.confidence, calibrated, answerer.params.selection, names)
     if verdict == "not_in_memory":
         return None
-    sure = verdict == "likely" and same_value(document.value, best.moment.text)
+    agree = same_value(document.value, best.moment.text)
+    # "when did … begin" may also ask for an earlier time than that of the best sentence
+    sure = verdict == "likely" and agree and not _WHEN.match(question)
     quote = Span(best.moment.begin, best.moment.end, round(document.confidence, 4))
     source = replace(document.source, quote=quote if document.has_text else None)
     text = _written(best.moment, question, (as_of or answerer.params.stream.now()).date())
