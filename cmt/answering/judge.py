@@ -47,7 +47,7 @@ UPDATE = 0.3  # … a document updates the fact of a canary
 PROBABLE = 0.5  # … a second value counts in a text that also states the earlier value
 CHANGED = 0.75  # … a round records it
 CHANGED_NAMED = 0.5  # … a round records a change of what both texts say about a rare name
-RIVAL = 0.3  # … a change of another document by the same one is its rival
+RIVAL = 0.5  # … a change of another document by the same one is its rival
 CHANGED_WITH_RIVAL = 0.9  # … a round records a change that has a rival
 
 # 3. Probability that the later statement holds.
