@@ -22,6 +22,7 @@ from cmt.text.overlap import SAMPLE, WordWeights
 # share of the bank's texts from which the name of their publisher says nothing about a text
 FREQUENT = 0.1
 RARE_NAME = 7.0  # inverse document frequency of the words of a name, in nats, from which it is rare
+_OF = re.compile(r" (?:of|the|for) ")  # in names of bodies and offices, of which no question asks
 OF_DOCUMENT = COMPARED + 1  # pairs of a new document at most, however many memories it has
 
 Memory = dict[str, Any]
@@ -83,7 +84,7 @@ def similar_pairs(answerer: Answerer, rows: pa.Table) -> list[Pair]:
                 continue
             related.append((weights.coverage(earlier, text), Pair(memory, row)))
             for name in shared_names(earlier, text):
-                if only_speaks(name, earlier) or only_speaks(name, text):
+                if _OF.search(name) or only_speaks(name, earlier) or only_speaks(name, text):
                     continue
                 rarity = weights.rarity(name)
                 if rarity >= max(RARE_NAME, named.get(row["doc_id"], (0.0,))[0]):
