@@ -10,7 +10,7 @@ from cmt.answering._why import answer_why
 from cmt.answering.answer import Answer, Quoted, Source, Span
 from cmt.answering.answerer import Answerer
 from cmt.questions.forms import AskedForm
-from cmt.questions.yes_no import asserted, decide
+from cmt.questions.yes_no import are_about, asserted
 from cmt.text.answers import same_kind, same_value, words_of
 from cmt.text.sentences import sentence_starts
 
@@ -27,30 +27,26 @@ def answer_yes_no(
 
     1. Quote the best sentences. A question in the present reads superseded documents only if no
        other has an answer.
-    2. Opposites and numbers in the sentences of the best document decide.
-    3. Otherwise each name and number of the question is asked for. If the surest answer is another
-       one, it does not hold.
-    4. Otherwise a negation, or the words that the sentences share with the question, decide.
+    2. Ask for each name and number of the question. If the surest answer is another one, it does
+       not hold; if it is the same one, in sentences with the question's words, it does.
     """
+    # 1. quote
     past = bool(_PAST.match(question))
     quoted = answer_why(answerer, question, asked, as_of=as_of, past=past)
     if quoted is not None and not (quoted.known or past):
         quoted = answer_why(answerer, question, asked, as_of=as_of)
     if quoted is None or not quoted.sources or quoted.sources[0].text is None:
         return quoted
-    source = quoted.sources[0]
-    stretches = _stretches(source)
-    texts = [source.text[slice(*stretch)] for stretch in stretches] if source.text else []
-    decision = decide(question, texts) if quoted.known else None
-    if decision is None or not decision.firm:
-        same, given = _asserted_value(answerer, question, as_of)
-        if given and not same:
-            return _otherwise(given, quoted)
-        if given and quoted.known and decision is None:
-            return _decided(quoted, *_quote(given), holds=True)
-    if decision is None or (decision.holds and not decision.firm and quoted.missing):
+    # 2. decide
+    holds, given = _asserted_value(answerer, question, as_of)
+    if given is None:
         return quoted
-    return _decided(quoted, source, stretches[decision.sentence], holds=decision.holds)
+    source, stretch = _quote(given)
+    if holds and not (quoted.known and are_about(question, [source.text or ""])):
+        return quoted
+    draft = replace(quoted, confidence=given.confidence, uncalibrated=given.uncalibrated)
+    draft = replace(draft, verdict="unsure", missing=())
+    return _decided(draft, source, stretch, holds=holds)
 
 
 def _asserted_value(
@@ -101,12 +97,6 @@ def _quote(given: Answer) -> tuple[Source, tuple[int, int]]:
     stretches = _stretches(source)
     place = bisect_right([first for first, _ in stretches], source.quote.first) - 1
     return source, stretches[max(place, 0)]
-
-
-def _otherwise(given: Answer, quoted: Answer) -> Answer:
-    """The answer "no" with the sentence that gives another value."""
-    draft = replace(quoted, confidence=given.confidence, uncalibrated=given.uncalibrated)
-    return _decided(replace(draft, verdict="unsure", missing=()), *_quote(given), holds=False)
 
 
 def _decided(quoted: Answer, source: Source, stretch: tuple[int, int], *, holds: bool) -> Answer:

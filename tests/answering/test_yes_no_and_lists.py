@@ -46,8 +46,6 @@ def asked(bank: TemporaryBank, question: str) -> Answer:
 @pytest.mark.parametrize(
     ("question", "word", "doc_id"),
     [
-        ("Did the Saltby ferry sail on Monday?", "no", "ferry"),
-        ("Is the Alder Bridge open to cars?", "no", "bridge-2"),
         ("Is Lena Fitch the coach of Dunmarrow Rovers?", "yes", "coach"),
         ("Is Pavel Hruska the coach of Dunmarrow Rovers?", "no", "coach"),
     ],
@@ -61,6 +59,13 @@ def test_yes_or_no_is_said_with_its_sentence(
     assert (item.doc_id, source.doc_id) == (doc_id, doc_id)
     assert source.text and source.quote
     assert source.text[source.quote.first : source.quote.last] == item.text
+
+
+def test_without_a_name_or_number_to_ask_for_sentences_answer(bank: TemporaryBank) -> None:
+    """Opposites and negations were wrong as often as right on questions by another hand."""
+    answer = asked(bank, "is the alder bridge open to cars")
+    assert not answer.text.startswith(("yes:", "no:"))
+    assert answer.items[0].doc_id == "bridge-2"
 
 
 def test_what_no_document_says_is_neither_yes_nor_no(bank: TemporaryBank) -> None:
